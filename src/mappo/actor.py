@@ -1,0 +1,96 @@
+"""A policy alone: own observation in, action out. The one piece that training, evaluation and use share."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from mappo.distributions import mode_of_heads, sample_heads
+from mappo.types import Spec
+
+
+class Policy(Protocol):
+    """Anything that acts: actors, baselines, a user's function."""
+
+    def __call__(
+        self, obs: Tensor, memory: Any = None, *, mask: Tensor | None = None, is_first: Tensor | None = None
+    ) -> tuple[Tensor, Any]: ...
+
+
+class Actor:
+    """Decentralised execution: each agent's action from its own observation.
+
+    Args:
+        network: has `logit(obs) -> (*B, N)`.
+        heads: sizes of the categorical heads, N in sum.
+        sampled: draw from the policy, in place of its likeliest action.
+        generator: of the draws.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        heads: Sequence[int],
+        sampled: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        self.network, self.heads, self.sampled, self.generator = network, tuple(heads), sampled, generator
+
+    @torch.no_grad()
+    def __call__(
+        self, obs: Tensor, memory: Any = None, *, mask: Tensor | None = None, is_first: Tensor | None = None
+    ) -> tuple[Tensor, Any]:
+        """Actions of any batch of agents, each row by itself.
+
+        Args:
+            obs: `(*B, O)`, such as `(O,)` for one agent or `(E, A, O)`. memory: handed back; for later kinds.
+            mask: `(*B, N)`, True where legal. is_first: `(*B)`, True where memory starts anew.
+
+        Returns:
+            Actions `(*B, D)`, int64, and the memory.
+
+        Raises:
+            ValueError: the observation's size does not fit the network.
+        """
+        expected = self.network.local_encoder.in_features
+        if obs.ndim == 0 or obs.shape[-1] != expected:
+            raise ValueError(f"this actor reads observations (*B, {expected}), got {tuple(obs.shape)}")
+        logit = self.network.logit(obs.float())
+        if not self.sampled:
+            return mode_of_heads(logit, self.heads, mask), memory
+        noise = torch.rand(
+            (*obs.shape[:-1], len(self.heads)), generator=self.generator, device=obs.device, dtype=logit.dtype
+        )
+        return sample_heads(logit, noise, self.heads, mask)[0], memory
+
+
+class RandomPolicy:
+    """The baseline that plays each legal action alike."""
+
+    def __init__(self, heads: Sequence[int], seed: int = 0, device: torch.device | str = "cpu") -> None:
+        self.heads = tuple(heads)
+        self.generator = torch.Generator(device)
+        self.generator.manual_seed(seed)
+
+    def __call__(
+        self, obs: Tensor, memory: Any = None, *, mask: Tensor | None = None, is_first: Tensor | None = None
+    ) -> tuple[Tensor, Any]:
+        rows = obs.shape[:2]
+        noise = torch.rand((*rows, len(self.heads)), generator=self.generator, device=obs.device)
+        return sample_heads(torch.zeros(*rows, sum(self.heads), device=obs.device), noise, self.heads, mask)[0], memory
+
+
+def heads_of(spec: Spec) -> tuple[int, ...]:
+    """The action heads that all agents share.
+
+    Raises:
+        NotImplementedError: agents differ, or act continuously.
+    """
+    kinds = set(spec.action_heads)
+    if len(kinds) > 1 or len({space.shape for space in spec.obs_spaces}) > 1:
+        raise NotImplementedError("agents with different observation or action spaces are not supported yet")
+    (kind,) = kinds
+    if kind.continuous or not kind.categorical:
+        raise NotImplementedError("continuous actions are not supported yet: use Discrete or MultiDiscrete")
+    return kind.categorical

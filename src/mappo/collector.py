@@ -1,0 +1,139 @@
+"""The only code that steps a training environment."""
+
+from dataclasses import fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mappo.errors import UserError
+from mappo.learner import MAPPO
+from mappo.types import Environment, Rollout, TimeStep
+
+NOW = ("obs", "state", "mask", "active", "is_first")
+THEN = ("reward", "terminated", "ended", "next_obs", "next_state", "next_active")
+
+
+class Collector:
+    """Fills one preallocated rollout after another, and keeps count of the episodes that pass by.
+
+    Args:
+        env: stepped by nobody else. agent: acts. length: T, steps of each rollout.
+        step: where the environments are: what `env.reset` gave.
+        generator: of the action noise, on the agent's device.
+    """
+
+    def __init__(
+        self, env: Environment, agent: MAPPO, length: int, step: TimeStep, generator: torch.Generator
+    ) -> None:
+        self.env, self.agent, self.length, self.generator = env, agent, length, generator
+        self.step, self.memory = self._checked(step), None
+        self.rollout = self._allocate(step)
+        # Raw rewards of the episodes under way: return of each agent, steps.
+        self.running = torch.zeros_like(step.reward)
+        self.steps = torch.zeros_like(step.reward[:, 0])
+
+    @torch.no_grad()
+    def collect(self) -> tuple[Rollout, dict[str, Tensor]]:
+        """T steps of all environments.
+
+        Returns:
+            The rollout, which the next call overwrites, and of the episodes that ended in it, as scalars:
+            `episodes` (number), `return_sum` (mean over episodes of the sum over agents and steps, raw) and
+            `episode_length` (mean, steps); the means are NaN where none ended.
+
+        Raises:
+            UserError: the environment gave a reward or an observation that is not finite.
+        """
+        rollout, step = self.rollout, self.step
+        noise = torch.rand(rollout.action.shape, generator=self.generator, device=self.agent.device)
+        totals = torch.zeros(3, device=self.running.device, dtype=self.running.dtype)
+        for t in range(self.length):
+            action, log_prob, self.memory = self.agent.act(step, self.memory, noise=noise[t])
+            self._store(NOW, t, step)
+            rollout.action[t], rollout.log_prob[t] = action, log_prob
+            step = self.env.step(action)
+            self._store(THEN, t, step)
+            totals += self._count(step)
+        self.step = step
+        self._check_finite()
+        count, return_sum, length = totals.unbind()
+        return rollout, {"episodes": count, "return_sum": return_sum / count, "episode_length": length / count}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"running": self.running, "steps": self.steps}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.running.copy_(state["running"])
+        self.steps.copy_(state["steps"])
+
+    def _count(self, step: TimeStep) -> Tensor:
+        """Number, summed returns and lengths of the episodes that end at this step."""
+        self.running += step.reward
+        self.steps += 1
+        ended = step.ended.to(self.running.dtype)
+        counted = torch.stack([ended, self.running.sum(-1) * ended, self.steps * ended]).sum(-1)
+        self.running *= 1 - ended.unsqueeze(-1)
+        self.steps *= 1 - ended
+        return counted
+
+    def _store(self, names: tuple[str, ...], t: int, step: TimeStep) -> None:
+        for name in names:
+            value = getattr(step, name)
+            if value is None:
+                continue
+            getattr(self.rollout, name)[t].copy_(value)
+
+    def _allocate(self, step: TimeStep) -> Rollout:
+        def like(x: Tensor | None) -> Tensor | None:
+            return None if x is None else torch.zeros((self.length, *x.shape), dtype=x.dtype, device=x.device)
+
+        envs, agents = step.active.shape
+        made: dict[str, Any] = {name: like(getattr(step, name)) for name in (*NOW, *THEN)}
+        device = self.agent.device
+        made["action"] = torch.zeros(
+            (self.length, envs, agents, len(self.agent.heads)), dtype=torch.long, device=device
+        )
+        made["log_prob"] = torch.zeros((self.length, envs, agents), device=device)
+        return Rollout(**made)
+
+    def _check_finite(self) -> None:
+        """One question to the device for each rollout; the source is looked for only where the answer is no."""
+        rollout = self.rollout
+        finite = rollout.reward.isfinite().all()
+        for name in ("obs", "next_obs", "state", "next_state"):
+            value = getattr(rollout, name)
+            if value is not None and value.is_floating_point():
+                finite = finite & value.isfinite().all()
+        if finite:
+            return
+        for name in ("reward", "obs", "state", "next_obs", "next_state"):
+            value = getattr(rollout, name)
+            if value is None or value.isfinite().all():
+                continue
+            t, e, *rest = (~value.isfinite()).nonzero()[0].tolist()
+            whose = f" of {self.env.spec.agents[rest[0]]}" if "state" not in name else ""
+            raise UserError(
+                f"the environment gave a {name}{whose} of {value[(t, e, *rest)].item()}, in environment {e} of "
+                f"{self.env.num_envs}, at step {t} of the rollout, after action {rollout.action[t, e].tolist()}: "
+                f"mend the environment, or clip what it gives"
+            )
+
+    @staticmethod
+    def _checked(step: TimeStep) -> TimeStep:
+        """A wrong shape or dtype is named here, before it can broadcast."""
+        envs, agents = step.active.shape
+        for field in fields(step):
+            value = getattr(step, field.name)
+            if value is None:
+                continue
+            flag = field.name in ("active", "is_first", "terminated", "ended", "next_active", "mask")
+            lead = (envs,) if field.name in ("ended", "state", "next_state") else (envs, agents)
+            exact = field.name in ("active", "is_first", "terminated", "ended", "next_active", "reward")
+            if tuple(value.shape[: len(lead)]) != lead or (exact and value.ndim != len(lead)):
+                raise UserError(f"the environment's {field.name} must be {lead}..., got {tuple(value.shape)}")
+            if flag and value.dtype != torch.bool:
+                raise UserError(f"the environment's {field.name} must be boolean, got {value.dtype}")
+        if not step.reward.is_floating_point():
+            raise UserError(f"the environment's reward must be floating point, got {step.reward.dtype}")
+        return step

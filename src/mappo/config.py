@@ -1,0 +1,240 @@
+"""Every setting: a name, a type, a default and one line of meaning. Imports no torch."""
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+from mappo.errors import UserError
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """The environment."""
+
+    num_envs: int = 128
+    """Environments stepped side by side (E)."""
+    num_agents: int | None = None
+    """Agents, where the environment lets one choose; its own number by default."""
+    reward: Literal["team", "agent"] = "team"
+    """`team`: one reward, the sum over agents; `agent`: each agent's own, with a critic row for each."""
+
+    def __post_init__(self) -> None:
+        _at_least("env.num-envs", self.num_envs, 1)
+        if self.num_agents is not None:
+            _at_least("env.num-agents", self.num_agents, 1)
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Actor and critic, separate networks of the same size."""
+
+    hidden: tuple[int, ...] = (64, 64)
+    """Width of each hidden layer."""
+    activation: Literal["relu", "tanh"] = "relu"
+    """Behind each hidden layer."""
+    layer_norm: bool = False
+    """LayerNorm on the input and behind each activation, as in the MAPPO paper."""
+    actor_gain: float = 0.01
+    """Scale of the actor's last layer at the start; small means a nearly uniform policy."""
+    critic_input: Literal["auto", "env", "joint", "agent", "own"] = "auto"
+    """`env` state, `joint` observations, `agent` (both and an id, for each agent), `own` (IPPO);
+    `auto` takes `env` where the environment has a state, else `joint`; for agent rewards `agent`."""
+
+    def __post_init__(self) -> None:
+        if not self.hidden:
+            raise UserError("network.hidden needs at least one layer, such as 64 64")
+        for width in self.hidden:
+            _at_least("network.hidden", width, 1)
+        _above("network.actor-gain", self.actor_gain, 0)
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """The learning algorithm. Letters are those of the MAPPO paper, arXiv:2103.01955."""
+
+    rollout_length: int = 25
+    """Steps of each environment between two updates (T)."""
+    epochs: int = 10
+    """Passes over each rollout."""
+    minibatches: int = 1
+    """Parts that each pass is cut into, at random; must divide rollout-length x num-envs."""
+    gamma: float = 0.99
+    """Discount factor."""
+    lambda_: float = 0.95
+    """GAE: 0 trusts the critic, 1 the rewards."""
+    clip_ratio: float = 0.2
+    """PPO's epsilon."""
+    dual_clip: float | None = None
+    """Bound on the loss of bad actions, above 1 (arXiv:1912.09729); none by default."""
+    value_clip: float | None = None
+    """Epsilon of the clipped value loss, in normalised units; 0.2 in the paper; none by default."""
+    huber_delta: float | None = None
+    """Where the value loss turns from square to linear; 10 in the paper; none by default."""
+    value_norm: bool = True
+    """The critic learns returns normalised by their running mean and standard deviation."""
+    value_norm_decay: float = 0.99
+    """Weight of the past in those statistics, for each rollout."""
+    advantage_norm: bool = True
+    """Advantages of mean 0 and standard deviation 1 over each rollout."""
+    value_weight: float = 1.0
+    """Weight of the value loss."""
+    entropy_weight: float = 0.01
+    """Weight of the entropy bonus at the start."""
+    entropy_final: float = 1.0
+    """What is left of it at the end of the run, as a factor; the way there is a straight line."""
+    actor_lr: float = 7e-4
+    """Learning rate of the actor at the start."""
+    critic_lr: float = 7e-4
+    """Learning rate of the critic at the start."""
+    lr_final: float = 1.0
+    """What is left of both at the end of the run, as a factor; the way there is a straight line."""
+    adam_eps: float = 1e-5
+    """Adam's epsilon."""
+    max_grad_norm: float | None = 10.0
+    """Gradients of the actor and of the critic are each scaled down to this norm."""
+
+    def __post_init__(self) -> None:
+        for name in ("rollout_length", "epochs", "minibatches"):
+            _at_least(_option("ppo", name), getattr(self, name), 1)
+        for name in ("gamma", "lambda_", "value_norm_decay", "lr_final", "entropy_final"):
+            _within(_option("ppo", name), getattr(self, name), 0, 1)
+        for name in ("clip_ratio", "value_clip", "huber_delta", "actor_lr", "critic_lr", "adam_eps"):
+            _above(_option("ppo", name), getattr(self, name), 0)
+        _above("ppo.max-grad-norm", self.max_grad_norm, 0)
+        _above("ppo.dual-clip", self.dual_clip, 1)
+        for name in ("value_weight", "entropy_weight"):
+            _at_least(_option("ppo", name), getattr(self, name), 0)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The run: how long, where, and what is kept."""
+
+    total_steps: int = 2_000_000
+    """Environment steps, all agents acting once, summed over environments; rounded up to whole rollouts."""
+    seed: int = 1
+    """Everything random derives from it."""
+    name: str | None = None
+    """The run's directory is runs/NAME; by default the environment's name and the next free number."""
+    dir: str | None = None
+    """The run's directory, in place of runs/NAME."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` takes cuda where there is one."""
+    threads: int = 1
+    """CPU threads of the learner; 2 seldom helps, and hurts on shared cores."""
+    eval_interval: int = 100_000
+    """Steps between two greedy evaluations, each followed by a checkpoint."""
+    eval_episodes: int = 256
+    """Episodes of each evaluation during training."""
+    progress: Literal["auto", "live", "plain", "off"] = "auto"
+    """What is shown: `auto` is live on a terminal, else plain lines."""
+
+    def __post_init__(self) -> None:
+        for name in ("total_steps", "threads", "eval_interval", "eval_episodes"):
+            _at_least(_option("run", name), getattr(self, name), 1)
+        _at_least("run.seed", self.seed, 0)
+        if self.name is not None and self.dir is not None:
+            raise UserError("run.name and run.dir exclude each other: give one")
+        if self.name is not None and (not self.name or "/" in self.name or self.name.startswith(".")):
+            raise UserError(f"run.name must be a plain directory name, got {self.name!r}; see run.dir")
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run. Never changed after it is made: `dataclasses.replace` makes another."""
+
+    env: EnvConfig = field(default_factory=EnvConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    ppo: PPOConfig = field(default_factory=PPOConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        rows = self.ppo.rollout_length * self.env.num_envs
+        if rows % self.ppo.minibatches:
+            raise UserError(
+                f"ppo.minibatches {self.ppo.minibatches} does not divide ppo.rollout-length x env.num-envs = "
+                f"{self.ppo.rollout_length} x {self.env.num_envs} = {rows}; "
+                f"nearest that does: {_nearest_divisor(rows, self.ppo.minibatches)}"
+            )
+        if self.env.reward == "agent" and self.network.critic_input in ("env", "joint"):
+            raise UserError(
+                f"env.reward agent needs a critic row for each agent, but network.critic-input "
+                f"{self.network.critic_input} has one for the team: use auto, agent or own"
+            )
+
+    @property
+    def steps_per_update(self) -> int:
+        return self.ppo.rollout_length * self.env.num_envs
+
+    @property
+    def num_updates(self) -> int:
+        return -(-self.run.total_steps // self.steps_per_update)
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> "Config":
+        """The inverse of `to_dict`; sections and fields may be missing. UserError names what is unknown."""
+        config = Config()
+        sections: dict[str, Any] = {}
+        for section, values in data.items():
+            old = getattr(config, section, None)
+            if not dataclasses.is_dataclass(old) or not isinstance(values, dict):
+                raise UserError(f"unknown section {section!r}; there are: env, network, ppo, run")
+            known = {f.name: f for f in dataclasses.fields(old)}
+            checked: dict[str, Any] = {}
+            for name, value in cast(dict[str, Any], values).items():
+                if name not in known:
+                    raise UserError(f"unknown option {section}.{name}; there are: {', '.join(known)}")
+                checked[name] = _typed(f"{section}.{name}", value, known[name].type)
+            sections[section] = dataclasses.replace(cast(Any, old), **checked)
+        return dataclasses.replace(config, **sections)
+
+
+def _typed(name: str, value: Any, kind: Any) -> Any:
+    """`value` as the field's type, from JSON, where a tuple is a list and 1 may stand for 1.0."""
+    import types
+    import typing
+
+    origin = typing.get_origin(kind)
+    if origin is Literal:
+        options = typing.get_args(kind)
+        if value in options and isinstance(value, str):
+            return value
+        raise UserError(f"{name} must be one of {', '.join(map(str, options))}, got {value!r}")
+    if origin is types.UnionType:
+        return None if value is None else _typed(name, value, typing.get_args(kind)[0])
+    if origin is tuple:
+        if isinstance(value, (list, tuple)):
+            return tuple(_typed(name, x, int) for x in cast(list[Any], value))
+        raise UserError(f"{name} must be a list of whole numbers, got {value!r}")
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise UserError(f"{name} must be of type {kind.__name__}, got {value!r}")
+    return value
+
+
+def _option(section: str, name: str) -> str:
+    return f"{section}.{name.rstrip('_').replace('_', '-')}"
+
+
+def _at_least(name: str, value: float, low: float) -> None:
+    if not (math.isfinite(value) and value >= low):
+        raise UserError(f"{name} must be at least {low}, got {value}")
+
+
+def _above(name: str, value: float | None, low: float) -> None:
+    if value is not None and not (math.isfinite(value) and value > low):
+        raise UserError(f"{name} must be above {low}, got {value}")
+
+
+def _within(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise UserError(f"{name} must be between {low} and {high}, got {value}")
+
+
+def _nearest_divisor(number: int, wish: int) -> int:
+    return min((d for d in range(1, number + 1) if number % d == 0), key=lambda d: abs(d - wish))

@@ -1,0 +1,162 @@
+"""Pictures of particle worlds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+# Ten hues without the green and the red that mean "covered" and "collision".
+AGENT_COLORS = (
+    (45, 114, 217),
+    (242, 142, 43),
+    (142, 91, 208),
+    (23, 162, 184),
+    (232, 108, 178),
+    (140, 98, 70),
+    (222, 184, 20),
+    (96, 110, 130),
+    (52, 58, 150),
+    (134, 200, 238),
+)
+COVERED = (22, 155, 70)
+UNCOVERED = (60, 60, 60)
+COLLISION = (220, 38, 38)
+COVERED_WITHIN = 0.1  # distance between the centres of a landmark and its nearest agent
+VIEW = 1.5  # agents with coordinates from -VIEW to VIEW are shown where they are
+
+_HALF = 1.68  # half the picture's width in the world: leaves room for whole discs at the border of the view
+_SCALE = 3  # supersampling, for smooth edges
+_BACKGROUND, _FIELD, _GRID, _AXIS = (255, 255, 255), (250, 250, 251), (232, 234, 237), (208, 211, 216)
+_INK = (40, 44, 52)
+
+
+def draw_spread(
+    agents: NDArray[np.floating[Any]],
+    landmarks: NDArray[np.floating[Any]],
+    *,
+    agent_radius: float = 0.15,
+    landmark_radius: float = 0.05,
+    trails: Sequence[NDArray[np.floating[Any]]] = (),
+    title: str = "",
+    caption: str = "",
+    size: int = 480,
+) -> NDArray[np.uint8]:
+    """Draw agents (A, 2) and landmarks (L, 2), in world coordinates, as an image (H, W, 3).
+
+    W is `size`; H adds a strip above for `title` and one below for `caption`. `trails` holds earlier
+    agent positions (A, 2), oldest first. Agents outside the view are drawn at its border with an arrow.
+    """
+    strip = round(size * 0.07)
+    image = Image.new("RGB", (size * _SCALE, (size + 2 * strip) * _SCALE), _BACKGROUND)
+    canvas = _Canvas(ImageDraw.Draw(image, "RGBA"), size * _SCALE, strip * _SCALE)
+    canvas.field()
+    for agent in range(len(agents)):
+        canvas.trail([positions[agent] for positions in [*trails, agents]], AGENT_COLORS[agent % 10])
+    collided = _collided(agents, 2 * agent_radius)
+    for agent, position in enumerate(agents):
+        canvas.agent(position, agent_radius, AGENT_COLORS[agent % 10], bool(collided[agent]))
+    for landmark in landmarks:
+        nearest = np.linalg.norm(agents - landmark, axis=1).min(initial=math.inf)
+        canvas.landmark(landmark, landmark_radius, bool(nearest < COVERED_WITHIN))
+    for agent, position in enumerate(agents):
+        canvas.number(position, agent_radius, str(agent + 1))
+    canvas.strips(title, caption)
+    return np.array(image.reduce(_SCALE))
+
+
+def _collided(agents: NDArray[np.floating[Any]], distance: float) -> NDArray[np.bool_]:
+    apart = np.linalg.norm(agents[:, None] - agents[None], axis=-1)
+    np.fill_diagonal(apart, math.inf)
+    return (apart < distance).any(axis=1)
+
+
+class _Canvas:
+    """Draws world coordinates onto a supersampled picture; `size` and `top` are in its pixels."""
+
+    def __init__(self, draw: ImageDraw.ImageDraw, size: int, top: int) -> None:
+        self._draw = draw
+        self._size = size
+        self._top = top
+        self._unit = size / (2 * _HALF)  # pixels per unit of length
+        self._px = size / 480  # line widths and fonts grow with the picture
+
+    def _at(self, point: NDArray[np.floating[Any]]) -> tuple[float, float]:
+        """Pixel of a world point; y points up in the world and down in the picture."""
+        return self._unit * (_HALF + float(point[0])), self._top + self._unit * (_HALF - float(point[1]))
+
+    def _disc(self, centre: tuple[float, float], radius: float, **style: Any) -> None:
+        x, y = centre
+        self._draw.ellipse((x - radius, y - radius, x + radius, y + radius), **style)
+
+    def _width(self, pixels: float) -> int:
+        return max(1, round(pixels * self._px))
+
+    def field(self) -> None:
+        self._draw.rectangle((0, self._top, self._size, self._top + self._size), fill=_FIELD)
+        for place in np.arange(-1.5, 1.51, 0.5):
+            x, y = self._at(np.array([place, place]))
+            color = _AXIS if place in (-VIEW, 0.0, VIEW) else _GRID
+            self._draw.line((x, self._top, x, self._top + self._size), fill=color, width=self._width(1))
+            self._draw.line((0, y, self._size, y), fill=color, width=self._width(1))
+
+    def trail(self, points: Sequence[NDArray[np.floating[Any]]], color: tuple[int, int, int]) -> None:
+        pixels = [self._at(point) for point in points]
+        for place, (start, end) in enumerate(pairwise(pixels), start=1):
+            fade = place / len(points)
+            self._draw.line((start, end), fill=(*color, round(220 * fade)), width=self._width(1 + 3 * fade))
+
+    def agent(
+        self, point: NDArray[np.floating[Any]], radius: float, color: tuple[int, int, int], collided: bool
+    ) -> None:
+        shown = np.clip(point, -VIEW, VIEW)
+        centre, size = self._at(shown), radius * self._unit
+        self._disc(centre, size, fill=(*color, 120), outline=(*color, 255), width=self._width(2))
+        if collided:
+            self._disc(centre, size + 2 * self._px, outline=COLLISION, width=self._width(3))
+        outside = point - shown
+        distance = float(np.linalg.norm(outside))
+        if distance > 0.0:
+            # An arrow head on the rim points to where the agent really is.
+            ahead = outside / distance * radius
+            aside = 0.45 * np.array([-ahead[1], ahead[0]])
+            corners = [shown + 1.1 * ahead, shown + 0.55 * ahead + aside, shown + 0.55 * ahead - aside]
+            self._draw.polygon([self._at(corner) for corner in corners], fill=color)
+
+    def number(self, point: NDArray[np.floating[Any]], radius: float, number: str) -> None:
+        # Above the centre, where the landmark of a well placed agent stays visible.
+        x, y = self._at(np.clip(point, -VIEW, VIEW))
+        self._write((x, y - 0.58 * radius * self._unit), number, 15)
+
+    def landmark(self, point: NDArray[np.floating[Any]], radius: float, covered: bool) -> None:
+        (x, y), size = self._at(point), radius * self._unit + self._px
+        fill, ink = (COVERED, _BACKGROUND) if covered else (_BACKGROUND, UNCOVERED)
+        self._disc((x, y), size, fill=fill, outline=COVERED if covered else UNCOVERED, width=self._width(2))
+        arm = 0.42 * size
+        for slope in (1, -1):
+            ends = (x - arm, y - slope * arm, x + arm, y + slope * arm)
+            self._draw.line(ends, fill=ink, width=self._width(2))
+
+    def strips(self, title: str, caption: str) -> None:
+        """Cover the strips above and below the field and write into them."""
+        bottom = self._top + self._size
+        for y, text in ((0, title), (bottom, caption)):
+            self._draw.rectangle((0, y, self._size, y + self._top), fill=_BACKGROUND)
+            self._write((0.5 * self._size, y + 0.5 * self._top), text, 16)
+
+    def _write(self, centre: tuple[float, float], text: str, pixels: float) -> None:
+        # A light rim keeps numbers readable where lines and landmarks pass below them.
+        rim, font = self._width(1.5), _font(round(pixels * self._px))
+        style: dict[str, Any] = {"stroke_width": rim, "stroke_fill": (*_BACKGROUND, 200), "anchor": "mm"}
+        self._draw.text(centre, text, fill=_INK, font=font, **style)
+
+
+@cache
+def _font(pixels: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(pixels)

@@ -1,0 +1,222 @@
+"""mpe2's `simple_spread_v3`, batched in torch: N agents cover N landmarks, together, without bumping.
+
+The same numbers as mpe2 1.1.1, step for step (law 9): positions move by the old velocity, then the velocity is
+damped and takes the force; contact is soft; the reward is read after the move. All environments are in step,
+for an episode has one length, so that "is it over" is known without asking the device.
+
+mpe2's `state()` is the observations side by side, which is what a critic's `joint` input is: this environment
+gives no state of its own.
+"""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from mappo.errors import UserError
+from mappo.types import ActionHeads, Spec, TimeStep
+
+DT, DAMPING, SENSITIVITY = 0.1, 0.25, 5.0
+CONTACT_FORCE, CONTACT_MARGIN = 100.0, 1e-3
+AGENT_RADIUS = 0.15
+MOVES = ((0.0, 0.0), (-1.0, 0.0), (1.0, 0.0), (0.0, -1.0), (0.0, 1.0))  # stay, left, right, down, up
+
+
+class Spread:
+    """`num_envs` games at once, on CPU or GPU; an `Environment`.
+
+    Args:
+        num_envs: E. num_agents: N agents and N landmarks.
+        horizon: steps of an episode, which then is truncated, never terminated.
+        local_ratio: share of the own collisions in an agent's reward; the rest is the common distance.
+        dtype: float64 follows mpe2 to rounding; float32 is for training.
+    """
+
+    def __init__(
+        self,
+        num_envs: int,
+        num_agents: int = 3,
+        horizon: int = 25,
+        local_ratio: float = 0.5,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        if num_envs < 1 or num_agents < 1 or horizon < 1:
+            raise UserError(
+                f"spread needs at least one environment, agent and step, got {num_envs}, {num_agents}, {horizon}"
+            )
+        self.num_envs, self.num_agents = num_envs, num_agents
+        self.horizon, self.local_ratio = horizon, local_ratio
+        self.device, self.dtype = torch.device(device), dtype
+        obs_space = spaces.Box(-np.inf, np.inf, (6 * num_agents,), np.float32)
+        self.spec = Spec(
+            agents=tuple(f"agent_{i}" for i in range(num_agents)),
+            obs_spaces=(obs_space,) * num_agents,
+            action_heads=(ActionHeads((len(MOVES),)),) * num_agents,
+            groups=(0,) * num_agents,
+        )
+        make = {"device": self.device, "dtype": dtype}
+        self._moves = torch.tensor(MOVES, **make) * SENSITIVITY
+        self._eye = torch.eye(num_agents, **make)
+        pairs = [i * num_agents + j for i in range(num_agents) for j in range(num_agents) if i != j]
+        self._others = torch.tensor(pairs, device=self.device, dtype=torch.long)  # in the order of the agents
+        self._silence = torch.zeros(num_envs, num_agents, 2 * (num_agents - 1), **make)
+        self._all = torch.ones(num_envs, num_agents, dtype=torch.bool, device=self.device)
+        self._none = torch.zeros_like(self._all)
+        self._generator = torch.Generator(self.device)
+        self._place = torch.zeros(num_envs, 2 * num_agents, 2, **make)  # agents, then landmarks
+        self._velocity = torch.zeros(num_envs, num_agents, 2, **make)
+        self._clock = 0
+        self._trail: list[np.ndarray] = []
+        self._look()
+
+    def reset(self, seed: int | Sequence[int] | None = None) -> TimeStep:
+        """Places everything at random; a seed gives the same places as mpe2's `reset(seed=...)`."""
+        if seed is None:
+            self._scatter()
+        else:
+            seeds = range(seed, seed + self.num_envs) if isinstance(seed, int) else seed
+            if len(seeds) != self.num_envs:
+                raise ValueError(f"spread: {len(seeds)} seeds for {self.num_envs} environments")
+            shape = (2 * self.num_agents, 2)
+            drawn = np.stack([np.random.default_rng(s).uniform(-1, 1, shape) for s in seeds])
+            self._place = torch.as_tensor(drawn).to(self.device, self.dtype)
+            self._generator.manual_seed(seeds[0])
+        self._velocity = torch.zeros_like(self._velocity)
+        self._clock = 0
+        obs = self._look()
+        return self._time_step(obs, obs, torch.zeros_like(self._all, dtype=self.dtype), ended=False)
+
+    def step(self, action: Tensor) -> TimeStep:
+        """One step of each game; actions `(E, A, 1)` in [0, 5)."""
+        if action.shape != (self.num_envs, self.num_agents, 1):
+            raise ValueError(
+                f"spread: actions must be {(self.num_envs, self.num_agents, 1)}, got {tuple(action.shape)}"
+            )
+        force = self._moves[action.squeeze(-1)] + self._contact()
+        agents, landmarks = self._place.split(self.num_agents, 1)
+        self._place = torch.cat([agents + self._velocity * DT, landmarks], 1)
+        self._velocity = self._velocity * (1 - DAMPING) + force * DT
+        self._clock += 1
+        next_obs = obs = self._look()
+        reward = self._reward()
+        ended = self._clock >= self.horizon
+        if ended:
+            self._scatter()
+            self._velocity = torch.zeros_like(self._velocity)
+            self._clock = 0
+            obs = self._look()
+        return self._time_step(obs, next_obs, reward, ended)
+
+    def close(self) -> None:
+        pass
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {
+            "place": self._place,
+            "velocity": self._velocity,
+            "clock": torch.tensor(self._clock),
+            "generator": self._generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Sets what `state_dict` gave; the next `step` goes on from there."""
+        self._place = state["place"].to(self.device, self.dtype)
+        self._velocity = state["velocity"].to(self.device, self.dtype)
+        self._clock = int(state["clock"])
+        self._generator.set_state(state["generator"].cpu())
+        self._look()
+
+    def present(self) -> TimeStep:
+        """Where the games are, as after a reset: what a resumed run acts on first."""
+        obs = self._look()
+        step = self._time_step(obs, obs, torch.zeros_like(self._all, dtype=self.dtype), ended=False)
+        step.is_first = self._all if self._clock == 0 else self._none
+        return step
+
+    def render(self, index: int) -> np.ndarray:
+        """Game `index` with the trails of the pictures before, uint8 `(H, W, 3)`."""
+        from mappo.envs.draw import draw_spread
+
+        agents, landmarks = self._place[index].cpu().numpy().astype(np.float64).reshape(2, -1, 2)
+        if self._clock == 0:
+            self._trail = []
+        picture = draw_spread(agents, landmarks, agent_radius=AGENT_RADIUS, trails=self._trail)
+        self._trail.append(agents)
+        return picture
+
+    def _scatter(self) -> None:
+        drawn = torch.rand(
+            self._place.shape, generator=self._generator, device=self.device, dtype=self.dtype
+        )
+        self._place = drawn * 2 - 1
+
+    def _look(self) -> Tensor:
+        """Measures all distances, and gives what each agent sees: float32 `(E, A, 6 N)`."""
+        agents, landmarks = self._place.split(self.num_agents, 1)
+        self._between = agents.unsqueeze(1) - agents.unsqueeze(2)  # [e, i, j]: from i to j
+        to_landmarks = landmarks.unsqueeze(1) - agents.unsqueeze(2)
+        # An agent is 1 away from itself: further than any contact, and no division by 0.
+        self._apart = self._between.norm(dim=-1) + self._eye
+        self._to_goal = to_landmarks.norm(dim=-1)
+        others = self._between.flatten(1, 2)[:, self._others].reshape(self.num_envs, self.num_agents, -1)
+        seen = torch.cat([self._velocity, agents, to_landmarks.flatten(2), others, self._silence], -1)
+        return seen.float()
+
+    def _contact(self) -> Tensor:
+        """The soft push between overlapping agents, before the move."""
+        apart = self._apart.clamp_min(1e-9)
+        depth = -(apart - 2 * AGENT_RADIUS) / CONTACT_MARGIN
+        depth = torch.logaddexp(torch.zeros_like(depth), depth) * CONTACT_MARGIN
+        return -(self._between * (CONTACT_FORCE * depth / apart).unsqueeze(-1)).sum(2)
+
+    def _reward(self) -> Tensor:
+        common = -self._to_goal.amin(1).sum(-1, keepdim=True)
+        own = -(self._apart < 2 * AGENT_RADIUS).sum(-1)
+        return common * (1 - self.local_ratio) + own * self.local_ratio
+
+    def _time_step(self, obs: Tensor, next_obs: Tensor, reward: Tensor, ended: bool) -> TimeStep:
+        over = self._all if ended else self._none
+        return TimeStep(
+            obs=obs,
+            state=None,
+            mask=None,
+            active=self._all,
+            is_first=self._all if self._clock == 0 else self._none,
+            reward=reward,
+            terminated=self._none,
+            ended=over[:, 0],
+            next_obs=next_obs,
+            next_state=None,
+            next_active=self._all,
+        )
+
+
+def central_planner(obs: Tensor, memory: Any = None, **_: Any) -> tuple[Tensor, Any]:
+    """A baseline that sees everything: assigns agents to landmarks by least total distance, anew each step.
+
+    Each agent moves along the larger entry of `target - position - 0.35 * velocity`, or stays if that is
+    under 0.05. It tries all N! assignments: meant for few agents.
+
+    Args:
+        obs: `(E, A, 6 N)`. memory: handed back.
+
+    Returns:
+        Actions `(E, A, 1)`, and the memory.
+    """
+    envs, agents, _ = obs.shape
+    velocity, to_landmarks = obs[..., :2], obs[..., 4 : 4 + 2 * agents].reshape(envs, agents, agents, 2)
+    orders = torch.tensor(list(itertools.permutations(range(agents))), device=obs.device)  # (N!, A)
+    rows = torch.arange(agents, device=obs.device)
+    total = to_landmarks.norm(dim=-1)[:, rows, orders].sum(-1)  # (E, N!)
+    goal = orders[total.argmin(-1)]  # (E, A)
+    index = goal[..., None, None].expand(-1, -1, 1, 2)
+    error = to_landmarks.gather(2, index).squeeze(2) - 0.35 * velocity
+    size, axis = error.abs().max(-1)
+    positive = error.gather(-1, axis.unsqueeze(-1)).squeeze(-1) > 0
+    move = 1 + 2 * axis + positive.long()  # 1 left, 2 right, 3 down, 4 up
+    return torch.where(size < 0.05, 0, move).unsqueeze(-1), memory

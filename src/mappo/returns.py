@@ -1,0 +1,146 @@
+"""Advantages and returns of trajectories, as pure functions over any batch shape `(T, *B)`.
+
+Two flags tell what ends where. `done`: the episode ended by itself and nothing follows, so the value of what
+comes next is zero. `traj_flag`: the recording is cut here (a time limit, the end of a life, the end of the
+batch), so nothing may flow back across it, yet `next_value` still counts. `done` cuts as well.
+
+`next_value[t]` is V(s_{t+1}) of the state that the action reached, *before* any reset. Flags are boolean or 0/1
+and may lack trailing axes of the reward, such as `(T, E)` against `(T, E, A)`. Inputs are never changed.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class gae_data(NamedTuple):
+    """What `gae` reads; each `(T, *B)`, flags may lack trailing axes. `traj_flag=None` means `done`."""
+
+    value: Tensor
+    next_value: Tensor
+    reward: Tensor
+    done: Tensor | None = None
+    traj_flag: Tensor | None = None
+
+
+def gae(data: gae_data | Sequence[Tensor | None], gamma: float = 0.99, lambda_: float = 0.97) -> Tensor:
+    """Generalised advantage estimation, arXiv:1506.02438, equation 16, in its recursive form.
+
+        delta_t = r_t + gamma * (1 - done_t) * V(s_{t+1}) - V(s_t)
+        A_t     = delta_t + gamma * lambda * (1 - cut_t) * A_{t+1},    cut_t = done_t or traj_flag_t
+
+    Args:
+        data: `gae_data`, or five tensors in its order.
+        gamma: discount factor, in [0, 1].
+        lambda_: 0 gives the TD error, 1 the Monte-Carlo return less the value.
+
+    Returns:
+        Advantages `(T, *B)`, detached from nothing: call it under `torch.no_grad()` for a policy's weight.
+
+    Raises:
+        ValueError: a shape does not fit. TypeError: a value or reward is not floating point.
+    """
+    value, next_value, reward, done, traj_flag = gae_data(*data)
+    alive, flows = _flags(next_value, reward, done, traj_flag)
+    _check_like("value", value, reward)
+    delta = reward + gamma * alive * next_value - value
+    decay = (gamma * lambda_ * flows).expand_as(delta)
+    advantage = torch.zeros_like(delta[0])
+    backwards: list[Tensor] = []
+    for delta_t, decay_t in zip(reversed(delta.unbind()), reversed(decay.unbind()), strict=True):
+        advantage = torch.addcmul(delta_t, decay_t, advantage)
+        backwards.append(advantage)
+    return torch.stack(backwards[::-1])
+
+
+def discounted_return(
+    next_value: Tensor,
+    reward: Tensor,
+    done: Tensor | None = None,
+    traj_flag: Tensor | None = None,
+    gamma: float = 0.99,
+) -> Tensor:
+    """The discounted sum of rewards, G_t = r_t + gamma * G_{t+1}, Sutton & Barto (2018), equation 3.9.
+
+    Where a trajectory is cut without being done, and at its last step, `next_value` stands for the rest;
+    pass zeros to sum what was seen and nothing else.
+
+    Args:
+        next_value, reward: `(T, *B)`. done, traj_flag: `(T, *B)` or with trailing axes missing.
+
+    Returns:
+        Returns `(T, *B)`.
+
+    Raises:
+        ValueError: a shape does not fit. TypeError: a value or reward is not floating point.
+    """
+    return n_step_return(next_value, reward, done, traj_flag, gamma, n=reward.shape[0])
+
+
+def n_step_return(
+    next_value: Tensor,
+    reward: Tensor,
+    done: Tensor | None = None,
+    traj_flag: Tensor | None = None,
+    gamma: float = 0.99,
+    n: int = 5,
+) -> Tensor:
+    """n rewards, then the value: Sutton & Barto (2018), equation 7.1, stopping short at each cut.
+
+        G^(k)_t = r_t + gamma * (1 - done_t) * (V(s_{t+1}) if k = 1 or cut_t else G^(k-1)_{t+1})
+
+    Args:
+        next_value, reward: `(T, *B)`. done, traj_flag: `(T, *B)` or with trailing axes missing.
+        n: number of rewards, at least 1.
+
+    Returns:
+        Returns `(T, *B)`.
+
+    Raises:
+        ValueError: a shape does not fit, or n < 1. TypeError: a value or reward is not floating point.
+    """
+    if n < 1:
+        raise ValueError(f"n_step_return: n must be at least 1, got {n}")
+    alive, flows = _flags(next_value, reward, done, traj_flag)
+    cut = (flows == 0).expand_as(reward).clone()
+    cut[-1] = True  # the batch ends here, whatever the flags say
+    rest = next_value
+    result = reward + gamma * alive * rest
+    for _ in range(min(n, reward.shape[0]) - 1):
+        rest = torch.where(cut, next_value, result.roll(-1, dims=0))
+        result = reward + gamma * alive * rest
+    return result
+
+
+def _flags(
+    next_value: Tensor, reward: Tensor, done: Tensor | None, traj_flag: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """`1 - done` and `1 - cut`, in the reward's dtype, each broadcastable to the reward."""
+    if reward.ndim == 0 or reward.shape[0] == 0:
+        raise ValueError(f"reward must be (T, *B) with T > 0, got shape {tuple(reward.shape)}")
+    if not reward.is_floating_point():
+        raise TypeError(f"reward must be floating point, got {reward.dtype}")
+    _check_like("next_value", next_value, reward)
+    ended = _flag("done", done, reward)
+    return 1 - ended, (1 - ended) * (1 - _flag("traj_flag", traj_flag, reward))
+
+
+def _flag(name: str, flag: Tensor | None, reward: Tensor) -> Tensor:
+    if flag is None:
+        return torch.zeros_like(reward)
+    if flag.ndim == 0 or flag.shape != reward.shape[: flag.ndim]:
+        raise ValueError(
+            f"{name} must have the reward's leading axes {tuple(reward.shape)}, got {tuple(flag.shape)}"
+        )
+    return flag.to(reward.dtype).reshape(flag.shape + (1,) * (reward.ndim - flag.ndim))
+
+
+def _check_like(name: str, tensor: Tensor, reward: Tensor) -> None:
+    if tensor.shape != reward.shape:
+        raise ValueError(
+            f"{name} must have the reward's shape {tuple(reward.shape)}, got {tuple(tensor.shape)}"
+        )
+    if not tensor.is_floating_point():
+        raise TypeError(f"{name} must be floating point, got {tensor.dtype}")
