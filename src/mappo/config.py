@@ -61,7 +61,7 @@ class PPOConfig:
     """Parts that each pass is cut into, at random; must divide rollout-length x num-envs."""
     gamma: float = 0.99
     """Discount factor."""
-    lambda_: float = 0.95
+    gae_lambda: float = 0.95
     """GAE: 0 trusts the critic, 1 the rewards."""
     clip_ratio: float = 0.2
     """PPO's epsilon."""
@@ -97,7 +97,7 @@ class PPOConfig:
     def __post_init__(self) -> None:
         for name in ("rollout_length", "epochs", "minibatches"):
             _at_least(_option("ppo", name), getattr(self, name), 1)
-        for name in ("gamma", "lambda_", "value_norm_decay", "lr_final", "entropy_final"):
+        for name in ("gamma", "gae_lambda", "value_norm_decay", "lr_final", "entropy_final"):
             _within(_option("ppo", name), getattr(self, name), 0, 1)
         for name in ("clip_ratio", "value_clip", "huber_delta", "actor_lr", "critic_lr", "adam_eps"):
             _above(_option("ppo", name), getattr(self, name), 0)
@@ -218,7 +218,7 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
 
 
 def _option(section: str, name: str) -> str:
-    return f"{section}.{name.rstrip('_').replace('_', '-')}"
+    return f"{section}.{name.replace('_', '-')}"
 
 
 def _at_least(name: str, value: float, low: float) -> None:

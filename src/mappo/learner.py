@@ -132,7 +132,7 @@ class MAPPO:
         reward, done, cut = self._reward_and_flags(r)
         if not self.team_rows and reward.ndim == 2:
             reward = reward.unsqueeze(-1).expand_as(value)
-        adv = gae(gae_data(value, self._next_value(r, value), reward, done, cut), ppo.gamma, ppo.lambda_)
+        adv = gae(gae_data(value, self._next_value(r, value), reward, done, cut), ppo.gamma, ppo.gae_lambda)
         returns, active = adv + value, r.active.to(value.dtype)
         value_weight = active.sum(-1) if self.team_rows else active
         metrics = {

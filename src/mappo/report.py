@@ -40,18 +40,19 @@ def plot_curve(
     last = max((float(steps[-1]) for steps, _ in sampled + greedy), default=0.0)
     unit, unit_name = (1e6, "millions") if last >= 1e5 else (1e3, "thousands")
 
-    for steps, values in sampled:
-        axes.plot(
-            steps / unit, values, color=_SAMPLED, alpha=0.35, lw=0.7, marker="." if len(steps) == 1 else ""
-        )
+    for place, (steps, values) in enumerate(sampled):
+        label = "" if place else "Sampled"  # an empty label stays out of the legend
+        axes.plot(steps / unit, values, color=_SAMPLED, alpha=0.5, lw=0.7, label=label)
     _draw_mean(axes, [(s, _smooth(v)) for s, v in sampled], unit, "Sampled, smoothed", "#0072B2", "")
     _draw_mean(axes, greedy, unit, "Greedy evaluation", _GREEDY, "o")
     if not sampled and not greedy:
         axes.text(0.5, 0.5, "no finished episodes yet", transform=axes.transAxes, ha="center", color=_TEXT)
-    axes.set_xlim(0.0, max(last / unit, 1e-3))
+    axes.set_xlim(0.0, last / unit or 1.0)
     _draw_baselines(axes, {name: value for name, value in baselines.items() if math.isfinite(value)})
 
     axes.set_title(run.resolve().name if title is None else title, loc="left", pad=32, weight="bold", size=13)
+    if max(len(sampled), len(greedy)) > 1:
+        axes.set_title("mean and range of seeds", loc="right", pad=32, color=_TEXT, size=9)
     axes.set_xlabel(f"Environment steps ({unit_name})", color=_TEXT)
     axes.set_ylabel("Return (sum over agents)", color=_TEXT)
     axes.grid(color=_GRID, lw=0.8)
@@ -82,9 +83,9 @@ def write_gif(frames: Sequence[NDArray[np.uint8]], out: Path, fps: int = 8) -> N
                 f"frames must all be uint8 (H, W, 3), got {frame.dtype} {frame.shape} after {shape}"
             )
     # The palette is taken from frames across the episode, side by side: colours then stay the same from
-    # frame to frame. Dithering would flicker and compress badly.
-    chosen = [frames[round(i)] for i in np.linspace(0, len(frames) - 1, min(len(frames), 12))]
-    palette = Image.fromarray(np.concatenate(chosen)).quantize(256, kmeans=1)
+    # frame to frame. Small coloured things count as much as the large pale ground; dithering would flicker.
+    chosen = [frames[i] for i in range(0, len(frames), -(-len(frames) // 12))]
+    palette = Image.fromarray(np.concatenate(chosen)).quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1)
     first, *others = [
         Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames
     ]
@@ -155,7 +156,9 @@ def _draw_mean(axes: Axes, seeds: Seeds, unit: float, label: str, color: str, ma
     if len(seeds) > 1:
         axes.fill_between(steps / unit, stack.min(axis=0), stack.max(axis=0), color=color, alpha=0.15, lw=0)
     marker = marker or ("o" if len(steps) == 1 else "")
-    axes.plot(steps / unit, stack.mean(axis=0), color=color, lw=1.8, marker=marker, ms=4, label=label, clip_on=False)
+    axes.plot(
+        steps / unit, stack.mean(axis=0), color=color, lw=1.8, marker=marker, ms=4, label=label, clip_on=False
+    )
 
 
 def _draw_baselines(axes: Axes, baselines: Mapping[str, float]) -> None:

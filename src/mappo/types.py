@@ -86,7 +86,9 @@ class Resumable(Protocol):
 
     def state_dict(self) -> dict[str, Tensor]: ...
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None: ...
+    def load_state_dict(self, state: dict[str, Tensor]) -> TimeStep:
+        """Where the environments are then, as after a reset."""
+        ...
 
 
 @runtime_checkable

@@ -50,10 +50,11 @@ def draw_spread(
 ) -> NDArray[np.uint8]:
     """Draw agents (A, 2) and landmarks (L, 2), in world coordinates, as an image (H, W, 3).
 
-    W is `size`; H adds a strip above for `title` and one below for `caption`. `trails` holds earlier
-    agent positions (A, 2), oldest first. Agents outside the view are drawn at its border with an arrow.
+    W is `size`, and H too; with a `title` or a `caption` a strip for each of them is added to H. `trails`
+    holds earlier agent positions (A, 2), oldest first. Agents outside the view are drawn at its border
+    with an arrow.
     """
-    strip = round(size * 0.07)
+    strip = round(size * 0.07) if title or caption else 0
     image = Image.new("RGB", (size * _SCALE, (size + 2 * strip) * _SCALE), _BACKGROUND)
     canvas = _Canvas(ImageDraw.Draw(image, "RGBA"), size * _SCALE, strip * _SCALE)
     canvas.field()

@@ -88,8 +88,7 @@ class Spread:
             self._generator.manual_seed(seeds[0])
         self._velocity = torch.zeros_like(self._velocity)
         self._clock = 0
-        obs = self._look()
-        return self._time_step(obs, obs, torch.zeros_like(self._all, dtype=self.dtype), ended=False)
+        return self._present()
 
     def step(self, action: Tensor) -> TimeStep:
         """One step of each game; actions `(E, A, 1)` in [0, 5)."""
@@ -123,20 +122,17 @@ class Spread:
             "generator": self._generator.get_state(),
         }
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Sets what `state_dict` gave; the next `step` goes on from there."""
+    def load_state_dict(self, state: dict[str, Tensor]) -> TimeStep:
+        """Sets what `state_dict` gave; the next `step` goes on from there.
+
+        Returns:
+            Where the games are, as after a reset.
+        """
         self._place = state["place"].to(self.device, self.dtype)
         self._velocity = state["velocity"].to(self.device, self.dtype)
         self._clock = int(state["clock"])
         self._generator.set_state(state["generator"].cpu())
-        self._look()
-
-    def present(self) -> TimeStep:
-        """Where the games are, as after a reset: what a resumed run acts on first."""
-        obs = self._look()
-        step = self._time_step(obs, obs, torch.zeros_like(self._all, dtype=self.dtype), ended=False)
-        step.is_first = self._all if self._clock == 0 else self._none
-        return step
+        return self._present()
 
     def render(self, index: int) -> np.ndarray:
         """Game `index` with the trails of the pictures before, uint8 `(H, W, 3)`."""
@@ -148,6 +144,10 @@ class Spread:
         picture = draw_spread(agents, landmarks, agent_radius=AGENT_RADIUS, trails=self._trail)
         self._trail.append(agents)
         return picture
+
+    def _present(self) -> TimeStep:
+        obs = self._look()
+        return self._time_step(obs, obs, torch.zeros_like(self._all, dtype=self.dtype), ended=False)
 
     def _scatter(self) -> None:
         drawn = torch.rand(

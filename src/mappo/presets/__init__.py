@@ -1,0 +1,26 @@
+"""Settings that are known to learn, one file for each environment. Imports no torch."""
+
+import difflib
+
+from mappo.config import Config, EnvConfig
+from mappo.errors import UserError
+from mappo.presets import spread
+
+PRESETS: dict[str, dict[str, Config]] = {
+    "spread": spread.PRESETS,
+    "mpe2/simple_spread_v3": spread.PRESETS,
+}
+
+
+def preset(env: str, name: str = "default") -> Config:
+    """The settings called `name` for an environment; `default` exists for each.
+
+    Raises:
+        UserError: there is no such preset.
+    """
+    known = PRESETS.get(env, {"default": Config(env=EnvConfig(num_envs=32))})
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise UserError(f"unknown preset {name!r} for {env}{hint} There are: {', '.join(known)}")

@@ -1,0 +1,281 @@
+import io
+import math
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from mappo import logger
+from mappo.logger import LiveView, PlainView, RunLogger, Update, make_view
+
+TIMING = {"collect_s": 0.25, "elapsed_s": 1.5}
+
+
+def update(index: int, *, total: int = 1000, timing: dict[str, float] = TIMING, **metrics: float) -> Update:
+    return Update(
+        index, 100 * index, total, {"return_sum": -index / 3, "eval_return": math.nan, **metrics}, timing
+    )
+
+
+def record(path: Path, indices: range, *, resume_step: int | None = None) -> None:
+    run = RunLogger(path, seed=7, resume_step=resume_step)
+    for index in indices:
+        run.write(update(index))
+    run.close()
+
+
+def test_rows_are_written_byte_for_byte(tmp_path: Path) -> None:
+    run = RunLogger(tmp_path, seed=7)
+    run.write(update(1, value_loss=0.1 + 0.2))
+    run.write(update(2, value_loss=1e-9, eval_return=-2))
+    # Not closed yet: what a killed run leaves behind.
+    assert (tmp_path / "metrics.csv").read_bytes() == (
+        b"seed,update,step,return_sum,eval_return,value_loss\n"
+        b"7,1,100,-0.3333333333333333,,0.30000000000000004\n"
+        b"7,2,200,-0.6666666666666666,-2.0,1e-09\n"
+    )
+    assert (tmp_path / "timing.csv").read_bytes() == (
+        b"update,step,collect_s,elapsed_s\n1,100,0.25,1.5\n2,200,0.25,1.5\n"
+    )
+    run.close()
+    run.close()
+
+
+def test_names_may_come_in_another_order(tmp_path: Path) -> None:
+    run = RunLogger(tmp_path, seed=0)
+    run.write(Update(1, 10, 20, {"b": 1.0, "a": 2.0}, {}))
+    run.write(Update(2, 20, 20, {"a": 4.0, "b": 3.0}, {}))
+    run.close()
+    assert (tmp_path / "metrics.csv").read_text() == "seed,update,step,b,a\n0,1,10,1.0,2.0\n0,2,20,3.0,4.0\n"
+
+
+@pytest.mark.parametrize("half", ["", "7,6,6", "7,5,500,-1.66", "7,2,2"])
+def test_resume_drops_later_rows_and_a_half_written_one(tmp_path: Path, half: str) -> None:
+    record(tmp_path / "whole", range(1, 6))
+    record(tmp_path / "cut", range(1, 5))
+    with (tmp_path / "cut/metrics.csv").open("a") as file:
+        file.write(half)
+    record(tmp_path / "cut", range(3, 6), resume_step=200)
+    for name in ("metrics.csv", "timing.csv"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert sorted(path.name for path in (tmp_path / "cut").iterdir()) == [
+        "metrics.csv",
+        "tensorboard",
+        "timing.csv",
+    ]
+
+
+@pytest.mark.parametrize("left", [None, "", "seed,upd"])
+def test_resume_starts_anew_where_no_header_was_written(tmp_path: Path, left: str | None) -> None:
+    if left is not None:
+        (tmp_path / "metrics.csv").write_text(left)
+    record(tmp_path, range(3, 4), resume_step=200)
+    assert (
+        (tmp_path / "metrics.csv").read_text().startswith("seed,update,step,return_sum,eval_return\n7,3,300,")
+    )
+
+
+def test_a_folder_with_records_is_not_overwritten(tmp_path: Path) -> None:
+    record(tmp_path, range(1, 3))
+    before = (tmp_path / "metrics.csv").read_bytes()
+    with pytest.raises(FileExistsError, match=r"metrics\.csv exists"):
+        RunLogger(tmp_path, seed=7)
+    assert (tmp_path / "metrics.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("step,update,seed,loss\n1,2,3,4\n", "expected seed,update,step"),
+        ("seed,update,step,loss\n7,1,100\n", "line 2: 3 cells for 4 columns"),
+    ],
+)
+def test_resume_refuses_a_file_it_does_not_understand(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "metrics.csv").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        RunLogger(tmp_path, seed=7, resume_step=100)
+    assert (tmp_path / "metrics.csv").read_text() == text
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_changed_names_are_named_and_nothing_is_written(tmp_path: Path, resumed: bool) -> None:
+    run = RunLogger(tmp_path, seed=7)
+    run.write(update(1, entropy=1.0))
+    if resumed:
+        run.close()
+        run = RunLogger(tmp_path, seed=7, resume_step=100)
+    before = {name: (tmp_path / name).read_bytes() for name in ("metrics.csv", "timing.csv")}
+    with pytest.raises(ValueError, match="no value for column entropy"):
+        run.write(update(2))
+    with pytest.raises(ValueError, match="no column for surprise"):
+        run.write(update(2, entropy=1.0, surprise=1.0))
+    with pytest.raises(ValueError, match="no value for column collect_s"):
+        run.write(update(2, entropy=1.0, timing={"elapsed_s": 1.0}))
+    assert before == {name: (tmp_path / name).read_bytes() for name in before}
+    run.close()
+
+
+def test_tensorboard_reads_the_events_and_forgets_dropped_ones(tmp_path: Path) -> None:
+    first = RunLogger(tmp_path, seed=7)
+    for index in (1, 2, 3):
+        first.write(update(index, value_loss=1.0, entropy=0.5, grad_norm_actor=0.1))
+    first.close()
+    second = RunLogger(tmp_path, seed=7, resume_step=100)
+    second.write(update(2, value_loss=2.0, entropy=0.5, grad_norm_actor=0.1, eval_return=-5.0))
+    second.close()
+    events: Any = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert sorted(events.Tags()["scalars"]) == [
+        "eval/return",
+        "loss/value_loss",
+        "optimizer/grad_norm_actor",
+        "policy/entropy",
+        "time/collect_s",
+        "time/elapsed_s",
+        "train/return_sum",
+    ]
+    assert [(point.step, point.value) for point in events.Scalars("loss/value_loss")] == [
+        (100, 1.0),
+        (200, 2.0),
+    ]
+    assert [(point.step, point.value) for point in events.Scalars("eval/return")] == [(200, -5.0)]
+
+
+def shown(index: int, elapsed: float, **metrics: float) -> Update:
+    timing = {"elapsed_s": elapsed, "steps_per_second": 5.0}
+    values = {"approx_kl": 0.0103, "entropy": 0.914, "clip_fraction": 0.124, "explained_variance": 0.83}
+    return Update(index, 64_000 * index, 1_920_000, {"return_sum": -45.2, **values, **metrics}, timing)
+
+
+def test_plain_lines_come_first_last_and_when_it_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(logger, "time", SimpleNamespace(monotonic=lambda: now))
+    out = io.StringIO()
+    with PlainView(1_920_000, "spread [x]", Console(file=out, width=40)) as view:
+        view.update(shown(1, 5.0, return_sum=math.nan))
+        now = 9.9
+        view.update(shown(2, 10.0, eval_return=-41.04))
+        now = 10.1
+        view.update(shown(5, 25.0, eval_return=math.nan))
+        view.note("saved [/tmp/x]")
+        view.update(shown(6, 30.0))
+    tail = "kl 0.0103  entropy 0.91  clip 0.12  ev 0.83"
+    assert out.getvalue().splitlines() == [
+        "spread [x]",
+        f"step 64,000/1,920,000  3 %  return n/a  eval n/a  {tail}  5 steps/s  103:06:40 left",
+        f"step 320,000/1,920,000  16 %  return -45.2  eval -41.0  {tail}  12,800 steps/s  2:05 left",
+        "saved [/tmp/x]",
+        f"step 384,000/1,920,000  20 %  return -45.2  eval -41.0  {tail}  12,800 steps/s  2:00 left",
+    ]
+
+
+def test_plain_view_prints_the_last_update_once() -> None:
+    out = io.StringIO()
+    with PlainView(1_920_000, "spread", Console(file=out)) as view:
+        view.update(shown(1, 1.0))
+        view.update(shown(30, 30.0))
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 3
+    assert "100 %" in lines[2]
+    assert lines[2].endswith(" 0:00 left")
+
+
+def terminal(width: int = 80, **environment: str) -> Console:
+    out = io.StringIO()
+    return Console(
+        file=out, force_terminal=True, width=width, height=40, _environ={"TERM": "xterm", **environment}
+    )
+
+
+def written(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def last_panel(console: Console) -> list[str]:
+    """Lines of the panel drawn last, without control sequences."""
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written(console))
+    return text[text.rindex("╭") :].strip().splitlines()
+
+
+def test_live_panel_shows_the_run_in_eighty_columns() -> None:
+    console = terminal()
+    with LiveView(1_920_000, "spread [3 agents]", console) as view:
+        for index in range(1, 16):
+            evaluation = -41.0 if index == 9 else -50.0
+            view.update(
+                shown(index, 6.4 * index, return_sum=5 * index - 120, eval_return=evaluation, value_loss=0.08)
+            )
+        view.note("saved [here]")
+    panel = last_panel(console)
+    text = "\n".join(panel)
+    assert len(panel) <= 14
+    assert {len(line) for line in panel} == {80}
+    for expected in (
+        "spread [3 agents]",
+        "50 %",
+        "960,000 / 1,920,000 steps",
+        "10,000 steps/s",
+        "1:36 elapsed",
+        "1:36 left",
+    ):
+        assert expected in text
+    for label, value in {
+        "Greedy evaluation": "-50.0",
+        "Best evaluation": "-41.0",
+        "Value loss": "0.0800",
+    }.items():
+        assert re.search(rf"{label} +{value} ", text)
+    # The curve rises from the lowest return (bottom row) to the highest (top row), half way through the run.
+    top, _, bottom = (line[2:69] for line in panel[2:5])
+    assert (top.rstrip()[-1], bottom.strip()[0]) == ("█", "▁")
+    assert len(top.rstrip()) == 34
+    assert (panel[2].split()[-2], panel[4].split()[-2]) == ("-45.0", "-115.0")
+    assert "saved [here]" in written(console)
+
+
+def test_live_panel_before_the_first_update_and_in_a_narrow_terminal() -> None:
+    console = terminal(40)
+    with LiveView(1000, "spread", console):
+        pass
+    panel = last_panel(console)
+    assert {len(line) for line in panel} == {40}
+    assert "0 %" in panel[1]
+    assert any(re.search(r"Return \(sum over agents\) +n/a", line) for line in panel)
+
+
+def test_live_view_is_redrawn_at_most_four_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(logger, "time", SimpleNamespace(monotonic=lambda: now))
+    console = terminal()
+    with LiveView(1_920_000, "spread", console) as view:
+        for index in range(1, 31):
+            now = 100 + index / 10  # ten updates a second for three seconds
+            view.update(shown(index, index / 10))
+    panels = written(console).count("╭")
+    assert 10 <= panels <= 14  # four a second, one before the first update and one at the end
+    assert "100 %" in last_panel(console)[1]
+
+
+def test_interrupt_gives_the_cursor_back() -> None:
+    console = terminal()
+
+    def interrupted() -> None:
+        with LiveView(1_920_000, "spread", console) as view:
+            view.update(shown(1, 1.0))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    text = written(console)
+    assert text.index("\x1b[?25l") < text.rindex("\x1b[?25h")
+    assert text.endswith("\x1b[?25h")
+
+
+def test_view_fits_the_console() -> None:
+    assert isinstance(make_view(10, "spread", terminal()), LiveView)
+    assert isinstance(make_view(10, "spread", terminal(TERM="dumb")), PlainView)
+    assert isinstance(make_view(10, "spread", Console(file=io.StringIO())), PlainView)
