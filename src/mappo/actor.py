@@ -1,10 +1,10 @@
 """A policy alone: own observation in, action out. The one piece that training, evaluation and use share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mappo.distributions import mode_of_heads, sample_heads
 from mappo.types import Spec
@@ -22,20 +22,22 @@ class Actor:
     """Decentralised execution: each agent's action from its own observation.
 
     Args:
-        network: has `logit(obs) -> (*B, N)`.
-        heads: sizes of the categorical heads, N in sum.
+        logit: maps observations `(*B, O)` to logits `(*B, N)`, such as `network.logit`.
+        obs_size: O. heads: sizes of the categorical heads, N in sum.
         sampled: draw from the policy, in place of its likeliest action.
         generator: of the draws.
     """
 
     def __init__(
         self,
-        network: nn.Module,
+        logit: Callable[[Tensor], Tensor],
+        obs_size: int,
         heads: Sequence[int],
         sampled: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
-        self.network, self.heads, self.sampled, self.generator = network, tuple(heads), sampled, generator
+        self.logit, self.obs_size, self.heads = logit, obs_size, tuple(heads)
+        self.sampled, self.generator = sampled, generator
 
     @torch.no_grad()
     def __call__(
@@ -53,10 +55,9 @@ class Actor:
         Raises:
             ValueError: the observation's size does not fit the network.
         """
-        expected = self.network.local_encoder.in_features
-        if obs.ndim == 0 or obs.shape[-1] != expected:
-            raise ValueError(f"this actor reads observations (*B, {expected}), got {tuple(obs.shape)}")
-        logit = self.network.logit(obs.float())
+        if obs.ndim == 0 or obs.shape[-1] != self.obs_size:
+            raise ValueError(f"this actor reads observations (*B, {self.obs_size}), got {tuple(obs.shape)}")
+        logit = self.logit(obs.float())
         if not self.sampled:
             return mode_of_heads(logit, self.heads, mask), memory
         noise = torch.rand(
@@ -78,7 +79,8 @@ class RandomPolicy:
     ) -> tuple[Tensor, Any]:
         rows = obs.shape[:2]
         noise = torch.rand((*rows, len(self.heads)), generator=self.generator, device=obs.device)
-        return sample_heads(torch.zeros(*rows, sum(self.heads), device=obs.device), noise, self.heads, mask)[0], memory
+        alike = torch.zeros(*rows, sum(self.heads), device=obs.device)
+        return sample_heads(alike, noise, self.heads, mask)[0], memory
 
 
 def heads_of(spec: Spec) -> tuple[int, ...]:

@@ -1,11 +1,11 @@
 """A run directory: what is in it, how it is written so that a crash loses nothing, how it is read again.
 
-    runs/NAME/config.json               the environment, the config and the spaces
-              checkpoints/STEP/         one checkpoint, complete or not there at all:
-                  model.safetensors       weights, value statistics
-                  trainer.safetensors     optimizer, random generators, environment, episodes under way
-                  state.json              counters, format, checksums of the other two
-              checkpoints/best          the STEP of the best evaluation
+runs/NAME/config.json               the environment, the config and the spaces
+          checkpoints/STEP/         one checkpoint, complete or not there at all:
+              model.safetensors       weights, value statistics
+              trainer.safetensors     optimizer, random generators, environment, episodes under way
+              state.json              counters, format, checksums of the other two
+          checkpoints/best          the STEP of the best evaluation
 """
 
 import hashlib
@@ -53,9 +53,7 @@ def create_run(path: Path, env: str, config: Config, spec: Spec) -> None:
     try:
         path.mkdir(parents=True)
     except FileExistsError:
-        raise UserError(
-            f"{path} exists: choose another --run.name, or go on with it by `mappo resume {path}`"
-        ) from None
+        raise UserError(f"{path} exists: choose another --run.name, or go on with it: mappo resume {path}") from None
     except OSError as error:
         raise UserError(f"cannot make {path}: {error.strerror}") from None
     described = {
@@ -77,7 +75,7 @@ def read_run(path: Path) -> tuple[str, Config, Spec]:
     """
     data = _read_json(path / "config.json", f"{path} is not a run directory")
     if data.get("format") != FORMAT:
-        raise UserError(f"{path / 'config.json'} has format {data.get('format')!r}; this version reads {FORMAT}")
+        raise UserError(f"{path}: config.json has format {data.get('format')!r}, this version reads {FORMAT}")
     try:
         return str(data["env"]), Config.from_dict(data["config"]), _spec_from_dict(data["spec"])
     except UserError:
@@ -87,7 +85,12 @@ def read_run(path: Path) -> tuple[str, Config, Spec]:
 
 
 def save(
-    run: Path, step: int, state: dict[str, Any], model: dict[str, Tensor], trainer: dict[str, Tensor], best: bool
+    run: Path,
+    step: int,
+    state: dict[str, Any],
+    model: dict[str, Tensor],
+    trainer: dict[str, Tensor],
+    best: bool,
 ) -> Path:
     """Writes one checkpoint, whole or not at all, then points `best` to it if it is, then prunes old ones.
 
@@ -146,9 +149,7 @@ def load(run: Path, which: str = "last") -> Checkpoint:
     raise UserError("; ".join(problems) or f"{run} holds no checkpoint: nothing was saved in it yet")
 
 
-def load_actor(
-    path: str | Path, *, checkpoint: str = "last", sampled: bool = False, device: str = "cpu"
-) -> Actor:
+def load_actor(path: str | Path, *, checkpoint: str = "last", sampled: bool = False, device: str = "cpu") -> Actor:
     """The policy of a run, alone: it needs no environment and no config.
 
     Args:
@@ -170,7 +171,8 @@ def load_actor(
         raise UserError(f"{found.path} does not fit {path}/config.json: {error}") from None
     generator = torch.Generator(device)
     generator.manual_seed(0)
-    return Actor(network.to(device).requires_grad_(False), heads_of(spec), sampled, generator)
+    network.to(device).requires_grad_(False)
+    return Actor(network.logit, network.obs_size, heads_of(spec), sampled, generator)
 
 
 def flat(prefix: str, tensors: dict[str, Any]) -> dict[str, Tensor]:

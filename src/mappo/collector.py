@@ -23,9 +23,7 @@ class Collector:
         generator: of the action noise, on the agent's device.
     """
 
-    def __init__(
-        self, env: Environment, agent: MAPPO, length: int, step: TimeStep, generator: torch.Generator
-    ) -> None:
+    def __init__(self, env: Environment, agent: MAPPO, length: int, step: TimeStep, generator: torch.Generator) -> None:
         self.env, self.agent, self.length, self.generator = env, agent, length, generator
         self.step, self.memory = self._checked(step), None
         self.rollout = self._allocate(step)
@@ -58,7 +56,11 @@ class Collector:
         self.step = step
         self._check_finite()
         count, return_sum, length = totals.unbind()
-        return rollout, {"episodes": count, "return_sum": return_sum / count, "episode_length": length / count}
+        return rollout, {
+            "episodes": count,
+            "return_sum": return_sum / count,
+            "episode_length": length / count,
+        }
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"running": self.running, "steps": self.steps}

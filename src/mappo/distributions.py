@@ -6,6 +6,7 @@ their sum; actions are `(*B, D)`. A mask is True where an action is legal. A row
 uniform over all: finite, and meant to have weight 0.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -54,9 +55,7 @@ def log_prob_of_heads(
     logit: Tensor, action: Tensor, heads: Sequence[int], mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """`categorical_log_prob` summed over heads: logit `(*B, N)`, action `(*B, D)` -> two `(*B)`."""
-    parts = [
-        categorical_log_prob(x, action[..., d], m) for d, (x, m) in enumerate(_split(logit, mask, heads))
-    ]
+    parts = [categorical_log_prob(x, action[..., d], m) for d, (x, m) in enumerate(_split(logit, mask, heads))]
     return sum_of([p[0] for p in parts]), sum_of([p[1] for p in parts])
 
 
@@ -84,8 +83,11 @@ def sum_of(parts: Sequence[Tensor]) -> Tensor:
 def _split(logit: Tensor, mask: Tensor | None, heads: Sequence[int]) -> list[tuple[Tensor, Tensor | None]]:
     if len(heads) == 1:
         return [(logit, mask)]
-    masks = [None] * len(heads) if mask is None else mask.split(list(heads), -1)
-    return list(zip(logit.split(list(heads), -1), masks, strict=True))
+    ends = list(itertools.accumulate(heads))
+    return [
+        (logit[..., end - n : end], None if mask is None else mask[..., end - n : end])
+        for n, end in zip(heads, ends, strict=True)
+    ]
 
 
 def _fill(logit: Tensor, mask: Tensor | None) -> Tensor:

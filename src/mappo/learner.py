@@ -4,8 +4,9 @@ Yu et al. 2022, "The Surprising Effectiveness of PPO in Cooperative Multi-Agent 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -40,6 +41,11 @@ class Batch:
     target: Tensor  # as value, normalised
     value_weight: Tensor  # as value
 
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
+        """A batch of what `function` makes of each tensor."""
+        made = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Batch(**{name: cast(Any, x if x is None else function(x)) for name, x in made.items()})
+
 
 class MAPPO:
     """The learner: usable in a user's own loop by `act` and `update`.
@@ -52,13 +58,11 @@ class MAPPO:
         UserError: the config does not fit the environment. NotImplementedError: a space is not supported yet.
     """
 
-    def __init__(
-        self, spec: Spec, config: Config, device: torch.device | str = "cpu", seed: int | None = None
-    ) -> None:
+    def __init__(self, spec: Spec, config: Config, device: torch.device | str = "cpu", seed: int | None = None) -> None:
         seed = config.run.seed if seed is None else seed
         self.spec, self.config, self.device = spec, config, torch.device(device)
         self.heads = heads_of(spec)
-        self.critic_input = choose_critic_input(spec, config)
+        self.critic_input: CriticInput = choose_critic_input(spec, config)
         self.team_rows = self.critic_input in ("env", "joint")
         self.network = build_network(spec, config, seed).to(self.device)
         self.value_norm = ValueNorm(config.ppo.value_norm_decay).to(self.device)
@@ -75,9 +79,7 @@ class MAPPO:
         self.updates = 0
 
     @torch.no_grad()
-    def act(
-        self, step: TimeStep, memory: Any = None, *, noise: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Any]:
+    def act(self, step: TimeStep, memory: Any = None, *, noise: Tensor | None = None) -> tuple[Tensor, Tensor, Any]:
         """Draws the actions of a rollout.
 
         Args:
@@ -96,7 +98,8 @@ class MAPPO:
 
     def actor(self, sampled: bool = False) -> Actor:
         """The policy as it is now, sharing its weights."""
-        return Actor(self.network, self.heads, sampled, self.generator if sampled else None)
+        generator = self.generator if sampled else None
+        return Actor(self.network.logit, self.network.obs_size, self.heads, sampled, generator)
 
     def update(self, rollout: Rollout) -> dict[str, Tensor]:
         """Learns from one rollout.
@@ -111,9 +114,7 @@ class MAPPO:
             group["lr"] = lr * decay
         batch, metrics = self.prepare(rollout)
         steps = [
-            self._gradient_step(part, entropy_weight)
-            for _ in range(ppo.epochs)
-            for part in self._minibatches(batch)
+            self._gradient_step(part, entropy_weight) for _ in range(ppo.epochs) for part in self._minibatches(batch)
         ]
         self.updates += 1
         for name in steps[0]:
@@ -137,8 +138,7 @@ class MAPPO:
         value_weight = active.sum(-1) if self.team_rows else active
         metrics = {
             "value": weighted_mean(value, value_weight),
-            "explained_variance": 1
-            - _variance(returns - value, value_weight) / _variance(returns, value_weight),
+            "explained_variance": 1 - _variance(returns - value, value_weight) / _variance(returns, value_weight),
         }
         if ppo.value_norm:  # after the old statistics made the advantages, before the new make the targets
             self.value_norm.update(returns, value_weight)
@@ -160,7 +160,7 @@ class MAPPO:
             target=returns,
             value_weight=value_weight,
         )
-        return _map(rows, lambda x: x.flatten(0, 1)), metrics
+        return rows.map(lambda x: x.flatten(0, 1)), metrics
 
     def loss(self, batch: Batch, entropy_weight: float) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of one minibatch, and its metrics.
@@ -210,7 +210,7 @@ class MAPPO:
             return
         order = torch.randperm(rows, generator=self.generator, device=self.device)
         for index in order.chunk(count):
-            yield _map(batch, lambda x, index=index: x[index])
+            yield batch.map(partial(torch.index_select, dim=0, index=index))
 
     def _reward_and_flags(self, r: Rollout) -> tuple[Tensor, Tensor, Tensor]:
         """Reward, `done` (the bootstrap is masked) and `cut` (nothing flows back), of team or agents."""
@@ -295,11 +295,6 @@ def build_network(spec: Spec, config: Config, seed: int) -> CTDEActorCriticNetwo
             layer_norm=net.layer_norm,
             actor_gain=net.actor_gain,
         )
-
-
-def _map(batch: Batch, function: Any) -> Batch:
-    values = {f.name: getattr(batch, f.name) for f in fields(batch)}
-    return Batch(**{name: None if x is None else function(x) for name, x in values.items()})
 
 
 def _variance(x: Tensor, weight: Tensor) -> Tensor:

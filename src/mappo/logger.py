@@ -92,9 +92,7 @@ class _Table:
             for number, line in enumerate(lines[1:], start=2):
                 cells = line.split(",")
                 if len(cells) != len(header):
-                    raise ValueError(
-                        f"{self._path}, line {number}: {len(cells)} cells for {len(header)} columns"
-                    )
+                    raise ValueError(f"{self._path}, line {number}: {len(cells)} cells for {len(header)} columns")
                 if int(cells[header.index("step")]) <= resume_step:
                     kept.append(line)
         part = self._path.with_name(f".{self._path.name}.part")
@@ -140,9 +138,7 @@ class _EventFile:
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         values = [
-            self._summary.Value(tag=tag, simple_value=value)
-            for tag, value in scalars.items()
-            if not math.isnan(value)
+            self._summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items() if not math.isnan(value)
         ]
         self._add(step=step, summary=self._summary(value=values))
 
@@ -385,9 +381,7 @@ class LiveView:
             low, high = column * self._BINS // width, (column + 1) * self._BINS // width
             count = sum(self._counts[low:high])
             # An update longer than a column leaves gaps: they keep the value before them.
-            columns.append(
-                sum(self._sums[low:high]) / count if count else columns[-1] if columns else math.nan
-            )
+            columns.append(sum(self._sums[low:high]) / count if count else columns[-1] if columns else math.nan)
         known = [value for value in columns if not math.isnan(value)]
         if not known:
             return [("", "")] * self._ROWS
@@ -395,9 +389,7 @@ class LiveView:
         top = 8 * self._ROWS
         scale = (top - 1) / (high - low) if high > low else 0.0
         levels = [0 if math.isnan(value) else 1 + round((value - low) * scale) for value in columns]
-        rows = [
-            "".join(" ▁▂▃▄▅▆▇█"[max(0, min(8, n - base))] for n in levels) for base in range(top - 8, -1, -8)
-        ]
+        rows = ["".join(" ▁▂▃▄▅▆▇█"[max(0, min(8, n - base))] for n in levels) for base in range(top - 8, -1, -8)]
         labels = [_short(high), *[""] * (self._ROWS - 2), _short(low)]
         return list(zip(rows, labels, strict=True))
 

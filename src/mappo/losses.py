@@ -70,13 +70,9 @@ def ppo_policy_error(
     logit_new, logit_old, action, adv, weight = data
     for name, logit in (("logit_new", logit_new), ("logit_old", logit_old)):
         if logit.ndim == 0 or logit.shape[:-1] != adv.shape:
-            raise ValueError(
-                f"{name} must be (*B, N) for adv of shape {tuple(adv.shape)}, got {tuple(logit.shape)}"
-            )
+            raise ValueError(f"{name} must be (*B, N) for adv of shape {tuple(adv.shape)}, got {tuple(logit.shape)}")
     if logit_new.shape != logit_old.shape:
-        raise ValueError(
-            f"logit_new {tuple(logit_new.shape)} and logit_old {tuple(logit_old.shape)} must be alike"
-        )
+        raise ValueError(f"logit_new {tuple(logit_new.shape)} and logit_old {tuple(logit_old.shape)} must be alike")
     if action.shape != adv.shape:
         raise ValueError(f"action must have adv's shape {tuple(adv.shape)}, got {tuple(action.shape)}")
     if action.is_floating_point() or action.dtype == torch.bool:
@@ -187,8 +183,6 @@ def _pointwise(error: Tensor, huber_delta: float | None) -> Tensor:
 
 def _check_batch(tensor: Tensor, name: str, like: Tensor, like_name: str = "adv") -> None:
     if tensor.shape != like.shape:
-        raise ValueError(
-            f"{name} must have the shape of {like_name}, {tuple(like.shape)}, got {tuple(tensor.shape)}"
-        )
+        raise ValueError(f"{name} must have the shape of {like_name}, {tuple(like.shape)}, got {tuple(tensor.shape)}")
     if not tensor.is_floating_point() and name != "weight":
         raise TypeError(f"{name} must be floating point, got {tensor.dtype}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal, cast
 
 import torch
@@ -85,11 +86,8 @@ class MLP(nn.Module):
         layer_norm: bool = False,
     ) -> None:
         super().__init__()
-        self.in_features = in_features
         sizes = [in_features, *hidden]
-        self.layers = nn.ModuleList(
-            Linear(1, a, b, GAIN[activation]) for a, b in zip(sizes[:-1], sizes[1:], strict=True)
-        )
+        self.layers = nn.ModuleList(Linear(1, a, b, GAIN[activation]) for a, b in pairwise(sizes))
         self.norms = nn.ModuleList(nn.LayerNorm(n) for n in (sizes if layer_norm else ()))
         self.activation = activation
 
@@ -131,7 +129,7 @@ class CTDEActorCriticNetwork(nn.Module):
         actor_gain: float = 0.01,
     ) -> None:
         super().__init__()
-        self.agent_num = agent_num
+        self.agent_num, self.obs_size = agent_num, local_obs_shape
         self.local_encoder = MLP(local_obs_shape, hidden, activation, layer_norm)
         self.global_encoder = MLP(global_obs_shape, hidden, activation, layer_norm)
         self.policy_head = Linear(1, hidden[-1], action_shape, actor_gain)
@@ -165,9 +163,7 @@ class CTDEActorCriticNetwork(nn.Module):
             ValueError: A or B does not fit.
         """
         if local_obs.ndim != 3 or local_obs.shape[1] != self.agent_num:
-            raise ValueError(
-                f"local_obs must be (B, A, O) with A = {self.agent_num}, got {tuple(local_obs.shape)}"
-            )
+            raise ValueError(f"local_obs must be (B, A, O) with A = {self.agent_num}, got {tuple(local_obs.shape)}")
         leading = global_obs.shape[:-1]
         if leading not in (local_obs.shape[:1], local_obs.shape[:2]):
             raise ValueError(
@@ -207,9 +203,7 @@ class SharedActorCriticNetwork(nn.Module):
             ValueError: the input is not `(B, A, O)`.
         """
         if local_obs.ndim != 3 or local_obs.shape[1] != self.agent_num:
-            raise ValueError(
-                f"local_obs must be (B, A, O) with A = {self.agent_num}, got {tuple(local_obs.shape)}"
-            )
+            raise ValueError(f"local_obs must be (B, A, O) with A = {self.agent_num}, got {tuple(local_obs.shape)}")
         x = self.encoder(local_obs)
         return ActorCriticOutput(self.policy_head(x), self.value_head(x))
 

@@ -25,9 +25,7 @@ _BASELINES = ["#4D4D4D", "#009E73", "#CC79A7", "#E69F00", "#8C6D1F"]
 _TEXT, _GRID = "#333333", "#E3E3E3"
 
 
-def plot_curve(
-    run: Path, baselines: Mapping[str, float], out: Path | None = None, *, title: str | None = None
-) -> Path:
+def plot_curve(run: Path, baselines: Mapping[str, float], out: Path | None = None, *, title: str | None = None) -> Path:
     """Draw the learning curve in `run/metrics.csv` as a PNG of 1200 x 750 pixels and return its path.
 
     `baselines` maps names to returns (sum over agents). `out` defaults to `run/curve.png`, `title` to the
@@ -79,16 +77,12 @@ def write_gif(frames: Sequence[NDArray[np.uint8]], out: Path, fps: int = 8) -> N
     shape = frames[0].shape
     for frame in frames:
         if frame.dtype != np.uint8 or frame.shape != shape or len(shape) != 3 or shape[2] != 3:
-            raise ValueError(
-                f"frames must all be uint8 (H, W, 3), got {frame.dtype} {frame.shape} after {shape}"
-            )
+            raise ValueError(f"frames must all be uint8 (H, W, 3), got {frame.dtype} {frame.shape} after {shape}")
     # The palette is taken from frames across the episode, side by side: colours then stay the same from
     # frame to frame. Small coloured things count as much as the large pale ground; dithering would flicker.
     chosen = [frames[i] for i in range(0, len(frames), -(-len(frames) // 12))]
     palette = Image.fromarray(np.concatenate(chosen)).quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1)
-    first, *others = [
-        Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames
-    ]
+    first, *others = [Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     milliseconds = max(20, round(100 / fps) * 10)  # GIF counts hundredths of a second
 
     def save(part: Path) -> None:
@@ -156,9 +150,7 @@ def _draw_mean(axes: Axes, seeds: Seeds, unit: float, label: str, color: str, ma
     if len(seeds) > 1:
         axes.fill_between(steps / unit, stack.min(axis=0), stack.max(axis=0), color=color, alpha=0.15, lw=0)
     marker = marker or ("o" if len(steps) == 1 else "")
-    axes.plot(
-        steps / unit, stack.mean(axis=0), color=color, lw=1.8, marker=marker, ms=4, label=label, clip_on=False
-    )
+    axes.plot(steps / unit, stack.mean(axis=0), color=color, lw=1.8, marker=marker, ms=4, label=label, clip_on=False)
 
 
 def _draw_baselines(axes: Axes, baselines: Mapping[str, float]) -> None:

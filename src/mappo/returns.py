@@ -9,7 +9,7 @@ and may lack trailing axes of the reward, such as `(T, E)` against `(T, E, A)`. 
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -42,7 +42,7 @@ def gae(data: gae_data | Sequence[Tensor | None], gamma: float = 0.99, lambda_: 
     Raises:
         ValueError: a shape does not fit. TypeError: a value or reward is not floating point.
     """
-    value, next_value, reward, done, traj_flag = gae_data(*data)
+    value, next_value, reward, done, traj_flag = cast(gae_data, data)
     alive, flows = _flags(next_value, reward, done, traj_flag)
     _check_like("value", value, reward)
     delta = reward + gamma * alive * next_value - value
@@ -114,9 +114,7 @@ def n_step_return(
     return result
 
 
-def _flags(
-    next_value: Tensor, reward: Tensor, done: Tensor | None, traj_flag: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def _flags(next_value: Tensor, reward: Tensor, done: Tensor | None, traj_flag: Tensor | None) -> tuple[Tensor, Tensor]:
     """`1 - done` and `1 - cut`, in the reward's dtype, each broadcastable to the reward."""
     if reward.ndim == 0 or reward.shape[0] == 0:
         raise ValueError(f"reward must be (T, *B) with T > 0, got shape {tuple(reward.shape)}")
@@ -131,16 +129,12 @@ def _flag(name: str, flag: Tensor | None, reward: Tensor) -> Tensor:
     if flag is None:
         return torch.zeros_like(reward)
     if flag.ndim == 0 or flag.shape != reward.shape[: flag.ndim]:
-        raise ValueError(
-            f"{name} must have the reward's leading axes {tuple(reward.shape)}, got {tuple(flag.shape)}"
-        )
+        raise ValueError(f"{name} must have the reward's leading axes {tuple(reward.shape)}, got {tuple(flag.shape)}")
     return flag.to(reward.dtype).reshape(flag.shape + (1,) * (reward.ndim - flag.ndim))
 
 
 def _check_like(name: str, tensor: Tensor, reward: Tensor) -> None:
     if tensor.shape != reward.shape:
-        raise ValueError(
-            f"{name} must have the reward's shape {tuple(reward.shape)}, got {tuple(tensor.shape)}"
-        )
+        raise ValueError(f"{name} must have the reward's shape {tuple(reward.shape)}, got {tuple(tensor.shape)}")
     if not tensor.is_floating_point():
         raise TypeError(f"{name} must be floating point, got {tensor.dtype}")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -109,7 +109,13 @@ class Session:
     """One process's work on one run: the loop, and the state that a checkpoint carries."""
 
     def __init__(
-        self, path: Path, name: str, config: Config, agent: MAPPO, env: Environment, testing: Environment | None
+        self,
+        path: Path,
+        name: str,
+        config: Config,
+        agent: MAPPO,
+        env: Environment,
+        testing: Environment | None,
     ) -> None:
         self.path, self.name, self.config, self.agent = path, name, config, agent
         self.env, self.testing = env, testing
@@ -167,8 +173,8 @@ class Session:
                 rollout, episodes = self.collector.collect()
                 middle = time.perf_counter()
                 tensors = {**episodes, **self.agent.update(rollout)}
-                numbers = torch.stack([x.float() for x in tensors.values()]).tolist()  # the one sync
-                metrics: dict[str, float] = dict(zip(tensors, numbers, strict=True))
+                numbers = cast(list[float], torch.stack([x.float() for x in tensors.values()]).tolist())  # one sync
+                metrics = dict(zip(tensors, numbers, strict=True))
                 end, self.step = time.perf_counter(), index * size
                 if metrics["skipped_steps"]:
                     view.note(f"step {self.step:,}: {metrics['skipped_steps']:.0f} gradient steps were not finite")
@@ -182,9 +188,7 @@ class Session:
                     "elapsed_s": time.perf_counter() - started,
                     "steps_per_second": (self.step - offset) / (time.perf_counter() - started),
                 }
-                update = Update(
-                    index, self.step, config.num_updates * size, metrics=metrics, timing=timing
-                )
+                update = Update(index, self.step, config.num_updates * size, metrics=metrics, timing=timing)
                 self.logger.write(update)
                 view.update(update)
                 if due:
@@ -209,9 +213,7 @@ class Session:
         self.best = max(self.best, result) if best else self.best
         model = checkpoint.flat("network", agent["network"]) | checkpoint.flat("value_norm", agent["value_norm"])
         moments = {str(i): moments for i, moments in agent["optimizer"].items()}
-        trainer = checkpoint.flat("optimizer", moments) | checkpoint.flat(
-            "collector", self.collector.state_dict()
-        )
+        trainer = checkpoint.flat("optimizer", moments) | checkpoint.flat("collector", self.collector.state_dict())
         trainer |= {"generator.agent": agent["generator"], "generator.noise": self.generator.get_state()}
         if isinstance(self.env, Resumable):
             trainer |= checkpoint.flat("env", self.env.state_dict())
@@ -328,9 +330,7 @@ def derive_seed(*path: int) -> int:
     return int(np.random.SeedSequence(path).generate_state(1)[0])
 
 
-def _environments(
-    env: Any, name: str, config: Config, device: torch.device
-) -> tuple[Environment, Environment | None]:
+def _environments(env: Any, name: str, config: Config, device: torch.device) -> tuple[Environment, Environment | None]:
     """The environments to train in and those to test in; the second are None where there is only one set."""
     count, tests = config.env.num_envs, config.run.eval_episodes
     if isinstance(env, str):

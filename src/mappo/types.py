@@ -52,9 +52,7 @@ class TimeStep:
     active: Tensor  # (E, A) bool: the agent acts on this row
     is_first: Tensor  # (E, A) bool: a life begins here, memory starts at zero
     reward: Tensor  # (E, A)
-    terminated: (
-        Tensor  # (E, A) bool: this life ended and nothing follows; all True: the episode ended by itself
-    )
+    terminated: Tensor  # (E, A) bool: this life ended and nothing follows; all True: the episode ended by itself
     ended: Tensor  # (E,) bool: the episode is over and was reset
     next_obs: Tensor  # (E, A, *shape): what the action reached, before any reset
     next_state: Tensor | None  # (E, *S)
@@ -93,6 +91,8 @@ class Resumable(Protocol):
 
 @runtime_checkable
 class Renderable(Protocol):
+    """An environment that can draw itself, for replays."""
+
     def render(self, index: int) -> Any:
         """A picture of environment `index`, uint8 `(H, W, 3)`."""
         ...

@@ -1,14 +1,18 @@
-"""Environments by name."""
+"""Environments by name: NAME -> a batched `Environment`. Imports torch only where it makes one."""
+
+from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
 from importlib import metadata
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from mappo.errors import UserError
-from mappo.types import Environment
+
+if TYPE_CHECKING:
+    import torch
+
+    from mappo.types import Environment
 
 NATIVE = {
     "spread": "mpe2's simple_spread_v3, batched: cover all landmarks without bumping",

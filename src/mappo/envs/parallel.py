@@ -118,10 +118,11 @@ class ParallelEnvs:
         for j, agent in enumerate(self.agents):
             if agent not in obs:
                 continue
-            own = obs[agent]
+            own: Any = obs[agent]
             given = infos.get(agent, {}).get("action_mask")
             if isinstance(own, Mapping):
-                own, given = own["observation"], cast(Any, own).get("action_mask", given)
+                given = cast(Any, own).get("action_mask", given)
+                own = cast(Any, own)["observation"]
             own = np.asarray(own)
             if own.shape != shape:
                 raise UserError(f"{agent} observed an array of shape {own.shape}; its space says {shape}")
@@ -167,10 +168,9 @@ class ParallelEnvs:
         acted = [env.action_space(a) for a in self.agents]
         kinds = [_heads(a, space) for a, space in zip(self.agents, acted, strict=True)]
         if len({s.shape for s in observed}) > 1 or len(set(kinds)) > 1:
-            raise UserError(
-                "agents with different spaces are not supported yet: "
-                + "; ".join(f"{a} sees {s.shape}, acts {k}" for a, s, k in zip(self.agents, observed, acted, strict=True))
-            )
+            each = zip(self.agents, observed, acted, strict=True)
+            told = "; ".join(f"{agent} sees {seen.shape} and acts in {act}" for agent, seen, act in each)
+            raise UserError(f"agents with different spaces are not supported yet: {told}")
         if any(s.shape is None or len(s.shape) != 1 for s in observed):
             raise UserError(f"only vector observations are supported yet, got {observed[0]}")
         self._starts = [_starts(space) for space in acted]
@@ -188,9 +188,7 @@ class ParallelEnvs:
 class Row:
     """What one environment shows, agents in order."""
 
-    def __init__(
-        self, obs: np.ndarray, state: np.ndarray | None, mask: np.ndarray | None, active: np.ndarray
-    ) -> None:
+    def __init__(self, obs: np.ndarray, state: np.ndarray | None, mask: np.ndarray | None, active: np.ndarray) -> None:
         self.obs, self.state, self.mask, self.active = obs, state, mask, active
 
 
@@ -198,13 +196,13 @@ def _heads(agent: str, space: Any) -> ActionHeads:
     if isinstance(space, spaces.Discrete):
         return ActionHeads((int(space.n),))
     if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1:
-        return ActionHeads(tuple(int(n) for n in space.nvec))
+        return ActionHeads(tuple(int(n) for n in cast(Any, space.nvec)))
     raise UserError(f"{agent} acts in {space}: only Discrete and MultiDiscrete are supported yet")
 
 
 def _starts(space: Any) -> tuple[int, ...]:
     start: Any = space.start
-    return tuple(int(s) for s in np.atleast_1d(start))
+    return tuple(int(s) for s in np.atleast_1d(start).tolist())
 
 
 def _stack(rows: list[np.ndarray]) -> Tensor:

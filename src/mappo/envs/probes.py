@@ -1,7 +1,7 @@
 """Tasks so small that the right answer is known in closed form: a learner that fails one has a bug.
 
-    probe/constant   reward 1 for ever, seen through a time limit: the value is 1 / (1 - gamma) (law 3)
-    probe/signal     each agent sees a number and must name it: the best return is one for each step
+probe/constant   reward 1 for ever, seen through a time limit: the value is 1 / (1 - gamma) (law 3)
+probe/signal     each agent sees a number and must name it: the best return is one for each step
 """
 
 from collections.abc import Sequence
@@ -87,9 +87,7 @@ class Signal(Constant):
     choices = 4
 
     def _observe(self) -> Tensor:
-        draw = torch.randint(
-            self.choices, self._all.shape, generator=self._generator, device=self.device
-        )
+        draw = torch.randint(self.choices, self._all.shape, generator=self._generator, device=self.device)
         return torch.nn.functional.one_hot(draw, self.choices).float()
 
     def _reward(self, action: Tensor) -> Tensor:

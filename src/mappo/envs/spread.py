@@ -23,6 +23,7 @@ from mappo.types import ActionHeads, Spec, TimeStep
 DT, DAMPING, SENSITIVITY = 0.1, 0.25, 5.0
 CONTACT_FORCE, CONTACT_MARGIN = 100.0, 1e-3
 AGENT_RADIUS = 0.15
+COVERED = 0.1  # a landmark with an agent this near
 MOVES = ((0.0, 0.0), (-1.0, 0.0), (1.0, 0.0), (0.0, -1.0), (0.0, 1.0))  # stay, left, right, down, up
 
 
@@ -47,7 +48,7 @@ class Spread:
     ) -> None:
         if num_envs < 1 or num_agents < 1 or horizon < 1:
             raise UserError(
-                f"spread needs at least one environment, agent and step, got {num_envs}, {num_agents}, {horizon}"
+                f"spread needs at least one environment, agent and step: {num_envs}, {num_agents}, {horizon}"
             )
         self.num_envs, self.num_agents = num_envs, num_agents
         self.horizon, self.local_ratio = horizon, local_ratio
@@ -59,17 +60,16 @@ class Spread:
             action_heads=(ActionHeads((len(MOVES),)),) * num_agents,
             groups=(0,) * num_agents,
         )
-        make = {"device": self.device, "dtype": dtype}
-        self._moves = torch.tensor(MOVES, **make) * SENSITIVITY
-        self._eye = torch.eye(num_agents, **make)
+        self._moves = torch.tensor(MOVES, device=self.device, dtype=dtype) * SENSITIVITY
+        self._eye = torch.eye(num_agents, device=self.device, dtype=dtype)
         pairs = [i * num_agents + j for i in range(num_agents) for j in range(num_agents) if i != j]
         self._others = torch.tensor(pairs, device=self.device, dtype=torch.long)  # in the order of the agents
-        self._silence = torch.zeros(num_envs, num_agents, 2 * (num_agents - 1), **make)
+        self._silence = self._zeros(num_agents, 2 * (num_agents - 1))
         self._all = torch.ones(num_envs, num_agents, dtype=torch.bool, device=self.device)
         self._none = torch.zeros_like(self._all)
         self._generator = torch.Generator(self.device)
-        self._place = torch.zeros(num_envs, 2 * num_agents, 2, **make)  # agents, then landmarks
-        self._velocity = torch.zeros(num_envs, num_agents, 2, **make)
+        self._place = self._zeros(2 * num_agents, 2)  # agents, then landmarks
+        self._velocity = self._zeros(num_agents, 2)
         self._clock = 0
         self._trail: list[np.ndarray] = []
         self._look()
@@ -97,8 +97,9 @@ class Spread:
                 f"spread: actions must be {(self.num_envs, self.num_agents, 1)}, got {tuple(action.shape)}"
             )
         force = self._moves[action.squeeze(-1)] + self._contact()
-        agents, landmarks = self._place.split(self.num_agents, 1)
-        self._place = torch.cat([agents + self._velocity * DT, landmarks], 1)
+        n = self.num_agents
+        moved = self._place[:, :n] + self._velocity * DT
+        self._place = torch.cat([moved, self._place[:, n:]], 1)
         self._velocity = self._velocity * (1 - DAMPING) + force * DT
         self._clock += 1
         next_obs = obs = self._look()
@@ -141,7 +142,15 @@ class Spread:
         agents, landmarks = self._place[index].cpu().numpy().astype(np.float64).reshape(2, -1, 2)
         if self._clock == 0:
             self._trail = []
-        picture = draw_spread(agents, landmarks, agent_radius=AGENT_RADIUS, trails=self._trail)
+        covered = int((self._to_goal[index].amin(0) < COVERED).sum())
+        picture = draw_spread(
+            agents,
+            landmarks,
+            agent_radius=AGENT_RADIUS,
+            trails=self._trail,
+            title=f"step {self._clock} of {self.horizon}",
+            caption=f"landmarks covered: {covered} of {self.num_agents}",
+        )
         self._trail.append(agents)
         return picture
 
@@ -149,20 +158,21 @@ class Spread:
         obs = self._look()
         return self._time_step(obs, obs, torch.zeros_like(self._all, dtype=self.dtype), ended=False)
 
+    def _zeros(self, *shape: int) -> Tensor:
+        return torch.zeros(self.num_envs, *shape, device=self.device, dtype=self.dtype)
+
     def _scatter(self) -> None:
-        drawn = torch.rand(
-            self._place.shape, generator=self._generator, device=self.device, dtype=self.dtype
-        )
+        drawn = torch.rand(self._place.shape, generator=self._generator, device=self.device, dtype=self.dtype)
         self._place = drawn * 2 - 1
 
     def _look(self) -> Tensor:
         """Measures all distances, and gives what each agent sees: float32 `(E, A, 6 N)`."""
-        agents, landmarks = self._place.split(self.num_agents, 1)
+        agents, landmarks = self._place[:, : self.num_agents], self._place[:, self.num_agents :]
         self._between = agents.unsqueeze(1) - agents.unsqueeze(2)  # [e, i, j]: from i to j
         to_landmarks = landmarks.unsqueeze(1) - agents.unsqueeze(2)
         # An agent is 1 away from itself: further than any contact, and no division by 0.
-        self._apart = self._between.norm(dim=-1) + self._eye
-        self._to_goal = to_landmarks.norm(dim=-1)
+        self._apart = _length(self._between) + self._eye
+        self._to_goal = _length(to_landmarks)
         others = self._between.flatten(1, 2)[:, self._others].reshape(self.num_envs, self.num_agents, -1)
         seen = torch.cat([self._velocity, agents, to_landmarks.flatten(2), others, self._silence], -1)
         return seen.float()
@@ -196,6 +206,10 @@ class Spread:
         )
 
 
+def _length(x: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(x, dim=-1)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+
+
 def central_planner(obs: Tensor, memory: Any = None, **_: Any) -> tuple[Tensor, Any]:
     """A baseline that sees everything: assigns agents to landmarks by least total distance, anew each step.
 
@@ -208,11 +222,11 @@ def central_planner(obs: Tensor, memory: Any = None, **_: Any) -> tuple[Tensor, 
     Returns:
         Actions `(E, A, 1)`, and the memory.
     """
-    envs, agents, _ = obs.shape
+    envs, agents = obs.shape[:2]
     velocity, to_landmarks = obs[..., :2], obs[..., 4 : 4 + 2 * agents].reshape(envs, agents, agents, 2)
     orders = torch.tensor(list(itertools.permutations(range(agents))), device=obs.device)  # (N!, A)
     rows = torch.arange(agents, device=obs.device)
-    total = to_landmarks.norm(dim=-1)[:, rows, orders].sum(-1)  # (E, N!)
+    total = _length(to_landmarks)[:, rows, orders].sum(-1)  # (E, N!)
     goal = orders[total.argmin(-1)]  # (E, A)
     index = goal[..., None, None].expand(-1, -1, 1, 2)
     error = to_landmarks.gather(2, index).squeeze(2) - 0.35 * velocity
