@@ -70,7 +70,7 @@ class Chaos:
         over, start = ended.unsqueeze(-1), self._some_start()
         self.active = torch.where(over, start, next_active)
         obs = torch.where(over.unsqueeze(-1), self._obs(None, start), next_obs)
-        state = None if next_state is None else torch.where(over, self._some_state(), next_state)
+        state = None if next_state is None else torch.where(over, self._normal(next_state.shape), next_state)
         return TimeStep(
             obs=obs,
             state=state,
@@ -106,11 +106,8 @@ class Chaos:
             obs[..., 0] = action[..., 0].to(self.dtype)
         return torch.where(active.unsqueeze(-1), obs, self.dead_sees)
 
-    def _some_state(self) -> Tensor:
-        return self._normal((self.num_envs, self.state_size or 0))
-
     def _state(self) -> Tensor | None:
-        return None if self.state_size is None else self._some_state()
+        return None if self.state_size is None else self._normal((self.num_envs, self.state_size))
 
     def _mask(self) -> Tensor | None:
         """About half of the actions are legal, in each head at least one, save for inactive agents."""
@@ -137,7 +134,7 @@ def events(rollout: Rollout) -> dict[str, int]:
 
 
 def spoil_absent(rollout: Rollout, garbage: float = math.nan) -> None:
-    """Writes garbage wherever an agent that is not there would see, have done, or might do."""
+    """Writes garbage into all that belongs to an agent that is not there."""
     for name, active in (("obs", rollout.active), ("next_obs", rollout.next_active)):
         getattr(rollout, name)[~active] = garbage
     rollout.log_prob[~rollout.active] = garbage

@@ -41,9 +41,7 @@ def by_torch(logit: Tensor, mask: Tensor) -> Categorical:
     scale=st.sampled_from([0.0, 1.0, 30.0, 1e4]),
     dtype=st.sampled_from([torch.float32, torch.float64]),
 )
-def test_a_masked_action_is_never_sampled_whatever_the_noise(
-    seed: int, actions: int, scale: float, dtype: torch.dtype
-):
+def test_a_masked_action_is_never_sampled_whatever_the_noise(seed: int, actions: int, scale: float, dtype: torch.dtype):
     generator = torch.Generator().manual_seed(seed)
     logit = scale * torch.randn(64, actions, dtype=dtype, generator=generator)
     mask = random_mask(generator, (64, actions))
@@ -160,9 +158,7 @@ def test_heads_are_independent_and_their_log_probabilities_add_up(masked: bool):
     alone = [categorical_sample(x, noise[..., d], m) for d, (x, m) in enumerate(zip(parts, masks, strict=True))]
     assert torch.equal(action, torch.stack([a for a, _ in alone], -1))
     log_prob, entropy = log_prob_of_heads(logit, action, HEADS, mask)
-    again = [
-        categorical_log_prob(x, action[..., d], m) for d, (x, m) in enumerate(zip(parts, masks, strict=True))
-    ]
+    again = [categorical_log_prob(x, action[..., d], m) for d, (x, m) in enumerate(zip(parts, masks, strict=True))]
     assert_close(log_prob, torch.stack([p for p, _ in again]).sum(0), rtol=1e-12, atol=1e-12)
     assert_close(entropy, torch.stack([h for _, h in again]).sum(0), rtol=1e-12, atol=1e-12)
     assert_close(sampled, log_prob, rtol=0, atol=0)

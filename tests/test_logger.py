@@ -16,9 +16,7 @@ TIMING = {"collect_s": 0.25, "elapsed_s": 1.5}
 
 
 def update(index: int, *, total: int = 1000, timing: dict[str, float] = TIMING, **metrics: float) -> Update:
-    return Update(
-        index, 100 * index, total, {"return_sum": -index / 3, "eval_return": math.nan, **metrics}, timing
-    )
+    return Update(index, 100 * index, total, {"return_sum": -index / 3, "eval_return": math.nan, **metrics}, timing)
 
 
 def record(path: Path, indices: range, *, resume_step: int | None = None) -> None:
@@ -74,9 +72,7 @@ def test_resume_starts_anew_where_no_header_was_written(tmp_path: Path, left: st
     if left is not None:
         (tmp_path / "metrics.csv").write_text(left)
     record(tmp_path, range(3, 4), resume_step=200)
-    assert (
-        (tmp_path / "metrics.csv").read_text().startswith("seed,update,step,return_sum,eval_return\n7,3,300,")
-    )
+    assert (tmp_path / "metrics.csv").read_text().startswith("seed,update,step,return_sum,eval_return\n7,3,300,")
 
 
 def test_a_folder_with_records_is_not_overwritten(tmp_path: Path) -> None:
@@ -185,9 +181,7 @@ def test_plain_view_prints_the_last_update_once() -> None:
 
 def terminal(width: int = 80, **environment: str) -> Console:
     out = io.StringIO()
-    return Console(
-        file=out, force_terminal=True, width=width, height=40, _environ={"TERM": "xterm", **environment}
-    )
+    return Console(file=out, force_terminal=True, width=width, height=40, _environ={"TERM": "xterm", **environment})
 
 
 def written(console: Console) -> str:
@@ -206,9 +200,7 @@ def test_live_panel_shows_the_run_in_eighty_columns() -> None:
     with LiveView(1_920_000, "spread [3 agents]", console) as view:
         for index in range(1, 16):
             evaluation = -41.0 if index == 9 else -50.0
-            view.update(
-                shown(index, 6.4 * index, return_sum=5 * index - 120, eval_return=evaluation, value_loss=0.08)
-            )
+            view.update(shown(index, 6.4 * index, return_sum=5 * index - 120, eval_return=evaluation, value_loss=0.08))
         view.note("saved [here]")
     panel = last_panel(console)
     text = "\n".join(panel)

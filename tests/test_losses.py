@@ -52,9 +52,7 @@ def numpy_mean(x: Array, weight: Array) -> float:
     return float((x * weight).sum() / weight.sum()) if weight.sum() > 0 else 0.0
 
 
-def numpy_policy_error(
-    data: ppo_policy_data, clip: float, dual: float | None
-) -> tuple[float, float, float, float]:
+def numpy_policy_error(data: ppo_policy_data, clip: float, dual: float | None) -> tuple[float, float, float, float]:
     """Policy loss, entropy, k3 estimate of the KL divergence and share of clipped ratios, sample by sample."""
     logit_new, logit_old, action, adv, weight = (x.numpy() for x in data if x is not None)
     new, old = numpy_log_softmax(logit_new), numpy_log_softmax(logit_old)
@@ -222,9 +220,7 @@ def test_policy_samples_of_weight_0_are_never_heard(field: str, garbage: float):
 @pytest.mark.parametrize("garbage", GARBAGE)
 @pytest.mark.parametrize("field", ["value_new", "value_old", "return_", "all"])
 @pytest.mark.parametrize(("clip", "delta"), [(None, None), (0.2, None), (0.2, 0.5)])
-def test_value_samples_of_weight_0_are_never_heard(
-    field: str, garbage: float, clip: float | None, delta: float | None
-):
+def test_value_samples_of_weight_0_are_never_heard(field: str, garbage: float, clip: float | None, delta: float | None):
     data = value_data()
     names = ("value_new", "value_old", "return_") if field == "all" else (field,)
     spoilt = data._replace(**{name: spoil(getattr(data, name), data.weight, garbage) for name in names})
@@ -285,17 +281,13 @@ def test_the_gradient_is_that_of_torch_distributions(dual: float | None):
         loss, _ = ppo_policy_error(data._replace(logit_new=logit_new), 0.2, dual)
         return loss.policy_loss - 0.1 * loss.entropy_loss
 
-    assert_close(
-        gradients(by_us, data.logit_new), gradients(by_distributions, data.logit_new), rtol=1e-10, atol=1e-12
-    )
+    assert_close(gradients(by_us, data.logit_new), gradients(by_distributions, data.logit_new), rtol=1e-10, atol=1e-12)
 
 
 def test_a_team_value_does_not_broadcast_against_the_returns_of_agents():
     # Regression: (B, 1) against (B, A) once made a loss of every agent's return with one value.
     team, agents = torch.zeros(4, 1), torch.zeros(4, 5)
-    with pytest.raises(
-        ValueError, match=r"value_new must have the shape of return_, \(4, 5\), got \(4, 1\)"
-    ):
+    with pytest.raises(ValueError, match=r"value_new must have the shape of return_, \(4, 5\), got \(4, 1\)"):
         ppo_value_error(ppo_value_data(team, team, agents))
     with pytest.raises(ValueError, match=r"value_old must have the shape of return_"):
         ppo_value_error(ppo_value_data(agents, team, agents))

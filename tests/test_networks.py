@@ -228,9 +228,7 @@ def test_layer_norm_stands_on_the_input_and_behind_each_activation(activation: A
 MODES: list[CriticInput] = ["env", "joint", "agent", "own"]
 
 
-@pytest.mark.parametrize(
-    ("mode", "with_state"), [(m, True) for m in MODES] + [(m, False) for m in MODES if m != "env"]
-)
+@pytest.mark.parametrize(("mode", "with_state"), [(m, True) for m in MODES] + [(m, False) for m in MODES if m != "env"])
 @pytest.mark.parametrize("batch", [(), (4,), (2, 4)])
 def test_critic_input_is_what_it_says_and_of_the_size_foretold(
     mode: CriticInput, with_state: bool, batch: tuple[int, ...]

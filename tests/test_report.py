@@ -17,9 +17,7 @@ def run_of(path: Path, updates: int, *, seeds: int = 1, eval_every: int = 5) -> 
     for seed in range(seeds):
         for index in range(1, updates + 1):
             evaluation = repr(-41.0 - seed) if index % eval_every == 0 else ""
-            lines.append(
-                f"{seed},{index},{6400 * index},0.5,{evaluation},{-120 + 70 * index / updates - seed}"
-            )
+            lines.append(f"{seed},{index},{6400 * index},0.5,{evaluation},{-120 + 70 * index / updates - seed}")
     (path / "metrics.csv").write_text("\n".join(lines) + "\n")
     return path
 
@@ -58,9 +56,7 @@ def test_curve_of_a_run_just_begun(tmp_path: Path, updates: int, baselines: dict
 
 def test_curve_of_several_seeds_has_a_band(tmp_path: Path) -> None:
     one = pixels(plot_curve(run_of(tmp_path / "one", 40), {}, title="spread"))
-    three = pixels(
-        plot_curve(run_of(tmp_path / "three", 40, seeds=3), {}, tmp_path / "new/x.png", title="spread")
-    )
+    three = pixels(plot_curve(run_of(tmp_path / "three", 40, seeds=3), {}, tmp_path / "new/x.png", title="spread"))
     band = (249, 231, 217)  # orange at 15 % on white
     assert count(one, band, within=1) < 100
     assert count(three, band, within=1) > 2000

@@ -89,9 +89,7 @@ def n_step_of_column(gamma: float, n: int) -> Callable[..., list[float]]:
 
 @given(trajectories(), st.floats(0, 1), st.floats(0, 1))
 def test_gae_equals_its_definition(data: gae_data, gamma: float, lambda_: float):
-    assert_close(
-        gae(data, gamma, lambda_), by_definition(data, gae_of_column(gamma, lambda_)), rtol=1e-12, atol=1e-12
-    )
+    assert_close(gae(data, gamma, lambda_), by_definition(data, gae_of_column(gamma, lambda_)), rtol=1e-12, atol=1e-12)
 
 
 @given(trajectories(), st.floats(0, 1))
@@ -150,9 +148,7 @@ def test_discounted_return_equals_its_definition(data: gae_data, gamma: float):
 @given(trajectories())
 def test_one_step_is_the_td_target(data: gae_data):
     _, next_value, reward, done, _ = data
-    assert torch.equal(
-        n_step_return(*data[1:], gamma=0.9, n=1), reward + 0.9 * (1 - whole(done, reward)) * next_value
-    )
+    assert torch.equal(n_step_return(*data[1:], gamma=0.9, n=1), reward + 0.9 * (1 - whole(done, reward)) * next_value)
 
 
 @given(trajectories(), st.integers(0, 3))

@@ -68,9 +68,7 @@ def test_the_step_moves_every_parameter_and_lowers_the_loss(tutorial, team_state
     for old, new in zip(before, model.parameters(), strict=True):
         assert not torch.equal(old, new)
     after = tutorial["training_step"](model, torch.optim.Adam(model.parameters(), 0.0), batch, method)
-    assert after["policy_loss"] - 0.001 * after["entropy_loss"] < (
-        first["policy_loss"] - 0.001 * first["entropy_loss"]
-    )
+    assert after["policy_loss"] - 0.001 * after["entropy_loss"] < (first["policy_loss"] - 0.001 * first["entropy_loss"])
     assert after["value_loss"] < first["value_loss"]
     for name, x in inputs.items():
         assert torch.equal(batch[name], x), f"{name} was changed in place"

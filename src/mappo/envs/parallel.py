@@ -194,9 +194,9 @@ class Row:
 
 def _heads(agent: str, space: Any) -> ActionHeads:
     if isinstance(space, spaces.Discrete):
-        return ActionHeads((int(space.n),))
+        return ActionHeads((int(cast(Any, space).n),))
     if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1:
-        return ActionHeads(tuple(int(n) for n in cast(Any, space.nvec)))
+        return ActionHeads(tuple(cast(list[int], space.nvec.tolist())))
     raise UserError(f"{agent} acts in {space}: only Discrete and MultiDiscrete are supported yet")
 
 

@@ -1,0 +1,19 @@
+"""Metrics to another service: `callback` is the only hook. Needs `pip install wandb`.
+
+    python examples/wandb_sink.py
+"""
+
+import wandb
+
+import mappo
+
+sink = wandb.init(project="mappo", mode="offline", config=mappo.preset("spread").to_dict())
+
+
+def log(update):
+    """Called after each policy update."""
+    sink.log({**update.metrics, **update.timing}, step=update.step)
+
+
+mappo.train("spread", callback=log)
+sink.finish()

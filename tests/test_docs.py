@@ -1,0 +1,45 @@
+"""The pages say what the program does."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import mappo
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_every_metric_is_explained(tmp_path):
+    config = mappo.preset("spread")
+    config = replace(
+        config,
+        env=replace(config.env, num_envs=8),
+        run=replace(config.run, total_steps=200, eval_episodes=4, dir=str(tmp_path / "run"), progress="off"),
+    )
+    mappo.train("spread", config)
+    page = (ROOT / "docs/metrics.md").read_text(encoding="utf-8")
+    explained = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", page, re.M))))
+    for name in ("metrics.csv", "timing.csv"):
+        header = (tmp_path / "run" / name).read_text(encoding="utf-8").splitlines()[0]
+        assert set(header.split(",")) <= explained
+
+
+def test_links_between_pages_lead_somewhere():
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")]
+    assert len(pages) >= 5
+    for page in pages:
+        links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+        links += re.findall(r'src="([^"]+)"', page.read_text(encoding="utf-8"))
+        for link in links:
+            assert link.startswith("http") or (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_options_named_in_the_readme_exist(capsys):
+    from mappo.cli import main
+
+    assert main(["train", "spread", "--help"]) == 0
+    assert main(["evaluate", "--help"]) == 0
+    assert main(["play", "--help"]) == 0
+    known = capsys.readouterr().out
+    for option in set(re.findall(r"(--[a-z][a-z.-]+[a-z])", (ROOT / "README.md").read_text(encoding="utf-8"))):
+        assert option in known, option
