@@ -342,7 +342,7 @@ def test_clips_must_be_sensible():
         ppo_policy_error(data, clip_ratio=0)
     with pytest.raises(ValueError, match="dual_clip must be above 1, got 1"):
         ppo_policy_error(data, dual_clip=1)
-    with pytest.raises(ValueError, match="clip_ratio must be above 0 or None, got -0.2"):
+    with pytest.raises(ValueError, match=r"clip_ratio must be above 0 or None, got -0\.2"):
         ppo_value_error(values, clip_ratio=-0.2)
     with pytest.raises(ValueError, match="huber_delta must be above 0 or None, got 0"):
         ppo_value_error(values, huber_delta=0)

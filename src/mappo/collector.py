@@ -1,7 +1,7 @@
 """The only code that steps a training environment."""
 
 from dataclasses import fields
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -47,8 +47,8 @@ class Collector:
         noise = torch.rand(rollout.action.shape, generator=self.generator, device=self.agent.device)
         totals = torch.zeros(3, device=self.running.device, dtype=self.running.dtype)
         for t in range(self.length):
-            action, log_prob, self.memory = self.agent.act(step, self.memory, noise=noise[t])
             self._store(NOW, t, step)
+            action, log_prob, self.memory = self.agent.act(step, self.memory, noise=noise[t])
             rollout.action[t], rollout.log_prob[t] = action, log_prob
             step = self.env.step(action)
             self._store(THEN, t, step)
@@ -84,7 +84,12 @@ class Collector:
             value = getattr(step, name)
             if value is None:
                 continue
-            getattr(self.rollout, name)[t].copy_(value)
+            kept = getattr(self.rollout, name)[t]
+            if value.shape != kept.shape:  # copying would broadcast
+                raise UserError(
+                    f"the environment's {name} must be {tuple(kept.shape)} as at the reset, got {tuple(value.shape)}"
+                )
+            kept.copy_(value)
 
     def _allocate(self, step: TimeStep) -> Rollout:
         def like(x: Tensor | None) -> Tensor | None:
@@ -102,24 +107,30 @@ class Collector:
     def _check_finite(self) -> None:
         """One question to the device for each rollout; the source is looked for only where the answer is no."""
         rollout = self.rollout
-        finite = rollout.reward.isfinite().all()
-        for name in ("obs", "next_obs", "state", "next_state"):
-            value = getattr(rollout, name)
-            if value is not None and value.is_floating_point():
-                finite = finite & value.isfinite().all()
-        if finite:
+        # What the action reached stands before what came of it a step later, so that the action named is to blame.
+        order = ("reward", "next_obs", "next_state", "obs", "state")
+        broken = {name: self._broken(name) for name in order if getattr(rollout, name) is not None}
+        if not torch.stack([x.any() for x in broken.values()]).any():
             return
-        for name in ("reward", "obs", "state", "next_obs", "next_state"):
-            value = getattr(rollout, name)
-            if value is None or value.isfinite().all():
+        for name, where in broken.items():
+            if not where.any():
                 continue
-            t, e, *rest = (~value.isfinite()).nonzero()[0].tolist()
+            value = getattr(rollout, name)
+            t, e, *rest = cast(list[int], where.nonzero()[0].tolist())
             whose = f" of {self.env.spec.agents[rest[0]]}" if "state" not in name else ""
             raise UserError(
                 f"the environment gave a {name}{whose} of {value[(t, e, *rest)].item()}, in environment {e} of "
                 f"{self.env.num_envs}, at step {t} of the rollout, after action {rollout.action[t, e].tolist()}: "
                 f"mend the environment, or clip what it gives"
             )
+
+    def _broken(self, name: str) -> Tensor:
+        """Where a field is not finite; what an absent agent sees does not count."""
+        broken = ~getattr(self.rollout, name).isfinite()
+        if name not in ("obs", "next_obs"):
+            return broken
+        there = self.rollout.active if name == "obs" else self.rollout.next_active
+        return broken & there.reshape(there.shape + (1,) * (broken.ndim - there.ndim))
 
     @staticmethod
     def _checked(step: TimeStep) -> TimeStep:

@@ -128,7 +128,7 @@ class MAPPO:
     def prepare(self, rollout: Rollout) -> tuple[Batch, dict[str, Tensor]]:
         """Values, advantages and targets, in one batch behind the rollout; moves the value statistics once."""
         ppo, r = self.config.ppo, rollout
-        critic = critic_input(r.obs.float(), r.state, r.active, self.critic_input)
+        critic = self._critic_input(r.obs, r.state, r.active)
         value = self._value(critic)
         reward, done, cut = self._reward_and_flags(r)
         if not self.team_rows and reward.ndim == 2:
@@ -230,7 +230,7 @@ class MAPPO:
             needs, next_value = torch.ones_like(r.ended), torch.empty_like(value)
         where = needs.nonzero(as_tuple=True) if self.device.type == "cpu" else (slice(None),)
         state = None if r.next_state is None else r.next_state[where]
-        critic = critic_input(r.next_obs[where].float(), state, r.next_active[where], self.critic_input)
+        critic = self._critic_input(r.next_obs[where], state, r.next_active[where])
         next_value[where] = self._value(critic)
         return next_value
 
@@ -240,7 +240,15 @@ class MAPPO:
 
     def _seen(self, obs: Tensor, active: Tensor) -> Tensor:
         """Observations as the actor reads them: whatever an inactive agent sees, NaN included, reads 0."""
-        return torch.where(active.unsqueeze(-1), obs.float(), 0.0)
+        return torch.where(active.unsqueeze(-1), self._number(obs), 0.0)
+
+    def _critic_input(self, obs: Tensor, state: Tensor | None, active: Tensor) -> Tensor:
+        state = None if state is None else self._number(state)
+        return critic_input(self._number(obs), state, active, self.critic_input)
+
+    def _number(self, x: Tensor) -> Tensor:
+        """What an environment gives, in whatever dtype, in that of the network."""
+        return x.to(self.network.value_head.weight.dtype)
 
     def state_dict(self) -> dict[str, Any]:
         """All that an exact resume needs; tensors, and one number."""

@@ -42,7 +42,7 @@ def gae(data: gae_data | Sequence[Tensor | None], gamma: float = 0.99, lambda_: 
     Raises:
         ValueError: a shape does not fit. TypeError: a value or reward is not floating point.
     """
-    value, next_value, reward, done, traj_flag = cast(gae_data, data)
+    value, next_value, reward, done, traj_flag = gae_data(*cast(gae_data, data))
     alive, flows = _flags(next_value, reward, done, traj_flag)
     _check_like("value", value, reward)
     delta = reward + gamma * alive * next_value - value

@@ -16,9 +16,10 @@ import torch
 from mappo import checkpoint, envs, evaluate, report
 from mappo.collector import Collector
 from mappo.config import Config
+from mappo.console import LiveView, PlainView, View, make_view
 from mappo.errors import StopTraining, UserError
 from mappo.learner import MAPPO
-from mappo.logger import LiveView, PlainView, RunLogger, Update, View, make_view
+from mappo.logger import RunLogger, Update
 from mappo.presets import preset
 from mappo.types import Environment, Resumable
 
