@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mappo import console
+from mappo import console as views
 from mappo.console import LiveView, PlainView, make_view
 from mappo.logger import RunLogger, Update
 
@@ -149,7 +149,7 @@ def shown(index: int, elapsed: float, **metrics: float) -> Update:
 
 def test_plain_lines_come_first_last_and_when_it_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr(console, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(views, "time", SimpleNamespace(monotonic=lambda: now))
     out = io.StringIO()
     with PlainView(1_920_000, "spread [x]", Console(file=out, width=40)) as view:
         view.update(shown(1, 5.0, return_sum=math.nan))
@@ -242,7 +242,7 @@ def test_live_panel_before_the_first_update_and_in_a_narrow_terminal() -> None:
 
 def test_live_view_is_redrawn_at_most_four_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr(console, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(views, "time", SimpleNamespace(monotonic=lambda: now))
     console = terminal()
     with LiveView(1_920_000, "spread", console) as view:
         for index in range(1, 31):

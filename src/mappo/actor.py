@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mappo.distributions import mode_of_heads, sample_heads
+from mappo.errors import UserError
 from mappo.types import Spec
 
 
@@ -87,12 +88,12 @@ def heads_of(spec: Spec) -> tuple[int, ...]:
     """The action heads that all agents share.
 
     Raises:
-        NotImplementedError: agents differ, or act continuously.
+        UserError: agents differ, or act continuously.
     """
     kinds = set(spec.action_heads)
     if len(kinds) > 1 or len({space.shape for space in spec.obs_spaces}) > 1:
-        raise NotImplementedError("agents with different observation or action spaces are not supported yet")
+        raise UserError("agents with different observation or action spaces are not supported yet")
     (kind,) = kinds
     if kind.continuous or not kind.categorical:
-        raise NotImplementedError("continuous actions are not supported yet: use Discrete or MultiDiscrete")
+        raise UserError("continuous actions are not supported yet: use Discrete or MultiDiscrete")
     return kind.categorical

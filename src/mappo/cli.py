@@ -96,7 +96,7 @@ def main(args: Sequence[str]) -> int:
     """Runs one command and returns its exit code; prints one message for what the user can mend."""
     try:
         return _run(_parse(list(args)))
-    except (UserError, NotImplementedError) as error:
+    except UserError as error:
         print(f"mappo: {error}", file=sys.stderr)
         return MEND
     except KeyboardInterrupt:
@@ -105,6 +105,12 @@ def main(args: Sequence[str]) -> int:
     except BrokenPipeError:  # the reader left, as in `mappo evaluate RUN | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+    except OSError as error:  # a full disk, a directory that may not be written
+        print(
+            f"mappo: {error}; checkpoints saved before are whole: `mappo resume RUN` goes on from there",
+            file=sys.stderr,
+        )
+        return MEND
     except SystemExit as stop:  # tyro has printed its help or its box
         return stop.code if isinstance(stop.code, int) else MEND
 

@@ -7,7 +7,7 @@ import sys
 import time
 from collections import deque
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Literal, Protocol, Self
 
 from rich.box import ROUNDED
 from rich.console import Console
@@ -36,11 +36,35 @@ class View(Protocol):
         ...
 
 
-def make_view(total_steps: int, title: str, console: Console | None = None) -> View:
-    """View that fits the console: live on a terminal, otherwise plain lines."""
+def make_view(
+    total_steps: int,
+    title: str,
+    console: Console | None = None,
+    mode: Literal["auto", "live", "plain", "off"] = "auto",
+) -> View:
+    """The view that `mode` names; `auto` is live on a terminal that can show it, otherwise plain lines."""
+    if mode == "off":
+        return SilentView()
     console = console or Console()
-    live = console.is_terminal and not console.is_dumb_terminal and not console.options.ascii_only
+    able = console.is_terminal and not console.is_dumb_terminal and not console.options.ascii_only
+    live = able if mode == "auto" else mode == "live"
     return LiveView(total_steps, title, console) if live else PlainView(total_steps, title, console)
+
+
+class SilentView:
+    """Shows nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def update(self, update: Update) -> None:
+        """Take nothing in."""
+
+    def note(self, text: str) -> None:
+        """Print nothing."""
 
 
 class _Progress:

@@ -55,7 +55,7 @@ class MAPPO:
         device: of network and rollouts. seed: of the initial weights and of the minibatches.
 
     Raises:
-        UserError: the config does not fit the environment. NotImplementedError: a space is not supported yet.
+        UserError: the config does not fit the environment, or a space is not supported yet.
     """
 
     def __init__(self, spec: Spec, config: Config, device: torch.device | str = "cpu", seed: int | None = None) -> None:
@@ -287,7 +287,7 @@ def build_network(spec: Spec, config: Config, seed: int) -> CTDEActorCriticNetwo
     heads = heads_of(spec)
     shape = spec.obs_spaces[0].shape
     if shape is None or len(shape) != 1 or (spec.state_shape is not None and len(spec.state_shape) != 1):
-        raise NotImplementedError("only vector observations and states are supported yet")
+        raise UserError("only vector observations and states are supported yet")
     state = None if spec.state_shape is None else spec.state_shape[0]
     critic = critic_input_size(shape[0], spec.num_agents, state, choose_critic_input(spec, config))
     net = config.network

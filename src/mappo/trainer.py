@@ -16,7 +16,7 @@ import torch
 from mappo import checkpoint, envs, evaluate, report
 from mappo.collector import Collector
 from mappo.config import Config
-from mappo.console import LiveView, PlainView, View, make_view
+from mappo.console import make_view
 from mappo.errors import StopTraining, UserError
 from mappo.learner import MAPPO
 from mappo.logger import RunLogger, Update
@@ -168,7 +168,8 @@ class Session:
         config, size = self.config, self.config.steps_per_update
         started, offset = time.perf_counter(), self.step
         title = f"{self.name}  seed {config.run.seed}  {self.path}"
-        with _view(config, title) as view:
+        total = config.num_updates * size
+        with make_view(total, title, mode=config.run.progress) as view:
             for index in range(done + 1, config.num_updates + 1):
                 start, cpu = time.perf_counter(), time.process_time()
                 rollout, episodes = self.collector.collect()
@@ -189,7 +190,7 @@ class Session:
                     "elapsed_s": time.perf_counter() - started,
                     "steps_per_second": (self.step - offset) / (time.perf_counter() - started),
                 }
-                update = Update(index, self.step, config.num_updates * size, metrics=metrics, timing=timing)
+                update = Update(index, self.step, total, metrics=metrics, timing=timing)
                 self.logger.write(update)
                 view.update(update)
                 if due:
@@ -361,28 +362,3 @@ def _must_match(path: Path, old: tuple[str, Config], new: tuple[str, Config]) ->
                 differences.append(f"{section.name}.{field.name} {a}, not {b}")
     if differences:
         raise UserError(f"{path} was made with other settings: {'; '.join(differences)}; use `mappo resume {path}`")
-
-
-def _view(config: Config, title: str) -> Any:
-    progress, total = config.run.progress, config.num_updates * config.steps_per_update
-    if progress == "off":
-        return _Silent()
-    if progress == "auto":
-        return make_view(total, title)
-    from rich.console import Console
-
-    return (LiveView if progress == "live" else PlainView)(total, title, Console())
-
-
-class _Silent:
-    def __enter__(self) -> View:
-        return self  # pyright: ignore[reportReturnType]
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def update(self, update: Update) -> None:
-        pass
-
-    def note(self, text: str) -> None:
-        pass
