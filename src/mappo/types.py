@@ -102,8 +102,8 @@ class Renderable(Protocol):
 class Rollout:
     """T steps of E environments; every tensor `(T, E, ...)`, fields as in `TimeStep`.
 
-    `obs[t]` is what `action[t]` answers; `reward[t]`, the flags and `next_*[t]` are what it brought. What inactive agents observe is kept as it came,
-    and read as 0. Whoever stores a step overwrites the last rollout: copy what must stay.
+    `obs[t]` is what `action[t]` answers; `reward[t]`, the flags and `next_*[t]` are what it brought. What inactive
+    agents observe is kept as it came, and read as 0. The next rollout overwrites it: copy what must stay.
     """
 
     obs: Tensor
