@@ -92,6 +92,8 @@ def train(
         for made in (training, testing):
             if made is not None and made is not env:
                 stack.callback(made.close)
+        if config.run.device == "cuda" and training.device.type == "cpu":
+            raise UserError(f"run.device cuda: {name} is stepped on the CPU, and trains there: use cpu or auto")
         if training.num_envs != config.env.num_envs:
             config = replace(config, env=replace(config.env, num_envs=training.num_envs))
         agent = MAPPO(training.spec, config, training.device, seed=derive_seed(config.run.seed, 0))

@@ -45,6 +45,7 @@ class ParallelEnvs:
         self._seeds: list[int] = [0] * num_envs
         self._episodes = [0] * num_envs
         self._rows: list[Row] = []
+        self._masked = False
 
     def reset(self, seed: int | Sequence[int] | None = None) -> TimeStep:
         """First episodes start from the seeds themselves, later ones from what derives from (seed, episode)."""
@@ -55,6 +56,7 @@ class ParallelEnvs:
             self._episodes = [0] * self.num_envs
         if len(self._seeds) != self.num_envs:
             raise ValueError(f"{len(self._seeds)} seeds for {self.num_envs} environments")
+        self._masked, self._rows = False, []
         self._rows = [self._start(i) for i in range(self.num_envs)]
         nothing = np.zeros((self.num_envs, len(self.agents)))
         return self._time_step(self._rows, nothing, nothing > 0, nothing[:, 0] > 0, nothing == 0)
@@ -77,14 +79,18 @@ class ParallelEnvs:
                 row.active[j] = row.active[j] and a not in over
             ended[i] = not row.active.any()
             if ended[i]:
+                there = before & ~terminated[i]
                 # Ended by itself only where no agent was cut off by a time limit.
                 if not any(cuts.get(a) and not ends.get(a) for a in acting):
                     terminated[i] = True
                 self._episodes[i] += 1
-                reached.append(Row(row.obs, row.state, row.mask, before))
+                reached.append(Row(row.obs, row.state, row.mask, there))
                 row = self._start(i)
                 is_first[i] = True
             else:
+                # A life cut off while others go on: nothing follows it in this episode.
+                terminated[i] |= [a in over for a in self.agents]
+                row.obs[~row.active] = 0
                 is_first[i] = row.active & ~before
                 reached.append(row)
             self._rows[i] = row
@@ -114,7 +120,6 @@ class ParallelEnvs:
         shape = cast(tuple[int, ...], self.spec.obs_spaces[0].shape)
         seen = np.zeros((len(self.agents), *shape), dtype=self._dtype)
         mask = np.ones((len(self.agents), sum(self.spec.action_heads[0].categorical)), dtype=bool)
-        masked = False
         for j, agent in enumerate(self.agents):
             if agent not in obs:
                 continue
@@ -128,14 +133,22 @@ class ParallelEnvs:
                 raise UserError(f"{agent} observed an array of shape {own.shape}; its space says {shape}")
             seen[j] = own
             if given is not None:
-                masked, mask[j] = True, np.asarray(given, dtype=bool)
+                mask[j] = self._checked_mask(agent, np.asarray(given, dtype=bool), mask[j].shape)
         state = np.asarray(env.state(), dtype=np.float32) if self.spec.state_shape is not None else None
         active = np.array([a in env.agents for a in self.agents])
-        return Row(seen, state, mask if masked else None, active)
+        return Row(seen, state, mask, active)
+
+    def _checked_mask(self, agent: str, mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        if mask.shape != shape:
+            raise UserError(f"{agent} was given an action mask of shape {mask.shape}; its actions need {shape}")
+        if self._rows and not self._masked:
+            raise UserError(f"{agent} was given an action mask, but nobody was at the reset: give masks from there on")
+        self._masked = True
+        return mask
 
     def _send(self, agent: int, action: np.ndarray) -> Any:
         start = self._starts[agent]
-        return int(action[0]) + start[0] if len(start) == 1 else action + np.array(start)
+        return int(action[0]) + start if isinstance(start, int) else action + start
 
     def _time_step(
         self,
@@ -146,13 +159,11 @@ class ParallelEnvs:
         is_first: np.ndarray,
     ) -> TimeStep:
         now = self._rows
-        masks = [r.mask if r.mask is not None else np.ones_like(r.active)[:, None] for r in now]
-        has_mask = any(r.mask is not None for r in now)
         has_state = self.spec.state_shape is not None
         return TimeStep(
             obs=_stack([r.obs for r in now]),
             state=_stack([cast(np.ndarray, r.state) for r in now]) if has_state else None,
-            mask=_stack(masks) if has_mask else None,
+            mask=_stack([r.mask for r in now]) if self._masked else None,
             active=_stack([r.active for r in now]),
             is_first=torch.as_tensor(is_first),
             reward=torch.as_tensor(reward, dtype=torch.float32),
@@ -188,7 +199,7 @@ class ParallelEnvs:
 class Row:
     """What one environment shows, agents in order."""
 
-    def __init__(self, obs: np.ndarray, state: np.ndarray | None, mask: np.ndarray | None, active: np.ndarray) -> None:
+    def __init__(self, obs: np.ndarray, state: np.ndarray | None, mask: np.ndarray, active: np.ndarray) -> None:
         self.obs, self.state, self.mask, self.active = obs, state, mask, active
 
 
@@ -200,9 +211,9 @@ def _heads(agent: str, space: Any) -> ActionHeads:
     raise UserError(f"{agent} acts in {space}: only Discrete and MultiDiscrete are supported yet")
 
 
-def _starts(space: Any) -> tuple[int, ...]:
+def _starts(space: Any) -> int | np.ndarray:
     start: Any = space.start
-    return tuple(int(s) for s in np.atleast_1d(start).tolist())
+    return int(start) if isinstance(space, spaces.Discrete) else np.asarray(start)
 
 
 def _stack(rows: list[np.ndarray]) -> Tensor:

@@ -1,0 +1,79 @@
+"""What must hold on a CUDA device: the same numbers as on the CPU, and no wait for the device inside an update."""
+
+import dataclasses
+
+import pytest
+import torch
+
+import mappo
+from mappo.envs.spread import Spread
+from mappo.types import Rollout
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+
+def small_config(**run) -> mappo.Config:
+    config = mappo.preset("spread")
+    return dataclasses.replace(
+        config,
+        env=dataclasses.replace(config.env, num_envs=16),
+        run=dataclasses.replace(config.run, progress="off", **run),
+    )
+
+
+def collected(device: str) -> tuple[mappo.MAPPO, Rollout]:
+    config = small_config()
+    env = Spread(16, device=device)
+    agent = mappo.MAPPO(env.spec, config, device, seed=1)
+    noise = torch.Generator(device).manual_seed(2)
+    collector = mappo.Collector(env, agent, 25, env.reset(3), noise)
+    return agent, collector.collect()[0]
+
+
+def test_games_from_the_same_seeds_are_the_same_on_both_devices():
+    games = {device: Spread(8, device=device) for device in ("cpu", "cuda")}
+    steps = {device: game.reset(5) for device, game in games.items()}
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(24):
+        action = torch.randint(5, (8, 3, 1), generator=generator)
+        steps = {device: game.step(action.to(device)) for device, game in games.items()}
+        torch.testing.assert_close(steps["cuda"].obs.cpu(), steps["cpu"].obs, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(steps["cuda"].reward.cpu(), steps["cpu"].reward, atol=1e-3, rtol=1e-3)
+
+
+def test_an_update_from_one_rollout_is_the_same_on_both_devices():
+    on_cpu, rollout = collected("cpu")
+    on_gpu, _ = collected("cuda")
+    on_gpu.network.load_state_dict(on_cpu.network.state_dict())
+    moved = {f.name: None if (x := getattr(rollout, f.name)) is None else x.cuda() for f in dataclasses.fields(rollout)}
+    first, second = on_cpu.prepare(rollout)[0], on_gpu.prepare(Rollout(**moved))[0]
+    for field in dataclasses.fields(first):
+        expected, actual = getattr(first, field.name), getattr(second, field.name)
+        if expected is not None:
+            torch.testing.assert_close(actual.cpu(), expected, atol=2e-3, rtol=1e-3, msg=field.name)
+
+
+def test_an_update_never_waits_for_the_device():
+    agent, rollout = collected("cuda")
+    agent.update(rollout)  # the first one allocates
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        agent.update(rollout)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_run_trains_saves_resumes_and_scores(tmp_path):
+    config = small_config(total_steps=1600, eval_episodes=8, device="cuda", dir=str(tmp_path / "run"))
+
+    def stop(update):
+        if update.index == 2:
+            raise mappo.StopTraining
+
+    assert not mappo.train("spread", config, callback=stop).finished
+    run = mappo.train("spread", config, resume=True)
+    assert run.finished
+    assert run.evaluate(8)["return_sum"]["mean"] < 0
