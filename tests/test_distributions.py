@@ -166,9 +166,10 @@ def test_heads_are_independent_and_their_log_probabilities_add_up(masked: bool):
     assert torch.equal(mode_of_heads(logit, HEADS, mask), torch.stack(modes, -1))
 
 
-def test_heads_must_fit_the_logits():
-    with pytest.raises(RuntimeError, match="split"):
-        mode_of_heads(torch.zeros(2, 5), (3, 3))
+@pytest.mark.parametrize("heads", [(3, 3), (2, 2), (4,), (6,)])
+def test_heads_must_fit_the_logits(heads: tuple[int, ...]):
+    with pytest.raises(ValueError, match=r"logits \(2, 5\) do not fit heads of sizes"):
+        mode_of_heads(torch.zeros(2, 5), heads)
 
 
 def test_sum_of_adds_and_leaves_its_parts_alone():

@@ -79,6 +79,17 @@ def test_a_batch_of_weight_0_changes_nothing():
     assert torch.equal(norm.moments, before)
 
 
+@pytest.mark.parametrize("garbage", [math.nan, math.inf])
+def test_returns_that_are_not_finite_change_nothing(garbage: float):
+    # Once NaN, the moments would stay NaN, and every step after it would be skipped.
+    norm, spoilt = ValueNorm(), returns(1)
+    norm.update(returns(), torch.ones(25, 8))
+    before = norm.moments.clone()
+    spoilt[3, 4] = garbage
+    norm.update(spoilt, torch.ones(25, 8))
+    assert torch.equal(norm.moments, before)
+
+
 def test_normalize_and_denormalize_are_inverse():
     norm, x = ValueNorm(), returns()
     norm.update(x, torch.ones(25, 8))

@@ -193,11 +193,14 @@ def _read_checkpoint(path: Path) -> Checkpoint:
     state = _read_json(path / "state.json", f"{path} is not a checkpoint")
     if state.get("format") != FORMAT:
         raise UserError(f"{path} has format {state.get('format')!r}; this version reads {FORMAT}")
+    sums = state.get("sha256")
+    if not isinstance(sums, dict):
+        raise UserError(f"{path} is damaged: its state.json holds no checksums")
     tensors: dict[str, dict[str, Tensor]] = {}
     for name in ("model", "trainer"):
         file = path / f"{name}.safetensors"
         try:
-            if _digest(file) != state.get("sha256", {}).get(file.name):
+            if _digest(file) != cast(dict[str, Any], sums).get(file.name):
                 raise UserError(f"{file} is damaged: its checksum is not the one in state.json")
             tensors[name] = load_file(file)
         except (OSError, SafetensorError) as error:

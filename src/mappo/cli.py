@@ -3,6 +3,7 @@
 Exit codes: 0 done, 2 the user can mend it, 3 stopped and resumable, 130 and 143 for SIGINT and SIGTERM.
 """
 
+import ctypes
 import difflib
 import json
 import os
@@ -125,7 +126,7 @@ def _parse(args: list[str]) -> Any:
         raise SystemExit(DONE)
     if command not in COMMANDS:
         near = difflib.get_close_matches(command, COMMANDS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"; did you mean {near[0]!r}?" if near else "."
         raise UserError(f"unknown command {command!r}{hint} There are: {', '.join(COMMANDS)}")
     default = _train_defaults(rest) if command == "train" else None
     # Tuples and flags read as they do elsewhere; a value that a dataclass refuses is a box, not a traceback.
@@ -193,6 +194,7 @@ def _run(command: Any) -> int:
 def _train(env: str, config: Config, resume: bool) -> int:
     from mappo.trainer import Run, train
 
+    _keep_memory()
     with _Signals() as signals:
         run: Run = train(env, config, callback=signals.check, resume=resume)
     if not run.finished:
@@ -200,6 +202,19 @@ def _train(env: str, config: Config, resume: bool) -> int:
         return 128 + signals.caught if signals.caught else STOPPED
     _show_result(run)
     return DONE
+
+
+def _keep_memory() -> None:
+    """Tells glibc to keep freed memory: returning a rollout's temporaries to the system and faulting them in again
+    takes a fifth of an update (benchmarks/README.md). Elsewhere there is no such function, and nothing to do.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
+    try:
+        libc = ctypes.CDLL(None)
+        libc.mallopt(trim_threshold, 1 << 30)
+        libc.mallopt(mmap_threshold, 1 << 25)
+    except (OSError, TypeError, AttributeError):
+        pass
 
 
 def _show_result(run: Any) -> None:
@@ -275,6 +290,8 @@ def _play(command: Play) -> int:
 
     if command.episodes < 1:
         raise UserError(f"episodes must be at least 1, got {command.episodes}")
+    if not 0 <= command.seed < 2**63:
+        raise UserError(f"seed must be at least 0 and below 2^63, got {command.seed}")
     print(draw_replay(command.run, command.episodes, command.seed, command.checkpoint))
     return DONE
 

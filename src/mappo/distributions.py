@@ -81,6 +81,8 @@ def sum_of(parts: Sequence[Tensor]) -> Tensor:
 
 
 def _split(logit: Tensor, mask: Tensor | None, heads: Sequence[int]) -> list[tuple[Tensor, Tensor | None]]:
+    if sum(heads) != logit.shape[-1]:
+        raise ValueError(f"logits {tuple(logit.shape)} do not fit heads of sizes {tuple(heads)}")
     if len(heads) == 1:
         return [(logit, mask)]
     ends = list(itertools.accumulate(heads))

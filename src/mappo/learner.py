@@ -122,7 +122,7 @@ class MAPPO:
         metrics["skipped_steps"] *= len(steps)
         schedules = {"actor_lr": ppo.actor_lr * decay, "critic_lr": ppo.critic_lr * decay}
         schedules["entropy_weight"] = entropy_weight
-        return metrics | {k: torch.tensor(v, device=self.device) for k, v in schedules.items()}
+        return metrics | {k: torch.full((), v, device=self.device) for k, v in schedules.items()}
 
     @torch.no_grad()
     def prepare(self, rollout: Rollout) -> tuple[Batch, dict[str, Tensor]]:

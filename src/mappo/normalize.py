@@ -22,11 +22,12 @@ class ValueNorm(nn.Module):
         self.moments: Tensor
 
     def update(self, x: Tensor, weight: Tensor) -> None:
-        """Takes in returns `(*B)`, weighted `(*B)`; a batch of weight 0 changes nothing."""
+        """Takes in returns `(*B)`, weighted `(*B)`; a batch of weight 0, or not finite, changes nothing."""
         x, weight = torch.where(weight != 0, x, 0.0).double(), weight.double()
         total = weight.sum()
         batch = torch.stack([total, (weight * x).sum(), (weight * x * x).sum()]) / total.clamp_min(1e-300)
-        self.moments.copy_(torch.where(total > 0, self.decay * self.moments + (1 - self.decay) * batch, self.moments))
+        takes = (total > 0) & batch.isfinite().all()
+        self.moments.copy_(torch.where(takes, self.decay * self.moments + (1 - self.decay) * batch, self.moments))
 
     def mean_std(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation, float32 scalars; 0 and 1 before the first update."""

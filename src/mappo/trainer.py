@@ -24,7 +24,7 @@ from mappo.presets import preset
 from mappo.types import Environment, Resumable
 
 Callback = Callable[[Update], None]
-# What a resumed run may change: neither the numbers nor the files' meaning depend on these.
+# What a resumed run may change: the numbers depend on these by rounding at most.
 FREE = {("run", name) for name in ("progress", "threads", "device", "name", "dir")}
 
 
@@ -100,6 +100,7 @@ def train(
         path = open_run(name, config, training, resume)
         session = Session(path, name, config, agent, training, testing)
         done = session.resume() if resume else session.start()
+        stack.callback(session.logger.close)  # whatever happens
         try:
             session.loop(done, callback)
         except StopTraining:

@@ -1,0 +1,361 @@
+"""A run directory: read as it was written, and never lost to a crash."""
+
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from mappo import checkpoint
+from mappo.checkpoint import create_run, load, load_actor, read_run, save
+from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
+from mappo.envs import make
+from mappo.errors import UserError
+from mappo.learner import MAPPO
+from mappo.types import ActionHeads, Spec
+
+CONFIG = Config(
+    env=EnvConfig(num_envs=6, reward="agent"),
+    network=NetworkConfig(hidden=(8, 4)),
+    ppo=PPOConfig(dual_clip=3.0, gamma=0.5, max_grad_norm=None),
+    run=RunConfig(seed=9),
+)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    path = tmp_path / "runs" / "one"
+    create_run(path, "spread", CONFIG, make("spread", 1).spec)
+    return path
+
+
+def put(run: Path, step: int, best: bool = False) -> Path:
+    """A checkpoint whose only number is its step."""
+    number = {"x": torch.tensor([float(step)])}
+    return save(run, step, {"updates": step}, {"network.x": number["x"]}, number, best)
+
+
+def value(found: checkpoint.Checkpoint) -> float:
+    return found.model["network.x"].item()
+
+
+def steps(run: Path) -> list[int]:
+    return sorted(int(p.name) for p in (run / "checkpoints").iterdir() if p.is_dir())
+
+
+def flip(file: Path, place: int = -1) -> None:
+    data = bytearray(file.read_bytes())
+    data[place] ^= 1
+    file.write_bytes(data)
+
+
+def one_line(error: pytest.ExceptionInfo[UserError]) -> str:
+    text = str(error.value)
+    assert "\n" not in text
+    return text
+
+
+def test_a_run_is_read_as_it_was_made(run: Path):
+    env, config, spec = read_run(run)
+    assert env == "spread"
+    assert config == CONFIG
+    made = make("spread", 1).spec
+    assert (spec.agents, spec.action_heads, spec.groups) == (made.agents, made.action_heads, made.groups)
+    assert (spec.state_shape, spec.shared_reward) == (made.state_shape, made.shared_reward)
+    assert [(s.shape, s.dtype) for s in spec.obs_spaces] == [(s.shape, s.dtype) for s in made.obs_spaces]
+
+
+def test_spaces_of_every_kind_are_read_as_they_were(tmp_path: Path):
+    spec = make("spread", 1).spec
+    other = Spec(("l", "r"), spec.obs_spaces[:2], (ActionHeads((3, 2)),) * 2, (0, 1), (7,), True)
+    create_run(tmp_path / "run", "mine", Config(), other)
+    _, _, read = read_run(tmp_path / "run")
+    assert read.action_heads == other.action_heads
+    assert (read.agents, read.groups, read.state_shape, read.shared_reward) == (("l", "r"), (0, 1), (7,), True)
+
+
+def test_a_directory_that_exists_is_never_written_into(run: Path):
+    before = (run / "config.json").read_bytes()
+    with pytest.raises(UserError, match=f"^{run} exists: .*mappo resume {run}$"):
+        create_run(run, "other", Config(), make("spread", 1).spec)
+    assert (run / "config.json").read_bytes() == before
+
+
+def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"^cannot make .*: Not a directory$"):
+        create_run(tmp_path / "file" / "run", "spread", CONFIG, make("spread", 1).spec)
+
+
+def test_a_checkpoint_is_loaded_as_it_was_saved(run: Path):
+    model = {
+        "network.w": torch.randn(3, 4),
+        "network.t": torch.randn(4, 3).T,
+        "value_norm.n": torch.tensor(2.5).double(),
+    }
+    trainer = {"generator": torch.get_rng_state(), "count": torch.tensor(7), "empty": torch.zeros(0, 2)}
+    state = {"updates": 3, "best": -1.5}
+    path = save(run, 1200, state, model, trainer, best=False)
+    found = load(run)
+    assert found.path == path
+    assert found.state["step"] == 1200
+    assert {k: found.state[k] for k in state} == state
+    for read, wrote in ((found.model, model), (found.trainer, trainer)):
+        assert set(read) == set(wrote)
+        for name, tensor in wrote.items():
+            assert torch.equal(read[name], tensor)
+            assert read[name].dtype == tensor.dtype
+    assert not list(run.glob("checkpoints/.*")), "nothing temporary is left"
+
+
+def test_tensors_that_share_memory_are_saved_apart(run: Path):
+    shared = torch.arange(6.0)
+    save(run, 1, {}, {"a": shared[:4], "b": shared[2:]}, {}, best=False)
+    assert torch.equal(load(run).model["b"], shared[2:])
+
+
+def test_the_last_two_and_the_best_are_kept(run: Path):
+    put(run, 10)
+    put(run, 20, best=True)
+    for step in (30, 40, 50):
+        put(run, step)
+    assert steps(run) == [20, 40, 50]
+    put(run, 60, best=True)
+    assert steps(run) == [50, 60]
+    put(run, 70)
+    put(run, 80)
+    assert steps(run) == [60, 70, 80]
+    assert value(load(run)) == 80
+    assert value(load(run, "best")) == 60
+
+
+def test_the_last_is_the_best_as_long_as_none_was_measured(run: Path):
+    put(run, 10)
+    put(run, 20)
+    assert value(load(run, "best")) == 20
+
+
+def test_steps_are_ordered_as_numbers(run: Path):
+    for step in (999_999, 1_000_000, 20_000_000):
+        put(run, step)
+    assert value(load(run)) == 20_000_000
+    assert steps(run) == [1_000_000, 20_000_000]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "trainer.safetensors"])
+@pytest.mark.parametrize("place", [0, 20, -1])
+def test_a_damaged_last_checkpoint_is_passed_over(run: Path, name: str, place: int):
+    put(run, 10)
+    flip(put(run, 20) / name, place)
+    assert value(load(run)) == 10
+
+
+def test_where_all_are_damaged_each_file_is_named(run: Path):
+    files = [put(run, step) / "model.safetensors" for step in (10, 20)]
+    for file in files:
+        flip(file)
+    with pytest.raises(UserError) as told:
+        load(run)
+    for file in files:
+        assert f"{file} is damaged: its checksum is not the one in state.json" in one_line(told)
+
+
+def test_a_damaged_best_checkpoint_is_told_not_replaced_by_another(run: Path):
+    flip(put(run, 10, best=True) / "model.safetensors")
+    put(run, 20)
+    assert value(load(run)) == 20
+    with pytest.raises(UserError, match=r"000010/model\.safetensors is damaged"):
+        load(run, "best")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("state.json", ""),
+        ("state.json", '{"format": 1, "sha256": {"mod'),
+        ("state.json", "[]"),
+        ("state.json", "{}"),
+        ("state.json", '{"format": 1}'),
+        ("state.json", '{"format": 1, "sha256": []}'),
+        ("state.json", None),
+        ("model.safetensors", ""),
+        ("model.safetensors", None),
+    ],
+)
+def test_a_truncated_or_missing_file_is_damage(run: Path, name: str, text: str | None):
+    put(run, 10)
+    file = put(run, 20) / name
+    file.unlink()
+    if text is not None:
+        file.write_text(text)
+    assert value(load(run)) == 10
+    shutil.rmtree(run / "checkpoints" / f"{10:012d}")
+    with pytest.raises(UserError) as told:
+        load(run)
+    assert f"{20:012d}" in one_line(told), "it says which"
+    assert any(word in one_line(told) for word in (name, "has format None")), "and what is wrong"
+
+
+def test_bytes_that_are_no_text_are_damage(run: Path):
+    (put(run, 10) / "state.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match=r"state\.json cannot be read"):
+        load(run)
+
+
+def test_a_checkpoint_of_a_later_version_is_told(run: Path):
+    file = put(run, 10) / "state.json"
+    state = json.loads(file.read_text())
+    file.write_text(json.dumps(state | {"format": checkpoint.FORMAT + 1}))
+    with pytest.raises(UserError, match=f"has format {checkpoint.FORMAT + 1}; this version reads {checkpoint.FORMAT}"):
+        load(run)
+
+
+def test_a_run_without_a_checkpoint_is_told(run: Path):
+    with pytest.raises(UserError, match="holds no checkpoint: nothing was saved in it yet"):
+        load(run)
+    with pytest.raises(UserError, match="holds no checkpoint"):
+        load_actor(run)
+
+
+def test_what_is_no_run_directory_is_told(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path, tmp_path / "nowhere", tmp_path / "file"):
+        with pytest.raises(UserError, match=rf"^{path} is not a run directory: there is no config\.json in it$"):
+            read_run(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text[: len(text) // 2], r"config\.json cannot be read"),
+        (lambda text: "[]", r"config\.json does not hold an object"),
+        (lambda text: text.replace('"spec"', '"sepc"'), r"config\.json is damaged: KeyError 'spec'"),
+        (lambda text: text.replace('"agents"', '"agent"'), r"config\.json is damaged: KeyError 'agents'"),
+        (lambda text: text.replace('"gamma"', '"gama"'), r"unknown option ppo\.gama"),
+        (lambda text: text.replace('"gamma": 0.5', '"gamma": 7'), r"ppo\.gamma must be between 0 and 1, got 7"),
+        (lambda text: text.replace('"format": 1', '"format": 2'), r"config\.json has format 2, this version reads 1"),
+        (lambda text: text.replace('"groups": [', '"groups": 1, "x": ['), r"config\.json is damaged: TypeError"),
+    ],
+)
+def test_a_damaged_config_is_told(run: Path, change: Any, message: str):
+    file = run / "config.json"
+    before = file.read_text()
+    file.write_text(change(before))
+    assert file.read_text() != before
+    with pytest.raises(UserError, match=message) as told:
+        read_run(run)
+    assert str(run) in one_line(told) or "ppo" in message
+
+
+def test_weights_that_do_not_fit_the_config_are_told(run: Path):
+    put(run, 10)
+    with pytest.raises(UserError, match=r"does not fit .*config\.json"):
+        load_actor(run)
+
+
+def full(*_: Any, **__: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def crammed(*_: Any, **__: Any) -> None:
+    raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "failure"),
+    [
+        (checkpoint, "save_file", crammed),
+        (checkpoint, "save_file", full),
+        (checkpoint, "_flush", full),
+        (checkpoint.os, "replace", full),
+        (checkpoint.os, "fsync", full),
+    ],
+)
+def test_a_full_disk_leaves_the_checkpoints_before_whole(
+    run: Path, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, failure: Any
+):
+    put(run, 10, best=True)
+    put(run, 20)
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, failure)
+        with pytest.raises(UserError, match="No space left on device") as told:
+            put(run, 30)
+    assert one_line(told).startswith(f"could not save the checkpoint {run / 'checkpoints' / f'{30:012d}'}: ")
+    assert f"mappo resume {run}" in one_line(told)
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+    assert value(load(run)) == 20
+    assert value(load(run, "best")) == 10
+    put(run, 30)
+    assert value(load(run)) == 30
+
+
+def test_a_process_killed_while_writing_leaves_the_checkpoints_before_whole(run: Path, monkeypatch: pytest.MonkeyPatch):
+    class Killed(BaseException):
+        pass
+
+    def kill(*_: Any) -> None:
+        raise Killed
+
+    put(run, 10)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.os, "replace", kill)
+        with pytest.raises(Killed):
+            put(run, 20)
+    assert value(load(run)) == 10
+    put(run, 20)
+    assert value(load(run)) == 20
+    assert not list(run.glob("checkpoints/.*")), "what the dead one left is swept away"
+
+
+def test_everything_is_on_the_disk_before_the_rename(run: Path, monkeypatch: pytest.MonkeyPatch):
+    events: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def flushed(descriptor: int) -> None:
+        events.append("fsync " + Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        fsync(descriptor)
+
+    def renamed(old: Any, new: Any) -> None:
+        events.append("replace " + Path(new).name)
+        replace(old, new)
+
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("open files are not named on this system")
+    monkeypatch.setattr(checkpoint.os, "fsync", flushed)
+    monkeypatch.setattr(checkpoint.os, "replace", renamed)
+    put(run, 10)
+    rename = events.index(f"replace {10:012d}")
+    for name in ("model.safetensors", "trainer.safetensors", ".state.json.tmp"):
+        assert f"fsync {name}" in events[:rename]
+    assert "fsync checkpoints" in events[rename:]
+
+
+def test_a_checkpoint_is_rewritten_in_place(run: Path):
+    put(run, 10)
+    flip(put(run, 20) / "model.safetensors")
+    put(run, 20)
+    assert value(load(run)) == 20
+    assert steps(run) == [10, 20]
+
+
+def test_nested_tensors_are_flattened_and_found_again():
+    nested: dict[str, Any] = {"a": torch.ones(1), "b": {"c": torch.zeros(1), "d": {"e": torch.ones(2)}}}
+    flat: dict[str, Tensor] = checkpoint.flat("top", nested)
+    assert set(flat) == {"top.a", "top.b.c", "top.b.d.e"}
+    assert set(checkpoint.part(flat, "top")) == {"a", "b.c", "b.d.e"}
+    assert checkpoint.part({"network.x": flat["top.a"], "networks.x": flat["top.a"]}, "network") == {"x": flat["top.a"]}
+
+
+def test_no_file_of_a_checkpoint_is_a_pickle(run: Path):
+    agent = MAPPO(make("spread", 1).spec, CONFIG)
+    path = save(run, 1, {}, checkpoint.flat("network", agent.network.state_dict()), {}, best=False)
+    assert sorted(p.name for p in path.iterdir()) == ["model.safetensors", "state.json", "trainer.safetensors"]
+    header = (path / "model.safetensors").read_bytes()
+    assert json.loads(header[8 : 8 + int.from_bytes(header[:8], "little")])
