@@ -23,7 +23,7 @@ from mappo.envs.spread import Spread
 from mappo.logger import RunLogger
 
 SMALL = [
-    *("--env.num-envs", "32", "--network.hidden", "16", "--ppo.epochs", "1"),
+    *("--env.num-envs", "32", "--network.hidden", "16", "--ppo.epochs", "1", "--ppo.minibatches", "1"),
     *("--run.total-steps", "6400", "--run.eval-interval", "3200", "--run.eval-episodes", "256"),
 ]
 COMMANDS = ["train", "resume", "evaluate", "play"]
@@ -430,7 +430,7 @@ def test_a_signal_ends_training_after_the_update_under_way(
 
 
 def test_control_c_in_a_real_process_saves_and_resumes(told: Told, tmp_path: Path, quick: None):
-    path, numbers, updates = tmp_path / "run", tmp_path / "run" / "metrics.csv", 400
+    path, numbers, updates = tmp_path / "run", tmp_path / "run" / "metrics.csv", 250
     args = [*SMALL, "--run.total-steps", str(800 * updates), "--run.eval-interval", "1000000"]
     code = "from mappo.cli import entry; entry()"
     with subprocess.Popen(

@@ -177,13 +177,13 @@ def test_a_number_that_is_not_finite_names_agent_environment_step_and_action(
     with pytest.raises(UserError) as caught:
         collect.collect()
     message = str(caught.value)
-    assert f"the environment gave a {what} of {value}, in environment 2 of 6, at step 4" in message
+    assert f"the environment's {what} is {value}, in environment 2 of 6, at step 4" in message
     assert f"after action {collect.rollout.action[4, 2].tolist()}" in message
 
 
 def test_a_first_observation_that_is_not_finite_is_named():
     collect = collector(Broken(put("obs", value=math.nan, index=(2, 1, 3)), at=-1))
-    with pytest.raises(UserError, match=r"gave a obs of agent_1 of nan, in environment 2 of 6, at step 0"):
+    with pytest.raises(UserError, match=r"the environment's obs of agent_1 is nan, in environment 2 of 6, at step 0"):
         collect.collect()
 
 

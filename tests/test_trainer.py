@@ -334,9 +334,12 @@ def test_deaths_masks_and_states_train(tmp_path: Path, reward: Any):
 
 @pytest.mark.usefixtures("no_pictures")
 def test_a_single_environment_trains_with_a_warning(tmp_path: Path):
+    env, closed = par(), list[int]()
+    env.close = lambda: closed.append(1)
     with pytest.warns(UserWarning, match="trains alone: slowly, .* give a function that makes one") as told:
-        run = train(par(), small(tmp_path / "run"))
+        run = train(env, small(tmp_path / "run"))
     assert run.config.env.num_envs == 1
+    assert not closed, "what was given is the caller's to close"
     assert told[0].filename == __file__, "the warning points to the caller"
 
 

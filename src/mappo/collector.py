@@ -119,7 +119,7 @@ class Collector:
             t, e, *rest = cast(list[int], where.nonzero()[0].tolist())
             whose = f" of {self.env.spec.agents[rest[0]]}" if "state" not in name else ""
             raise UserError(
-                f"the environment gave a {name}{whose} of {value[(t, e, *rest)].item()}, in environment {e} of "
+                f"the environment's {name}{whose} is {value[(t, e, *rest)].item()}, in environment {e} of "
                 f"{self.env.num_envs}, at step {t} of the rollout, after action {rollout.action[t, e].tolist()}: "
                 f"mend the environment, or clip what it gives"
             )

@@ -181,8 +181,10 @@ class Config:
         sections: dict[str, Any] = {}
         for section, values in data.items():
             old = getattr(config, section, None)
-            if not dataclasses.is_dataclass(old) or not isinstance(values, dict):
+            if not dataclasses.is_dataclass(old):
                 raise UserError(f"unknown section {section!r}; there are: env, network, ppo, run")
+            if not isinstance(values, dict):
+                raise UserError(f"section {section!r} must be an object of options, got {values!r}")
             known = {f.name: f for f in dataclasses.fields(old)}
             checked: dict[str, Any] = {}
             for name, value in cast(dict[str, Any], values).items():

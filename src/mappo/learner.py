@@ -292,7 +292,7 @@ def build_network(spec: Spec, config: Config, seed: int) -> CTDEActorCriticNetwo
     critic = critic_input_size(shape[0], spec.num_agents, state, choose_critic_input(spec, config))
     net = config.network
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # `torch.manual_seed` would reseed every GPU as well
         return CTDEActorCriticNetwork(
             spec.num_agents,
             shape[0],

@@ -90,7 +90,7 @@ def train(
         stack.callback(torch.set_num_threads, threads)
         training, testing = _environments(env, name, config, device)
         for made in (training, testing):
-            if made is not None and made is not env:
+            if made is not None and (isinstance(env, str) or callable(env)):  # what was given is not closed
                 stack.callback(made.close)
         if config.run.device == "cuda" and training.device.type == "cpu":
             raise UserError(f"run.device cuda: {name} is stepped on the CPU, and trains there: use cpu or auto")

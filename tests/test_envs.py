@@ -1,0 +1,185 @@
+"""Environments by name: each keeps the contract of `types.py`."""
+
+import sys
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from mappo import envs
+from mappo.actor import RandomPolicy, heads_of
+from mappo.envs import make
+from mappo.envs.parallel import ParallelEnvs
+from mappo.envs.probes import Constant, Signal
+from mappo.errors import UserError
+from mappo.types import Environment, Renderable, Resumable, TimeStep
+
+NAMES = [*envs.NATIVE, *envs.PACKAGED]
+E = 3
+
+
+def check(env: Environment, step: TimeStep) -> None:
+    """Shapes and dtypes as `TimeStep` says."""
+    agents, spec = env.spec.num_agents, env.spec
+    shape = spec.obs_spaces[0].shape
+    assert shape is not None
+    for obs in (step.obs, step.next_obs):
+        assert obs.shape == (E, agents, *shape)
+        assert obs.dtype == torch.float32
+        assert obs.isfinite().all()
+    for state in (step.state, step.next_state):
+        assert (state is None) == (spec.state_shape is None)
+        assert state is None or state.shape == (E, *(spec.state_shape or ()))
+    assert step.mask is None or (step.mask.shape == (E, agents, sum(heads_of(spec))) and step.mask.dtype == torch.bool)
+    for flag in (step.active, step.is_first, step.terminated, step.next_active):
+        assert flag.shape == (E, agents)
+        assert flag.dtype == torch.bool
+    assert step.ended.shape == (E,)
+    assert step.ended.dtype == torch.bool
+    assert step.reward.shape == (E, agents)
+    assert step.reward.dtype == torch.float32
+    assert not spec.shared_reward or (step.reward == step.reward[:, :1]).all()
+
+
+def steps_of(env: Environment, seed: Any, count: int) -> list[TimeStep]:
+    policy, steps = RandomPolicy(heads_of(env.spec), 0), [env.reset(seed)]
+    for _ in range(count):
+        steps.append(env.step(policy(steps[-1].obs)[0]))
+    return steps
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_environment_keeps_the_contract_through_its_resets(name: str):
+    env = make(name, E)
+    assert isinstance(env, Environment)
+    assert env.num_envs == E
+    assert env.device == torch.device("cpu")
+    spec = env.spec
+    assert len(spec.obs_spaces) == len(spec.action_heads) == len(spec.groups) == spec.num_agents
+    steps = steps_of(env, 7, 60)
+    for step in steps:
+        check(env, step)
+    start, ends = steps[0], [s for s in steps if s.ended.any()]
+    assert start.is_first.all()
+    assert not start.reward.any()
+    assert not start.terminated.any()
+    assert not start.ended.any()
+    assert torch.equal(start.obs, start.next_obs)
+    assert len(ends) >= 2
+    for step in steps[1:]:
+        assert torch.equal(step.is_first.all(-1), step.ended)
+        kept = ~step.ended
+        assert torch.equal(step.next_obs[kept], step.obs[kept])
+    for step in ends:
+        assert not step.terminated.any(), "all of these end by a time limit"
+        if name != "probe/constant":
+            assert not torch.equal(step.next_obs, step.obs)
+    env.close()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_seed_is_the_same_game(name: str):
+    def observed(seed: Any) -> Tensor:
+        return torch.stack([s.obs for s in steps_of(make(name, E), seed, 3)])
+
+    assert torch.equal(observed(7), observed(7))
+    if name != "probe/constant":
+        assert not torch.equal(observed(7), observed(8))
+    if not name.startswith("probe"):  # a probe has one stream for all
+        assert torch.equal(observed(7)[0], observed([7, 8, 9])[0])
+        assert torch.equal(observed([7, 8, 9])[0, 2], observed([9, 1, 2])[0, 0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("agents", [1, 2, 4])
+def test_the_number_of_agents_may_be_chosen(name: str, agents: int):
+    env = make(name, E, num_agents=agents)
+    assert env.spec.num_agents == agents
+    for step in steps_of(env, 1, 2):
+        check(env, step)
+
+
+def test_the_batched_game_and_the_package_have_the_same_spaces():
+    ours, theirs = make("spread", 1).spec, make("mpe2/simple_spread_v3", 1).spec
+    assert ours.agents == theirs.agents
+    assert ours.action_heads == theirs.action_heads
+    assert [s.shape for s in ours.obs_spaces] == [s.shape for s in theirs.obs_spaces]
+
+
+def test_what_can_draw_and_what_can_be_saved_says_so():
+    assert isinstance(make("spread", 1), Renderable)
+    assert isinstance(make("spread", 1), Resumable)
+    assert not isinstance(make("mpe2/simple_spread_v3", 1), Resumable)
+
+
+def test_a_package_draws_if_asked():
+    env = make("mpe2/simple_spread_v3", 1, render=True)
+    assert isinstance(env, ParallelEnvs)
+    env.reset(0)
+    picture = env.render(0)
+    assert picture.ndim == 3
+    assert picture.shape[-1] == 3
+    assert picture.std() > 0
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("spred", "spread"), ("simple_spread_v3", "mpe2/simple_spread_v3"), ("probe/sinal", "probe/signal")],
+)
+def test_an_unknown_name_is_told_with_the_nearest(name: str, near: str):
+    with pytest.raises(UserError, match=f"unknown environment '{name}'; did you mean '{near}'") as told:
+        make(name, 1)
+    for known in NAMES:
+        assert known in str(told.value)
+
+
+def test_a_name_like_no_other_is_told_without_a_guess():
+    with pytest.raises(UserError, match="unknown environment 'xyz'") as told:
+        envs.check_name("xyz")
+    assert "did you mean" not in str(told.value)
+
+
+def test_a_missing_package_is_told_with_what_installs_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "mpe2", None)
+    with pytest.raises(UserError, match=r"mpe2 is not installed .*: pip install 'mappo\[mpe\]'"):
+        make("mpe2/simple_spread_v3", 1)
+
+
+def test_the_original_of_an_environment_is_found():
+    assert envs.original("spread", "mpe2") == "mpe2/simple_spread_v3"
+    assert envs.original("mpe2/simple_spread_v3", "mpe2") == "mpe2/simple_spread_v3"
+    with pytest.raises(UserError, match="spread cannot be evaluated on 'vmas': there is: mpe2"):
+        envs.original("spread", "vmas")
+    with pytest.raises(UserError, match="probe/signal cannot be evaluated on 'mpe2': it follows no package"):
+        envs.original("probe/signal", "mpe2")
+
+
+def test_numbers_come_from_a_package_and_its_version(monkeypatch: pytest.MonkeyPatch):
+    assert envs.package_version("mpe2/simple_spread_v3").startswith("mpe2 1.")
+    assert envs.package_version("spread").startswith("mappo ")
+    monkeypatch.setitem(envs.PACKAGED, "nothing/at_all", "")
+    assert envs.package_version("nothing/at_all") == "nothing (not installed)"
+
+
+def test_the_constant_probe_pays_one_for_ever():
+    env = Constant(E, horizon=4)
+    steps = steps_of(env, 0, 9)
+    for t, step in enumerate(steps[1:], 1):
+        assert (step.reward == 1).all()
+        assert (step.obs == 1).all()
+        assert bool(step.ended.all()) == bool(step.ended.any()) == (t % 4 == 0)
+
+
+def test_the_signal_probe_pays_the_share_of_agents_that_are_right():
+    env = Signal(2, num_agents=4)
+    step = env.reset(0)
+    assert (step.obs.sum(-1) == 1).all()
+    right = step.obs.argmax(-1, keepdim=True)
+    assert (env.step(right).reward == 1).all()
+    wrong = (env.reset(0).obs.argmax(-1, keepdim=True) + 1) % 4
+    assert (env.step(wrong).reward == 0).all()
+    half = env.reset(0).obs.argmax(-1, keepdim=True)
+    half[:, :2] = (half[:, :2] + 1) % 4
+    assert (env.step(half).reward == 0.5).all()
