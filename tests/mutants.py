@@ -220,7 +220,7 @@ BUGS = [
         "test_learner.py::test_what_absent_agents_see_changes_neither_loss_nor_gradient",
     ),
     Bug(
-        *("6", "critic: a dead agent's observation times 0", "networks.py"),
+        *("6", "critic: a dead agent's observation times 0", "critic_input.py"),
         "obs = torch.where(active.unsqueeze(-1), obs, 0.0)",
         "obs = obs * active.unsqueeze(-1)",
         "test_learner.py::test_what_absent_agents_see_changes_neither_loss_nor_gradient",

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from mappo import envs
-from mappo.actor import RandomPolicy, heads_of
+from mappo.actor import RandomPolicy
 from mappo.envs import make
 from mappo.envs.parallel import ParallelEnvs
 from mappo.envs.probes import Constant, Signal
 from mappo.errors import UserError
+from mappo.networks import heads_of
 from mappo.types import Environment, Renderable, Resumable, TimeStep
 
 NAMES = [*envs.NATIVE, *envs.PACKAGED]

@@ -14,12 +14,12 @@ from torch.testing import assert_close
 
 from mappo.collector import Collector
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
+from mappo.critic_input import critic_input
 from mappo.distributions import log_prob_of_heads
 from mappo.envs.spread import Spread
 from mappo.errors import UserError
 from mappo.learner import MAPPO, Batch
 from mappo.losses import ppo_policy_data, ppo_policy_error, weighted_mean
-from mappo.networks import critic_input
 from mappo.types import ActionHeads, Rollout
 
 STEPS = 30

@@ -8,17 +8,8 @@ from torch import Tensor, nn
 from torch.autograd.functional import jacobian
 from torch.testing import assert_close
 
-from mappo.networks import (
-    GAIN,
-    MLP,
-    Activation,
-    CriticInput,
-    CTDEActorCriticNetwork,
-    Linear,
-    SharedActorCriticNetwork,
-    critic_input,
-    critic_input_size,
-)
+from mappo.critic_input import CriticInput, critic_input, critic_input_size
+from mappo.networks import GAIN, MLP, Activation, CTDEActorCriticNetwork, Linear, SharedActorCriticNetwork
 
 B, A, O, S, N = 4, 5, 10, 25, 6  # noqa: E741
 

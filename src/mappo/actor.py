@@ -7,8 +7,6 @@ import torch
 from torch import Tensor
 
 from mappo.distributions import mode_of_heads, sample_heads
-from mappo.errors import UserError
-from mappo.types import Spec
 
 
 class Policy(Protocol):
@@ -82,18 +80,3 @@ class RandomPolicy:
         noise = torch.rand((*rows, len(self.heads)), generator=self.generator, device=obs.device)
         alike = torch.zeros(*rows, sum(self.heads), device=obs.device)
         return sample_heads(alike, noise, self.heads, mask)[0], memory
-
-
-def heads_of(spec: Spec) -> tuple[int, ...]:
-    """The action heads that all agents share.
-
-    Raises:
-        UserError: agents differ, or act continuously.
-    """
-    kinds = set(spec.action_heads)
-    if len(kinds) > 1 or len({space.shape for space in spec.obs_spaces}) > 1:
-        raise UserError("agents with different observation or action spaces are not supported yet")
-    (kind,) = kinds
-    if kind.continuous or not kind.categorical:
-        raise UserError("continuous actions are not supported yet: use Discrete or MultiDiscrete")
-    return kind.categorical

@@ -24,10 +24,10 @@ from safetensors.torch import load_file, save_file  # pyright: ignore[reportUnkn
 from torch import Tensor
 
 import mappo
-from mappo.actor import Actor, heads_of
+from mappo.actor import Actor
 from mappo.config import Config
 from mappo.errors import UserError
-from mappo.learner import build_network
+from mappo.networks import build_network, heads_of
 from mappo.types import ActionHeads, Spec
 
 FORMAT = 1

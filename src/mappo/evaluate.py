@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from mappo import envs
-from mappo.actor import Policy, RandomPolicy, heads_of
+from mappo.actor import Policy, RandomPolicy
 from mappo.errors import UserError
+from mappo.networks import heads_of
 from mappo.types import Environment
 
 # Reset seeds: final scores and the choice of the best checkpoint never see the same games, nor training's.

@@ -12,12 +12,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from mappo.actor import Actor, heads_of
+from mappo.actor import Actor
 from mappo.config import Config
+from mappo.critic_input import CriticInput, choose_critic_input, critic_input
 from mappo.distributions import log_prob_of_heads, sample_heads
-from mappo.errors import UserError
 from mappo.losses import ppo_clip_loss, ppo_value_data, ppo_value_error, weighted_mean
-from mappo.networks import CriticInput, CTDEActorCriticNetwork, critic_input, critic_input_size
+from mappo.networks import build_network, heads_of
 from mappo.normalize import ValueNorm
 from mappo.returns import gae, gae_data
 from mappo.types import Rollout, Spec, TimeStep
@@ -268,41 +268,6 @@ class MAPPO:
         self.optimizer.load_state_dict(optimizer)
         self.generator.set_state(state["generator"].cpu())
         self.updates = int(state["updates"])
-
-
-def choose_critic_input(spec: Spec, config: Config) -> CriticInput:
-    """`auto` made definite; see `NetworkConfig.critic_input`."""
-    mode = config.network.critic_input
-    if mode == "env" and spec.state_shape is None:
-        raise UserError("network.critic-input env: this environment gives no state; use joint, agent or own")
-    if mode != "auto":
-        return mode
-    if config.env.reward == "agent":
-        return "agent"
-    return "joint" if spec.state_shape is None else "env"
-
-
-def build_network(spec: Spec, config: Config, seed: int) -> CTDEActorCriticNetwork:
-    """The network of a config, with weights drawn from `seed` and no other source."""
-    heads = heads_of(spec)
-    shape = spec.obs_spaces[0].shape
-    if shape is None or len(shape) != 1 or (spec.state_shape is not None and len(spec.state_shape) != 1):
-        raise UserError("only vector observations and states are supported yet")
-    state = None if spec.state_shape is None else spec.state_shape[0]
-    critic = critic_input_size(shape[0], spec.num_agents, state, choose_critic_input(spec, config))
-    net = config.network
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # `torch.manual_seed` would reseed every GPU as well
-        return CTDEActorCriticNetwork(
-            spec.num_agents,
-            shape[0],
-            critic,
-            sum(heads),
-            hidden=net.hidden,
-            activation=net.activation,
-            layer_norm=net.layer_norm,
-            actor_gain=net.actor_gain,
-        )
 
 
 def _variance(x: Tensor, weight: Tensor) -> Tensor:

@@ -8,8 +8,12 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from mappo.config import Config
+from mappo.critic_input import choose_critic_input, critic_input_size
+from mappo.errors import UserError
+from mappo.types import Spec
+
 Activation = Literal["relu", "tanh"]
-CriticInput = Literal["env", "joint", "agent", "own"]
 GAIN = {"relu": 2.0**0.5, "tanh": 5.0 / 3.0}  # torch.nn.init.calculate_gain
 
 
@@ -208,34 +212,39 @@ class SharedActorCriticNetwork(nn.Module):
         return ActorCriticOutput(self.policy_head(x), self.value_head(x))
 
 
-def critic_input(obs: Tensor, state: Tensor | None, active: Tensor, mode: CriticInput) -> Tensor:
-    """What the critic reads, derived from what the rollout keeps; the same for acting, update and cuts.
+def build_network(spec: Spec, config: Config, seed: int) -> CTDEActorCriticNetwork:
+    """The network of a config, with weights drawn from `seed` and no other source."""
+    heads = heads_of(spec)
+    shape = spec.obs_spaces[0].shape
+    if shape is None or len(shape) != 1 or (spec.state_shape is not None and len(spec.state_shape) != 1):
+        raise UserError("only vector observations and states are supported yet")
+    state = None if spec.state_shape is None else spec.state_shape[0]
+    critic = critic_input_size(shape[0], spec.num_agents, state, choose_critic_input(spec, config))
+    net = config.network
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # `torch.manual_seed` would reseed every GPU as well
+        return CTDEActorCriticNetwork(
+            spec.num_agents,
+            shape[0],
+            critic,
+            sum(heads),
+            hidden=net.hidden,
+            activation=net.activation,
+            layer_norm=net.layer_norm,
+            actor_gain=net.actor_gain,
+        )
 
-    Args:
-        obs: `(*B, A, O)`. state: `(*B, S)` or None. active: `(*B, A)`; a dead agent's observation reads 0.
-        mode: `env`, the environment's state; `joint`, all observations side by side; `agent`, for each agent
-            the state (or joint observation), its own observation and its one-hot id; `own`, its own (IPPO).
 
-    Returns:
-        `(*B, S')` for `env` and `joint`, `(*B, A, S')` for `agent` and `own`.
+def heads_of(spec: Spec) -> tuple[int, ...]:
+    """The action heads that all agents share.
+
+    Raises:
+        UserError: agents differ, or act continuously.
     """
-    if mode == "env":
-        if state is None:
-            raise ValueError("critic_input 'env' needs an environment with a state")
-        return state
-    obs = torch.where(active.unsqueeze(-1), obs, 0.0)
-    if mode == "own":
-        return obs
-    joint = obs.flatten(-2)
-    if mode == "joint":
-        return joint
-    team = joint if state is None else state
-    agents = obs.shape[-2]
-    one_hot = torch.eye(agents, dtype=obs.dtype, device=obs.device).expand(*obs.shape[:-1], agents)
-    return torch.cat([team.unsqueeze(-2).expand(*obs.shape[:-1], -1), obs, one_hot], -1)
-
-
-def critic_input_size(obs_size: int, agents: int, state_size: int | None, mode: CriticInput) -> int:
-    """Features of `critic_input`'s result."""
-    team = agents * obs_size if state_size is None or mode == "joint" else state_size
-    return {"env": team, "joint": team, "agent": team + obs_size + agents, "own": obs_size}[mode]
+    kinds = set(spec.action_heads)
+    if len(kinds) > 1 or len({space.shape for space in spec.obs_spaces}) > 1:
+        raise UserError("agents with different observation or action spaces are not supported yet")
+    (kind,) = kinds
+    if kind.continuous or not kind.categorical:
+        raise UserError("continuous actions are not supported yet: use Discrete or MultiDiscrete")
+    return kind.categorical
