@@ -296,18 +296,29 @@ def test_a_full_disk_leaves_the_checkpoints_before_whole(
     assert value(load(run)) == 30
 
 
-def test_a_process_killed_while_writing_leaves_the_checkpoints_before_whole(run: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("renames", [0, 1])
+def test_a_process_killed_while_writing_leaves_the_checkpoints_before_whole(
+    run: Path, monkeypatch: pytest.MonkeyPatch, renames: int
+):
+    """Killed before state.json has its name, or before the checkpoint has."""
+    left, replace = renames, os.replace
+
     class Killed(BaseException):
         pass
 
-    def kill(*_: Any) -> None:
-        raise Killed
+    def kill(old: Any, new: Any) -> None:
+        nonlocal left
+        if not left:
+            raise Killed
+        left -= 1
+        replace(old, new)
 
     put(run, 10)
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint.os, "replace", kill)
         with pytest.raises(Killed):
             put(run, 20)
+    assert list(run.glob("checkpoints/.*")), "it was at work"
     assert value(load(run)) == 10
     put(run, 20)
     assert value(load(run)) == 20

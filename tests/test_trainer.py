@@ -294,13 +294,26 @@ def par() -> Any:
 @pytest.mark.usefixtures("no_pictures")
 def test_a_function_that_makes_an_environment_trains(tmp_path: Path):
     run = train(par, small(tmp_path / "run"))
-    assert run.env == "par"
+    assert run.env == "custom/par"
     assert run.finished
     assert run.metrics["episode_length"].tolist() == [3, 3]
     assert np.isfinite(run.metrics["eval_return"][-1])
     actor = mappo.load_actor(run.path)
     obs, _ = par().reset(seed=1)
     assert actor(torch.as_tensor(obs["agent_0"]))[0].shape == (1,)
+
+
+def test_a_function_called_as_an_environment_is_not_taken_for_it(tmp_path: Path):
+    """Spread's planner could not read what this one shows, nor its preset fit."""
+
+    def spread() -> Any:
+        return simple_spread_v3.parallel_env(max_cycles=3, N=2)
+
+    run = train(spread, small(tmp_path / "run"))
+    assert run.env == "custom/spread"
+    with pytest.raises(UserError, match="unknown environment 'custom/spread'"):
+        run.evaluate(4)
+    assert set(run.evaluate(4, env=trainer.envs.from_factory(spread, 2))["baselines"]) == {"random"}
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -388,6 +401,8 @@ def test_runs_without_a_name_are_counted(tmp_path: Path, monkeypatch: pytest.Mon
     config = replace(CONFIG, run=replace(CONFIG.run, total_steps=SIZE))
     assert [train("spread", config).path for _ in range(2)] == [Path("runs/spread-1"), Path("runs/spread-2")]
     assert train("probe/signal", config).path == Path("runs/probe-signal-1")
+    alone = replace(config, env=EnvConfig(num_envs=1), ppo=replace(config.ppo, minibatches=1))
+    assert train(lambda: par(), alone).path == Path("runs/custom-lambda-1")
     named = replace(config, run=replace(config.run, name="mine"))
     assert train("spread", named).path == Path("runs/mine")
 
@@ -412,7 +427,7 @@ def test_a_reward_that_is_not_finite_ends_the_run_naming_its_source(tmp_path: Pa
         train(env, within(CONFIG, tmp_path / "run"))
     text = str(told.value)
     assert "\n" not in text
-    for part in ("reward of agent_1 of nan", "environment 3 of 8", "step 6 of the rollout", "after action ["):
+    for part in ("reward of agent_1 is nan", "environment 3 of 8", "step 6 of the rollout", "after action ["):
         assert part in text
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 import time
 import warnings
 from collections.abc import Callable
@@ -81,7 +82,7 @@ def train(
     Raises:
         UserError: what the user can mend, in one sentence.
     """
-    name = env if isinstance(env, str) else getattr(env, "__name__", type(env).__name__)
+    name = env if isinstance(env, str) else _name_of(env)
     config = preset(name) if config is None else config
     device = choose_device(config.run.device)
     threads = torch.get_num_threads()
@@ -333,6 +334,11 @@ def choose_device(name: str) -> torch.device:
 def derive_seed(*path: int) -> int:
     """An independent seed for each purpose of each run: (run seed, purpose, ...)."""
     return int(np.random.SeedSequence(path).generate_state(1)[0])
+
+
+def _name_of(env: Any) -> str:
+    """`custom/NAME`: never that of an environment `mappo` knows, and fit for a directory."""
+    return "custom/" + re.sub(r"\W+", "-", getattr(env, "__name__", type(env).__name__)).strip("-")
 
 
 def _environments(env: Any, name: str, config: Config, device: torch.device) -> tuple[Environment, Environment | None]:
