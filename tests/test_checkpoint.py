@@ -12,12 +12,14 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from mappo import checkpoint
-from mappo.checkpoint import create_run, load, load_actor, read_run, save
+from mappo import checkpoint, rundir
+from mappo.checkpoint import load, load_actor, save
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
 from mappo.envs import make
 from mappo.errors import UserError
 from mappo.learner import MAPPO
+from mappo.rundir import create_run, read_run
+from mappo.state import flat, part
 from mappo.types import ActionHeads, Spec
 
 CONFIG = Config(
@@ -135,10 +137,10 @@ def test_the_last_two_and_the_best_are_kept(run: Path):
     assert value(load(run, "best")) == 60
 
 
-def test_the_last_is_the_best_as_long_as_none_was_measured(run: Path):
+def test_there_is_no_best_as_long_as_none_was_measured(run: Path):
     put(run, 10)
-    put(run, 20)
-    assert value(load(run, "best")) == 20
+    with pytest.raises(UserError, match="holds no best checkpoint: it was never evaluated; use last"):
+        load(run, "best")
 
 
 def test_steps_are_ordered_as_numbers(run: Path):
@@ -211,8 +213,8 @@ def test_bytes_that_are_no_text_are_damage(run: Path):
 def test_a_checkpoint_of_a_later_version_is_told(run: Path):
     file = put(run, 10) / "state.json"
     state = json.loads(file.read_text())
-    file.write_text(json.dumps(state | {"format": checkpoint.FORMAT + 1}))
-    with pytest.raises(UserError, match=f"has format {checkpoint.FORMAT + 1}; this version reads {checkpoint.FORMAT}"):
+    file.write_text(json.dumps(state | {"format": rundir.FORMAT + 1}))
+    with pytest.raises(UserError, match=f"has format {rundir.FORMAT + 1}; this version reads {rundir.FORMAT}"):
         load(run)
 
 
@@ -272,7 +274,7 @@ def crammed(*_: Any, **__: Any) -> None:
     [
         (checkpoint, "save_file", crammed),
         (checkpoint, "save_file", full),
-        (checkpoint, "_flush", full),
+        (checkpoint, "flush", full),
         (checkpoint.os, "replace", full),
         (checkpoint.os, "fsync", full),
     ],
@@ -358,15 +360,15 @@ def test_a_checkpoint_is_rewritten_in_place(run: Path):
 
 def test_nested_tensors_are_flattened_and_found_again():
     nested: dict[str, Any] = {"a": torch.ones(1), "b": {"c": torch.zeros(1), "d": {"e": torch.ones(2)}}}
-    flat: dict[str, Tensor] = checkpoint.flat("top", nested)
-    assert set(flat) == {"top.a", "top.b.c", "top.b.d.e"}
-    assert set(checkpoint.part(flat, "top")) == {"a", "b.c", "b.d.e"}
-    assert checkpoint.part({"network.x": flat["top.a"], "networks.x": flat["top.a"]}, "network") == {"x": flat["top.a"]}
+    flattened: dict[str, Tensor] = flat("top", nested)
+    assert set(flattened) == {"top.a", "top.b.c", "top.b.d.e"}
+    assert set(part(flattened, "top")) == {"a", "b.c", "b.d.e"}
+    assert part({"network.x": flattened["top.a"], "networks.x": nested["a"]}, "network") == {"x": nested["a"]}
 
 
 def test_no_file_of_a_checkpoint_is_a_pickle(run: Path):
     agent = MAPPO(make("spread", 1).spec, CONFIG)
-    path = save(run, 1, {}, checkpoint.flat("network", agent.network.state_dict()), {}, best=False)
+    path = save(run, 1, {}, flat("network", agent.network.state_dict()), {}, best=False)
     assert sorted(p.name for p in path.iterdir()) == ["model.safetensors", "state.json", "trainer.safetensors"]
     header = (path / "model.safetensors").read_bytes()
     assert json.loads(header[8 : 8 + int.from_bytes(header[:8], "little")])

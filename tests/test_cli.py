@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import mappo
-from mappo import checkpoint, envs, trainer
+from mappo import checkpoint, envs, evaluate, rundir, trainer
 from mappo.cli import main
 from mappo.envs.spread import Spread
 from mappo.logger import RunLogger
@@ -57,9 +57,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A short run, made by the command line, and what it printed."""
     path = tmp_path_factory.mktemp("runs") / "short"
     with pytest.MonkeyPatch.context() as patch:
-        draw, shown = trainer.draw_replay, []
+        draw, shown = evaluate.draw_replay, []
         patch.setattr(envs, "ORIGINALS", {})
-        patch.setattr(trainer, "draw_replay", lambda path: draw(path, 1))  # of four games
+        patch.setattr(evaluate, "draw_replay", lambda path: draw(path, 1))  # of four games
         patch.setattr("builtins.print", lambda *text, **_: shown.append(" ".join(map(str, text))))
         assert main(["train", "spread", "--run.dir", str(path), "--run.progress", "off", *SMALL]) == 0
     return path, "\n".join(shown)
@@ -220,7 +220,7 @@ def test_training_ends_with_its_files_and_the_next_commands(trained: tuple[Path,
 
 
 def test_options_outweigh_the_preset(trained: tuple[Path, str]):
-    _, config, _ = checkpoint.read_run(trained[0])
+    _, config, _ = rundir.read_run(trained[0])
     assert (config.env.num_envs, config.network.hidden, config.ppo.epochs) == (32, (16,), 1)
     assert config.ppo.actor_lr == mappo.preset("spread").ppo.actor_lr
     assert config.ppo.actor_lr != mappo.Config().ppo.actor_lr
@@ -235,8 +235,8 @@ def test_the_printed_commands_can_be_typed(told: Told, trained: tuple[Path, str]
 def test_settings_of_a_run_are_settings_for_another(told: Told, trained: tuple[Path, str], tmp_path: Path, quick: None):
     file, path = trained[0] / "config.json", tmp_path / "second"
     assert told("train", "spread", "--config", file, "--run.dir", path, "--run.seed", "2")[0] == 0
-    _, old, _ = checkpoint.read_run(trained[0])
-    _, new, _ = checkpoint.read_run(path)
+    _, old, _ = rundir.read_run(trained[0])
+    _, new, _ = rundir.read_run(path)
     assert (new.env, new.network, new.ppo) == (old.env, old.network, old.ppo)
     assert new.run.seed == 2
     assert trained[0].exists()
@@ -454,6 +454,6 @@ def test_control_c_in_a_real_process_saves_and_resumes(told: Told, tmp_path: Pat
     assert 0 < done < updates
     assert len(numbers.read_text().splitlines()) == 1 + done
     assert told("resume", path)[0] == 0
-    assert mappo.Run(path, "spread", checkpoint.read_run(path)[1], 0).metrics["update"].tolist() == [
+    assert mappo.Run(path, "spread", rundir.read_run(path)[1], 0).metrics["update"].tolist() == [
         *range(1, updates + 1)
     ]

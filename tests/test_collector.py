@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 from mappo.collector import NOW, THEN, Collector
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
+from mappo.envs.spread import Spread
 from mappo.errors import UserError
 from mappo.learner import MAPPO
 from mappo.types import TimeStep
@@ -104,15 +105,24 @@ def test_where_no_episode_ended_the_means_are_nan():
 
 
 def test_episodes_under_way_are_part_of_the_state():
-    quiet = {"terminations": 0.0, "truncations": 0.0}
-    first, second = collector(Chaos(**quiet)), collector(Chaos(**quiet))
+    first, second = collector(Spread(6)), collector(Spread(6))
     first.collect()
     assert first.steps.tolist() == [STEPS] * 6
     state = {name: x.clone() for name, x in first.state_dict().items()}
     second.load_state_dict(state)
+    assert_close(second.step.obs, first.step.obs, atol=0, rtol=0)
     first.collect()
     assert torch.equal(second.running, state["running"])
     assert second.steps.tolist() == [STEPS] * 6
+
+
+def test_episodes_of_an_environment_that_cannot_be_saved_start_anew():
+    quiet = {"terminations": 0.0, "truncations": 0.0}
+    first, second = collector(Chaos(**quiet)), collector(Chaos(**quiet))
+    first.collect()
+    second.load_state_dict(first.state_dict())
+    assert second.steps.tolist() == [0] * 6
+    assert torch.equal(second.generator.get_state(), first.generator.get_state())
 
 
 def test_the_same_buffers_are_filled_again():

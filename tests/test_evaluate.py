@@ -10,7 +10,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from mappo import checkpoint, envs, evaluate
+from mappo import checkpoint, envs, evaluate, rundir, state
 from mappo.actor import Policy, RandomPolicy
 from mappo.config import Config, NetworkConfig, RunConfig
 from mappo.envs.spread import Spread, central_planner
@@ -221,8 +221,8 @@ def saved(tmp_path: Path) -> tuple[Path, MAPPO]:
     spec = Spread(1).spec
     config = Config(network=NetworkConfig(hidden=(16,), actor_gain=1.0), run=RunConfig(seed=5))
     agent, path = MAPPO(spec, config), tmp_path / "run"
-    checkpoint.create_run(path, "spread", config, spec)
-    checkpoint.save(path, 10, {}, checkpoint.flat("network", agent.network.state_dict()), {}, best=False)
+    rundir.create_run(path, "spread", config, spec)
+    checkpoint.save(path, 10, {}, state.flat("network", agent.network.state_dict()), {}, best=False)
     return path, agent
 
 

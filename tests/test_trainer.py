@@ -16,7 +16,7 @@ from mpe2 import simple_spread_v3
 from torch import Tensor
 
 import mappo
-from mappo import checkpoint, trainer
+from mappo import checkpoint, rundir, trainer
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
 from mappo.envs.probes import Signal
 from mappo.envs.spread import Spread
@@ -166,7 +166,7 @@ def test_a_run_leaves_all_its_files(whole: dict[str, Run]):
     assert {p.name for p in (path / "checkpoints").iterdir()} >= {f"{4 * SIZE:012d}", f"{6 * SIZE:012d}", "best"}
     assert len(list((path / "tensorboard").glob("events.out.tfevents.*"))) == 1
     assert (path / "curve.png").read_bytes().startswith(b"\x89PNG")
-    assert checkpoint.read_run(path)[:2] == ("spread", within(CONFIG, path))
+    assert rundir.read_run(path)[:2] == ("spread", within(CONFIG, path))
     json.loads((path / "config.json").read_text())
 
 
@@ -218,7 +218,7 @@ def test_a_run_evaluates_its_policy(whole: dict[str, Run]):
     result = run.evaluate(64)
     about = {"env": "spread", "policy": "greedy", "checkpoint": "last", "episodes": 64}
     assert {k: result[k] for k in about} == about
-    assert result == trainer.evaluate_run(run.path, 64)
+    assert result == trainer.evaluate.evaluate_run(run.path, 64)
     other = run.evaluate(64, env=Spread(10))
     assert other["return_sum"]["mean"] == pytest.approx(result["return_sum"]["mean"]), "whatever the batch"
     assert run.evaluate(64, which="best")["checkpoint"] == "best"

@@ -1,4 +1,4 @@
-"""A run directory: what is in it, how it is written so that a crash loses nothing, how it is read again.
+"""Checkpoints of a run: written so that a crash loses nothing, read only if they are whole.
 
 runs/NAME/config.json               the environment, the config and the spaces
           checkpoints/STEP/         one checkpoint, complete or not there at all:
@@ -16,21 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
-from gymnasium import spaces
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor
 
 import mappo
 from mappo.actor import Actor
-from mappo.config import Config
 from mappo.errors import UserError
 from mappo.networks import build_network, heads_of
-from mappo.types import ActionHeads, Spec
+from mappo.rundir import FORMAT, flush, read_json, read_run, write_text
+from mappo.state import part
 
-FORMAT = 1
 KEPT = 2  # checkpoints besides the best: the last, and the one before in case the last is damaged
 
 
@@ -42,46 +39,6 @@ class Checkpoint:
     state: dict[str, Any]
     model: dict[str, Tensor]
     trainer: dict[str, Tensor]
-
-
-def create_run(path: Path, env: str, config: Config, spec: Spec) -> None:
-    """Makes the directory of a new run, and writes `config.json`.
-
-    Raises:
-        UserError: it exists, or cannot be written.
-    """
-    try:
-        path.mkdir(parents=True)
-    except FileExistsError:
-        raise UserError(f"{path} exists: choose another --run.name, or go on with it: mappo resume {path}") from None
-    except OSError as error:
-        raise UserError(f"cannot make {path}: {error.strerror}") from None
-    described = {
-        "format": FORMAT,
-        "mappo": mappo.__version__,
-        "torch": torch.__version__,
-        "env": env,
-        "config": config.to_dict(),
-        "spec": _spec_to_dict(spec),
-    }
-    _write(path / "config.json", json.dumps(described, indent=2) + "\n")
-
-
-def read_run(path: Path) -> tuple[str, Config, Spec]:
-    """Environment, config and spaces of a run directory.
-
-    Raises:
-        UserError: it is not one, or was written by a later version.
-    """
-    data = _read_json(path / "config.json", f"{path} is not a run directory")
-    if data.get("format") != FORMAT:
-        raise UserError(f"{path}: config.json has format {data.get('format')!r}, this version reads {FORMAT}")
-    try:
-        return str(data["env"]), Config.from_dict(data["config"]), _spec_from_dict(data["spec"])
-    except UserError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path / 'config.json'} is damaged: {type(error).__name__} {error}") from None
 
 
 def save(
@@ -110,14 +67,15 @@ def save(
             file = temporary / f"{name}.safetensors"
             save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, file)
             sums[file.name] = _digest(file)
-            _flush(file)
+            flush(file)
         described = {"format": FORMAT, "mappo": mappo.__version__, "step": step, **state, "sha256": sums}
-        _write(temporary / "state.json", json.dumps(described, indent=2) + "\n")
+        sums["state.json"] = _digest_state(described)
+        write_text(temporary / "state.json", json.dumps(described, indent=2) + "\n")
         shutil.rmtree(final, ignore_errors=True)
         os.replace(temporary, final)
-        _flush(folder)
+        flush(folder)
         if best:
-            _write(folder / "best", final.name + "\n")
+            write_text(folder / "best", final.name + "\n")
         keep = {f.name for f in _steps(folder)[-KEPT:]} | {_best(folder)}
         for old in _steps(folder):
             if old.name not in keep:
@@ -138,7 +96,9 @@ def load(run: Path, which: str = "last") -> Checkpoint:
         UserError: there is none, or it is damaged.
     """
     folder = run / "checkpoints"
-    if which == "best" and (name := _best(folder)) is not None:
+    if which == "best":
+        if (name := _best(folder)) is None:
+            raise UserError(f"{run} holds no best checkpoint: it was never evaluated; use last")
         return _read_checkpoint(folder / name)
     problems: list[str] = []
     for path in reversed(_steps(folder)):
@@ -175,27 +135,13 @@ def load_actor(path: str | Path, *, checkpoint: str = "last", sampled: bool = Fa
     return Actor(network.logit, network.obs_size, heads_of(spec), sampled, generator)
 
 
-def flat(prefix: str, tensors: dict[str, Any]) -> dict[str, Tensor]:
-    """Nested dicts of tensors as one, names joined by dots, the prefix first."""
-    result: dict[str, Tensor] = {}
-    for key, value in tensors.items():
-        name = f"{prefix}.{key}"
-        result |= flat(name, cast(dict[str, Any], value)) if isinstance(value, dict) else {name: value}
-    return result
-
-
-def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The inverse of `flat`, one level deep: what stands under a prefix, without it."""
-    return {k[len(prefix) + 1 :]: v for k, v in tensors.items() if k.startswith(prefix + ".")}
-
-
 def _read_checkpoint(path: Path) -> Checkpoint:
-    state = _read_json(path / "state.json", f"{path} is not a checkpoint")
+    state = read_json(path / "state.json", f"{path} is not a checkpoint")
     if state.get("format") != FORMAT:
         raise UserError(f"{path} has format {state.get('format')!r}; this version reads {FORMAT}")
     sums = state.get("sha256")
-    if not isinstance(sums, dict):
-        raise UserError(f"{path} is damaged: its state.json holds no checksums")
+    if not isinstance(sums, dict) or cast(dict[str, Any], sums).get("state.json") != _digest_state(state):
+        raise UserError(f"{path} is damaged: its state.json does not hold its own checksum")
     tensors: dict[str, dict[str, Tensor]] = {}
     for name in ("model", "trainer"):
         file = path / f"{name}.safetensors"
@@ -206,18 +152,6 @@ def _read_checkpoint(path: Path) -> Checkpoint:
         except (OSError, SafetensorError) as error:
             raise UserError(f"cannot read {file}: {error}") from None
     return Checkpoint(path, state, tensors["model"], tensors["trainer"])
-
-
-def _read_json(file: Path, otherwise: str) -> dict[str, Any]:
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{otherwise}: there is no {file.name} in it") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{otherwise}: {file.name} cannot be read ({error})") from None
-    if not isinstance(data, dict):
-        raise UserError(f"{otherwise}: {file.name} does not hold an object")
-    return cast(dict[str, Any], data)
 
 
 def _steps(folder: Path) -> list[Path]:
@@ -232,51 +166,12 @@ def _best(folder: Path) -> str | None:
     return name if name.isdigit() else None
 
 
-def _write(file: Path, text: str) -> None:
-    temporary = file.with_name(f".{file.name}.tmp")
-    with open(temporary, "w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, file)
-
-
-def _flush(path: Path) -> None:
-    """To the disk itself; a directory cannot be opened for that on every system."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except (PermissionError, IsADirectoryError):
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _digest_state(state: dict[str, Any]) -> str:
+    """Of everything in `state.json` but the checksums."""
+    text = json.dumps({k: v for k, v in state.items() if k != "sha256"}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _digest(file: Path) -> str:
     with open(file, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _spec_to_dict(spec: Spec) -> dict[str, Any]:
-    return {
-        "agents": spec.agents,
-        "obs": [{"shape": s.shape, "dtype": str(s.dtype)} for s in spec.obs_spaces],
-        "heads": [{"categorical": h.categorical, "continuous": h.continuous} for h in spec.action_heads],
-        "groups": spec.groups,
-        "state_shape": spec.state_shape,
-        "shared_reward": spec.shared_reward,
-    }
-
-
-def _spec_from_dict(data: dict[str, Any]) -> Spec:
-    return Spec(
-        agents=tuple(data["agents"]),
-        obs_spaces=tuple(
-            spaces.Box(-np.inf, np.inf, tuple(o["shape"]), np.dtype(o["dtype"]).type) for o in data["obs"]
-        ),
-        action_heads=tuple(ActionHeads(tuple(h["categorical"]), h["continuous"]) for h in data["heads"]),
-        groups=tuple(data["groups"]),
-        state_shape=None if data["state_shape"] is None else tuple(data["state_shape"]),
-        shared_reward=bool(data["shared_reward"]),
-    )

@@ -181,7 +181,7 @@ def _run(command: Any) -> int:
     if isinstance(command, Train):
         return _train(command.env, command.config, command.resume)
     if isinstance(command, Resume):
-        from mappo.checkpoint import read_run
+        from mappo.rundir import read_run
 
         env, config, _ = read_run(command.run)
         where = replace(config.run, name=None, dir=str(command.run), progress=command.progress)
@@ -220,7 +220,7 @@ def _keep_memory() -> None:
 def _show_result(run: Any) -> None:
     """The score, the pictures, and what to type next."""
     from mappo import envs
-    from mappo.trainer import draw_replay
+    from mappo.evaluate import draw_replay
 
     package = next(iter(envs.ORIGINALS.get(run.env, {})), None)
     try:
@@ -246,7 +246,7 @@ def _show_result(run: Any) -> None:
 
 
 def _evaluate(command: Evaluate) -> int:
-    from mappo.trainer import evaluate_run
+    from mappo.evaluate import evaluate_run
 
     result = evaluate_run(
         command.run,
@@ -286,7 +286,7 @@ def _print_score(result: dict[str, Any]) -> None:
 
 
 def _play(command: Play) -> int:
-    from mappo.trainer import draw_replay
+    from mappo.evaluate import draw_replay
 
     if command.episodes < 1:
         raise UserError(f"episodes must be at least 1, got {command.episodes}")

@@ -1,5 +1,6 @@
 """The only code that steps a training environment."""
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, cast
 
@@ -8,7 +9,8 @@ from torch import Tensor
 
 from mappo.errors import UserError
 from mappo.learner import MAPPO
-from mappo.types import Environment, Rollout, TimeStep
+from mappo.state import flat, part
+from mappo.types import Environment, Resumable, Rollout, TimeStep
 
 NOW = ("obs", "state", "mask", "active", "is_first")
 THEN = ("reward", "terminated", "ended", "next_obs", "next_state", "next_active")
@@ -63,11 +65,19 @@ class Collector:
         }
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {"running": self.running, "steps": self.steps}
+        """The noise to come, and, where the environment can be saved, the episodes under way."""
+        state = {"generator": self.generator.get_state()}
+        if isinstance(self.env, Resumable):
+            state |= {"running": self.running, "steps": self.steps, **flat("env", self.env.state_dict())}
+        return state
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.running.copy_(state["running"])
-        self.steps.copy_(state["steps"])
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Goes on where `state_dict` was taken; with new episodes, where the environment cannot be saved."""
+        self.generator.set_state(state["generator"].cpu())
+        if isinstance(self.env, Resumable):
+            self.step = self.env.load_state_dict(part(state, "env"))
+            self.running.copy_(state["running"])
+            self.steps.copy_(state["steps"])
 
     def _count(self, step: TimeStep) -> Tensor:
         """Number, summed returns and lengths of the episodes that end at this step."""

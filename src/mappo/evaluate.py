@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from mappo import envs
+from mappo import envs, report
 from mappo.actor import Policy, RandomPolicy
+from mappo.checkpoint import load_actor
 from mappo.errors import UserError
 from mappo.networks import heads_of
+from mappo.rundir import read_run
 from mappo.types import Environment
 
 # Reset seeds: final scores and the choice of the best checkpoint never see the same games, nor training's.
@@ -123,3 +126,60 @@ def replay(env: Any, policy: Policy, seeds: Sequence[int]) -> list[np.ndarray]:
                 break
         frames.extend(frames[-1:] * 4)
     return frames
+
+
+def evaluate_run(
+    path: Path | str,
+    episodes: int = 320,
+    *,
+    on: str | None = None,
+    which: str = "last",
+    sampled: bool = False,
+    env: Environment | None = None,
+    seed: int = SCORE_SEED,
+) -> dict[str, Any]:
+    """Plays a run's policy and the baselines of its environment, on the same reset seeds.
+
+    Args:
+        path: the run directory. episodes: how many games.
+        on: a package that holds the original environment, such as `mpe2`, to score on that.
+        which: checkpoint, `last` or `best`. sampled: draw actions, in place of the likeliest.
+        env: to play in; needed only where the run's environment has no name.
+
+    Returns:
+        `env`, `package_version`, `policy`, `checkpoint`, and what `evaluate.score` gives.
+
+    Raises:
+        UserError: the run, the checkpoint or the package is missing or damaged.
+    """
+    if episodes < 1:
+        raise UserError(f"episodes must be at least 1, got {episodes}")
+    name, config, spec = read_run(Path(path))
+    actor = load_actor(path, checkpoint=which, sampled=sampled)
+    if env is None:
+        name = name if on is None else envs.original(name, on)
+        count = min(episodes, 2048) if name in envs.NATIVE else min(episodes, 16)
+        env = envs.make(name, count, num_agents=config.env.num_agents)
+    if env.spec.num_agents != spec.num_agents:
+        raise UserError(f"the run has {spec.num_agents} agents, the environment {env.spec.num_agents}")
+    about = {
+        "env": name,
+        "package_version": envs.package_version(name),
+        "policy": "sampled" if sampled else "greedy",
+        "checkpoint": which,
+    }
+    return about | score(env, name, actor, episodes, seed)
+
+
+def draw_replay(path: Path, episodes: int = 4, seed: int = SCORE_SEED, which: str = "last") -> Path:
+    """Writes `replay.gif` into the run directory: greedy games from the seeds that scores are made of.
+
+    Raises:
+        UserError: there is no such run, or its environment cannot draw.
+    """
+    name, config, _ = read_run(path)
+    env = envs.make(name, 1, num_agents=config.env.num_agents, render=True)
+    actor = load_actor(path, checkpoint=which)
+    out = path / "replay.gif"
+    report.write_gif(replay(env, actor, range(seed, seed + episodes)), out)
+    return out

@@ -4,7 +4,7 @@ Yu et al. 2022, "The Surprising Effectiveness of PPO in Cooperative Multi-Agent 
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, cast
@@ -20,6 +20,7 @@ from mappo.losses import ppo_clip_loss, ppo_value_data, ppo_value_error, weighte
 from mappo.networks import build_network, heads_of
 from mappo.normalize import ValueNorm
 from mappo.returns import gae, gae_data
+from mappo.state import flat, part
 from mappo.types import Rollout, Spec, TimeStep
 
 
@@ -250,21 +251,24 @@ class MAPPO:
         """What an environment gives, in whatever dtype, in that of the network."""
         return x.to(self.network.value_head.weight.dtype)
 
-    def state_dict(self) -> dict[str, Any]:
-        """All that an exact resume needs; tensors, and one number."""
-        return {
-            "network": self.network.state_dict(),
-            "value_norm": self.value_norm.state_dict(),
-            "optimizer": self.optimizer.state_dict()["state"],
-            "generator": self.generator.get_state(),
-            "updates": self.updates,
-        }
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that an exact resume needs, by dotted names: `network.*`, `value_norm.*`, `optimizer.*`, ..."""
+        return (
+            flat("network", self.network.state_dict())
+            | flat("value_norm", self.value_norm.state_dict())
+            | flat("optimizer", self.optimizer.state_dict()["state"])
+            | {"generator": self.generator.get_state(), "updates": torch.tensor(self.updates)}
+        )
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.network.load_state_dict(state["network"])
-        self.value_norm.load_state_dict(state["value_norm"])
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Sets what `state_dict` gave."""
+        self.network.load_state_dict(part(state, "network"))
+        self.value_norm.load_state_dict(part(state, "value_norm"))
         optimizer = self.optimizer.state_dict()
-        optimizer["state"] = state["optimizer"]
+        optimizer["state"] = {}
+        for name, value in part(state, "optimizer").items():
+            parameter, moment = name.split(".")
+            optimizer["state"].setdefault(int(parameter), {})[moment] = value
         self.optimizer.load_state_dict(optimizer)
         self.generator.set_state(state["generator"].cpu())
         self.updates = int(state["updates"])

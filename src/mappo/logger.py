@@ -86,7 +86,10 @@ class _Table:
                 cells = line.split(",")
                 if len(cells) != len(header):
                     raise UserError(f"{self._path}, line {number}: {len(cells)} cells for {len(header)} columns")
-                if int(cells[header.index("step")]) <= resume_step:
+                step = cells[header.index("step")]
+                if not step.isdigit():
+                    raise UserError(f"{self._path}, line {number}: the step is {step!r}")
+                if int(step) <= resume_step:
                     kept.append(line)
         part = self._path.with_name(f".{self._path.name}.part")
         part.write_bytes("".join(f"{line}\n" for line in kept).encode())

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,11 +22,11 @@ from mappo.errors import StopTraining, UserError
 from mappo.learner import MAPPO
 from mappo.logger import RunLogger, Update
 from mappo.presets import preset
-from mappo.types import Environment, Resumable
+from mappo.rundir import open_run
+from mappo.state import flat, part
+from mappo.types import Environment
 
 Callback = Callable[[Update], None]
-# What a resumed run may change: the numbers depend on these by rounding at most.
-FREE = {("run", name) for name in ("progress", "threads", "device", "name", "dir")}
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Run:
         env: Environment | None = None,
     ) -> dict[str, Any]:
         """Plays the saved policy, and the baselines on the same reset seeds; see `evaluate_run`."""
-        return evaluate_run(self.path, episodes, on=on, which=which, sampled=sampled, env=env)
+        return evaluate.evaluate_run(self.path, episodes, on=on, which=which, sampled=sampled, env=env)
 
 
 def train(
@@ -98,7 +98,7 @@ def train(
         if training.num_envs != config.env.num_envs:
             config = replace(config, env=replace(config.env, num_envs=training.num_envs))
         agent = MAPPO(training.spec, config, training.device, seed=derive_seed(config.run.seed, 0))
-        path = open_run(name, config, training, resume)
+        path = open_run(name, config, training.spec, resume)
         session = Session(path, name, config, agent, training, testing)
         done = session.resume() if resume else session.start()
         stack.callback(session.logger.close)  # whatever happens
@@ -124,48 +124,25 @@ class Session:
     ) -> None:
         self.path, self.name, self.config, self.agent = path, name, config, agent
         self.env, self.testing = env, testing
-        self.generator = torch.Generator(agent.device)
         self.step, self.best, self.saved = 0, -math.inf, -1
-        self.collector: Collector
+        self.collector = self._collector(0)
 
     def start(self) -> int:
-        """A new run: everything random derives from its seed. Returns 0, the updates done."""
-        seed = self.config.run.seed
-        self.generator.manual_seed(derive_seed(seed, 1))
-        self._collect_from(self.env.reset(derive_seed(seed, 2)))
-        self.logger = RunLogger(self.path, seed=seed)
+        """A new run. Returns 0, the updates done."""
+        self.logger = RunLogger(self.path, seed=self.config.run.seed)
         return 0
 
     def resume(self) -> int:
         """The last checkpoint's run, as it was. Returns the updates done."""
         found = checkpoint.load(self.path)
-        state, tensors, part = found.state, found.trainer, checkpoint.part
-        updates = int(state["updates"])
-        optimizer = part(tensors, "optimizer")
-        kept: dict[int, dict[str, Any]] = {}
-        for key, value in optimizer.items():
-            index, moment = key.split(".")
-            kept.setdefault(int(index), {})[moment] = value
-        self.agent.load_state_dict(
-            {
-                "network": part(found.model, "network"),
-                "value_norm": part(found.model, "value_norm"),
-                "optimizer": kept,
-                "generator": tensors["generator.agent"],
-                "updates": updates,
-            }
-        )
-        self.generator.set_state(tensors["generator.noise"])
-        self.step, self.saved, self.best = int(state["step"]), int(state["step"]), float(state["best"])
-        saved_env = part(tensors, "env")
-        first = self.env.reset(derive_seed(self.config.run.seed, 2, updates))
-        if saved_env and isinstance(self.env, Resumable):
-            self._collect_from(self.env.load_state_dict(saved_env))
-            self.collector.load_state_dict(part(tensors, "collector"))
-        else:  # it cannot be saved: new episodes, from seeds that the updates done derive
-            self._collect_from(first)
+        self.agent.load_state_dict({**found.model, **found.trainer})
+        # New episodes, where they cannot be loaded, start from seeds that the updates done derive.
+        self.collector = self._collector(self.agent.updates)
+        self.collector.load_state_dict(part(found.trainer, "collector"))
+        self.step = self.saved = int(found.state["step"])
+        self.best = -math.inf if found.state["best"] is None else float(found.state["best"])
         self.logger = RunLogger(self.path, seed=self.config.run.seed, resume_step=self.step)
-        return updates
+        return self.agent.updates
 
     def loop(self, done: int, callback: Callback | None) -> None:
         """Collect, learn, log; now and then evaluate and save."""
@@ -214,114 +191,33 @@ class Session:
         """A checkpoint of now, unless there is one."""
         if self.saved == self.step:
             return
-        agent = self.agent.state_dict()
         best = result > self.best
         self.best = max(self.best, result) if best else self.best
-        model = checkpoint.flat("network", agent["network"]) | checkpoint.flat("value_norm", agent["value_norm"])
-        moments = {str(i): moments for i, moments in agent["optimizer"].items()}
-        trainer = checkpoint.flat("optimizer", moments) | checkpoint.flat("collector", self.collector.state_dict())
-        trainer |= {"generator.agent": agent["generator"], "generator.noise": self.generator.get_state()}
-        if isinstance(self.env, Resumable):
-            trainer |= checkpoint.flat("env", self.env.state_dict())
-        state = {"updates": agent["updates"], "best": self.best, "eval_return": result}
-        checkpoint.save(self.path, self.step, state, model, trainer, best)
+        everything = self.agent.state_dict() | flat("collector", self.collector.state_dict())
+        model = {k: v for k, v in everything.items() if k.startswith(("network.", "value_norm."))}
+        trainer = {k: v for k, v in everything.items() if k not in model}
+        measured = {"best": self.best, "eval_return": result}
+        state = {k: v if math.isfinite(v) else None for k, v in measured.items()}
+        checkpoint.save(self.path, self.step, {"updates": self.agent.updates, **state}, model, trainer, best)
         self.saved = self.step
 
     def finish(self) -> None:
-        """Closes the logs and draws the learning curve."""
+        """Closes the logs and draws the learning curve; the baselines are measured for a run that is complete."""
         self.logger.close()
+        lines: dict[str, float] = {}
+        if self.testing is not None and self.step >= self.config.num_updates * self.config.steps_per_update:
+            scores = evaluate.score(self.testing, self.name, self.agent.actor(), self.config.run.eval_episodes)
+            lines = {rival: s["mean"] for rival, s in scores["baselines"].items()}
         if self.step:
-            lines: dict[str, float] = {}
-            if self.testing is not None:
-                scores = evaluate.score(self.testing, self.name, self.agent.actor(), 256)
-                lines = {rival: s["mean"] for rival, s in scores["baselines"].items()}
             report.plot_curve(self.path, lines, title=f"{self.name}, seed {self.config.run.seed}")
 
-    def _collect_from(self, step: Any) -> None:
-        length = self.config.ppo.rollout_length
-        self.collector = Collector(self.env, self.agent, length, step, self.generator)
-
-
-def evaluate_run(
-    path: Path | str,
-    episodes: int = 320,
-    *,
-    on: str | None = None,
-    which: str = "last",
-    sampled: bool = False,
-    env: Environment | None = None,
-    seed: int = evaluate.SCORE_SEED,
-) -> dict[str, Any]:
-    """Plays a run's policy and the baselines of its environment, on the same reset seeds.
-
-    Args:
-        path: the run directory. episodes: how many games.
-        on: a package that holds the original environment, such as `mpe2`, to score on that.
-        which: checkpoint, `last` or `best`. sampled: draw actions, in place of the likeliest.
-        env: to play in; needed only where the run's environment has no name.
-
-    Returns:
-        `env`, `package_version`, `policy`, `checkpoint`, and what `evaluate.score` gives.
-
-    Raises:
-        UserError: the run, the checkpoint or the package is missing or damaged.
-    """
-    if episodes < 1:
-        raise UserError(f"episodes must be at least 1, got {episodes}")
-    name, config, spec = checkpoint.read_run(Path(path))
-    actor = checkpoint.load_actor(path, checkpoint=which, sampled=sampled)
-    if env is None:
-        name = name if on is None else envs.original(name, on)
-        count = min(episodes, 2048) if name in envs.NATIVE else min(episodes, 16)
-        env = envs.make(name, count, num_agents=config.env.num_agents)
-    if env.spec.num_agents != spec.num_agents:
-        raise UserError(f"the run has {spec.num_agents} agents, the environment {env.spec.num_agents}")
-    about = {
-        "env": name,
-        "package_version": envs.package_version(name),
-        "policy": "sampled" if sampled else "greedy",
-        "checkpoint": which,
-    }
-    return about | evaluate.score(env, name, actor, episodes, seed)
-
-
-def draw_replay(path: Path, episodes: int = 4, seed: int = evaluate.SCORE_SEED, which: str = "last") -> Path:
-    """Writes `replay.gif` into the run directory: greedy games from the seeds that scores are made of.
-
-    Raises:
-        UserError: there is no such run, or its environment cannot draw.
-    """
-    name, config, _ = checkpoint.read_run(path)
-    env = envs.make(name, 1, num_agents=config.env.num_agents, render=True)
-    actor = checkpoint.load_actor(path, checkpoint=which)
-    out = path / "replay.gif"
-    report.write_gif(evaluate.replay(env, actor, range(seed, seed + episodes)), out)
-    return out
-
-
-def open_run(name: str, config: Config, env: Environment, resume: bool) -> Path:
-    """The run's directory: a new one, or on `resume` the one that is there.
-
-    Raises:
-        UserError: it exists and is not resumed, or is resumed and missing or of another config.
-    """
-    run = config.run
-    given = Path(run.dir) if run.dir else Path("runs") / run.name if run.name else None
-    if resume:
-        if given is None:
-            raise UserError("to resume, name the run: --run.name or --run.dir")
-        old_name, old, _ = checkpoint.read_run(given)
-        _must_match(given, (old_name, old), (name, config))
-        return given
-    if given is not None:
-        checkpoint.create_run(given, name, config, env.spec)
-        return given
-    stem = name.replace("/", "-")
-    number = 1
-    while (path := Path("runs") / f"{stem}-{number}").exists():
-        number += 1
-    checkpoint.create_run(path, name, config, env.spec)
-    return path
+    def _collector(self, updates: int) -> Collector:
+        """Over new episodes; everything random derives from the run's seed and the updates done."""
+        seed = self.config.run.seed
+        generator = torch.Generator(self.agent.device)
+        generator.manual_seed(derive_seed(seed, 1))
+        step = self.env.reset(derive_seed(seed, 2, updates))
+        return Collector(self.env, self.agent, self.config.ppo.rollout_length, step, generator)
 
 
 def choose_device(name: str) -> torch.device:
@@ -359,15 +255,3 @@ def _environments(env: Any, name: str, config: Config, device: torch.device) -> 
         stacklevel=3,
     )
     return envs.from_factory(lambda: env, 1), None
-
-
-def _must_match(path: Path, old: tuple[str, Config], new: tuple[str, Config]) -> None:
-    differences = [f"env {old[0]}, not {new[0]}"] if old[0] != new[0] else []
-    for section in fields(Config):
-        before, after = getattr(old[1], section.name), getattr(new[1], section.name)
-        for field in fields(before):
-            a, b = getattr(before, field.name), getattr(after, field.name)
-            if a != b and (section.name, field.name) not in FREE:
-                differences.append(f"{section.name}.{field.name} {a}, not {b}")
-    if differences:
-        raise UserError(f"{path} was made with other settings: {'; '.join(differences)}; use `mappo resume {path}`")

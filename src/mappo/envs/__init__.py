@@ -70,7 +70,7 @@ def check_name(name: str) -> None:
     if name in known:
         return
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f"; did you mean {near[0]!r}?" if near else "."
     raise UserError(f"unknown environment {name!r}{hint} There are: {', '.join(known)}")
 
 

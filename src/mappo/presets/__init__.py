@@ -22,5 +22,5 @@ def preset(env: str, name: str = "default") -> Config:
     if name in known:
         return known[name]
     near = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f"; did you mean {near[0]!r}?" if near else "."
     raise UserError(f"unknown preset {name!r} for {env}{hint} There are: {', '.join(known)}")

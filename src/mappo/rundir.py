@@ -1,0 +1,161 @@
+"""The directory of a run: `config.json` in it, and files that are written whole or not at all.
+
+runs/NAME/config.json               the environment, the config and the spaces
+          metrics.csv, timing.csv   see logger.py
+          checkpoints/              see checkpoint.py
+"""
+
+import json
+import os
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from gymnasium import spaces
+
+import mappo
+from mappo.config import Config
+from mappo.errors import UserError
+from mappo.types import ActionHeads, Spec
+
+FORMAT = 1
+# What a resumed run may change: the numbers depend on these by rounding at most.
+FREE = {("run", name) for name in ("progress", "threads", "device", "name", "dir")}
+
+
+def open_run(name: str, config: Config, spec: Spec, resume: bool) -> Path:
+    """The run's directory: a new one, or on `resume` the one that is there.
+
+    Raises:
+        UserError: it exists and is not resumed, or is resumed and missing or of another config.
+    """
+    run = config.run
+    given = Path(run.dir) if run.dir else Path("runs") / run.name if run.name else None
+    if resume:
+        if given is None:
+            raise UserError("to resume, name the run: --run.name or --run.dir")
+        old_name, old, _ = read_run(given)
+        _must_match(given, (old_name, old), (name, config))
+        return given
+    if given is not None:
+        create_run(given, name, config, spec)
+        return given
+    stem = name.replace("/", "-")
+    number = 1
+    while (path := Path("runs") / f"{stem}-{number}").exists():
+        number += 1
+    create_run(path, name, config, spec)
+    return path
+
+
+def create_run(path: Path, env: str, config: Config, spec: Spec) -> None:
+    """Makes the directory of a new run, and writes `config.json`.
+
+    Raises:
+        UserError: it exists, or cannot be written.
+    """
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        raise UserError(f"{path} exists: choose another --run.name, or go on with it: mappo resume {path}") from None
+    except OSError as error:
+        raise UserError(f"cannot make {path}: {error.strerror}") from None
+    described = {
+        "format": FORMAT,
+        "mappo": mappo.__version__,
+        "torch": torch.__version__,
+        "env": env,
+        "config": config.to_dict(),
+        "spec": _spec_to_dict(spec),
+    }
+    write_text(path / "config.json", json.dumps(described, indent=2) + "\n")
+
+
+def read_run(path: Path) -> tuple[str, Config, Spec]:
+    """Environment, config and spaces of a run directory.
+
+    Raises:
+        UserError: it is not one, or was written by a later version.
+    """
+    data = read_json(path / "config.json", f"{path} is not a run directory")
+    if data.get("format") != FORMAT:
+        raise UserError(f"{path}: config.json has format {data.get('format')!r}, this version reads {FORMAT}")
+    try:
+        return str(data["env"]), Config.from_dict(data["config"]), _spec_from_dict(data["spec"])
+    except UserError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path / 'config.json'} is damaged: {type(error).__name__} {error}") from None
+
+
+def _must_match(path: Path, old: tuple[str, Config], new: tuple[str, Config]) -> None:
+    differences = [f"env {old[0]}, not {new[0]}"] if old[0] != new[0] else []
+    for section in fields(Config):
+        before, after = getattr(old[1], section.name), getattr(new[1], section.name)
+        for field in fields(before):
+            a, b = getattr(before, field.name), getattr(after, field.name)
+            if a != b and (section.name, field.name) not in FREE:
+                differences.append(f"{section.name}.{field.name} {a}, not {b}")
+    if differences:
+        raise UserError(f"{path} was made with other settings: {'; '.join(differences)}; use `mappo resume {path}`")
+
+
+def read_json(file: Path, otherwise: str) -> dict[str, Any]:
+    """The object that a file holds; else a UserError that begins with `otherwise`."""
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{otherwise}: there is no {file.name} in it") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{otherwise}: {file.name} cannot be read ({error})") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{otherwise}: {file.name} does not hold an object")
+    return cast(dict[str, Any], data)
+
+
+def write_text(file: Path, text: str) -> None:
+    """Writes a file whole or not at all: under a temporary name, flushed to the disk, renamed."""
+    temporary = file.with_name(f".{file.name}.tmp")
+    with open(temporary, "w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(temporary, file)
+
+
+def flush(path: Path) -> None:
+    """To the disk itself; a directory cannot be opened for that on every system."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except (PermissionError, IsADirectoryError):
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _spec_to_dict(spec: Spec) -> dict[str, Any]:
+    return {
+        "agents": spec.agents,
+        "obs": [{"shape": s.shape, "dtype": str(s.dtype)} for s in spec.obs_spaces],
+        "heads": [{"categorical": h.categorical, "continuous": h.continuous} for h in spec.action_heads],
+        "groups": spec.groups,
+        "state_shape": spec.state_shape,
+        "shared_reward": spec.shared_reward,
+    }
+
+
+def _spec_from_dict(data: dict[str, Any]) -> Spec:
+    return Spec(
+        agents=tuple(data["agents"]),
+        obs_spaces=tuple(
+            spaces.Box(-np.inf, np.inf, tuple(o["shape"]), np.dtype(o["dtype"]).type) for o in data["obs"]
+        ),
+        action_heads=tuple(ActionHeads(tuple(h["categorical"]), h["continuous"]) for h in data["heads"]),
+        groups=tuple(data["groups"]),
+        state_shape=None if data["state_shape"] is None else tuple(data["state_shape"]),
+        shared_reward=bool(data["shared_reward"]),
+    )
