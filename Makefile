@@ -14,7 +14,7 @@ AT_LEAST_3_11 := import sys; sys.exit(sys.version_info < (3, 11))
 EXACTLY_3_11  := import sys; sys.exit(sys.version_info[:2] != (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test slow gpu check format bench lock clean
+.PHONY: help install train test slow gpu mutants check format bench lock clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,9 @@ test: $(INSTALLED) ## Run the tests, the slow ones left out
 
 slow: $(INSTALLED) ## Run the slow tests
 	$(BIN)/pytest -m slow --timeout 3600 $(ARGS)
+
+mutants: $(INSTALLED) ## Put a bug in for each law, one at a time, and see the tests turn red (a quarter of an hour)
+	$(BIN)/python tests/mutants.py $(ARGS)
 
 gpu: $(INSTALLED) ## Run the tests that need a CUDA device
 	$(BIN)/pytest -m gpu $(ARGS)

@@ -454,6 +454,4 @@ def test_control_c_in_a_real_process_saves_and_resumes(told: Told, tmp_path: Pat
     assert 0 < done < updates
     assert len(numbers.read_text().splitlines()) == 1 + done
     assert told("resume", path)[0] == 0
-    assert mappo.Run(path, "spread", rundir.read_run(path)[1], 0).metrics["update"].tolist() == [
-        *range(1, updates + 1)
-    ]
+    assert mappo.Run(path, "spread", rundir.read_run(path)[1], 0).metrics["update"].tolist() == [*range(1, updates + 1)]

@@ -1,0 +1,613 @@
+"""The bugs that `mutants.py` puts in: a table to read, law by law."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Bug:
+    """`old` becomes `new` in src/mappo/`file`; then tests/`tests` must fail."""
+
+    law: str  # its number, or what else is guarded
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str  # after pytest's fashion; more than one apart by blanks
+
+
+BUGS = [
+    # 1: advantages and returns
+    Bug(
+        *("1", "gae: a cut is ignored", "returns.py"),
+        "return 1 - ended, (1 - ended) * (1 - _flag(",
+        "return 1 - ended, (1 - ended) * (1 - 0 * _flag(",
+        "test_returns.py::test_gae_equals_its_definition",
+    ),
+    Bug(
+        *("1", "gae: parts are not apart", "returns.py"),
+        "advantage = torch.addcmul(delta_t, decay_t, advantage)",
+        "advantage = torch.addcmul(delta_t, decay_t.clamp_min(0.1), advantage)",
+        "test_returns.py::test_cutting_at_traj_flag_and_computing_the_parts_apart_gives_the_same",
+    ),
+    Bug(
+        *("1", "gae: done does not mask the value", "returns.py"),
+        "delta = reward + gamma * alive * next_value - value",
+        "delta = reward + gamma * next_value - value",
+        "test_returns.py::test_lambda_0_is_the_td_error",
+    ),
+    Bug(
+        *("1", "gae: lambda is left out", "returns.py"),
+        "(gamma * lambda_ * flows)",
+        "(gamma * flows)",
+        "test_returns.py::test_golden_gae_of_one_trajectory_that_ends",
+    ),
+    Bug(
+        *("1", "gae: gamma is left out of the trace", "returns.py"),
+        "(gamma * lambda_ * flows)",
+        "(lambda_ * flows)",
+        "test_returns.py::test_lambda_1_is_the_monte_carlo_return_less_the_value",
+    ),
+    Bug(
+        *("1", "gae: next_value is masked in place", "returns.py"),
+        "delta = reward + gamma * alive * next_value - value",
+        "delta = reward + gamma * next_value.mul_(alive) - value",
+        "test_returns.py::test_inputs_are_unchanged",
+    ),
+    Bug(
+        *("1", "gae: flags miss leading axes, not trailing ones", "returns.py"),
+        "reshape(flag.shape + (1,) * (reward.ndim - flag.ndim))",
+        "reshape((1,) * (reward.ndim - flag.ndim) + flag.shape)",
+        "test_returns.py::test_flags_of_time_and_environment_cut_every_agent_alike",
+    ),
+    Bug(
+        *("1", "returns: one step too many", "returns.py"),
+        "range(min(n, reward.shape[0]) - 1)",
+        "range(min(n, reward.shape[0]))",
+        "test_returns.py::test_one_step_is_the_td_target",
+    ),
+    Bug(
+        *("1", "returns: the end of the batch is no cut", "returns.py"),
+        "cut[-1] = True",
+        "cut[-1] |= False",
+        "test_returns.py::test_discounted_return_equals_its_definition",
+    ),
+    # 2: the losses
+    Bug(
+        *("2", "policy: the maximum of the two surrogates", "losses.py"),
+        "torch.min(ratio * adv,",
+        "torch.max(ratio * adv,",
+        "test_losses.py::test_policy_error_equals_numpy",
+    ),
+    Bug(
+        *("2", "policy: clipped at one end", "losses.py"),
+        "ratio.clamp(1 - clip_ratio, 1 + clip_ratio)",
+        "ratio.clamp(max=1 + clip_ratio)",
+        "test_losses.py::test_policy_error_clips_at_both_ends_and_dual_clip_bounds_bad_actions",
+    ),
+    Bug(
+        *("2", "policy: the dual clip bounds good actions", "losses.py"),
+        "torch.where(adv < 0, torch.max(",
+        "torch.where(adv > 0, torch.max(",
+        "test_losses.py::test_policy_error_equals_numpy",
+    ),
+    Bug(
+        *("2", "policy: KL by the plain mean of log-ratios", "losses.py"),
+        "weighted_mean(ratio - 1 - log_ratio, weight)",
+        "weighted_mean(-log_ratio, weight)",
+        "test_losses.py::test_the_kl_estimate_is_never_negative",
+    ),
+    Bug(
+        *("2", "means divide by the count of samples", "losses.py"),
+        "(x * weight).sum() / weight.sum().clamp_min(torch.finfo(x.dtype).tiny)",
+        "(x * weight).mean()",
+        "test_losses.py::test_the_weighted_mean_divides_by_the_sum_of_the_weights",
+    ),
+    Bug(
+        *("2", "value: clipping takes the smaller loss", "losses.py"),
+        "torch.max(loss, _pointwise(return_ - near",
+        "torch.min(loss, _pointwise(return_ - near",
+        "test_losses.py::test_value_error_equals_numpy",
+    ),
+    Bug(
+        *("2", "value: a team's value broadcasts", "losses.py"),
+        '_check_batch(value_new, "value_new", return_, "return_")',
+        "pass",
+        "test_losses.py::test_a_team_value_does_not_broadcast_against_the_returns_of_agents",
+    ),
+    # 4: the same policy, the same numbers
+    Bug(
+        *("4", "learner: the mask is forgotten", "learner.py"),
+        "self.heads, batch.mask)",
+        "self.heads)",
+        "test_learner.py::test_a_rollout_read_again_with_the_same_weights_has_ratio_1_and_the_same_values_in_float64",
+    ),
+    Bug(
+        *("4", "learner: values are those of the next observation", "learner.py"),
+        "critic = self._critic_input(r.obs, r.state, r.active)",
+        "critic = self._critic_input(r.next_obs, r.next_state, r.next_active)",
+        "test_learner.py::test_a_rollout_read_again_with_the_same_weights_has_ratio_1_and_the_same_values_in_float64",
+    ),
+    Bug(
+        *("4", "collector: log-probabilities of one step late", "collector.py"),
+        "rollout.action[t], rollout.log_prob[t] = action, log_prob",
+        "rollout.action[t], rollout.log_prob[t - 1] = action, log_prob",
+        "test_learner.py::test_a_rollout_read_again_with_the_same_weights_has_ratio_1_and_the_same_values_in_float32",
+    ),
+    Bug(
+        *("4", "sampling: another temperature than in training", "distributions.py"),
+        "log_prob = _log_softmax(logit, mask)\n    cdf =",
+        "log_prob = _log_softmax(logit * 1.001, mask)\n    cdf =",
+        "test_learner.py::test_a_step_read_again_alone_has_the_same_log_probabilities_bit_for_bit",
+    ),
+    # 5: centralised training, decentralised execution
+    Bug(
+        *("5", "actor: it sees the team's mean observation", "networks.py"),
+        "self.policy_head(self.local_encoder(local_obs))",
+        "self.policy_head(self.local_encoder(local_obs + 1e-6 * local_obs.mean(-2, keepdim=True)))",
+        "test_networks.py::test_another_agents_observation_never_changes_my_logits",
+    ),
+    Bug(
+        *("5", "critic: it does not see the state", "networks.py"),
+        "self.value_head(self.global_encoder(global_obs))",
+        "self.value_head(self.global_encoder(0 * global_obs))",
+        "test_networks.py::test_the_state_changes_the_value_and_observations_do_not",
+    ),
+    Bug(
+        *("5", "agents: each has its own offset", "networks.py"),
+        "ActorCriticOutput(self.logit(local_obs), ",
+        "ActorCriticOutput(self.logit(local_obs) + torch.arange(self.agent_num)[:, None], ",
+        "test_networks.py::test_permuting_agents_permutes_the_outputs",
+    ),
+    # 6: weight 0 and masked actions
+    Bug(
+        *("6", "silence: by a product", "losses.py"),
+        "torch.where(weight != 0, x, 0.0)",
+        "x * (weight != 0)",
+        "test_losses.py::test_value_samples_of_weight_0_are_never_heard",
+    ),
+    Bug(
+        *("6", "silence: behind the softmax only", "losses.py"),
+        "torch.where(heard, logit_new, 0.0), torch.where(heard, logit_old, 0.0)",
+        "logit_new, logit_old",
+        "test_losses.py::test_policy_samples_of_weight_0_are_never_heard",
+    ),
+    Bug(
+        *("6", "sampling: the flat parts of the CDF belong to it", "distributions.py"),
+        "(cdf <= noise",
+        "(cdf < noise",
+        "test_distributions.py::test_a_masked_action_is_never_sampled_whatever_the_noise",
+    ),
+    Bug(
+        *("6", "masking: by a number that is not small enough", "distributions.py"),
+        "torch.where(mask, logit, torch.finfo(logit.dtype).min)",
+        "torch.where(mask, logit, -30.0)",
+        "test_distributions.py::test_a_masked_action_is_never_sampled_whatever_the_noise",
+    ),
+    Bug(
+        *("6", "masking: by adding, so that gradients pass", "distributions.py"),
+        "torch.where(mask, logit, torch.finfo(logit.dtype).min)",
+        "logit - 2.0 * ~mask",
+        "test_distributions.py::test_a_masked_action_is_never_learned_from",
+    ),
+    Bug(
+        *("6", "learner: what absent agents see is read", "learner.py"),
+        "return torch.where(active.unsqueeze(-1), self._number(obs), 0.0)",
+        "return self._number(obs)",
+        "test_learner.py::test_what_absent_agents_see_changes_neither_loss_nor_gradient",
+    ),
+    Bug(
+        *("6", "critic: a dead agent's observation times 0", "critic_input.py"),
+        "obs = torch.where(active.unsqueeze(-1), obs, 0.0)",
+        "obs = obs * active.unsqueeze(-1)",
+        "test_learner.py::test_what_absent_agents_see_changes_neither_loss_nor_gradient",
+    ),
+    Bug(
+        *("6", "value norm: absent agents count", "learner.py"),
+        "self.value_norm.update(returns, value_weight)",
+        "self.value_norm.update(returns, torch.ones_like(value_weight))",
+        "test_learner.py::test_value_statistics_are_those_of_the_agents_that_act",
+    ),
+    Bug(
+        *("6", "collector: what absent agents see is checked", "collector.py"),
+        'if name not in ("obs", "next_obs"):',
+        "if True:",
+        "test_collector.py::test_what_absent_agents_see_may_be_anything",
+    ),
+    # 9: spread is mpe2's
+    Bug(
+        *("9", "spread: the velocity changes before the position", "envs/spread.py"),
+        "self._velocity * DT\n",
+        "(self._velocity * (1 - DAMPING) + force * DT) * DT\n",
+        "test_spread.py::test_an_episode_is_that_of_mpe2",
+    ),
+    Bug(
+        *("9", "spread: contact is left out", "envs/spread.py"),
+        "self._moves[action.squeeze(-1)] + self._contact()",
+        "self._moves[action.squeeze(-1)]",
+        "test_spread.py::test_contacts_are_those_of_mpe2",
+    ),
+    Bug(
+        *("9", "spread: contact is hard, not soft", "envs/spread.py"),
+        "torch.logaddexp(torch.zeros_like(depth), depth)",
+        "depth.clamp_min(0)",
+        "test_spread.py::test_contacts_are_those_of_mpe2",
+    ),
+    Bug(
+        *("9", "spread: agents collide at half the distance", "envs/spread.py"),
+        "-(self._apart < 2 * AGENT_RADIUS)",
+        "-(self._apart < AGENT_RADIUS)",
+        "test_spread.py::test_contacts_are_those_of_mpe2",
+    ),
+    Bug(
+        *("9", "spread: each agent's nearest landmark counts", "envs/spread.py"),
+        "self._to_goal.amin(1)",
+        "self._to_goal.amin(2)",
+        "test_spread.py::test_an_episode_is_that_of_mpe2",
+    ),
+    Bug(
+        *("9", "spread: a step too long", "envs/spread.py"),
+        "self._clock >= self.horizon",
+        "self._clock > self.horizon",
+        "test_spread.py::test_an_episode_is_that_of_mpe2",
+    ),
+    Bug(
+        *("9", "spread: the time limit is a termination", "envs/spread.py"),
+        "terminated=self._none",
+        "terminated=over",
+        "test_spread.py::test_an_episode_is_that_of_mpe2",
+    ),
+    Bug(
+        *("9", "spread: next_obs is behind the reset", "envs/spread.py"),
+        "return self._time_step(obs, next_obs, reward, ended)",
+        "return self._time_step(obs, obs, reward, ended)",
+        "test_spread.py::test_at_the_time_limit_next_obs_is_before_the_reset_and_obs_behind_it",
+    ),
+    Bug(
+        *("9", "spread: landmarks are drawn first", "envs/spread.py"),
+        "torch.as_tensor(drawn)",
+        "torch.as_tensor(drawn).roll(self.num_agents, 1)",
+        "test_spread.py::test_a_reset_from_a_seed_is_mpe2s_bit_for_bit",
+    ),
+    # 11: one critic row for the team
+    Bug(
+        *("11", "team rows: any agent weighs like all", "learner.py"),
+        "active.sum(-1) if self.team_rows",
+        "(active.sum(-1) > 0).to(value.dtype) if self.team_rows",
+        "test_learner.py::test_one_critic_row_for_the_team_has_the_loss_and_gradient_of_a_row_for_each_agent",
+    ),
+    Bug(
+        *("11", "team rows: advantages weigh alike", "learner.py"),
+        "mean = weighted_mean(adv, value_weight)",
+        "mean = weighted_mean(adv, None)",
+        "test_learner.py::test_advantages_are_normal_over_the_agents_that_act",
+    ),
+    # Two flags
+    Bug(
+        *("flags", "truncation masks the value too", "learner.py"),
+        "return reward, r.ended & r.terminated.all(-1), r.ended",
+        "return reward, r.ended, r.ended",
+        "test_learner.py::test_at_a_truncation_the_value_of_what_was_reached_counts",
+    ),
+    Bug(
+        *("flags", "one death ends the team's return", "learner.py"),
+        "return reward, r.ended & r.terminated.all(-1), r.ended",
+        "return reward, r.terminated.any(-1), r.ended",
+        "test_learner.py::test_the_death_of_one_does_not_end_the_return_of_the_team",
+    ),
+    Bug(
+        *("flags", "next_value is that of the reset observation", "learner.py"),
+        "needs = r.ended.clone()",
+        "needs = torch.zeros_like(r.ended)",
+        "test_learner.py::test_advantages_and_targets_are_those_of_a_plain_loop",
+    ),
+    Bug(
+        *("flags", "next_value is the value of the same step", "learner.py"),
+        "next_value = value.roll(-1, 0)",
+        "next_value = value.clone()",
+        "test_learner.py::test_advantages_and_targets_are_those_of_a_plain_loop",
+    ),
+    Bug(
+        *("flags", "agent rewards flow across episodes", "learner.py"),
+        "r.terminated | r.ended.unsqueeze(-1)",
+        "r.terminated",
+        "test_learner.py::test_advantages_and_targets_are_those_of_a_plain_loop",
+    ),
+    # The rest of the learner
+    Bug(
+        *("learner", "targets by the old statistics", "learner.py"),
+        "self.value_norm.update(returns, value_weight)\n"
+        "            value, returns = self.value_norm.normalize(value), self.value_norm.normalize(returns)\n",
+        "value, returns = self.value_norm.normalize(value), self.value_norm.normalize(returns)\n"
+        "            self.value_norm.update(adv, value_weight)\n",
+        "test_learner.py::test_old_statistics_make_the_advantages_and_new_ones_the_targets_and_old_values",
+    ),
+    Bug(
+        *("learner", "statistics move before the advantages", "learner.py"),
+        "        adv = gae(gae_data(value, self._next_value(r, value), reward,",
+        "        self.value_norm.update(reward, torch.ones_like(reward))\n"
+        "        adv = gae(gae_data(value, self._next_value(r, value), reward,",
+        "test_learner.py::test_old_statistics_make_the_advantages_and_new_ones_the_targets_and_old_values",
+    ),
+    Bug(
+        *("learner", "old values keep their old scale", "learner.py"),
+        "value, returns = self.value_norm.normalize(value), self.value_norm.normalize(returns)",
+        "value, returns = self.network.value(critic), self.value_norm.normalize(returns)",
+        "test_learner.py::test_old_statistics_make_the_advantages_and_new_ones_the_targets_and_old_values",
+    ),
+    Bug(
+        *("learner", "a gradient that is not finite is applied", "learner.py"),
+        "cast(Any, self.optimizer).found_inf = broken.float()",
+        "pass",
+        "test_learner.py::test_a_gradient_that_is_not_finite_skips_the_step_and_is_counted",
+    ),
+    Bug(
+        *("learner", "minibatches overlap", "learner.py"),
+        "torch.randperm(rows, ",
+        "torch.randint(rows, (rows,), ",
+        "test_learner.py::test_minibatches_cover_each_row_exactly_once_in_random_order",
+    ),
+    Bug(
+        *("learner", "the rates' schedule stands still", "learner.py"),
+        "self.updates += 1",
+        "pass",
+        "test_learner.py::test_learning_rates_and_entropy_weight_go_down_in_straight_lines",
+    ),
+    Bug(
+        *("learner", "the optimizer's moments are not resumed", "learner.py"),
+        "self.optimizer.load_state_dict(optimizer)",
+        "pass",
+        "test_learner.py::test_a_learner_goes_on_from_its_state_bit_for_bit",
+    ),
+    # Collector, value norm, networks
+    Bug(
+        *("collector", "observations are those behind the step", "collector.py"),
+        "            step = self.env.step(action)\n",
+        "            step = self.env.step(action)\n            self._store(NOW, t, step)\n",
+        "test_collector.py::test_rollouts_are_what_a_plain_loop_sees",
+    ),
+    Bug(
+        *("collector", "returns run on into the next episode", "collector.py"),
+        "self.running *= 1 - ended.unsqueeze(-1)",
+        "pass",
+        "test_collector.py::test_episodes_are_counted_as_a_plain_book_would",
+    ),
+    Bug(
+        *("collector", "a wrong shape broadcasts", "collector.py"),
+        "if value.shape != kept.shape:",
+        "if False:",
+        "test_collector.py::test_a_shape_that_changes_on_the_way_is_named_before_it_broadcasts",
+    ),
+    Bug(
+        *("value norm", "the start at 0 is not divided out", "normalize.py"),
+        "self.moments[1:] / weight.clamp_min(1e-300)",
+        "self.moments[1:]",
+        "test_normalize.py::test_moments_move_exponentially_and_their_start_at_0_is_divided_out",
+    ),
+    Bug(
+        *("networks", "the orthogonal gain is left out", "networks.py"),
+        "nn.init.orthogonal_(matrix, gain)",
+        "nn.init.orthogonal_(matrix)",
+        "test_networks.py::test_weights_start_orthogonal_with_the_papers_gains_and_biases_0",
+    ),
+    Bug(
+        *("networks", "the cheap tanh has half the slope", "networks.py"),
+        "torch.ops.aten.tanh_backward(grad[0], y)",
+        "torch.ops.aten.tanh_backward(grad[0], y) / 2",
+        "test_networks.py::test_the_cheap_tanh_is_tanh_gradient_included",
+    ),
+    # 3: the value of an endless task
+    Bug(
+        *("3", "learner: a time limit is taken for an end", "learner.py"),
+        "r.ended & r.terminated.all(-1), r.ended",
+        "r.ended, r.ended",
+        "test_probes.py::test_endless_reward_seen_through_a_time_limit_is_worth_1_over_1_minus_gamma",
+    ),
+    Bug(
+        *("3", "learner: so it is for agents' own rewards", "learner.py"),
+        "return r.reward, r.terminated, r.terminated",
+        "return r.reward, r.terminated | r.ended.unsqueeze(-1), r.terminated",
+        "test_probes.py::test_endless_reward_seen_through_a_time_limit_is_worth_1_over_1_minus_gamma",
+    ),
+    Bug(
+        *("3", "learner: values stay normalised", "learner.py"),
+        "return self.value_norm.denormalize(value) if",
+        "return value if",
+        "test_probes.py::test_endless_reward_seen_through_a_time_limit_is_worth_1_over_1_minus_gamma",
+    ),
+    # 5: the policy alone
+    Bug(
+        *("5", "checkpoint: the actor is not loaded", "checkpoint.py"),
+        'network.load_state_dict(part(found.model, "network"))',
+        'part(found.model, "network")',
+        "test_evaluate.py::test_a_saved_actor_is_the_policy_that_was_trained",
+    ),
+    Bug(
+        *("5", "actor: greedy play forgets the mask", "actor.py"),
+        "mode_of_heads(logit, self.heads, mask)",
+        "mode_of_heads(logit, self.heads)",
+        "test_evaluate.py::test_a_saved_actor_respects_a_mask_and_draws_if_asked",
+    ),
+    # 7: stopped and resumed
+    *(
+        Bug("7", f"resume: {name}", file, old, new, f"test_trainer.py::{test}")
+        for test in ["test_a_run_that_was_stopped_and_resumed_is_the_run_that_was_not"]
+        for name, file, old, new in [
+            ("other minibatches", "learner.py", 'self.generator.set_state(state["generator"].cpu())', "pass"),
+            ("other action noise", "collector.py", 'self.generator.set_state(state["generator"].cpu())', "pass"),
+            ("new games", "collector.py", 'self.step = self.env.load_state_dict(part(state, "env"))', "pass"),
+            ("returns start anew", "collector.py", 'self.running.copy_(state["running"])', "pass"),
+            ("no moments", "learner.py", ".setdefault(int(parameter), {})[moment] = value", ".setdefault(0, {})"),
+            ("no value statistics", "learner.py", 'self.value_norm.load_state_dict(part(state, "value_norm"))', "pass"),
+            ("schedules start anew", "learner.py", 'self.updates = int(state["updates"])', "self.updates = 0"),
+            ("the best is forgotten", "trainer.py", 'float(found.state["best"])', "-math.inf"),
+            ("other new games", "envs/spread.py", 'self._generator.set_state(state["generator"].cpu())', "pass"),
+        ]
+    ),
+    # 10: vectorised is looped
+    *(
+        Bug("10", f"parallel: {name}", "envs/parallel.py", old, new, f"test_parallel.py::{test}")
+        for name, old, new, test in [
+            (
+                *("a time limit is an end", "if not any(cuts.get(a) and not ends.get(a) for a in acting):", "if True:"),
+                "test_mpe2_in_a_batch_is_a_plain_loop_over_single_environments",
+            ),
+            (
+                "the final observation is the next game's first",
+                "reached.append(Row(row.obs, row.state, row.mask, there))\n                row = self._start(i)",
+                "row = self._start(i)\n                reached.append(Row(row.obs, row.state, row.mask, there))",
+                "test_mpe2_in_a_batch_is_a_plain_loop_over_single_environments",
+            ),
+            (
+                *("agents in the order of the dict", "for j, agent in enumerate(self.agents):"),
+                "for j, agent in enumerate(obs):",
+                "test_after_reset_there_is_no_reward_no_end_and_next_repeats_the_present",
+            ),
+            (
+                *("rewards of those who were not there", " if before[j] else 0.0", ""),
+                "test_an_agent_that_arrives_late_starts_a_life_then",
+            ),
+            (
+                *("deaths at a time limit are not told", "bool(ends.get(a, False)) and before[j]", "False"),
+                "test_who_dies_in_the_very_step_of_the_time_limit_is_not_there_to_be_bootstrapped",
+            ),
+            (
+                *("lives cut off alone go on", "terminated[i] |= [a in over for a in self.agents]", "pass"),
+                "test_a_life_cut_off_while_others_go_on_is_over",
+            ),
+            (
+                *("the dead are still seen", "row.obs[~row.active] = 0", "pass"),
+                "test_an_agent_that_dies_is_told_so_once_and_is_then_gone",
+            ),
+            (
+                *("an end leaves out the dead", "                    terminated[i] = True", "                    pass"),
+                "test_an_episode_that_ends_by_itself_is_terminated_for_all_the_dead_included",
+            ),
+            (
+                *("arrivals start no life", "is_first[i] = row.active & ~before", "is_first[i] = False"),
+                "test_an_agent_that_arrives_late_starts_a_life_then",
+            ),
+            (
+                *("the dead are there at a time limit", "there = before & ~terminated[i]", "there = before"),
+                "test_who_dies_in_the_very_step_of_the_time_limit_is_not_there_to_be_bootstrapped",
+            ),
+            (
+                *("every game is the first", "        if episode:", "        if False:"),
+                "test_first_games_start_from_the_seeds_later_ones_from_what_derives_from_them",
+            ),
+            (
+                *("actions count from 0", "int(action[0]) + start if", "int(action[0]) if"),
+                "test_a_discrete_space_that_starts_elsewhere_is_sent_its_own_numbers",
+            ),
+            (
+                *("masks in the info are lost", 'infos.get(agent, {}).get("action_mask")', "None"),
+                "test_masks_are_read_from_the_info",
+            ),
+        ]
+    ),
+    # 12: it learns
+    *(
+        Bug("12", f"learner: {name}", "learner.py", old, new, f"test_probes.py::{test}")
+        for name, old, new in [
+            ("advantages upside down", "adv = (adv - mean)", "adv = (mean - adv)"),
+            ("no step is taken", 'group["lr"] = lr * decay', 'group["lr"] = 0.0'),
+        ]
+        for test in [
+            "test_each_agent_learns_to_name_what_it_sees",
+            "test_spread_is_learned_to_its_band_in_60_000_steps",
+        ]
+    ),
+    # 13: the same seed
+    *(
+        Bug("13", name, file, old, new, f"test_trainer.py::{test}")
+        for test in ["test_numbers_are_the_same_for_the_same_seed_and_others_for_another"]
+        for name, file, old, new in [
+            (
+                "noise from the clock",
+                "trainer.py",
+                "generator.manual_seed(derive_seed(seed, 1))",
+                "generator.seed()",
+            ),
+            (
+                "weights from the clock",
+                "networks.py",
+                "default_generator.manual_seed(seed)",
+                "default_generator.seed()",
+            ),
+            ("every seed is 0", "trainer.py", "SeedSequence(path)", "SeedSequence(path[1:])"),
+        ]
+    ),
+    # Besides the laws
+    *(
+        Bug("evaluation", name, "evaluate.py", old, new, f"test_evaluate.py::{test}")
+        for name, old, new, test in [
+            (
+                *("later games count", "torch.where(going.unsqueeze(-1), step.reward, 0.0)", "step.reward"),
+                "test_each_seed_counts_once_with_its_first_episode_whatever_the_batch",
+            ),
+            (
+                *("padding counts", "returns.append(total[: len(part)]", "returns.append(total"),
+                "test_each_seed_counts_once_with_its_first_episode_whatever_the_batch",
+            ),
+            ("a third for a quarter", "len(values) // 4", "len(values) // 3", "test_summary_is_what_numpy_says"),
+            ("pairs are mixed", "played.sums - sums)", "played.sums - sums[::-1])", "test_score_compares_game_by_game"),
+        ]
+    ),
+    *(
+        Bug("checkpoints", name, "checkpoint.py", old, new, f"test_checkpoint.py::{test}")
+        for name, old, new, test in [
+            (
+                *("half a checkpoint looks whole", 'f".{final.name}.tmp"', 'f"{final.name}.tmp"'),
+                "test_a_process_killed_while_writing_leaves_the_checkpoints_before_whole",
+            ),
+            (
+                *(
+                    "damage goes unnoticed",
+                    "if _digest(file) != cast(dict[str, Any], sums).get(file.name):",
+                    "if False:",
+                ),
+                "test_a_damaged_last_checkpoint_is_passed_over",
+            ),
+            ("the best is pruned", " | {_best(folder)}", "", "test_the_last_two_and_the_best_are_kept"),
+            (
+                "a full disk is a traceback",
+                "except (OSError, SafetensorError) as error:\n        shutil",
+                "except OSError as error:\n        shutil",
+                "test_a_full_disk_leaves_the_checkpoints_before_whole",
+            ),
+        ]
+    ),
+    Bug(
+        *("checkpoints", "nothing is flushed", "rundir.py", "os.fsync(descriptor)", "pass"),
+        "test_checkpoint.py::test_everything_is_on_the_disk_before_the_rename",
+    ),
+    Bug(
+        *("runs", "trainer: threads stay as they were set", "trainer.py"),
+        "stack.callback(torch.set_num_threads, threads)",
+        "pass",
+        "test_trainer.py::test_the_number_of_threads_is_given_back",
+    ),
+    Bug(
+        *("runs", "trainer: a crash leaves files open", "trainer.py"),
+        "stack.callback(session.logger.close)",
+        "pass",
+        "test_trainer.py::test_a_run_that_crashed_between_checkpoints_repeats_what_was_lost",
+    ),
+    Bug(
+        *("runs", "trainer: a function is taken for the environment of its name", "trainer.py"),
+        'return "custom/" + re',
+        "return re",
+        "test_trainer.py::test_a_function_called_as_an_environment_is_not_taken_for_it",
+    ),
+    Bug(
+        *("runs", "cli: signals are not heard", "cli.py"),
+        "raise StopTraining",
+        "pass",
+        "test_cli.py::test_a_signal_ends_training_after_the_update_under_way",
+    ),
+    Bug(
+        *("runs", "config: help waits for torch", "config.py"),
+        "import math\n",
+        "import math\nimport torch\n",
+        "test_presets.py::test_presets_and_settings_load_without_torch",
+    ),
+]
