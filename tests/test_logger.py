@@ -10,6 +10,7 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mappo import console as views
+from mappo import live
 from mappo.console import LiveView, PlainView, make_view
 from mappo.logger import RunLogger, Update
 
@@ -242,7 +243,7 @@ def test_live_panel_before_the_first_update_and_in_a_narrow_terminal() -> None:
 
 def test_live_view_is_redrawn_at_most_four_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr(views, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=lambda: now))
     console = terminal()
     with LiveView(1_920_000, "spread", console) as view:
         for index in range(1, 31):

@@ -206,7 +206,9 @@ class Session:
         self.logger.close()
         lines: dict[str, float] = {}
         if self.testing is not None and self.step >= self.config.num_updates * self.config.steps_per_update:
-            scores = evaluate.score(self.testing, self.name, self.agent.actor(), self.config.run.eval_episodes)
+            # On the games of the evaluations, so that curve and lines compare.
+            games = self.config.run.eval_episodes
+            scores = evaluate.score(self.testing, self.name, self.agent.actor(), games, evaluate.SELECT_SEED)
             lines = {rival: s["mean"] for rival, s in scores["baselines"].items()}
         if self.step:
             report.plot_curve(self.path, lines, title=f"{self.name}, seed {self.config.run.seed}")
