@@ -29,10 +29,11 @@ LONG = replace(
     run=RunConfig(total_steps=20_000_000, eval_interval=500_000),
 )
 
-# arXiv:2103.01955 and its code's script for this task.
+# arXiv:2103.01955, by its code's script for this task. That passes --use_ReLU, a flag that turns ReLU off: its
+# networks are tanh, with LayerNorm.
 PAPER = Config(
     env=EnvConfig(num_envs=128),
-    network=NetworkConfig(hidden=(64, 64), activation="relu", layer_norm=True),
+    network=NetworkConfig(hidden=(64, 64), activation="tanh", layer_norm=True),
     ppo=PPOConfig(
         rollout_length=25,
         epochs=10,
