@@ -277,22 +277,28 @@ BUGS = [
     ),
     Bug(
         *("11", "team rows: advantages weigh alike", "learner.py"),
-        "mean = weighted_mean(adv, value_weight)",
-        "mean = weighted_mean(adv, None)",
+        "acted = active.sum(-1) if self.team_rows else active",
+        "acted = torch.ones_like(adv)",
         "test_learner.py::test_advantages_are_normal_over_the_agents_that_act",
     ),
     # Two flags
     Bug(
         *("flags", "truncation masks the value too", "learner.py"),
-        "return reward, r.ended & r.terminated.all(-1), r.ended",
-        "return reward, r.ended, r.ended",
+        "return self.spec.team_reward(r.reward), r.ended & r.terminated.all(-1), r.ended",
+        "return self.spec.team_reward(r.reward), r.ended, r.ended",
         "test_learner.py::test_at_a_truncation_the_value_of_what_was_reached_counts",
     ),
     Bug(
         *("flags", "one death ends the team's return", "learner.py"),
-        "return reward, r.ended & r.terminated.all(-1), r.ended",
-        "return reward, r.terminated.any(-1), r.ended",
+        "return self.spec.team_reward(r.reward), r.ended & r.terminated.all(-1), r.ended",
+        "return self.spec.team_reward(r.reward), r.terminated.any(-1), r.ended",
         "test_learner.py::test_the_death_of_one_does_not_end_the_return_of_the_team",
+    ),
+    Bug(
+        *("flags", "a team's value behind a death is not learned", "learner.py"),
+        "value_weight = torch.ones_like(active)",
+        "value_weight = active",
+        "test_learner.py::test_a_teams_value_is_learned_on_the_rows_of_the_dead_too",
     ),
     Bug(
         *("flags", "next_value is that of the reset observation", "learner.py"),
@@ -436,7 +442,7 @@ BUGS = [
             ("other action noise", "collector.py", 'self.generator.set_state(state["generator"].cpu())', "pass"),
             ("new games", "collector.py", 'self.step = self.env.load_state_dict(part(state, "env"))', "pass"),
             ("returns start anew", "collector.py", 'self.running.copy_(state["running"])', "pass"),
-            ("no moments", "learner.py", ".setdefault(int(parameter), {})[moment] = value", ".setdefault(0, {})"),
+            ("no moments", "learner.py", "if moments}", "if False}"),
             ("no value statistics", "learner.py", 'self.value_norm.load_state_dict(part(state, "value_norm"))', "pass"),
             ("schedules start anew", "learner.py", 'self.updates = int(state["updates"])', "self.updates = 0"),
             ("the best is forgotten", "trainer.py", 'float(found.state["best"])', "-math.inf"),
@@ -471,7 +477,7 @@ BUGS = [
                 "test_who_dies_in_the_very_step_of_the_time_limit_is_not_there_to_be_bootstrapped",
             ),
             (
-                *("lives cut off alone go on", "terminated[i] |= [a in over for a in self.agents]", "pass"),
+                *("lives cut off alone go on", "terminated[i] |= gone", "pass"),
                 "test_a_life_cut_off_while_others_go_on_is_over",
             ),
             (
@@ -483,7 +489,7 @@ BUGS = [
                 "test_an_episode_that_ends_by_itself_is_terminated_for_all_the_dead_included",
             ),
             (
-                *("arrivals start no life", "is_first[i] = row.active & ~before", "is_first[i] = False"),
+                *("arrivals start no life", "is_first[i] = row.active & (~before | gone)", "is_first[i] = False"),
                 "test_an_agent_that_arrives_late_starts_a_life_then",
             ),
             (
@@ -508,7 +514,11 @@ BUGS = [
     *(
         Bug("12", f"learner: {name}", "learner.py", old, new, f"test_probes.py::{test}")
         for name, old, new in [
-            ("advantages upside down", "adv = (adv - mean)", "adv = (mean - adv)"),
+            (
+                "advantages upside down",
+                "adv = (adv - weighted_mean(adv, acted))",
+                "adv = (weighted_mean(adv, acted) - adv)",
+            ),
             ("no step is taken", 'group["lr"] = lr * decay', 'group["lr"] = 0.0'),
         ]
         for test in [
@@ -524,7 +534,7 @@ BUGS = [
             (
                 "noise from the clock",
                 "trainer.py",
-                "generator.manual_seed(derive_seed(seed, 1))",
+                "generator.manual_seed(derive_seed(seed, 1, updates))",
                 "generator.seed()",
             ),
             (
@@ -567,7 +577,7 @@ BUGS = [
                 ),
                 "test_a_damaged_last_checkpoint_is_passed_over",
             ),
-            ("the best is pruned", " | {_best(folder)}", "", "test_the_last_two_and_the_best_are_kept"),
+            ("the best is pruned", "(*kept, _best(folder))", "kept", "test_the_last_two_and_the_best_are_kept"),
             (
                 "a full disk is a traceback",
                 "except (OSError, SafetensorError) as error:\n        shutil",

@@ -7,8 +7,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -80,6 +82,14 @@ def test_spaces_of_every_kind_are_read_as_they_were(tmp_path: Path):
     _, _, read = read_run(tmp_path / "run")
     assert read.action_heads == other.action_heads
     assert (read.agents, read.groups, read.state_shape, read.shared_reward) == (("l", "r"), (0, 1), (7,), True)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.bool_, np.float64])
+def test_observations_of_every_dtype_are_read_as_they_were(tmp_path: Path, dtype: Any):
+    space = spaces.Box(0, 1, (4,), dtype)
+    create_run(tmp_path / "run", "mine", Config(), Spec(("a",), (space,), (ActionHeads((3,)),), (0,)))
+    (read,) = read_run(tmp_path / "run")[2].obs_spaces
+    assert (read.shape, read.dtype) == (space.shape, space.dtype)
 
 
 def test_a_directory_that_exists_is_never_written_into(run: Path):
@@ -356,6 +366,18 @@ def test_a_checkpoint_is_rewritten_in_place(run: Path):
     put(run, 20)
     assert value(load(run)) == 20
     assert steps(run) == [10, 20]
+
+
+def test_a_damaged_checkpoint_that_a_run_was_rewound_past_is_dropped(run: Path):
+    put(run, 10)
+    flip(put(run, 20) / "model.safetensors")
+    found = load(run)
+    assert value(found) == 10
+    assert len(found.passed_over) == 1
+    assert "000000000020" in found.passed_over[0]
+    assert put(run, 15).is_dir()
+    assert steps(run) == [10, 15]
+    assert value(load(run)) == 15
 
 
 def test_nested_tensors_are_flattened_and_found_again():

@@ -13,9 +13,10 @@ from torch import Tensor
 from mappo import checkpoint, envs, evaluate, rundir, state
 from mappo.actor import Policy, RandomPolicy
 from mappo.config import Config, NetworkConfig, RunConfig
+from mappo.envs.probes import Constant
 from mappo.envs.spread import Spread, central_planner
 from mappo.errors import UserError
-from mappo.evaluate import Episodes, play, score, summary
+from mappo.evaluate import play, score, summary
 from mappo.learner import MAPPO
 from mappo.types import ActionHeads, Environment, Spec, TimeStep
 
@@ -199,8 +200,12 @@ def test_masks_reach_the_random_policy_in_a_game():
     assert played.returns.tolist() == [[40, 4 * 10.75], [80, 4 * 20.75]]
 
 
-def test_sums_are_over_agents():
-    assert Episodes(np.array([[1.0, 2.0], [3.0, 5.0]]), np.array([4, 4])).sums.tolist() == [3, 8]
+def test_sums_are_over_agents_and_a_shared_reward_counts_once():
+    played = evaluate.play(Spread(2, horizon=3), always(0), [5, 6])
+    assert np.allclose(played.sums, played.returns.sum(-1), atol=1e-5)
+    shared = evaluate.play(Constant(2, num_agents=3, horizon=7), always(0), [5, 6])
+    assert shared.returns.tolist() == [[7.0] * 3] * 2
+    assert shared.sums.tolist() == [7.0, 7.0]
 
 
 def test_a_replay_shows_each_game_and_lingers_on_its_end():

@@ -378,6 +378,16 @@ def test_a_reward_that_all_share_counts_once():
 # The loss and the gradient steps
 
 
+@pytest.mark.parametrize("critic", ["agent", "own"])
+def test_a_teams_value_is_learned_on_the_rows_of_the_dead_too(critic: str):
+    # The team's return goes on behind a death, so GAE reads these rows; the dead's own rewards do not.
+    batch, _ = (agent := make(critic=critic)).prepare(collect(agent))
+    assert (batch.weight == 0).any()
+    assert (batch.value_weight == 1).all()
+    batch, _ = (agent := make(critic="agent", reward="agent")).prepare(collect(agent))
+    assert torch.equal(batch.value_weight, batch.weight)
+
+
 def test_the_loss_is_the_sum_of_its_parts():
     env = Chaos(heads=(5,))
     agent = make(env, value_weight=0.5, dual_clip=3.0)

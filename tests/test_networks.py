@@ -134,7 +134,7 @@ def test_a_grouped_linear_is_a_loop_over_its_groups_gradients_included(batch: tu
     nn.init.normal_(groups.bias)
     alone = [nn.Linear(4, 2).double() for _ in range(3)]
     for g, linear in enumerate(alone):
-        linear.weight.data.copy_(groups.weight.data[g].T)
+        linear.weight.data.copy_(groups.weight.data[g])
         linear.bias.data.copy_(groups.bias.data[g])
     x = torch.randn(3, *batch, 4, dtype=torch.float64, requires_grad=True)
     y = x.detach().clone().requires_grad_()
@@ -147,7 +147,7 @@ def test_a_grouped_linear_is_a_loop_over_its_groups_gradients_included(batch: tu
     for g, linear in enumerate(alone):
         assert groups.weight.grad is not None
         assert groups.bias.grad is not None
-        assert_close(groups.weight.grad[g].T, linear.weight.grad, rtol=1e-12, atol=1e-12)
+        assert_close(groups.weight.grad[g], linear.weight.grad, rtol=1e-12, atol=1e-12)
         assert_close(groups.bias.grad[g], linear.bias.grad, rtol=1e-12, atol=1e-12)
 
 

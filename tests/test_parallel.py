@@ -261,6 +261,17 @@ def test_a_life_cut_off_while_others_go_on_is_over():
     assert not after.terminated.any()
 
 
+def test_who_comes_back_in_the_step_of_its_death_begins_another_life_and_acts():
+    env = ParallelEnvs(lambda: Scripted([{"live": "abc", "term": "b"}, {"live": "abc"}]), 1)
+    _, death, after = steps_of(env, 2)
+    assert death.terminated.tolist() == booleans("010")
+    assert death.is_first.tolist() == booleans("010")
+    assert death.active.tolist() == booleans("111")
+    assert not death.ended.any()
+    assert set(env.envs[0].sent[1]) == {"a", "b", "c"}
+    assert not after.is_first.any()
+
+
 def test_environments_end_each_at_its_own_time():
     long, short = [{"live": "abc"}] * 9, [{"live": "", "trunc": "abc"}] * 9
     scripts = iter([long, short])

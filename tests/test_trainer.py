@@ -221,7 +221,7 @@ def test_a_run_evaluates_its_policy(whole: dict[str, Run]):
     assert result == trainer.evaluate.evaluate_run(run.path, 64)
     other = run.evaluate(64, env=Spread(10))
     assert other["return_sum"]["mean"] == pytest.approx(result["return_sum"]["mean"]), "whatever the batch"
-    assert run.evaluate(64, which="best")["checkpoint"] == "best"
+    assert run.evaluate(64, checkpoint="best")["checkpoint"] == "best"
     assert run.evaluate(64, sampled=True)["return_sum"] != result["return_sum"]
     with pytest.raises(UserError, match="the run has 3 agents, the environment 2"):
         run.evaluate(4, env=Spread(4, num_agents=2))
@@ -445,3 +445,23 @@ def test_a_device_that_is_not_there_is_told():
             trainer.choose_device("cuda")
         assert trainer.choose_device("auto").type == "cpu"
     assert trainer.choose_device("cpu").type == "cpu"
+
+
+def test_a_run_resumed_on_another_kind_of_device_goes_on_with_new_random_streams(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    config = within(replace(CONFIG, run=replace(CONFIG.run, progress="plain")), tmp_path / "run")
+
+    def stop(update: Update) -> None:
+        if update.index == 2:
+            raise StopTraining
+
+    train("spread", config, callback=stop)
+    file = checkpoint.load(tmp_path / "run").path / "state.json"
+    state = json.loads(file.read_text())
+    assert state["device"] == "cpu"
+    state["device"] = "cuda"
+    state["sha256"]["state.json"] = checkpoint._digest_state(state)
+    file.write_text(json.dumps(state))
+    assert train("spread", config, resume=True).finished
+    assert "resumed from cuda: random streams and episodes start anew" in capsys.readouterr().out

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -39,6 +39,8 @@ class Checkpoint:
     state: dict[str, Any]
     model: dict[str, Tensor]
     trainer: dict[str, Tensor]
+    passed_over: tuple[str, ...] = ()
+    """What is wrong with later checkpoints."""
 
 
 def save(
@@ -76,9 +78,10 @@ def save(
         flush(folder)
         if best:
             write_text(folder / "best", final.name + "\n")
-        keep = {f.name for f in _steps(folder)[-KEPT:]} | {_best(folder)}
+        # Later ones are of a run that was rewound past them, because they are damaged.
+        kept = [f.name for f in _steps(folder) if f.name <= final.name][-KEPT:]
         for old in _steps(folder):
-            if old.name not in keep:
+            if old.name not in (*kept, _best(folder)):
                 shutil.rmtree(old, ignore_errors=True)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -103,7 +106,7 @@ def load(run: Path, which: str = "last") -> Checkpoint:
     problems: list[str] = []
     for path in reversed(_steps(folder)):
         try:
-            return _read_checkpoint(path)
+            return replace(_read_checkpoint(path), passed_over=tuple(problems))
         except UserError as error:
             problems.append(str(error))
     raise UserError("; ".join(problems) or f"{run} holds no checkpoint: nothing was saved in it yet")

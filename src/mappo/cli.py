@@ -122,7 +122,7 @@ def _evaluate(command: Evaluate) -> int:
         command.run,
         command.episodes,
         on=command.on,
-        which=command.checkpoint,
+        checkpoint=command.checkpoint,
         sampled=command.sampled,
     )
     if command.json:

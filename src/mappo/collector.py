@@ -39,7 +39,7 @@ class Collector:
 
         Returns:
             The rollout, which the next call overwrites, and of the episodes that ended in it, as scalars:
-            `episodes` (number), `return_sum` (mean over episodes of the sum over agents and steps, raw) and
+            `episodes` (number), `return_sum` (mean over episodes of the team reward summed over steps, raw) and
             `episode_length` (mean, steps); the means are NaN where none ended.
 
         Raises:
@@ -73,8 +73,9 @@ class Collector:
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Goes on where `state_dict` was taken; with new episodes, where the environment cannot be saved."""
-        self.generator.set_state(state["generator"].cpu())
-        if isinstance(self.env, Resumable):
+        if "generator" in state:
+            self.generator.set_state(state["generator"].cpu())
+        if isinstance(self.env, Resumable) and "running" in state:
             self.step = self.env.load_state_dict(part(state, "env"))
             self.running.copy_(state["running"])
             self.steps.copy_(state["steps"])
@@ -84,7 +85,7 @@ class Collector:
         self.running += step.reward
         self.steps += 1
         ended = step.ended.to(self.running.dtype)
-        counted = torch.stack([ended, self.running.sum(-1) * ended, self.steps * ended]).sum(-1)
+        counted = torch.stack([ended, self.env.spec.team_reward(self.running) * ended, self.steps * ended]).sum(-1)
         self.running *= 1 - ended.unsqueeze(-1)
         self.steps *= 1 - ended
         return counted

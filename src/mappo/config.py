@@ -101,6 +101,8 @@ class PPOConfig:
             _within(_option("ppo", name), getattr(self, name), 0, 1)
         for name in ("clip_ratio", "value_clip", "huber_delta", "actor_lr", "critic_lr", "adam_eps"):
             _above(_option("ppo", name), getattr(self, name), 0)
+        if self.value_norm_decay == 1:
+            raise UserError("ppo.value-norm-decay must be below 1: with 1 the statistics would never move")
         _above("ppo.max-grad-norm", self.max_grad_norm, 0)
         _above("ppo.dual-clip", self.dual_clip, 1)
         for name in ("value_weight", "entropy_weight"):

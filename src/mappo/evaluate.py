@@ -23,15 +23,11 @@ MAX_STEPS = 100_000
 
 @dataclass(frozen=True)
 class Episodes:
-    """Undiscounted raw returns `(N, A)` and lengths `(N,)` of N episodes."""
+    """Undiscounted raw returns of each agent `(N, A)` and of the team `(N,)`, and lengths `(N,)`, of N episodes."""
 
     returns: np.ndarray
+    sums: np.ndarray
     lengths: np.ndarray
-
-    @property
-    def sums(self) -> np.ndarray:
-        """Returns summed over agents, `(N,)`."""
-        return self.returns.sum(-1)
 
 
 def play(env: Environment, policy: Policy, seeds: Sequence[int]) -> Episodes:
@@ -44,6 +40,7 @@ def play(env: Environment, policy: Policy, seeds: Sequence[int]) -> Episodes:
         UserError: an episode does not end within 100,000 steps.
     """
     returns: list[np.ndarray] = []
+    sums: list[np.ndarray] = []
     lengths: list[np.ndarray] = []
     for start in range(0, len(seeds), env.num_envs):
         part = list(seeds[start : start + env.num_envs])
@@ -62,14 +59,15 @@ def play(env: Environment, policy: Policy, seeds: Sequence[int]) -> Episodes:
         else:
             raise UserError(f"an episode did not end within {MAX_STEPS} steps: the environment needs a time limit")
         returns.append(total[: len(part)].cpu().numpy())
+        sums.append(env.spec.team_reward(total)[: len(part)].cpu().numpy())
         lengths.append(length[: len(part)].cpu().numpy())
-    return Episodes(np.concatenate(returns), np.concatenate(lengths))
+    return Episodes(np.concatenate(returns), np.concatenate(sums), np.concatenate(lengths))
 
 
 def summary(values: np.ndarray) -> dict[str, Any]:
     """Mean, interquartile mean and the 95 % bootstrap interval of the mean, over episodes `(N,)`."""
     rng = np.random.default_rng(0)
-    means = rng.choice(values, (2000, len(values))).mean(-1)
+    means = np.array([rng.choice(values, len(values)).mean() for _ in range(2000)])
     low, high = np.quantile(means, [0.025, 0.975])
     quarter = len(values) // 4
     middle = np.sort(values)[quarter : len(values) - quarter]
@@ -133,7 +131,7 @@ def evaluate_run(
     episodes: int = 320,
     *,
     on: str | None = None,
-    which: str = "last",
+    checkpoint: str = "last",
     sampled: bool = False,
     env: Environment | None = None,
     seed: int = SCORE_SEED,
@@ -143,7 +141,7 @@ def evaluate_run(
     Args:
         path: the run directory. episodes: how many games.
         on: a package that holds the original environment, such as `mpe2`, to score on that.
-        which: checkpoint, `last` or `best`. sampled: draw actions, in place of the likeliest.
+        checkpoint: `last` or `best`. sampled: draw actions, in place of the likeliest.
         env: to play in; needed only where the run's environment has no name.
 
     Returns:
@@ -155,7 +153,7 @@ def evaluate_run(
     if episodes < 1:
         raise UserError(f"episodes must be at least 1, got {episodes}")
     name, config, spec = read_run(Path(path))
-    actor = load_actor(path, checkpoint=which, sampled=sampled)
+    actor = load_actor(path, checkpoint=checkpoint, sampled=sampled)
     if env is None:
         name = name if on is None else envs.original(name, on)
         count = min(episodes, 2048) if name in envs.NATIVE else min(episodes, 16)
@@ -166,12 +164,12 @@ def evaluate_run(
         "env": name,
         "package_version": envs.package_version(name),
         "policy": "sampled" if sampled else "greedy",
-        "checkpoint": which,
+        "checkpoint": checkpoint,
     }
     return about | score(env, name, actor, episodes, seed)
 
 
-def draw_replay(path: Path, episodes: int = 4, seed: int = SCORE_SEED, which: str = "last") -> Path:
+def draw_replay(path: Path, episodes: int = 4, seed: int = SCORE_SEED, checkpoint: str = "last") -> Path:
     """Writes `replay.gif` into the run directory: greedy games from the seeds that scores are made of.
 
     Raises:
@@ -179,7 +177,7 @@ def draw_replay(path: Path, episodes: int = 4, seed: int = SCORE_SEED, which: st
     """
     name, config, _ = read_run(path)
     env = envs.make(name, 1, num_agents=config.env.num_agents, render=True)
-    actor = load_actor(path, checkpoint=which)
+    actor = load_actor(path, checkpoint=checkpoint)
     out = path / "replay.gif"
     report.write_gif(replay(env, actor, range(seed, seed + episodes)), out)
     return out

@@ -99,7 +99,10 @@ class MAPPO:
 
     def actor(self, sampled: bool = False) -> Actor:
         """The policy as it is now, sharing its weights."""
-        generator = self.generator if sampled else None
+        generator = None
+        if sampled:  # its own draws: whoever plays must not change how training goes on
+            generator = torch.Generator(self.device)
+            generator.manual_seed(self.updates)
         return Actor(self.network.logit, self.network.obs_size, self.heads, sampled, generator)
 
     def update(self, rollout: Rollout) -> dict[str, Tensor]:
@@ -136,7 +139,12 @@ class MAPPO:
             reward = reward.unsqueeze(-1).expand_as(value)
         adv = gae(gae_data(value, self._next_value(r, value), reward, done, cut), ppo.gamma, ppo.gae_lambda)
         returns, active = adv + value, r.active.to(value.dtype)
-        value_weight = active.sum(-1) if self.team_rows else active
+        if self.team_rows:
+            value_weight = active.sum(-1)
+        elif self.config.env.reward == "team":  # the team's return outlives an agent, and its row is read for it
+            value_weight = torch.ones_like(active)
+        else:
+            value_weight = active
         metrics = {
             "value": weighted_mean(value, value_weight),
             "explained_variance": 1 - _variance(returns - value, value_weight) / _variance(returns, value_weight),
@@ -145,8 +153,8 @@ class MAPPO:
             self.value_norm.update(returns, value_weight)
             value, returns = self.value_norm.normalize(value), self.value_norm.normalize(returns)
         if ppo.advantage_norm:
-            mean = weighted_mean(adv, value_weight)
-            adv = (adv - mean) / (_variance(adv, value_weight).sqrt() + 1e-8)
+            acted = active.sum(-1) if self.team_rows else active
+            adv = (adv - weighted_mean(adv, acted)) / (_variance(adv, acted).sqrt() + 1e-8)
         if self.team_rows:
             adv = adv.unsqueeze(-1).expand_as(r.log_prob)
         rows = Batch(
@@ -218,8 +226,7 @@ class MAPPO:
         if self.config.env.reward == "agent":
             return r.reward, r.terminated, r.terminated | r.ended.unsqueeze(-1)
         # Of the team: the death of one does not end the return of the others.
-        reward = r.reward[..., 0] if self.spec.shared_reward else r.reward.sum(-1)
-        return reward, r.ended & r.terminated.all(-1), r.ended
+        return self.spec.team_reward(r.reward), r.ended & r.terminated.all(-1), r.ended
 
     def _next_value(self, r: Rollout, value: Tensor) -> Tensor:
         """V of what each action reached, before any reset: elsewhere than at a cut, the next row's value."""
@@ -253,10 +260,11 @@ class MAPPO:
 
     def state_dict(self) -> dict[str, Tensor]:
         """All that an exact resume needs, by dotted names: `network.*`, `value_norm.*`, `optimizer.*`, ..."""
+        names = self._parameter_names()
         return (
             flat("network", self.network.state_dict())
             | flat("value_norm", self.value_norm.state_dict())
-            | flat("optimizer", self.optimizer.state_dict()["state"])
+            | flat("optimizer", {names[i]: moments for i, moments in self.optimizer.state_dict()["state"].items()})
             | {"generator": self.generator.get_state(), "updates": torch.tensor(self.updates)}
         )
 
@@ -265,13 +273,17 @@ class MAPPO:
         self.network.load_state_dict(part(state, "network"))
         self.value_norm.load_state_dict(part(state, "value_norm"))
         optimizer = self.optimizer.state_dict()
-        optimizer["state"] = {}
-        for name, value in part(state, "optimizer").items():
-            parameter, moment = name.split(".")
-            optimizer["state"].setdefault(int(parameter), {})[moment] = value
+        moments = part(state, "optimizer")
+        optimizer["state"] = {i: part(moments, name) for i, name in enumerate(self._parameter_names()) if moments}
         self.optimizer.load_state_dict(optimizer)
-        self.generator.set_state(state["generator"].cpu())
+        if "generator" in state:
+            self.generator.set_state(state["generator"].cpu())
         self.updates = int(state["updates"])
+
+    def _parameter_names(self) -> list[str]:
+        """In the order of the optimizer, so that moments are saved by name and never land on another layer."""
+        names = {id(p): name for name, p in self.network.named_parameters()}
+        return [names[id(p)] for group in self.optimizer.param_groups for p in group["params"]]
 
 
 def _variance(x: Tensor, weight: Tensor) -> Tensor:

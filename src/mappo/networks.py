@@ -42,9 +42,9 @@ class Linear(nn.Module):
     def __init__(self, groups: int, in_features: int, out_features: int, gain: float = 1.0) -> None:
         super().__init__()
         self.groups = groups
-        shape = (out_features, in_features) if groups == 1 else (groups, in_features, out_features)
-        self.weight = nn.Parameter(torch.empty(shape))
-        self.bias = nn.Parameter(torch.zeros((groups, out_features)[groups == 1 :]))
+        lead = () if groups == 1 else (groups,)
+        self.weight = nn.Parameter(torch.empty(*lead, out_features, in_features))
+        self.bias = nn.Parameter(torch.zeros(*lead, out_features))
         for matrix in [self.weight] if groups == 1 else self.weight.unbind():
             nn.init.orthogonal_(matrix, gain)
 
@@ -54,7 +54,7 @@ class Linear(nn.Module):
         if x.ndim < 2 or x.shape[0] != self.groups:
             raise ValueError(f"Linear of {self.groups} groups got an input of shape {tuple(x.shape)}")
         rows = x.reshape(self.groups, -1, x.shape[-1])
-        y = torch.baddbmm(self.bias.unsqueeze(1), rows, self.weight)
+        y = torch.baddbmm(self.bias.unsqueeze(1), rows, self.weight.mT)
         return y.reshape(*x.shape[:-1], y.shape[-1])
 
 

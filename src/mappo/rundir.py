@@ -21,7 +21,7 @@ from mappo.errors import UserError
 from mappo.types import ActionHeads, Spec
 
 FORMAT = 1
-# What a resumed run may change: the numbers depend on these by rounding at most.
+# What a resumed run may change. Threads and device change the rounding; another kind of device, the random streams.
 FREE = {("run", name) for name in ("progress", "threads", "device", "name", "dir")}
 
 
@@ -151,11 +151,17 @@ def _spec_to_dict(spec: Spec) -> dict[str, Any]:
 def _spec_from_dict(data: dict[str, Any]) -> Spec:
     return Spec(
         agents=tuple(data["agents"]),
-        obs_spaces=tuple(
-            spaces.Box(-np.inf, np.inf, tuple(o["shape"]), np.dtype(o["dtype"]).type) for o in data["obs"]
-        ),
+        obs_spaces=tuple(_box(tuple(o["shape"]), np.dtype(o["dtype"])) for o in data["obs"]),
         action_heads=tuple(ActionHeads(tuple(h["categorical"]), h["continuous"]) for h in data["heads"]),
         groups=tuple(data["groups"]),
         state_shape=None if data["state_shape"] is None else tuple(data["state_shape"]),
         shared_reward=bool(data["shared_reward"]),
     )
+
+
+def _box(shape: tuple[int, ...], dtype: np.dtype[Any]) -> spaces.Box:
+    """The widest box of a dtype: a network needs no bounds."""
+    if dtype.kind == "f":
+        return spaces.Box(-np.inf, np.inf, shape, cast(Any, dtype.type))
+    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return spaces.Box(low, high, shape, cast(Any, dtype.type))

@@ -24,7 +24,7 @@ from mappo.logger import RunLogger, Update
 from mappo.presets import preset
 from mappo.rundir import open_run
 from mappo.state import flat, part
-from mappo.types import Environment
+from mappo.types import Environment, Resumable
 
 Callback = Callable[[Update], None]
 
@@ -55,12 +55,12 @@ class Run:
         episodes: int = 320,
         *,
         on: str | None = None,
-        which: str = "last",
+        checkpoint: str = "last",
         sampled: bool = False,
         env: Environment | None = None,
     ) -> dict[str, Any]:
         """Plays the saved policy, and the baselines on the same reset seeds; see `evaluate_run`."""
-        return evaluate.evaluate_run(self.path, episodes, on=on, which=which, sampled=sampled, env=env)
+        return evaluate.evaluate_run(self.path, episodes, on=on, checkpoint=checkpoint, sampled=sampled, env=env)
 
 
 def train(
@@ -125,6 +125,7 @@ class Session:
         self.path, self.name, self.config, self.agent = path, name, config, agent
         self.env, self.testing = env, testing
         self.step, self.best, self.saved = 0, -math.inf, -1
+        self.notes: list[str] = []
         self.collector = self._collector(0)
 
     def start(self) -> int:
@@ -135,10 +136,18 @@ class Session:
     def resume(self) -> int:
         """The last checkpoint's run, as it was. Returns the updates done."""
         found = checkpoint.load(self.path)
-        self.agent.load_state_dict({**found.model, **found.trainer})
+        self.notes += [f"passed over: {problem}" for problem in found.passed_over]
+        tensors, updates = found.trainer, int(found.state["updates"])
+        if found.state["device"] != self.agent.device.type:  # generators of one kind cannot be set on another
+            self.notes.append(f"resumed from {found.state['device']}: random streams and episodes start anew")
+            tensors = {k: v for k, v in tensors.items() if k != "generator" and not k.startswith("collector.")}
+            self.agent.generator.manual_seed(derive_seed(self.config.run.seed, 3, updates))
+        self.agent.load_state_dict({**found.model, **tensors})
         # New episodes, where they cannot be loaded, start from seeds that the updates done derive.
-        self.collector = self._collector(self.agent.updates)
-        self.collector.load_state_dict(part(found.trainer, "collector"))
+        self.collector = self._collector(updates)
+        self.collector.load_state_dict(part(tensors, "collector"))
+        if not isinstance(self.env, Resumable):
+            self.notes.append(f"{self.name} cannot save its episodes under way: new ones start, from derived seeds")
         self.step = self.saved = int(found.state["step"])
         self.best = -math.inf if found.state["best"] is None else float(found.state["best"])
         self.logger = RunLogger(self.path, seed=self.config.run.seed, resume_step=self.step)
@@ -151,6 +160,8 @@ class Session:
         title = f"{self.name}  seed {config.run.seed}  {self.path}"
         total = config.num_updates * size
         with make_view(total, title, mode=config.run.progress) as view:
+            for note in self.notes:
+                view.note(note)
             for index in range(done + 1, config.num_updates + 1):
                 start, cpu = time.perf_counter(), time.process_time()
                 rollout, episodes = self.collector.collect()
@@ -197,8 +208,9 @@ class Session:
         model = {k: v for k, v in everything.items() if k.startswith(("network.", "value_norm."))}
         trainer = {k: v for k, v in everything.items() if k not in model}
         measured = {"best": self.best, "eval_return": result}
-        state = {k: v if math.isfinite(v) else None for k, v in measured.items()}
-        checkpoint.save(self.path, self.step, {"updates": self.agent.updates, **state}, model, trainer, best)
+        state: dict[str, Any] = {k: v if math.isfinite(v) else None for k, v in measured.items()}
+        state |= {"updates": self.agent.updates, "device": self.agent.device.type}
+        checkpoint.save(self.path, self.step, state, model, trainer, best)
         self.saved = self.step
 
     def finish(self) -> None:
@@ -217,7 +229,7 @@ class Session:
         """Over new episodes; everything random derives from the run's seed and the updates done."""
         seed = self.config.run.seed
         generator = torch.Generator(self.agent.device)
-        generator.manual_seed(derive_seed(seed, 1))
+        generator.manual_seed(derive_seed(seed, 1, updates))
         step = self.env.reset(derive_seed(seed, 2, updates))
         return Collector(self.env, self.agent, self.config.ppo.rollout_length, step, generator)
 

@@ -35,6 +35,10 @@ class Spec:
     def num_agents(self) -> int:
         return len(self.agents)
 
+    def team_reward(self, reward: Tensor) -> Tensor:
+        """The team's reward `(*B)` of its agents' `(*B, A)`: their sum, or the number that all of them share."""
+        return reward[..., 0] if self.shared_reward else reward.sum(-1)
+
 
 @dataclass
 class TimeStep:

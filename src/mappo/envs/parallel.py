@@ -76,8 +76,9 @@ class ParallelEnvs:
             for j, a in enumerate(self.agents):
                 reward[i, j] = rewards.get(a, 0.0) if before[j] else 0.0
                 terminated[i, j] = bool(ends.get(a, False)) and before[j]
-                row.active[j] = row.active[j] and a not in over
-            ended[i] = not row.active.any()
+            gone = np.array([a in over for a in self.agents])
+            # PettingZoo takes who is over off `env.agents`; who is still on it, among others, began another life.
+            ended[i] = not (row.active & ~gone).any()
             if ended[i]:
                 there = before & ~terminated[i]
                 # Ended by itself only where no agent was cut off by a time limit.
@@ -89,9 +90,9 @@ class ParallelEnvs:
                 is_first[i] = True
             else:
                 # A life cut off while others go on: nothing follows it in this episode.
-                terminated[i] |= [a in over for a in self.agents]
+                terminated[i] |= gone
                 row.obs[~row.active] = 0
-                is_first[i] = row.active & ~before
+                is_first[i] = row.active & (~before | gone)
                 reached.append(row)
             self._rows[i] = row
         return self._time_step(reached, reward, terminated, ended, is_first)
