@@ -122,7 +122,7 @@ class RunConfig:
     dir: str | None = None
     """The run's directory, in place of runs/NAME."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """`auto` takes cuda where there is one."""
+    """`auto` takes cuda where there is one, for environments that live there (the batched ones)."""
     threads: int = 1
     """CPU threads of the learner; 2 seldom helps, and hurts on shared cores."""
     eval_interval: int = 100_000

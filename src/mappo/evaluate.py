@@ -16,7 +16,7 @@ from mappo.networks import heads_of
 from mappo.rundir import read_run
 from mappo.types import Environment
 
-# Reset seeds: final scores and the choice of the best checkpoint never see the same games, nor training's.
+# First reset seeds: final scores and the choice of the best checkpoint see other games (up to a million each).
 SCORE_SEED, SELECT_SEED = 1_000_000, 2_000_000
 MAX_STEPS = 100_000
 

@@ -1,4 +1,4 @@
-"""Records of a training run (CSV and TensorBoard) and its console views."""
+"""Records of a training run: CSV and TensorBoard."""
 
 from __future__ import annotations
 

@@ -29,8 +29,9 @@ LONG = replace(
     run=RunConfig(total_steps=20_000_000, eval_interval=500_000),
 )
 
-# arXiv:2103.01955, by its code's script for this task. That passes --use_ReLU, a flag that turns ReLU off: its
-# networks are tanh, with LayerNorm.
+# arXiv:2103.01955, by its code's script for this task, feed-forward (the script as it stands trains a GRU). It
+# passes --use_ReLU, a flag that turns ReLU off: the networks are tanh, with LayerNorm. Other than there, the value
+# statistics move once for each rollout, by `value_norm_decay`.
 PAPER = Config(
     env=EnvConfig(num_envs=128),
     network=NetworkConfig(hidden=(64, 64), activation="tanh", layer_norm=True),
