@@ -88,7 +88,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing a curve and the baselines beside it takes longer than these runs."""
     monkeypatch.setattr(trainer.report, "plot_curve", lambda *_, **__: None)
-    monkeypatch.setattr(trainer.evaluate, "score", lambda *_: {"baselines": {}})
+    monkeypatch.setattr(trainer.evaluate, "play_baselines", lambda *_: {})
 
 
 @pytest.mark.usefixtures("no_pictures")

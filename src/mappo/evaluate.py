@@ -1,6 +1,6 @@
 """Episodes of a policy, and what may be said of them: means with intervals, differences to baselines."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,15 @@ def summary(values: np.ndarray) -> dict[str, Any]:
     return {"mean": float(values.mean()), "iqm": float(middle.mean()), "ci95": [float(low), float(high)]}
 
 
+def play_baselines(env: Environment, name: str, seeds: Sequence[int]) -> dict[str, np.ndarray]:
+    """Team returns `(N,)` of the random policy and of the scripted ones that the environment is measured by."""
+    rivals: dict[str, Policy] = {
+        "random": RandomPolicy(heads_of(env.spec), seeds[0], env.device),
+        **envs.baselines(name, env.spec.num_agents),
+    }
+    return {rival: play(env, policy, seeds).sums for rival, policy in rivals.items()}
+
+
 def score(env: Environment, name: str, policy: Policy, episodes: int, seed: int = SCORE_SEED) -> dict[str, Any]:
     """A policy and the baselines of its environment, on the same reset seeds.
 
@@ -83,13 +92,8 @@ def score(env: Environment, name: str, policy: Policy, episodes: int, seed: int 
     """
     seeds = range(seed, seed + episodes)
     played = play(env, policy, seeds)
-    rivals: Mapping[str, Policy] = {
-        "random": RandomPolicy(heads_of(env.spec), seed, env.device),
-        **envs.baselines(name, env.spec.num_agents),
-    }
     baselines: dict[str, Any] = {}
-    for rival, rival_policy in rivals.items():
-        sums = play(env, rival_policy, seeds).sums
+    for rival, sums in play_baselines(env, name, seeds).items():
         difference = summary(played.sums - sums)
         baselines[rival] = {
             **summary(sums),

@@ -126,6 +126,7 @@ class Session:
         self.env, self.testing = env, testing
         self.step, self.best, self.saved = 0, -math.inf, -1
         self.notes: list[str] = []
+        self._games = range(evaluate.SELECT_SEED, evaluate.SELECT_SEED + config.run.eval_episodes)
         self.collector = self._collector(0)
 
     def start(self) -> int:
@@ -194,9 +195,7 @@ class Session:
         """Mean greedy return over games that training never sees, summed over agents; NaN without a test env."""
         if self.testing is None:
             return math.nan
-        first = evaluate.SELECT_SEED
-        seeds = range(first, first + self.config.run.eval_episodes)
-        return float(evaluate.play(self.testing, self.agent.actor(), seeds).sums.mean())
+        return float(evaluate.play(self.testing, self.agent.actor(), self._games).sums.mean())
 
     def save(self, result: float = math.nan) -> None:
         """A checkpoint of now, unless there is one."""
@@ -219,9 +218,9 @@ class Session:
         lines: dict[str, float] = {}
         if self.testing is not None and self.step >= self.config.num_updates * self.config.steps_per_update:
             # On the games of the evaluations, so that curve and lines compare.
-            games = self.config.run.eval_episodes
-            scores = evaluate.score(self.testing, self.name, self.agent.actor(), games, evaluate.SELECT_SEED)
-            lines = {rival: s["mean"] for rival, s in scores["baselines"].items()}
+            lines = {
+                k: float(v.mean()) for k, v in evaluate.play_baselines(self.testing, self.name, self._games).items()
+            }
         if self.step:
             report.plot_curve(self.path, lines, title=f"{self.name}, seed {self.config.run.seed}")
 
