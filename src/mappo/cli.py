@@ -6,10 +6,13 @@ Exit codes: 0 done, 2 the user can mend it, 3 stopped and resumable, 130 and 143
 import ctypes
 import json
 import os
+import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from mappo.commands import Evaluate, Play, Resume, Train, parse
@@ -68,10 +71,19 @@ def _train(env: str, config: Config, resume: bool) -> int:
     with _Signals() as signals:
         run: Run = train(env, config, callback=signals.check, resume=resume)
     if not run.finished:
-        print(f"Stopped at step {run.step:,} and saved.  Go on with:  mappo resume {run.path}")
+        print(f"Stopped at step {run.step:,} and saved.  Go on with:  {_program()} resume {shlex.quote(str(run.path))}")
         return 128 + signals.caught if signals.caught else STOPPED
     _show_result(run)
     return DONE
+
+
+def _program() -> str:
+    """What to type for `mappo` here: its path, where a shell would not find it by its name."""
+    program = Path(sys.argv[0])
+    if program.name != "mappo" or shutil.which("mappo") is not None or not program.exists():
+        return "mappo"
+    near = os.path.relpath(program)
+    return shlex.quote(near if not near.startswith("..") else str(program))
 
 
 def _keep_memory() -> None:
@@ -110,9 +122,10 @@ def _show_result(run: Any) -> None:
     for label, path in lines:
         print(f"  {label:<15} {path}")
     print("\nNext:")
-    print(f"  mappo evaluate {run.path}{f' --on {package}' if package else ''} --episodes 2000")
-    print(f"  mappo play {run.path} --seed 7")
-    print(f"  tensorboard --logdir {run.path.parent}")
+    program, path = _program(), shlex.quote(str(run.path))
+    print(f"  {program} evaluate {path}{f' --on {package}' if package else ''} --episodes 2000")
+    print(f"  {program} play {path} --seed 7")
+    print(f"  {program.removesuffix('mappo')}tensorboard --logdir {shlex.quote(str(run.path.parent))}")
 
 
 def _evaluate(command: Evaluate) -> int:
