@@ -1,6 +1,6 @@
 """Your own loop over `act` and `update`: everything else (logs, checkpoints, schedules of your own) is yours.
 
-    python examples/custom_loop.py
+Run it with `python examples/custom_loop.py`.
 """
 
 import torch

@@ -1,6 +1,6 @@
 """Metrics to another service: `callback` is the only hook. Needs `pip install wandb`.
 
-    python examples/wandb_sink.py
+Run it with `python examples/wandb_sink.py`.
 """
 
 import wandb
