@@ -106,7 +106,7 @@ def _show_result(run: Any) -> None:
 
     package = next(iter(envs.ORIGINALS.get(run.env, {})), None)
     try:
-        print(f"\nScoring 320 games{f' on the {package} package itself' if package else ''} ...")
+        print(f"\nScoring 320 games{f' on the {package} package itself (half a minute)' if package else ''} ...")
         result = run.evaluate(on=package)
     except UserError as error:  # the package is not installed: the batched twin gives the same numbers
         print(f"mappo: {error}; scoring on the built-in {run.env}", file=sys.stderr)
