@@ -94,6 +94,9 @@ def test_observations_of_every_dtype_are_read_as_they_were(tmp_path: Path, dtype
 
 def test_a_directory_that_exists_is_never_written_into(run: Path):
     before = (run / "config.json").read_bytes()
+    with pytest.raises(UserError, match=f"^{run} exists: .*delete it, for no checkpoint was saved in it$"):
+        create_run(run, "other", Config(), make("spread", 1).spec)
+    put(run, 10)
     with pytest.raises(UserError, match=f"^{run} exists: .*mappo resume {run}$"):
         create_run(run, "other", Config(), make("spread", 1).spec)
     assert (run / "config.json").read_bytes() == before

@@ -161,7 +161,7 @@ def test_settings_that_change_no_number_may_change_on_resume(
 def test_a_run_leaves_all_its_files(whole: dict[str, Run]):
     path = whole["team"].path
     assert {p.name for p in path.iterdir()} == {
-        *("config.json", "metrics.csv", "timing.csv", "tensorboard", "checkpoints", "curve.png"),
+        *("config.json", "metrics.csv", "timing.csv", "tensorboard", "checkpoints", "curve.png", ".lock"),
     }
     assert {p.name for p in (path / "checkpoints").iterdir()} >= {f"{4 * SIZE:012d}", f"{6 * SIZE:012d}", "best"}
     assert len(list((path / "tensorboard").glob("events.out.tfevents.*"))) == 1
@@ -311,7 +311,7 @@ def test_a_function_called_as_an_environment_is_not_taken_for_it(tmp_path: Path)
 
     run = train(spread, small(tmp_path / "run"))
     assert run.env == "custom/spread"
-    with pytest.raises(UserError, match="unknown environment 'custom/spread'"):
+    with pytest.raises(UserError, match="custom/spread has no name that mappo knows: give the environment"):
         run.evaluate(4)
     assert set(run.evaluate(4, env=trainer.envs.from_factory(spread, 2))["baselines"]) == {"random"}
 

@@ -39,21 +39,25 @@ class Actor:
         self.sampled, self.generator = sampled, generator
 
     @torch.no_grad()
-    def __call__(
-        self, obs: Tensor, memory: Any = None, *, mask: Tensor | None = None, is_first: Tensor | None = None
-    ) -> tuple[Tensor, Any]:
+    def __call__(self, obs: Any, memory: Any = None, *, mask: Any = None, is_first: Any = None) -> tuple[Tensor, Any]:
         """Actions of any batch of agents, each row by itself.
 
         Args:
-            obs: `(*B, O)`, such as `(O,)` for one agent or `(E, A, O)`. memory: handed back; for later kinds.
+            obs: `(*B, O)`, such as `(O,)` for one agent or `(E, A, O)`; a tensor, or what numpy makes an array of.
+            memory: handed back; for later kinds.
             mask: `(*B, N)`, True where legal. is_first: `(*B)`, True where memory starts anew.
 
         Returns:
-            Actions `(*B, D)`, int64, and the memory.
+            Actions `(*B, D)`, int64, and the memory. They count from 0, also where the environment's own start
+            elsewhere (gymnasium's `Discrete(n, start=...)`).
 
         Raises:
-            ValueError: the observation's size does not fit the network.
+            ValueError: the size of the observation or of the mask does not fit the network.
         """
+        obs = torch.as_tensor(obs)
+        mask = None if mask is None else torch.as_tensor(mask, device=obs.device).bool()
+        if mask is not None and mask.shape != (*obs.shape[:-1], sum(self.heads)):
+            raise ValueError(f"the mask must be {(*obs.shape[:-1], sum(self.heads))}, got {tuple(mask.shape)}")
         if obs.ndim == 0 or obs.shape[-1] != self.obs_size:
             raise ValueError(f"this actor reads observations (*B, {self.obs_size}), got {tuple(obs.shape)}")
         logit = self.logit(obs.float())

@@ -68,6 +68,8 @@ def save(
         for name, tensors in (("model", model), ("trainer", trainer)):
             file = temporary / f"{name}.safetensors"
             save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, file)
+            if (run / "config.json").exists():  # made private by default, unlike all other files
+                shutil.copymode(run / "config.json", file)
             sums[file.name] = _digest(file)
             flush(file)
         described = {"format": FORMAT, "mappo": mappo.__version__, "step": step, **state, "sha256": sums}
@@ -99,6 +101,8 @@ def load(run: Path, which: str = "last") -> Checkpoint:
         UserError: there is none, or it is damaged.
     """
     folder = run / "checkpoints"
+    if which not in ("last", "best"):
+        raise UserError(f"checkpoint must be last or best, got {which!r}")
     if which == "best":
         if (name := _best(folder)) is None:
             raise UserError(f"{run} holds no best checkpoint: it was never evaluated; use last")

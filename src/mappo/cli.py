@@ -4,6 +4,7 @@ Exit codes: 0 done, 2 the user can mend it, 3 stopped and resumable, 130 and 143
 """
 
 import ctypes
+import io
 import json
 import os
 import shlex
@@ -24,6 +25,9 @@ DONE, MEND, STOPPED = 0, 2, 3
 
 def entry() -> None:
     """The `mappo` program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a letter must not end a run
     sys.exit(main(sys.argv[1:]))
 
 
@@ -41,9 +45,12 @@ def main(args: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except OSError as error:  # a full disk, a directory that may not be written
+        kept = "; checkpoints saved before are whole" if args[:1] in (["train"], ["resume"]) else ""
+        print(f"mappo: {error}{kept}", file=sys.stderr)
+        return MEND
+    except MemoryError as error:
         print(
-            f"mappo: {error}; checkpoints saved before are whole: `mappo resume RUN` goes on from there",
-            file=sys.stderr,
+            f"mappo: out of memory ({error}): fewer environments, games or a smaller network need less", file=sys.stderr
         )
         return MEND
     except SystemExit as stop:  # tyro has printed its help or its box
@@ -112,10 +119,11 @@ def _show_result(run: Any) -> None:
         print(f"mappo: {error}; scoring on the built-in {run.env}", file=sys.stderr)
         package, result = None, run.evaluate()
     _print_score(result)
-    lines = [("learning curve", run.path / "curve.png")]
+    lines, drawn = [("learning curve", run.path / "curve.png")], True
     try:
         lines.append(("replay", draw_replay(run.path)))
     except UserError as error:
+        drawn = False
         print(f"no replay: {error}")
     lines.append(("numbers", run.path / "metrics.csv"))
     print()
@@ -124,7 +132,8 @@ def _show_result(run: Any) -> None:
     print("\nNext:")
     program, path = _program(), shlex.quote(str(run.path))
     print(f"  {program} evaluate {path}{f' --on {package}' if package else ''} --episodes 2000")
-    print(f"  {program} play {path} --seed 7")
+    if drawn:
+        print(f"  {program} play {path} --seed 7")
     print(f"  {program.removesuffix('mappo')}tensorboard --logdir {shlex.quote(str(run.path.parent))}")
 
 
@@ -168,8 +177,6 @@ def _print_score(result: dict[str, Any]) -> None:
 def _play(command: Play) -> int:
     from mappo.evaluate import draw_replay
 
-    if command.episodes < 1:
-        raise UserError(f"episodes must be at least 1, got {command.episodes}")
     if not 0 <= command.seed < 2**63:
         raise UserError(f"seed must be at least 0 and below 2^63, got {command.seed}")
     print(draw_replay(command.run, command.episodes, command.seed, command.checkpoint))
@@ -199,5 +206,8 @@ class _Signals:
 
     def _catch(self, number: int, _frame: object) -> None:
         if self.caught:
+            if sys.stderr.isatty():
+                os.write(2, b"\x1b[?25h\n")  # the live view had hidden the cursor
             os._exit(128 + number)
         self.caught = number
+        os.write(2, b"\nmappo: stopping after this update, and saving; once more leaves at once\n")

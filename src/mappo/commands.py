@@ -37,7 +37,7 @@ class Train:
 
 @dataclass(frozen=True)
 class Resume:
-    """Go on with a run from its last checkpoint, as if it had never stopped."""
+    """Go on with a run from its last checkpoint."""
 
     run: Annotated[Path, tyro.conf.arg(metavar="RUN"), tyro.conf.Positional]
     """The run directory."""
@@ -113,7 +113,9 @@ def _train_defaults(args: list[str]) -> Train | None:
     name, file = _peek(args, "--preset"), _peek(args, "--config")
     if name is not None and file is not None:
         raise UserError("--preset and --config exclude each other: give one")
-    config = _read_config(Path(file)) if file is not None else preset(env, name or "default")
+    config = preset(env, name or "default")
+    if file is not None:
+        config = _read_config(Path(file), config)
     return Train(env, config, name, None if file is None else Path(file))
 
 
@@ -126,16 +128,16 @@ def _peek(args: list[str], option: str) -> str | None:
     return None
 
 
-def _read_config(file: Path) -> Config:
+def _read_config(file: Path, base: Config) -> Config:
     try:
         data: Any = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"--config {file}: {error}") from None
     if isinstance(data, dict) and "config" in data:  # the config.json of a run: its settings, not its place
         data = cast(Any, data)["config"]
     if not isinstance(data, dict):
         raise UserError(f"--config {file}: expected an object with env, network, ppo, run")
-    config = Config.from_dict(cast(dict[str, Any], data))
+    config = Config.from_dict(cast(dict[str, Any], data), base)
     return replace(config, run=replace(config.run, name=None, dir=None))
 
 

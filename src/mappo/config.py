@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+import operator
+import os
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -20,7 +22,9 @@ class EnvConfig:
     """`team`: one reward, the sum over agents; `agent`: each agent's own, with a critic row for each."""
 
     def __post_init__(self) -> None:
+        _check_types("env", self)
         _at_least("env.num-envs", self.num_envs, 1)
+        _at_most("env.num-envs", self.num_envs, 10_000_000)
         if self.num_agents is not None:
             _at_least("env.num-agents", self.num_agents, 1)
 
@@ -42,10 +46,12 @@ class NetworkConfig:
     `auto` takes `env` where the environment has a state, else `joint`; for agent rewards `agent`."""
 
     def __post_init__(self) -> None:
+        _check_types("network", self)
         if not self.hidden:
             raise UserError("network.hidden needs at least one layer, such as 64 64")
         for width in self.hidden:
             _at_least("network.hidden", width, 1)
+            _at_most("network.hidden", width, 65_536)
         _above("network.actor-gain", self.actor_gain, 0)
 
 
@@ -95,6 +101,7 @@ class PPOConfig:
     """Gradients of the actor and of the critic are each scaled down to this norm."""
 
     def __post_init__(self) -> None:
+        _check_types("ppo", self)
         for name in ("rollout_length", "epochs", "minibatches"):
             _at_least(_option("ppo", name), getattr(self, name), 1)
         for name in ("gamma", "gae_lambda", "value_norm_decay", "lr_final", "entropy_final"):
@@ -133,8 +140,11 @@ class RunConfig:
     """What is shown: `auto` is live on a terminal, else plain lines."""
 
     def __post_init__(self) -> None:
+        _check_types("run", self)
         for name in ("total_steps", "threads", "eval_interval", "eval_episodes"):
             _at_least(_option("run", name), getattr(self, name), 1)
+        _at_most("run.threads", self.threads, 1024)
+        _at_most("run.eval-episodes", self.eval_episodes, 1_000_000)
         _at_least("run.seed", self.seed, 0)
         if self.name is not None and self.dir is not None:
             raise UserError("run.name and run.dir exclude each other: give one")
@@ -177,9 +187,9 @@ class Config:
         return dataclasses.asdict(self)
 
     @staticmethod
-    def from_dict(data: dict[str, Any]) -> "Config":
-        """The inverse of `to_dict`; sections and fields may be missing. UserError names what is unknown."""
-        config = Config()
+    def from_dict(data: dict[str, Any], base: "Config | None" = None) -> "Config":
+        """The inverse of `to_dict`; what is missing stays as in `base`. UserError names what is unknown."""
+        config = Config() if base is None else base
         sections: dict[str, Any] = {}
         for section, values in data.items():
             old = getattr(config, section, None)
@@ -187,18 +197,23 @@ class Config:
                 raise UserError(f"unknown section {section!r}; there are: env, network, ppo, run")
             if not isinstance(values, dict):
                 raise UserError(f"section {section!r} must be an object of options, got {values!r}")
-            known = {f.name: f for f in dataclasses.fields(old)}
-            checked: dict[str, Any] = {}
-            for name, value in cast(dict[str, Any], values).items():
+            known = [f.name for f in dataclasses.fields(old)]
+            for name in cast(dict[str, Any], values):
                 if name not in known:
                     raise UserError(f"unknown option {section}.{name}; there are: {', '.join(known)}")
-                checked[name] = _typed(f"{section}.{name}", value, known[name].type)
-            sections[section] = dataclasses.replace(cast(Any, old), **checked)
+            sections[section] = dataclasses.replace(cast(Any, old), **values)
         return dataclasses.replace(config, **sections)
 
 
+def _check_types(section: str, config: Any) -> None:
+    """Every field as its type says, or a UserError that names it."""
+    for field_ in dataclasses.fields(config):
+        value = _typed(_option(section, field_.name), getattr(config, field_.name), field_.type)
+        object.__setattr__(config, field_.name, value)  # frozen: what is made of it here is what was meant
+
+
 def _typed(name: str, value: Any, kind: Any) -> Any:
-    """`value` as the field's type, from JSON, where a tuple is a list and 1 may stand for 1.0."""
+    """`value` as the field's type: a list may stand for a tuple, 1 for 1.0, a path for its name."""
     import types
     import typing
 
@@ -214,11 +229,19 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
         if isinstance(value, (list, tuple)):
             return tuple(_typed(name, x, int) for x in cast(list[Any], value))
         raise UserError(f"{name} must be a list of whole numbers, got {value!r}")
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise UserError(f"{name} must be of type {kind.__name__}, got {value!r}")
-    return value
+    if isinstance(value, bool) == (kind is bool):
+        if kind in (int, float) and hasattr(value, "__index__"):  # numpy's numbers too
+            value = operator.index(value)
+            if abs(value) >= 2**63:
+                raise UserError(f"{name} must be below 2^63, got a number of {len(str(value))} digits")
+            return kind(value)
+        if kind is float and isinstance(value, float):
+            return float(value)
+        if kind is str and isinstance(value, (str, os.PathLike)):
+            return os.fspath(cast("str | os.PathLike[str]", value))
+        if kind is bool:
+            return value
+    raise UserError(f"{name} must be of type {kind.__name__}, got {value!r}")
 
 
 def _option(section: str, name: str) -> str:
@@ -227,18 +250,26 @@ def _option(section: str, name: str) -> str:
 
 def _at_least(name: str, value: float, low: float) -> None:
     if not (math.isfinite(value) and value >= low):
-        raise UserError(f"{name} must be at least {low}, got {value}")
+        raise UserError(f"{name} must be at least {low}, got {value:g}")
+
+
+def _at_most(name: str, value: float, high: float) -> None:
+    if value > high:
+        raise UserError(f"{name} must be at most {high:,}, got {value:,}")
 
 
 def _above(name: str, value: float | None, low: float) -> None:
     if value is not None and not (math.isfinite(value) and value > low):
-        raise UserError(f"{name} must be above {low}, got {value}")
+        raise UserError(f"{name} must be above {low}, got {value:g}")
 
 
 def _within(name: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
-        raise UserError(f"{name} must be between {low} and {high}, got {value}")
+        raise UserError(f"{name} must be between {low} and {high}, got {value:g}")
 
 
 def _nearest_divisor(number: int, wish: int) -> int:
-    return min((d for d in range(1, number + 1) if number % d == 0), key=lambda d: abs(d - wish))
+    wish = min(wish, number)
+    while number % wish:  # downwards: 1 always divides, and the answer stays near for numbers of many divisors
+        wish -= 1
+    return wish

@@ -10,7 +10,7 @@ import torch
 
 from mappo import envs, report
 from mappo.actor import Policy, RandomPolicy
-from mappo.checkpoint import load_actor
+from mappo.checkpoint import load, load_actor
 from mappo.errors import UserError
 from mappo.networks import heads_of
 from mappo.rundir import read_run
@@ -137,7 +137,7 @@ def evaluate_run(
     on: str | None = None,
     checkpoint: str = "last",
     sampled: bool = False,
-    env: Environment | None = None,
+    env: Any = None,
     seed: int = SCORE_SEED,
 ) -> dict[str, Any]:
     """Plays a run's policy and the baselines of its environment, on the same reset seeds.
@@ -146,7 +146,7 @@ def evaluate_run(
         path: the run directory. episodes: how many games.
         on: a package that holds the original environment, such as `mpe2`, to score on that.
         checkpoint: `last` or `best`. sampled: draw actions, in place of the likeliest.
-        env: to play in; needed only where the run's environment has no name.
+        env: what to play in, as for `train`; needed only where the run's environment has no name.
 
     Returns:
         `env`, `package_version`, `policy`, `checkpoint`, and what `evaluate.score` gives.
@@ -158,6 +158,11 @@ def evaluate_run(
         raise UserError(f"episodes must be at least 1, got {episodes}")
     name, config, spec = read_run(Path(path))
     actor = load_actor(path, checkpoint=checkpoint, sampled=sampled)
+    if env is None and name.startswith("custom/"):
+        raise UserError(f"{name} has no name that mappo knows: give the environment, run.evaluate(env=make_env)")
+    if env is not None and not isinstance(env, Environment):
+        one = env
+        env = envs.from_factory(one, min(episodes, 16)) if callable(one) else envs.from_factory(lambda: one, 1)
     if env is None:
         name = name if on is None else envs.original(name, on)
         count = min(episodes, 2048) if name in envs.NATIVE else min(episodes, 16)
@@ -169,6 +174,7 @@ def evaluate_run(
         "package_version": envs.package_version(name),
         "policy": "sampled" if sampled else "greedy",
         "checkpoint": checkpoint,
+        "step": load(Path(path), checkpoint).state["step"],
     }
     return about | score(env, name, actor, episodes, seed)
 
@@ -180,6 +186,8 @@ def draw_replay(path: Path, episodes: int = 4, seed: int = SCORE_SEED, checkpoin
         UserError: there is no such run, or its environment cannot draw.
     """
     name, config, _ = read_run(path)
+    if not 1 <= episodes <= 100:
+        raise UserError(f"a replay shows 1 to 100 games, got {episodes}")
     env = envs.make(name, 1, num_agents=config.env.num_agents, render=True)
     actor = load_actor(path, checkpoint=checkpoint)
     out = path / "replay.gif"

@@ -74,7 +74,10 @@ class _Table:
 
     def _keep_until(self, resume_step: int) -> None:
         # A line without its newline was cut short by a crash: the last element is "" or that half line.
-        lines = self._path.read_text(encoding="utf-8").split("\n")[:-1]
+        try:
+            lines = self._path.read_text(encoding="utf-8").split("\n")[:-1]
+        except UnicodeDecodeError as error:
+            raise UserError(f"{self._path} is damaged: {error}") from None
         kept: list[str] = []
         if lines:
             header = lines[0].split(",")
@@ -87,7 +90,7 @@ class _Table:
                 if len(cells) != len(header):
                     raise UserError(f"{self._path}, line {number}: {len(cells)} cells for {len(header)} columns")
                 step = cells[header.index("step")]
-                if not step.isdigit():
+                if not (step.isascii() and step.isdigit()):
                     raise UserError(f"{self._path}, line {number}: the step is {step!r}")
                 if int(step) <= resume_step:
                     kept.append(line)
@@ -101,9 +104,9 @@ class _Table:
             self._names = list(values)
             text = ",".join([*self._fixed, *self._names]) + "\n"
         if unknown := [name for name in values if name not in self._names]:
-            raise ValueError(f"{self._path} has no column for {', '.join(unknown)}")
+            raise UserError(f"{self._path} has no column for {', '.join(unknown)}")
         if missing := [name for name in self._names if name not in values]:
-            raise ValueError(f"no value for column {', '.join(missing)} of {self._path}")
+            raise UserError(f"no value for column {', '.join(missing)} of {self._path}")
         numbers = [float(values[name]) for name in self._names]
         cells = ["" if math.isnan(number) else repr(number) for number in numbers]
         return text + ",".join([*map(str, fixed), *cells]) + "\n"

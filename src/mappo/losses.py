@@ -83,6 +83,8 @@ def ppo_policy_error(
         heard = (weight != 0).unsqueeze(-1)
         logit_new, logit_old = torch.where(heard, logit_new, 0.0), torch.where(heard, logit_old, 0.0)
         action = torch.where(weight != 0, action, 0)
+    # -inf is how many mask an action; 0 * -inf would make the entropy NaN.
+    logit_new, logit_old = (x.clamp_min(torch.finfo(x.dtype).min) for x in (logit_new, logit_old))
     log_prob_new, entropy = categorical_log_prob(logit_new, action)
     log_prob_old, _ = categorical_log_prob(logit_old, action)
     policy_loss, info = ppo_clip_loss(log_prob_new, log_prob_old, adv, weight, clip_ratio, dual_clip)

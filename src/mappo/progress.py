@@ -52,7 +52,10 @@ class Progress:
 
 def print_line(console: Console, text: str) -> None:
     """Prints text as given: no markup (paths may hold brackets), no colours, no wrapping in a pipe."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    try:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+    except (OSError, SystemExit):  # the reader left: rich would end the process, and the run with it
+        console.quiet = True
 
 
 def fixed(value: float, digits: int) -> str:

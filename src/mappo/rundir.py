@@ -7,6 +7,8 @@ runs/NAME/config.json               the environment, the config and the spaces
 
 import json
 import os
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
@@ -56,12 +58,6 @@ def create_run(path: Path, env: str, config: Config, spec: Spec) -> None:
     Raises:
         UserError: it exists, or cannot be written.
     """
-    try:
-        path.mkdir(parents=True)
-    except FileExistsError:
-        raise UserError(f"{path} exists: choose another --run.name, or go on with it: mappo resume {path}") from None
-    except OSError as error:
-        raise UserError(f"cannot make {path}: {error.strerror}") from None
     described = {
         "format": FORMAT,
         "mappo": mappo.__version__,
@@ -70,7 +66,16 @@ def create_run(path: Path, env: str, config: Config, spec: Spec) -> None:
         "config": config.to_dict(),
         "spec": _spec_to_dict(spec),
     }
-    write_text(path / "config.json", json.dumps(described, indent=2) + "\n")
+    text = json.dumps(described, indent=2) + "\n"
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        saved = any((path / "checkpoints").glob("[0-9]*"))
+        way = f"go on with it: mappo resume {path}" if saved else "delete it, for no checkpoint was saved in it"
+        raise UserError(f"{path} exists: choose another --run.name, or {way}") from None
+    except (OSError, ValueError) as error:  # ValueError: a name that no file system takes
+        raise UserError(f"cannot make {path}: {getattr(error, 'strerror', None) or error}") from None
+    write_text(path / "config.json", text)
 
 
 def read_run(path: Path) -> tuple[str, Config, Spec]:
@@ -108,7 +113,7 @@ def read_json(file: Path, otherwise: str) -> dict[str, Any]:
         data = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{otherwise}: there is no {file.name} in it") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{otherwise}: {file.name} cannot be read ({error})") from None
     if not isinstance(data, dict):
         raise UserError(f"{otherwise}: {file.name} does not hold an object")
@@ -165,3 +170,23 @@ def _box(shape: tuple[int, ...], dtype: np.dtype[Any]) -> spaces.Box:
         return spaces.Box(-np.inf, np.inf, shape, cast(Any, dtype.type))
     low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
     return spaces.Box(low, high, shape, cast(Any, dtype.type))
+
+
+@contextmanager
+def locked(run: Path) -> Generator[None, None, None]:
+    """Keeps other processes from training in a run's directory at the same time, where the system can lock files.
+
+    Raises:
+        UserError: another process trains in it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    with open(run / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another process trains in {run}: wait for it, or stop it") from None
+        yield

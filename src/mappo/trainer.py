@@ -22,7 +22,7 @@ from mappo.errors import StopTraining, UserError
 from mappo.learner import MAPPO
 from mappo.logger import RunLogger, Update
 from mappo.presets import preset
-from mappo.rundir import open_run
+from mappo.rundir import locked, open_run
 from mappo.state import flat, part
 from mappo.types import Environment, Resumable
 
@@ -57,7 +57,7 @@ class Run:
         on: str | None = None,
         checkpoint: str = "last",
         sampled: bool = False,
-        env: Environment | None = None,
+        env: Any = None,
     ) -> dict[str, Any]:
         """Plays the saved policy, and the baselines on the same reset seeds; see `evaluate_run`."""
         return evaluate.evaluate_run(self.path, episodes, on=on, checkpoint=checkpoint, sampled=sampled, env=env)
@@ -73,9 +73,9 @@ def train(
     """Trains a team, and keeps everything in a run directory.
 
     Args:
-        env: a name (see `mappo envs`); a callable that makes one environment, called once for each; or a batched
+        env: a name, such as `spread`; a callable that makes one environment, called once for each; or a batched
             `Environment`. A single environment trains too, alone, with a warning.
-        config: by default the preset of a named environment, else `Config()`.
+        config: by default the environment's preset (`mappo.preset`).
         callback: called after each update; may raise `StopTraining`, upon which the run is saved and returned.
         resume: go on with the run that `config.run` names, from its last checkpoint.
 
@@ -99,6 +99,7 @@ def train(
             config = replace(config, env=replace(config.env, num_envs=training.num_envs))
         agent = MAPPO(training.spec, config, training.device, seed=derive_seed(config.run.seed, 0))
         path = open_run(name, config, training.spec, resume)
+        stack.enter_context(locked(path))
         session = Session(path, name, config, agent, training, testing)
         done = session.resume() if resume else session.start()
         stack.callback(session.logger.close)  # whatever happens
@@ -126,6 +127,8 @@ class Session:
         self.env, self.testing = env, testing
         self.step, self.best, self.saved = 0, -math.inf, -1
         self.notes: list[str] = []
+        if testing is None:
+            self.notes.append(f"{name} is one set of environments: there are no evaluations during training")
         self._games = range(evaluate.SELECT_SEED, evaluate.SELECT_SEED + config.run.eval_episodes)
         self.collector = self._collector(0)
 
@@ -143,7 +146,10 @@ class Session:
             self.notes.append(f"resumed from {found.state['device']}: random streams and episodes start anew")
             tensors = {k: v for k, v in tensors.items() if k != "generator" and not k.startswith("collector.")}
             self.agent.generator.manual_seed(derive_seed(self.config.run.seed, 3, updates))
-        self.agent.load_state_dict({**found.model, **tensors})
+        try:
+            self.agent.load_state_dict({**found.model, **tensors})
+        except RuntimeError as error:
+            raise UserError(f"{found.path} does not fit {self.path}/config.json: {error}") from None
         # New episodes, where they cannot be loaded, start from seeds that the updates done derive.
         self.collector = self._collector(updates)
         self.collector.load_state_dict(part(tensors, "collector"))

@@ -33,7 +33,10 @@ class ParallelEnvs:
         self.envs = [make() for _ in range(num_envs)]
         self.num_envs, self.device = num_envs, torch.device("cpu")
         first = self.envs[0]
-        missing = [n for n in ("possible_agents", "observation_space", "reset", "step") if not hasattr(first, n)]
+        needed = ("possible_agents", "observation_space", "action_space", "reset", "step")
+        missing = [n for n in needed if not hasattr(first, n)]
+        if hasattr(first, "agent_iter"):
+            raise UserError(f"{type(first).__name__} is turn-based (AEC): make it by parallel_env in place of env")
         if missing:
             raise UserError(
                 f"{type(first).__name__} is not an environment of PettingZoo's Parallel API: it has no "
@@ -70,7 +73,7 @@ class ParallelEnvs:
         for i, env in enumerate(self.envs):
             before = self._rows[i].active
             acting = {a: self._send(j, chosen[i, j]) for j, a in enumerate(self.agents) if before[j]}
-            obs, rewards, ends, cuts, infos = env.step(acting)
+            obs, rewards, ends, cuts, infos = self._stepped(env, acting)
             row = self._row(env, obs, infos)
             over = [a for a in acting if ends.get(a) or cuts.get(a)]
             for j, a in enumerate(self.agents):
@@ -113,8 +116,24 @@ class ParallelEnvs:
         if episode:
             seed = int(np.random.SeedSequence([seed, episode]).generate_state(1)[0])
         env = self.envs[index]
-        obs, infos = env.reset(seed=seed)
-        return self._row(env, obs, infos)
+        started = env.reset(seed=seed)
+        if not (isinstance(started, tuple) and len(cast(Any, started)) == 2):
+            raise UserError(f"{type(env).__name__}.reset must return observations and infos, two dicts by agent")
+        row = self._row(env, *cast(Any, started))
+        if not row.active.any():
+            raise UserError(f"{type(env).__name__}.reset left nobody in env.agents: {env.agents!r}")
+        return row
+
+    def _stepped(self, env: Any, acting: dict[str, Any]) -> Any:
+        result: Any = env.step(acting)
+        if not (isinstance(result, tuple) and len(cast(Any, result)) == 5):
+            raise UserError(
+                f"{type(env).__name__}.step must return observations, rewards, terminations, truncations and infos"
+            )
+        for agent in acting:
+            if agent not in result[1]:
+                raise UserError(f"{type(env).__name__}.step gave no reward to {agent}, who acted")
+        return cast(Any, result)
 
     def _row(self, env: Any, obs: Mapping[str, Any], infos: Mapping[str, Any]) -> "Row":
         """One environment's observations in the order of the agents, zeros where one is missing."""
@@ -123,6 +142,8 @@ class ParallelEnvs:
         mask = np.ones((len(self.agents), sum(self.spec.action_heads[0].categorical)), dtype=bool)
         for j, agent in enumerate(self.agents):
             if agent not in obs:
+                if agent in env.agents:
+                    raise UserError(f"{agent} is in env.agents and observed nothing; there is: {', '.join(obs)}")
                 continue
             own: Any = obs[agent]
             given = infos.get(agent, {}).get("action_mask")
@@ -142,6 +163,8 @@ class ParallelEnvs:
     def _checked_mask(self, agent: str, mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         if mask.shape != shape:
             raise UserError(f"{agent} was given an action mask of shape {mask.shape}; its actions need {shape}")
+        if not mask.any():
+            raise UserError(f"{agent} was given an action mask in which nothing is legal")
         if self._rows and not self._masked:
             raise UserError(f"{agent} was given an action mask, but nobody was at the reset: give masks from there on")
         self._masked = True
