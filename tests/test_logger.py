@@ -241,6 +241,13 @@ def test_live_panel_before_the_first_update_and_in_a_narrow_terminal() -> None:
     assert any(re.search(r"Return \(sum over agents\) +n/a", line) for line in panel)
 
 
+def test_a_narrow_terminal_still_shows_speed_and_time_left() -> None:
+    console = terminal(40)
+    with LiveView(1_920_000, "spread", console) as view:
+        view.update(shown(10, 100.0))
+    assert any("steps/s" in line and "left" in line for line in last_panel(console))
+
+
 def test_live_view_is_redrawn_at_most_four_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=lambda: now))

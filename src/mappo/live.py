@@ -88,6 +88,9 @@ class LiveView:
 
         facts = [f"{now.step:,} / {now.total:,} steps", f"{fixed(now.speed, 0)} steps/s"]
         facts += [f"{clock(now.elapsed)} elapsed", f"{clock(now.left)} left"]
+        for spare in (2, 0):  # the time elapsed, then the steps: what is left to wait comes last
+            if sum(map(len, facts)) + 2 * (len(facts) - 1) > inner:
+                del facts[spare]
         space = max(2, (inner - sum(map(len, facts))) // (len(facts) - 1))
         text.append("\n" + (" " * space).join(facts) + "\n\n")
 
