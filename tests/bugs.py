@@ -616,8 +616,8 @@ BUGS = [
     ),
     Bug(
         *("runs", "config: help waits for torch", "config.py"),
-        "import math\n",
-        "import math\nimport torch\n",
+        "import dataclasses\n",
+        "import dataclasses\n\nimport torch\n",
         "test_presets.py::test_presets_and_settings_load_without_torch",
     ),
 ]

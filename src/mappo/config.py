@@ -1,13 +1,11 @@
 """Every setting: a name, a type, a default and one line of meaning. Imports no torch."""
 
 import dataclasses
-import math
-import operator
-import os
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 from mappo.errors import UserError
+from mappo.validate import above, at_least, at_most, check_types, option, within
 
 
 @dataclass(frozen=True)
@@ -22,11 +20,11 @@ class EnvConfig:
     """`team`: one reward, the sum over agents; `agent`: each agent's own, with a critic row for each."""
 
     def __post_init__(self) -> None:
-        _check_types("env", self)
-        _at_least("env.num-envs", self.num_envs, 1)
-        _at_most("env.num-envs", self.num_envs, 10_000_000)
+        check_types("env", self)
+        at_least("env.num-envs", self.num_envs, 1)
+        at_most("env.num-envs", self.num_envs, 10_000_000)
         if self.num_agents is not None:
-            _at_least("env.num-agents", self.num_agents, 1)
+            at_least("env.num-agents", self.num_agents, 1)
 
 
 @dataclass(frozen=True)
@@ -46,13 +44,13 @@ class NetworkConfig:
     `auto` takes `env` where the environment has a state, else `joint`; for agent rewards `agent`."""
 
     def __post_init__(self) -> None:
-        _check_types("network", self)
+        check_types("network", self)
         if not self.hidden:
             raise UserError("network.hidden needs at least one layer, such as 64 64")
         for width in self.hidden:
-            _at_least("network.hidden", width, 1)
-            _at_most("network.hidden", width, 65_536)
-        _above("network.actor-gain", self.actor_gain, 0)
+            at_least("network.hidden", width, 1)
+            at_most("network.hidden", width, 65_536)
+        above("network.actor-gain", self.actor_gain, 0)
 
 
 @dataclass(frozen=True)
@@ -101,19 +99,19 @@ class PPOConfig:
     """Gradients of the actor and of the critic are each scaled down to this norm."""
 
     def __post_init__(self) -> None:
-        _check_types("ppo", self)
+        check_types("ppo", self)
         for name in ("rollout_length", "epochs", "minibatches"):
-            _at_least(_option("ppo", name), getattr(self, name), 1)
+            at_least(option("ppo", name), getattr(self, name), 1)
         for name in ("gamma", "gae_lambda", "value_norm_decay", "lr_final", "entropy_final"):
-            _within(_option("ppo", name), getattr(self, name), 0, 1)
+            within(option("ppo", name), getattr(self, name), 0, 1)
         for name in ("clip_ratio", "value_clip", "huber_delta", "actor_lr", "critic_lr", "adam_eps"):
-            _above(_option("ppo", name), getattr(self, name), 0)
+            above(option("ppo", name), getattr(self, name), 0)
         if self.value_norm_decay == 1:
             raise UserError("ppo.value-norm-decay must be below 1: with 1 the statistics would never move")
-        _above("ppo.max-grad-norm", self.max_grad_norm, 0)
-        _above("ppo.dual-clip", self.dual_clip, 1)
+        above("ppo.max-grad-norm", self.max_grad_norm, 0)
+        above("ppo.dual-clip", self.dual_clip, 1)
         for name in ("value_weight", "entropy_weight"):
-            _at_least(_option("ppo", name), getattr(self, name), 0)
+            at_least(option("ppo", name), getattr(self, name), 0)
 
 
 @dataclass(frozen=True)
@@ -140,12 +138,12 @@ class RunConfig:
     """What is shown: `auto` is live on a terminal, else plain lines."""
 
     def __post_init__(self) -> None:
-        _check_types("run", self)
+        check_types("run", self)
         for name in ("total_steps", "threads", "eval_interval", "eval_episodes"):
-            _at_least(_option("run", name), getattr(self, name), 1)
-        _at_most("run.threads", self.threads, 1024)
-        _at_most("run.eval-episodes", self.eval_episodes, 1_000_000)
-        _at_least("run.seed", self.seed, 0)
+            at_least(option("run", name), getattr(self, name), 1)
+        at_most("run.threads", self.threads, 1024)
+        at_most("run.eval-episodes", self.eval_episodes, 1_000_000)
+        at_least("run.seed", self.seed, 0)
         if self.name is not None and self.dir is not None:
             raise UserError("run.name and run.dir exclude each other: give one")
         if self.name is not None and (not self.name or "/" in self.name or self.name.startswith(".")):
@@ -203,69 +201,6 @@ class Config:
                     raise UserError(f"unknown option {section}.{name}; there are: {', '.join(known)}")
             sections[section] = dataclasses.replace(cast(Any, old), **values)
         return dataclasses.replace(config, **sections)
-
-
-def _check_types(section: str, config: Any) -> None:
-    """Every field as its type says, or a UserError that names it."""
-    for field_ in dataclasses.fields(config):
-        value = _typed(_option(section, field_.name), getattr(config, field_.name), field_.type)
-        object.__setattr__(config, field_.name, value)  # frozen: what is made of it here is what was meant
-
-
-def _typed(name: str, value: Any, kind: Any) -> Any:
-    """`value` as the field's type: a list may stand for a tuple, 1 for 1.0, a path for its name."""
-    import types
-    import typing
-
-    origin = typing.get_origin(kind)
-    if origin is Literal:
-        options = typing.get_args(kind)
-        if value in options and isinstance(value, str):
-            return value
-        raise UserError(f"{name} must be one of {', '.join(map(str, options))}, got {value!r}")
-    if origin is types.UnionType:
-        return None if value is None else _typed(name, value, typing.get_args(kind)[0])
-    if origin is tuple:
-        if isinstance(value, (list, tuple)):
-            return tuple(_typed(name, x, int) for x in cast(list[Any], value))
-        raise UserError(f"{name} must be a list of whole numbers, got {value!r}")
-    if isinstance(value, bool) == (kind is bool):
-        if kind in (int, float) and hasattr(value, "__index__"):  # numpy's numbers too
-            value = operator.index(value)
-            if abs(value) >= 2**63:
-                raise UserError(f"{name} must be below 2^63, got a number of {len(str(value))} digits")
-            return kind(value)
-        if kind is float and isinstance(value, float):
-            return float(value)
-        if kind is str and isinstance(value, (str, os.PathLike)):
-            return os.fspath(cast("str | os.PathLike[str]", value))
-        if kind is bool:
-            return value
-    raise UserError(f"{name} must be of type {kind.__name__}, got {value!r}")
-
-
-def _option(section: str, name: str) -> str:
-    return f"{section}.{name.replace('_', '-')}"
-
-
-def _at_least(name: str, value: float, low: float) -> None:
-    if not (math.isfinite(value) and value >= low):
-        raise UserError(f"{name} must be at least {low}, got {value:g}")
-
-
-def _at_most(name: str, value: float, high: float) -> None:
-    if value > high:
-        raise UserError(f"{name} must be at most {high:,}, got {value:,}")
-
-
-def _above(name: str, value: float | None, low: float) -> None:
-    if value is not None and not (math.isfinite(value) and value > low):
-        raise UserError(f"{name} must be above {low}, got {value:g}")
-
-
-def _within(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise UserError(f"{name} must be between {low} and {high}, got {value:g}")
 
 
 def _nearest_divisor(number: int, wish: int) -> int:

@@ -1,0 +1,76 @@
+"""Checks of settings: each passes in silence, or raises a UserError that names the option. Imports no torch."""
+
+import dataclasses
+import math
+import operator
+import os
+import types
+import typing
+from typing import Any, Literal, cast
+
+from mappo.errors import UserError
+
+
+def check_types(section: str, config: Any) -> None:
+    """Every field as its type says, or a UserError that names it."""
+    for field_ in dataclasses.fields(config):
+        value = typed(option(section, field_.name), getattr(config, field_.name), field_.type)
+        object.__setattr__(config, field_.name, value)  # frozen: what is made of it here is what was meant
+
+
+def typed(name: str, value: Any, kind: Any) -> Any:
+    """`value` as the field's type: a list may stand for a tuple, 1 for 1.0, a path for its name."""
+    origin = typing.get_origin(kind)
+    if origin is Literal:
+        options = typing.get_args(kind)
+        if value in options and isinstance(value, str):
+            return value
+        raise UserError(f"{name} must be one of {', '.join(map(str, options))}, got {value!r}")
+    if origin is types.UnionType:
+        return None if value is None else typed(name, value, typing.get_args(kind)[0])
+    if origin is tuple:
+        if isinstance(value, (list, tuple)):
+            return tuple(typed(name, x, int) for x in cast(list[Any], value))
+        raise UserError(f"{name} must be a list of whole numbers, got {value!r}")
+    if isinstance(value, bool) == (kind is bool):
+        if kind in (int, float) and hasattr(value, "__index__"):  # numpy's numbers too
+            value = operator.index(value)
+            if abs(value) >= 2**63:
+                raise UserError(f"{name} must be below 2^63, got a number of {len(str(value))} digits")
+            return kind(value)
+        if kind is float and isinstance(value, float):
+            return float(value)
+        if kind is str and isinstance(value, (str, os.PathLike)):
+            return os.fspath(cast("str | os.PathLike[str]", value))
+        if kind is bool:
+            return value
+    raise UserError(f"{name} must be of type {kind.__name__}, got {value!r}")
+
+
+def option(section: str, name: str) -> str:
+    """The option as one types it: `ppo`, `actor_lr` -> `ppo.actor-lr`."""
+    return f"{section}.{name.replace('_', '-')}"
+
+
+def at_least(name: str, value: float, low: float) -> None:
+    """`value >= low`, and finite."""
+    if not (math.isfinite(value) and value >= low):
+        raise UserError(f"{name} must be at least {low}, got {value:g}")
+
+
+def at_most(name: str, value: float, high: float) -> None:
+    """`value <= high`."""
+    if value > high:
+        raise UserError(f"{name} must be at most {high:,}, got {value:,}")
+
+
+def above(name: str, value: float | None, low: float) -> None:
+    """`value > low`, and finite; or None."""
+    if value is not None and not (math.isfinite(value) and value > low):
+        raise UserError(f"{name} must be above {low}, got {value:g}")
+
+
+def within(name: str, value: float, low: float, high: float) -> None:
+    """`low <= value <= high`."""
+    if not low <= value <= high:
+        raise UserError(f"{name} must be between {low} and {high}, got {value:g}")
