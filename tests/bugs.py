@@ -603,7 +603,7 @@ BUGS = [
         "test_trainer.py::test_a_run_that_crashed_between_checkpoints_repeats_what_was_lost",
     ),
     Bug(
-        *("runs", "trainer: a function is taken for the environment of its name", "trainer.py"),
+        *("runs", "trainer: a function is taken for the environment of its name", "envs/__init__.py"),
         'return "custom/" + re',
         "return re",
         "test_trainer.py::test_a_function_called_as_an_environment_is_not_taken_for_it",

@@ -2,9 +2,7 @@
 
 import csv
 import math
-import re
 import time
-import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -82,14 +80,14 @@ def train(
     Raises:
         UserError: what the user can mend, in one sentence.
     """
-    name = env if isinstance(env, str) else _name_of(env)
+    name = env if isinstance(env, str) else envs.name_of(env)
     config = preset(name) if config is None else config
     device = choose_device(config.run.device)
     threads = torch.get_num_threads()
     torch.set_num_threads(config.run.threads)
     with ExitStack() as stack:
         stack.callback(torch.set_num_threads, threads)
-        training, testing = _environments(env, name, config, device)
+        training, testing = envs.for_training(env, config, device)
         for made in (training, testing):
             if made is not None and (isinstance(env, str) or callable(env)):  # what was given is not closed
                 stack.callback(made.close)
@@ -249,28 +247,3 @@ def choose_device(name: str) -> torch.device:
 def derive_seed(*path: int) -> int:
     """An independent seed for each purpose of each run: (run seed, purpose, ...)."""
     return int(np.random.SeedSequence(path).generate_state(1)[0])
-
-
-def _name_of(env: Any) -> str:
-    """`custom/NAME`: never that of an environment `mappo` knows, and fit for a directory."""
-    return "custom/" + re.sub(r"\W+", "-", getattr(env, "__name__", type(env).__name__)).strip("-")
-
-
-def _environments(env: Any, name: str, config: Config, device: torch.device) -> tuple[Environment, Environment | None]:
-    """The environments to train in and those to test in; the second are None where there is only one set."""
-    count, tests = config.env.num_envs, config.run.eval_episodes
-    if isinstance(env, str):
-        agents = config.env.num_agents
-        tests = tests if env in envs.NATIVE else min(tests, 16)
-        training = envs.make(env, count, num_agents=agents, device=device)
-        return training, envs.make(env, tests, num_agents=agents, device=device)
-    if isinstance(env, Environment):
-        return env, None
-    if callable(env):
-        return envs.from_factory(env, count), envs.from_factory(env, min(tests, 16))
-    warnings.warn(
-        f"one {type(env).__name__} trains alone: slowly, on little data for each update, and without evaluations; "
-        "give a function that makes one",
-        stacklevel=3,
-    )
-    return envs.from_factory(lambda: env, 1), None

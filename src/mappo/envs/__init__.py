@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import re
+import warnings
 from collections.abc import Callable
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,7 @@ from mappo.errors import UserError
 if TYPE_CHECKING:
     import torch
 
+    from mappo.config import Config
     from mappo.types import Environment
 
 NATIVE = {
@@ -62,6 +65,37 @@ def from_factory(factory: Callable[[], Any], num_envs: int) -> Environment:
     from mappo.envs.parallel import ParallelEnvs
 
     return ParallelEnvs(factory, num_envs)
+
+
+def name_of(env: Any) -> str:
+    """`custom/NAME` of what was given in place of a name: never one that is known here, and fit for a directory."""
+    return "custom/" + re.sub(r"\W+", "-", getattr(env, "__name__", type(env).__name__)).strip("-")
+
+
+def for_training(env: Any, config: Config, device: torch.device) -> tuple[Environment, Environment | None]:
+    """The environments to train in, and those to test in, if there may be more than one set.
+
+    Args:
+        env: a name; a batched `Environment`; a function that makes one of PettingZoo's; or such a one, with a warning.
+    """
+    from mappo.types import Environment
+
+    count, tests = config.env.num_envs, config.run.eval_episodes
+    if isinstance(env, str):
+        agents = config.env.num_agents
+        tests = tests if env in NATIVE else min(tests, 16)
+        training = make(env, count, num_agents=agents, device=device)
+        return training, make(env, tests, num_agents=agents, device=device)
+    if isinstance(env, Environment):
+        return env, None
+    if callable(env):
+        return from_factory(env, count), from_factory(env, min(tests, 16))
+    warnings.warn(
+        f"one {type(env).__name__} trains alone: slowly, on little data for each update, and without evaluations; "
+        "give a function that makes one",
+        stacklevel=3,
+    )
+    return from_factory(lambda: env, 1), None
 
 
 def check_name(name: str) -> None:
