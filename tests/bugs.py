@@ -271,8 +271,8 @@ BUGS = [
     # 11: one critic row for the team
     Bug(
         *("11", "team rows: any agent weighs like all", "learner.py"),
-        "active.sum(-1) if self.team_rows",
-        "(active.sum(-1) > 0).to(value.dtype) if self.team_rows",
+        "value_weight = active.sum(-1)",
+        "value_weight = (active.sum(-1) > 0).to(value.dtype)",
         "test_learner.py::test_one_critic_row_for_the_team_has_the_loss_and_gradient_of_a_row_for_each_agent",
     ),
     Bug(
