@@ -251,9 +251,9 @@ BUGS = [
         "test_spread.py::test_an_episode_is_that_of_mpe2",
     ),
     Bug(
-        *("9", "spread: the time limit is a termination", "envs/spread.py"),
-        "terminated=self._none",
-        "terminated=over",
+        *("9", "spread: the time limit is a termination", "envs/lockstep.py"),
+        "terminated=nobody",
+        "terminated=everyone if ended else nobody",
         "test_spread.py::test_an_episode_is_that_of_mpe2",
     ),
     Bug(

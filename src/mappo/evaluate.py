@@ -14,7 +14,7 @@ from mappo.checkpoint import load, load_actor
 from mappo.errors import UserError
 from mappo.networks import heads_of
 from mappo.rundir import read_run
-from mappo.types import Environment
+from mappo.types import Environment, Renderable
 
 # First reset seeds: final scores and the choice of the best checkpoint see other games (up to a million each).
 SCORE_SEED, SELECT_SEED = 1_000_000, 2_000_000
@@ -115,7 +115,7 @@ def replay(env: Any, policy: Policy, seeds: Sequence[int]) -> list[np.ndarray]:
     Raises:
         UserError: the environment cannot draw.
     """
-    if not hasattr(env, "render"):
+    if not isinstance(env, Renderable):
         raise UserError("this environment cannot draw a replay: it has no render(index)")
     frames: list[np.ndarray] = []
     for seed in seeds:

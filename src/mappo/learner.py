@@ -4,8 +4,7 @@ Yu et al. 2022, "The Surprising Effectiveness of PPO in Cooperative Multi-Agent 
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -13,39 +12,16 @@ import torch
 from torch import Tensor
 
 from mappo.actor import Actor
+from mappo.batch import Batch
 from mappo.config import Config
 from mappo.critic_input import CriticInput, choose_critic_input, critic_input
 from mappo.distributions import log_prob_of_heads, sample_heads
-from mappo.losses import ppo_clip_loss, ppo_value_data, ppo_value_error, weighted_mean
+from mappo.losses import ppo_clip_loss, ppo_value_data, ppo_value_error, weighted_mean, weighted_variance
 from mappo.networks import build_network, heads_of
 from mappo.normalize import ValueNorm
 from mappo.returns import gae, gae_data
 from mappo.state import flat, part
 from mappo.types import Rollout, Spec, TimeStep
-
-
-@dataclass
-class Batch:
-    """What the gradient steps of one update read, one row for each time and environment.
-
-    A *team row* of the critic stands for all agents: one value, weighed by how many act.
-    """
-
-    obs: Tensor  # (R, A, O)
-    mask: Tensor | None  # (R, A, N)
-    action: Tensor  # (R, A, D)
-    log_prob: Tensor  # (R, A)
-    adv: Tensor  # (R, A)
-    weight: Tensor  # (R, A): 1 where the agent acted
-    critic: Tensor  # (R, S) team rows, or (R, A, S)
-    value: Tensor  # (R) or (R, A), normalised
-    target: Tensor  # as value, normalised
-    value_weight: Tensor  # as value
-
-    def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
-        """A batch of what `function` makes of each tensor."""
-        made = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Batch(**{name: cast(Any, x if x is None else function(x)) for name, x in made.items()})
 
 
 class MAPPO:
@@ -145,16 +121,14 @@ class MAPPO:
             value_weight = torch.ones_like(active)
         else:
             value_weight = active
-        metrics = {
-            "value": weighted_mean(value, value_weight),
-            "explained_variance": 1 - _variance(returns - value, value_weight) / _variance(returns, value_weight),
-        }
+        unexplained, whole = (weighted_variance(x, value_weight) for x in (adv, returns))
+        metrics = {"value": weighted_mean(value, value_weight), "explained_variance": 1 - unexplained / whole}
         if ppo.value_norm:  # after the old statistics made the advantages, before the new make the targets
             self.value_norm.update(returns, value_weight)
             value, returns = self.value_norm.normalize(value), self.value_norm.normalize(returns)
         if ppo.advantage_norm:
             acted = active.sum(-1) if self.team_rows else active
-            adv = (adv - weighted_mean(adv, acted)) / (_variance(adv, acted).sqrt() + 1e-8)
+            adv = (adv - weighted_mean(adv, acted)) / (weighted_variance(adv, acted).sqrt() + 1e-8)
         if self.team_rows:
             adv = adv.unsqueeze(-1).expand_as(r.log_prob)
         rows = Batch(
@@ -284,10 +258,6 @@ class MAPPO:
         """In the order of the optimizer, so that moments are saved by name and never land on another layer."""
         names = {id(p): name for name, p in self.network.named_parameters()}
         return [names[id(p)] for group in self.optimizer.param_groups for p in group["params"]]
-
-
-def _variance(x: Tensor, weight: Tensor) -> Tensor:
-    return weighted_mean((x - weighted_mean(x, weight)).square(), weight)
 
 
 def _line(start: float, end: float, progress: float) -> float:

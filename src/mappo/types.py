@@ -94,7 +94,7 @@ class Resumable(Protocol):
 
 
 @runtime_checkable
-class Renderable(Protocol):
+class Renderable(Environment, Protocol):
     """An environment that can draw itself, for replays."""
 
     def render(self, index: int) -> Any:

@@ -11,6 +11,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from mappo.envs.lockstep import time_step
 from mappo.types import ActionHeads, Spec, TimeStep
 
 
@@ -34,7 +35,6 @@ class Constant:
             shared_reward=True,
         )
         self._all = torch.ones(num_envs, num_agents, dtype=torch.bool, device=self.device)
-        self._none = torch.zeros_like(self._all)
         self._generator = torch.Generator(self.device)
         self._clock = 0
         self._obs = self._observe()
@@ -64,19 +64,7 @@ class Constant:
         return torch.ones(action.shape, device=self.device)
 
     def _time_step(self, reward: Tensor, next_obs: Tensor, ended: bool) -> TimeStep:
-        return TimeStep(
-            obs=self._obs,
-            state=None,
-            mask=None,
-            active=self._all,
-            is_first=self._all if self._clock == 0 else self._none,
-            reward=reward,
-            terminated=self._none,
-            ended=(self._all if ended else self._none)[:, 0],
-            next_obs=next_obs,
-            next_state=None,
-            next_active=self._all,
-        )
+        return time_step(self._all, self._obs, next_obs, reward, first=self._clock == 0, ended=ended)
 
 
 class Signal(Constant):

@@ -17,6 +17,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from mappo.envs.lockstep import time_step
 from mappo.errors import UserError
 from mappo.types import ActionHeads, Spec, TimeStep
 
@@ -66,7 +67,6 @@ class Spread:
         self._others = torch.tensor(pairs, device=self.device, dtype=torch.long)  # in the order of the agents
         self._silence = self._zeros(num_agents, 2 * (num_agents - 1))
         self._all = torch.ones(num_envs, num_agents, dtype=torch.bool, device=self.device)
-        self._none = torch.zeros_like(self._all)
         self._generator = torch.Generator(self.device)
         self._place = self._zeros(2 * num_agents, 2)  # agents, then landmarks
         self._velocity = self._zeros(num_agents, 2)
@@ -190,20 +190,7 @@ class Spread:
         return common * (1 - self.local_ratio) + own * self.local_ratio
 
     def _time_step(self, obs: Tensor, next_obs: Tensor, reward: Tensor, ended: bool) -> TimeStep:
-        over = self._all if ended else self._none
-        return TimeStep(
-            obs=obs,
-            state=None,
-            mask=None,
-            active=self._all,
-            is_first=self._all if self._clock == 0 else self._none,
-            reward=reward,
-            terminated=self._none,
-            ended=over[:, 0],
-            next_obs=next_obs,
-            next_state=None,
-            next_active=self._all,
-        )
+        return time_step(self._all, obs, next_obs, reward, first=self._clock == 0, ended=ended)
 
 
 def _length(x: Tensor) -> Tensor:
