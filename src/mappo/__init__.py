@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mappo.config import NetworkConfig as NetworkConfig
     from mappo.config import PPOConfig as PPOConfig
     from mappo.config import RunConfig as RunConfig
+    from mappo.encoders import register_encoder as register_encoder
     from mappo.envs import make as make
     from mappo.errors import StopTraining as StopTraining
     from mappo.errors import UserError as UserError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from mappo.losses import ppo_value_data as ppo_value_data
     from mappo.losses import ppo_value_error as ppo_value_error
     from mappo.networks import CTDEActorCriticNetwork as CTDEActorCriticNetwork
+    from mappo.networks import IndependentActorCriticNetwork as IndependentActorCriticNetwork
     from mappo.networks import SharedActorCriticNetwork as SharedActorCriticNetwork
     from mappo.presets import preset as preset
     from mappo.returns import discounted_return as discounted_return
@@ -46,6 +48,7 @@ _HOME = {
     "checkpoint": ["load_actor"],
     "collector": ["Collector"],
     "config": ["Config", "EnvConfig", "NetworkConfig", "PPOConfig", "RunConfig"],
+    "encoders": ["register_encoder"],
     "envs": ["make"],
     "errors": ["StopTraining", "UserError"],
     "learner": ["MAPPO"],
@@ -53,7 +56,7 @@ _HOME = {
         *("ppo_clip_loss", "ppo_info", "ppo_policy_data", "ppo_policy_error", "ppo_policy_loss"),
         *("ppo_value_data", "ppo_value_error"),
     ],
-    "networks": ["CTDEActorCriticNetwork", "SharedActorCriticNetwork"],
+    "networks": ["CTDEActorCriticNetwork", "IndependentActorCriticNetwork", "SharedActorCriticNetwork"],
     "presets": ["preset"],
     "returns": ["discounted_return", "gae", "gae_data", "n_step_return"],
     "trainer": ["Run", "train"],

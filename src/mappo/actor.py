@@ -1,16 +1,18 @@
-"""A policy alone: own observation in, action out. The one piece that training, evaluation and use share."""
+"""A policy in use: own observation in, action out. No learner, no environment, no config."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
 
-from mappo.distributions import mode_of_heads, sample_heads
+from mappo.config import NetworkConfig
+from mappo.errors import UserError
+from mappo.policy import ActionDistribution, Policy
+from mappo.types import Spec
 
 
-class Policy(Protocol):
-    """Anything that acts: actors, baselines, a user's function."""
+class Player(Protocol):
+    """Anything that acts for a team: actors, baselines, a user's function."""
 
     def __call__(
         self, obs: Tensor, memory: Any = None, *, mask: Tensor | None = None, is_first: Tensor | None = None
@@ -18,69 +20,136 @@ class Policy(Protocol):
 
 
 class Actor:
-    """Decentralised execution: each agent's action from its own observation.
+    """Decentralised execution of a whole team: each agent's action from its own observation.
 
     Args:
-        logit: maps observations `(*B, O)` to logits `(*B, N)`, such as `network.logit`.
-        obs_size: O. heads: sizes of the categorical heads, N in sum.
-        sampled: draw from the policy, in place of its likeliest action.
+        policy: what acts. sampled: draw from it, in place of its likeliest action.
         generator: of the draws.
     """
 
-    def __init__(
-        self,
-        logit: Callable[[Tensor], Tensor],
-        obs_size: int,
-        heads: Sequence[int],
-        sampled: bool = False,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        self.logit, self.obs_size, self.heads = logit, obs_size, tuple(heads)
-        self.sampled, self.generator = sampled, generator
+    def __init__(self, policy: Policy, sampled: bool = False, generator: torch.Generator | None = None) -> None:
+        self.policy, self.sampled, self.generator = policy, sampled, generator
 
     @torch.no_grad()
     def __call__(self, obs: Any, memory: Any = None, *, mask: Any = None, is_first: Any = None) -> tuple[Tensor, Any]:
-        """Actions of any batch of agents, each row by itself.
+        """Actions of the team, each row by itself.
 
         Args:
-            obs: `(*B, O)`, such as `(O,)` for one agent or `(E, A, O)`; a tensor, or what numpy makes an array of.
-            memory: handed back; for later kinds.
-            mask: `(*B, N)`, True where legal. is_first: `(*B)`, True where memory starts anew.
+            obs: `(*B, A, *shape)`, padded as in `Spec`; a tensor, or what numpy makes an array of. Where all agents
+                share one network and have the same spaces, any rows `(*B, *shape)`.
+            memory: what the last call gave, None at first: `(*B, A, H)`, or None for ever of a policy without one.
+            mask: `(*B, A, N)`, True where legal. is_first: `(*B, A)`, True where memory starts anew.
 
         Returns:
-            Actions `(*B, D)`, int64, and the memory. They count from 0, also where the environment's own start
-            elsewhere (gymnasium's `Discrete(n, start=...)`).
+            Actions `(*B, A, D)` in the padded layout (choices count from 0), and the memory.
 
         Raises:
-            ValueError: the size of the observation or of the mask does not fit the network.
+            ValueError: the shape of the observation or of the mask does not fit.
         """
+        spec, obs = self.policy.spec, torch.as_tensor(obs)
+        rows = self._rows(obs)
+        if mask is not None:
+            mask = torch.as_tensor(mask, device=obs.device).bool()
+            if mask.shape != (*rows, sum(spec.heads)):
+                raise ValueError(f"the mask must be {(*rows, sum(spec.heads))}, got {tuple(mask.shape)}")
+        first = None if is_first is None else torch.as_tensor(is_first, device=obs.device).bool()
+        noise = None
+        if self.sampled:
+            noise = torch.rand((*rows, spec.action_size), generator=self.generator, device=obs.device)
+        action, _, memory = self.policy(obs, memory, mask=mask, is_first=first, noise=noise)
+        return self.policy.distribution.bounded(action), memory
+
+    def agent(self, name: str) -> "AgentActor":
+        """One agent alone.
+
+        Raises:
+            UserError: the team has no such agent.
+        """
+        agents = self.policy.spec.agents
+        if name not in agents:
+            raise UserError(f"there is no agent {name!r}; there are: {', '.join(agents)}")
+        return AgentActor(self, agents.index(name))
+
+    def _rows(self, obs: Tensor) -> tuple[int, ...]:
+        """The axes in front of one observation."""
+        spec, tower = self.policy.spec, self.policy.tower
+        shape = spec.obs_shape
+        rows = tuple(obs.shape[: max(obs.ndim - len(shape), 0)])
+        together = tower.needs_agents or self.policy.distribution.per_agent
+        fits = obs.shape[len(rows) :] == shape and (not together or rows[-1:] == (spec.num_agents,))
+        if not fits:
+            front = f"*B, {spec.num_agents}" if together else "*B"
+            inside = ", ".join(map(str, shape))
+            raise ValueError(f"this actor reads observations ({front}, {inside}), got {tuple(obs.shape)}")
+        return rows
+
+
+class AgentActor:
+    """One agent of a team, with its own observations and its own actions as its spaces have them.
+
+    Args:
+        team: the actors. index: the agent's place among them.
+    """
+
+    def __init__(self, team: Actor, index: int) -> None:
+        self.team, self.index = team, index
+        self.spec = team.policy.spec
+        self.heads, self.columns = self.spec.action_heads[index], self.spec.columns(index)
+
+    def __call__(self, obs: Any, memory: Any = None, *, mask: Any = None, is_first: Any = None) -> tuple[Tensor, Any]:
+        """The agent's action.
+
+        Args:
+            obs: `(*B, *shape)` of its own observation space. memory: as the last call gave it, None at first.
+            mask: `(*B, n)` over its own choices, True where legal. is_first: `(*B)`, where memory starts anew.
+
+        Returns:
+            An action of its own action space `(*B, ...)` (choices count from where the space's do), and the memory.
+
+        Raises:
+            ValueError: a shape does not fit.
+        """
+        spec, index = self.spec, self.index
         obs = torch.as_tensor(obs)
-        mask = None if mask is None else torch.as_tensor(mask, device=obs.device).bool()
-        if mask is not None and mask.shape != (*obs.shape[:-1], sum(self.heads)):
-            raise ValueError(f"the mask must be {(*obs.shape[:-1], sum(self.heads))}, got {tuple(mask.shape)}")
-        if obs.ndim == 0 or obs.shape[-1] != self.obs_size:
-            raise ValueError(f"this actor reads observations (*B, {self.obs_size}), got {tuple(obs.shape)}")
-        logit = self.logit(obs.float())
-        if not self.sampled:
-            return mode_of_heads(logit, self.heads, mask), memory
-        noise = torch.rand(
-            (*obs.shape[:-1], len(self.heads)), generator=self.generator, device=obs.device, dtype=logit.dtype
-        )
-        return sample_heads(logit, noise, self.heads, mask)[0], memory
+        own = cast("tuple[int, ...]", spec.obs_spaces[index].shape)
+        rows = tuple(obs.shape[: max(obs.ndim - len(own), 0)])
+        if obs.shape[len(rows) :] != own:
+            raise ValueError(f"{spec.agents[index]} reads observations {('*B', *own)}, got {tuple(obs.shape)}")
+        # The others' places stay empty: no agent's row depends on another's (law 5).
+        whole = torch.zeros(*rows, spec.num_agents, *spec.obs_shape, dtype=obs.dtype, device=obs.device)
+        if len(own) == 3:
+            whole[..., index, :, :, :] = spec.channels_last(obs)
+        else:
+            whole[..., index, : spec.obs_size(index)] = obs.reshape(*rows, -1)
+        legal = None
+        if mask is not None:
+            legal = spec.legal.to(obs.device).expand(*rows, *spec.legal.shape).clone()
+            given, places = torch.as_tensor(mask, device=obs.device).bool(), spec.choices(index)
+            if given.shape != (*rows, len(places)):
+                raise ValueError(f"the mask must be {(*rows, len(places))}, got {tuple(given.shape)}")
+            legal[..., index, places] = given
+        first = None
+        if is_first is not None:
+            first = torch.as_tensor(is_first, device=obs.device).bool().unsqueeze(-1).expand(*rows, spec.num_agents)
+        action, memory = self.team(whole, memory, mask=legal, is_first=first)
+        return self.heads.own(action[..., index, self.columns]), memory
 
 
 class RandomPolicy:
-    """The baseline that plays each legal action alike."""
+    """The baseline that plays each legal choice alike, and each number between its bounds (or between -1 and 1)."""
 
-    def __init__(self, heads: Sequence[int], seed: int = 0, device: torch.device | str = "cpu") -> None:
-        self.heads = tuple(heads)
+    def __init__(self, spec: Spec, seed: int = 0, device: torch.device | str = "cpu") -> None:
+        self.spec, self.distribution = spec, ActionDistribution(spec, NetworkConfig(), device)
         self.generator = torch.Generator(device)
         self.generator.manual_seed(seed)
 
     def __call__(
         self, obs: Tensor, memory: Any = None, *, mask: Tensor | None = None, is_first: Tensor | None = None
     ) -> tuple[Tensor, Any]:
-        rows = obs.shape[:2]
-        noise = torch.rand((*rows, len(self.heads)), generator=self.generator, device=obs.device)
-        alike = torch.zeros(*rows, sum(self.heads), device=obs.device)
-        return sample_heads(alike, noise, self.heads, mask)[0], memory
+        rows, spec = obs.shape[:2], self.spec
+        noise = torch.rand((*rows, spec.action_size), generator=self.generator, device=obs.device)
+        alike = torch.zeros(*rows, sum(spec.heads) + 2 * spec.continuous, device=obs.device)
+        action, _ = self.distribution.sample(alike, noise, self.distribution.legal(mask))
+        if spec.continuous:
+            action[..., len(spec.heads) :] = 2 * noise[..., len(spec.heads) :] - 1
+        return self.distribution.bounded(action), memory

@@ -9,23 +9,35 @@ from torch import Tensor
 
 @dataclass
 class Batch:
-    """One row for each time and environment of a rollout.
+    """Rows of a rollout: one for each time and environment, `*R = (R)`; or chunks of L steps, `*R = (L, R)`.
 
     A *team row* of the critic stands for all agents: one value, weighed by how many act.
     """
 
-    obs: Tensor  # (R, A, O)
-    mask: Tensor | None  # (R, A, N)
-    action: Tensor  # (R, A, D)
-    log_prob: Tensor  # (R, A)
-    adv: Tensor  # (R, A)
-    weight: Tensor  # (R, A): 1 where the agent acted
-    critic: Tensor  # (R, S) team rows, or (R, A, S)
-    value: Tensor  # (R) or (R, A), normalised
-    target: Tensor  # as value, normalised
+    obs: Tensor  # (*R, A, *obs_shape), as the actor reads it
+    mask: Tensor | None  # (*R, A, N): what is legal
+    action: Tensor  # (*R, A, D), as it was drawn
+    log_prob: Tensor  # (*R, A)
+    adv: Tensor  # (*R, A)
+    weight: Tensor  # (*R, A): 1 where the agent acted
+    critic: Tensor  # (*R, S) team rows, or (*R, A, S)
+    value: Tensor  # (*R) or (*R, A): what the critic answered, in its own units
+    target: Tensor  # as value
     value_weight: Tensor  # as value
+    # Of networks with a memory: where it starts anew, and what it is before the first step of each chunk.
+    first: Tensor | None = None  # (L, R, A)
+    memory: Tensor | None = None  # (1, R, A, H)
+    critic_first: Tensor | None = None  # (L, R) or (L, R, A)
+    critic_memory: Tensor | None = None  # (1, R, H) or (1, R, A, H)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
         """A batch of what `function` makes of each tensor."""
         made = {f.name: getattr(self, f.name) for f in fields(self)}
         return Batch(**{name: cast(Any, x if x is None else function(x)) for name, x in made.items()})
+
+
+def chunked(x: Tensor, length: int | None) -> Tensor:
+    """`(T, E, ...)` as rows `(T E, ...)`, or as chunks of so many steps `(L, T/L E, ...)`."""
+    if length is None:
+        return x.flatten(0, 1)
+    return x.reshape(-1, length, *x.shape[1:]).transpose(0, 1).flatten(1, 2)

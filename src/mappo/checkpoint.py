@@ -24,7 +24,8 @@ from torch import Tensor
 import mappo
 from mappo.actor import Actor
 from mappo.errors import UserError
-from mappo.networks import build_network, heads_of
+from mappo.networks import build_actor
+from mappo.policy import Policy
 from mappo.rundir import FORMAT, flush, read_json, read_run, write_text
 from mappo.state import part
 
@@ -124,22 +125,23 @@ def load_actor(path: str | Path, *, checkpoint: str = "last", sampled: bool = Fa
         sampled: draw actions, in place of the likeliest.
 
     Returns:
-        `actor(obs, memory=None, *, mask=None, is_first=None) -> (action, memory)`; see `Actor`.
+        `actor(obs, memory=None, *, mask=None, is_first=None) -> (action, memory)` for the team, see `Actor`;
+        `actor.agent(NAME)` is one agent's, with its own observations and actions.
 
     Raises:
         UserError: there is no run, or its checkpoint is damaged.
     """
     _, config, spec = read_run(Path(path))
     found = load(Path(path), checkpoint)
-    network = build_network(spec, config, seed=0)
+    tower = build_actor(spec, config.network)
     try:
-        network.load_state_dict(part(found.model, "network"))
+        tower.load_state_dict(part(part(found.model, "network"), "actor"))
     except RuntimeError as error:
         raise UserError(f"{found.path} does not fit {path}/config.json: {error}") from None
     generator = torch.Generator(device)
     generator.manual_seed(0)
-    network.to(device).requires_grad_(False)
-    return Actor(network.logit, network.obs_size, heads_of(spec), sampled, generator)
+    tower.to(device).requires_grad_(False)
+    return Actor(Policy(spec, config.network, tower, device), sampled, generator)
 
 
 def _read_checkpoint(path: Path) -> Checkpoint:

@@ -27,7 +27,8 @@ class Collector:
 
     def __init__(self, env: Environment, agent: MAPPO, length: int, step: TimeStep, generator: torch.Generator) -> None:
         self.env, self.agent, self.length, self.generator = env, agent, length, generator
-        self.step, self.memory = self._checked(step), None
+        self.step, self.memory = self._checked(step), agent.new_memory(env.num_envs)[0]
+        self.chunk = agent.config.chunk or 1
         self.rollout = self._allocate(step)
         # Raw rewards of the episodes under way: return of each agent, steps.
         self.running = torch.zeros_like(step.reward)
@@ -50,9 +51,11 @@ class Collector:
         totals = torch.zeros(3, device=self.running.device, dtype=self.running.dtype)
         for t in range(self.length):
             self._store(NOW, t, step)
+            if rollout.memory is not None and t % self.chunk == 0:
+                rollout.memory[t // self.chunk] = cast(Tensor, self.memory)
             action, log_prob, self.memory = self.agent.act(step, self.memory, noise=noise[t])
             rollout.action[t], rollout.log_prob[t] = action, log_prob
-            step = self.env.step(action)
+            step = self.env.step(self.agent.env_action(action))
             self._store(THEN, t, step)
             totals += self._count(step)
         self.step = step
@@ -69,6 +72,8 @@ class Collector:
         state = {"generator": self.generator.get_state()}
         if isinstance(self.env, Resumable):
             state |= {"running": self.running, "steps": self.steps, **flat("env", self.env.state_dict())}
+            if self.memory is not None and self.rollout.critic_memory is not None:
+                state |= {"memory": self.memory, "critic_memory": self.rollout.critic_memory}
         return state
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -79,6 +84,9 @@ class Collector:
             self.step = self.env.load_state_dict(part(state, "env"))
             self.running.copy_(state["running"])
             self.steps.copy_(state["steps"])
+            if self.memory is not None and self.rollout.critic_memory is not None:
+                self.memory = state["memory"].to(self.memory.device)
+                self.rollout.critic_memory.copy_(state["critic_memory"])
 
     def _count(self, step: TimeStep) -> Tensor:
         """Number, summed returns and lengths of the episodes that end at this step."""
@@ -109,10 +117,13 @@ class Collector:
         envs, agents = step.active.shape
         made: dict[str, Any] = {name: like(getattr(step, name)) for name in (*NOW, *THEN)}
         device = self.agent.device
-        made["action"] = torch.zeros(
-            (self.length, envs, agents, len(self.agent.heads)), dtype=torch.long, device=device
-        )
+        spec = self.env.spec
+        drawn = torch.get_default_dtype() if spec.continuous else torch.long
+        made["action"] = torch.zeros((self.length, envs, agents, spec.action_size), dtype=drawn, device=device)
         made["log_prob"] = torch.zeros((self.length, envs, agents), device=device)
+        if self.memory is not None:
+            made["memory"] = self.memory.new_zeros(self.length // self.chunk, *self.memory.shape)
+            made["critic_memory"] = self.agent.new_memory(envs)[1]
         return Rollout(**made)
 
     def _check_finite(self) -> None:

@@ -39,12 +39,33 @@ class NetworkConfig:
     """LayerNorm on the input and behind each activation, as in the MAPPO paper."""
     actor_gain: float = 0.01
     """Scale of the actor's last layer at the start; small means a nearly uniform policy."""
-    critic_input: Literal["auto", "env", "joint", "agent", "own"] = "auto"
-    """`env` state, `joint` observations, `agent` (both and an id, for each agent), `own` (IPPO);
-    `auto` takes `env` where the environment has a state, else `joint`; for agent rewards `agent`."""
+    critic_input: Literal["auto", "env", "joint", "agent", "own", "user"] = "auto"
+    """`env` state, `joint` observations, `agent` (state or joint, own observation, id), `own` (IPPO), `user`: the
+    function given to `train`; `auto` is `env` where there is a state, else `joint`; for agent rewards `agent`."""
+    death_mask: bool = False
+    """Critic rows of dead agents read zeros and their id alone (arXiv:2103.01955, "death masking")."""
+    sharing: Literal["group", "all", "none"] = "group"
+    """Agents with the same parameters: a `group` has the same spaces; `all`; `none` (a network for each)."""
+    agent_id: bool | None = None
+    """The actor reads a one-hot id too; by default where agents with different spaces share parameters."""
+    memory_size: int = 0
+    """Width of a GRU behind the hidden layers of actor and critic (arXiv:1406.1078); 0: no memory."""
+    encoder: str = "auto"
+    """`mlp`; `cnn`, for images; or one that was added by `mappo.register_encoder`; `auto` looks at the shape."""
+    obs_norm: bool = False
+    """Observations normalised by their running mean and standard deviation; for vectors."""
+    action_bounds: Literal["clip", "tanh"] = "clip"
+    """How a Gaussian action keeps the bounds of its space: cut off at them, or squashed by tanh."""
+    action_std: Literal["free", "state"] = "free"
+    """Its standard deviation: a parameter, or an output of the network."""
+    initial_std: float = 0.5
+    """That at the start; 1 is half the width of the bounds."""
 
     def __post_init__(self) -> None:
         check_types("network", self)
+        at_least("network.memory-size", self.memory_size, 0)
+        at_most("network.memory-size", self.memory_size, 65_536)
+        above("network.initial-std", self.initial_std, 0)
         if not self.hidden:
             raise UserError("network.hidden needs at least one layer, such as 64 64")
         for width in self.hidden:
@@ -63,22 +84,36 @@ class PPOConfig:
     """Passes over each rollout."""
     minibatches: int = 1
     """Parts that each pass is cut into, at random; must divide rollout-length x num-envs."""
+    minibatch_by: Literal["sample", "sequence"] = "sample"
+    """What is dealt out to minibatches: single steps, or chunks of them; with a memory always chunks."""
+    chunk_length: int | None = None
+    """Steps of a chunk, through which gradients flow back (L); must divide rollout-length; by default at most 10."""
     gamma: float = 0.99
     """Discount factor."""
     gae_lambda: float = 0.95
     """GAE: 0 trusts the critic, 1 the rewards."""
+    returns: Literal["gae", "n_step", "discounted"] = "gae"
+    """Advantages and targets: arXiv:1506.02438; n rewards, then the value; or all rewards of the rollout."""
+    n_step: int = 5
+    """Rewards of an n-step return."""
+    recompute_advantages: bool = False
+    """Values and advantages anew before each epoch, by the critic as it is then (arXiv:2006.05990)."""
     clip_ratio: float = 0.2
     """PPO's epsilon."""
     dual_clip: float | None = None
     """Bound on the loss of bad actions, above 1 (arXiv:1912.09729); none by default."""
     value_clip: float | None = None
     """Epsilon of the clipped value loss, in normalised units; 0.2 in the paper; none by default."""
+    target_kl: float | None = None
+    """No further epoch once the mean KL of one is above this; none by default."""
     huber_delta: float | None = None
     """Where the value loss turns from square to linear; 10 in the paper; none by default."""
     value_norm: bool = True
     """The critic learns returns normalised by their running mean and standard deviation."""
     value_norm_decay: float = 0.99
     """Weight of the past in those statistics, for each rollout."""
+    popart: bool = False
+    """The critic's last layer is rescaled when they move, so that its values stay (arXiv:1602.07714)."""
     advantage_norm: bool = True
     """Advantages of mean 0 and standard deviation 1 over each rollout."""
     value_weight: float = 1.0
@@ -95,12 +130,14 @@ class PPOConfig:
     """What is left of both at the end of the run, as a factor; the way there is a straight line."""
     adam_eps: float = 1e-5
     """Adam's epsilon."""
+    weight_decay: float = 0.0
+    """AdamW's decoupled weight decay (arXiv:1711.05101); 0 is Adam."""
     max_grad_norm: float | None = 10.0
     """Gradients of the actor and of the critic are each scaled down to this norm."""
 
     def __post_init__(self) -> None:
         check_types("ppo", self)
-        for name in ("rollout_length", "epochs", "minibatches"):
+        for name in ("rollout_length", "epochs", "minibatches", "n_step"):
             at_least(option("ppo", name), getattr(self, name), 1)
         for name in ("gamma", "gae_lambda", "value_norm_decay", "lr_final", "entropy_final"):
             within(option("ppo", name), getattr(self, name), 0, 1)
@@ -110,7 +147,15 @@ class PPOConfig:
             raise UserError("ppo.value-norm-decay must be below 1: with 1 the statistics would never move")
         above("ppo.max-grad-norm", self.max_grad_norm, 0)
         above("ppo.dual-clip", self.dual_clip, 1)
-        for name in ("value_weight", "entropy_weight"):
+        above("ppo.target-kl", self.target_kl, 0)
+        if self.chunk_length is not None and (self.chunk_length < 1 or self.rollout_length % self.chunk_length):
+            raise UserError(
+                f"ppo.chunk-length {self.chunk_length} does not divide ppo.rollout-length {self.rollout_length}; "
+                f"nearest that does: {nearest_divisor(self.rollout_length, max(self.chunk_length, 1))}"
+            )
+        if self.popart and not self.value_norm:
+            raise UserError("ppo.popart rescales the critic when the value statistics move: it needs ppo.value-norm")
+        for name in ("value_weight", "entropy_weight", "weight_decay"):
             at_least(option("ppo", name), getattr(self, name), 0)
 
 
@@ -160,18 +205,27 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:
-        rows = self.ppo.rollout_length * self.env.num_envs
+        chunks = self.ppo.rollout_length // (self.chunk or 1)
+        rows = chunks * self.env.num_envs
         if rows % self.ppo.minibatches:
+            kind = "ppo.rollout-length" if self.chunk is None else f"chunks of {self.chunk} steps"
             raise UserError(
-                f"ppo.minibatches {self.ppo.minibatches} does not divide ppo.rollout-length x env.num-envs = "
-                f"{self.ppo.rollout_length} x {self.env.num_envs} = {rows}; "
-                f"nearest that does: {_nearest_divisor(rows, self.ppo.minibatches)}"
+                f"ppo.minibatches {self.ppo.minibatches} does not divide {kind} x env.num-envs = "
+                f"{chunks} x {self.env.num_envs} = {rows}; "
+                f"nearest that does: {nearest_divisor(rows, self.ppo.minibatches)}"
             )
         if self.env.reward == "agent" and self.network.critic_input in ("env", "joint"):
             raise UserError(
                 f"env.reward agent needs a critic row for each agent, but network.critic-input "
                 f"{self.network.critic_input} has one for the team: use auto, agent or own"
             )
+
+    @property
+    def chunk(self) -> int | None:
+        """Steps that stay together in the minibatches (L); None for single ones."""
+        if self.network.memory_size == 0 and self.ppo.minibatch_by == "sample":
+            return None
+        return self.ppo.chunk_length or nearest_divisor(self.ppo.rollout_length, 10)
 
     @property
     def steps_per_update(self) -> int:
@@ -203,7 +257,8 @@ class Config:
         return dataclasses.replace(config, **sections)
 
 
-def _nearest_divisor(number: int, wish: int) -> int:
+def nearest_divisor(number: int, wish: int) -> int:
+    """The largest divisor of a number up to `wish`."""
     wish = min(wish, number)
     while number % wish:  # downwards: 1 always divides, and the answer stays near for numbers of many divisors
         wish -= 1

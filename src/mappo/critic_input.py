@@ -1,5 +1,7 @@
-"""What a centralised critic reads, derived from what the rollout keeps."""
+"""What a centralised critic reads, derived from what the rollout keeps: the same for acting, update and cuts."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -9,45 +11,114 @@ from mappo.config import Config
 from mappo.errors import UserError
 from mappo.types import Spec
 
-CriticInput = Literal["env", "joint", "agent", "own"]
+Mode = Literal["env", "joint", "agent", "own", "user"]
+# (obs (*B, A, *obs_shape), state (*B, *S) or None, active (*B, A)) -> (*B, F) for the team, or (*B, A, F)
+UserInput = Callable[[Tensor, Tensor | None, Tensor], Tensor]
 
 
-def critic_input(obs: Tensor, state: Tensor | None, active: Tensor, mode: CriticInput) -> Tensor:
-    """What the critic reads, derived from what the rollout keeps; the same for acting, update and cuts.
+@dataclass(frozen=True)
+class CriticInput:
+    """A way to build the critic's rows; `shape` of one, `team_rows` if one stands for the whole team.
 
-    Args:
-        obs: `(*B, A, O)`. state: `(*B, S)` or None. active: `(*B, A)`; a dead agent's observation reads 0.
-        mode: `env`, the environment's state; `joint`, all observations side by side; `agent`, for each agent
-            the state (or joint observation), its own observation and its one-hot id; `own`, its own (IPPO).
+    - `env`: the environment's state. `joint`: all observations side by side, a dead agent's as zeros.
+    - `agent`, a row for each: the state (or the joint observation), the own observation, a one-hot id.
+    - `own`: the own observation (IPPO), and the id if `own_id`. `user`: what a function makes.
 
-    Returns:
-        `(*B, S')` for `env` and `joint`, `(*B, A, S')` for `agent` and `own`.
+    Images are joined along their channels; an id is then a plane for each agent.
     """
+
+    mode: Mode
+    shape: tuple[int, ...]
+    team_rows: bool
+    own_id: bool = False
+    death_mask: bool = False
+    user: UserInput | None = None
+
+    def __call__(self, obs: Tensor, state: Tensor | None, active: Tensor) -> Tensor:
+        """Rows `(*B, *shape)` or `(*B, A, *shape)` of `obs (*B, A, *O)`, `state (*B, *S)`, `active (*B, A)`."""
+        if self.mode == "env":
+            if state is None:
+                raise ValueError("critic_input 'env' needs an environment with a state")
+            return state
+        there = active.reshape(*active.shape, *(1,) * (obs.ndim - active.ndim))
+        obs = torch.where(there, obs, torch.zeros((), dtype=obs.dtype))
+        if self.user is not None:
+            return self.user(obs, state, active)
+        agents, planes, axis = active.shape[-1], obs.shape[active.ndim : -1], active.ndim - 1
+        if self.mode == "own" and not self.own_id:
+            return obs
+        ids = torch.eye(agents, dtype=obs.dtype, device=obs.device) * (255 if obs.dtype == torch.uint8 else 1)
+        ids = ids.reshape(agents, *(1,) * len(planes), agents).expand(*obs.shape[:-1], agents)
+        if self.mode == "own":
+            return torch.cat([obs, ids], -1)
+        joint = obs.movedim(axis, -2).flatten(-2)
+        if self.mode == "joint":
+            return joint
+        team = (joint if state is None else state).unsqueeze(axis).expand(*obs.shape[:-1], -1)
+        rows = torch.cat([team, obs], -1)
+        if self.death_mask:
+            rows = torch.where(there, rows, torch.zeros((), dtype=rows.dtype))
+        return torch.cat([rows, ids], -1)
+
+    def describe(self) -> str:
+        """One line for the user: what the critic reads."""
+        what = {
+            "env": "the environment's state",
+            "joint": "all observations side by side",
+            "agent": "the state or all observations, the own observation and an id",
+            "own": "the agent's own observation" + (" and id" if self.own_id else ""),
+            "user": "what the function given to train makes",
+        }[self.mode]
+        size = " x ".join(map(str, self.shape)) + (" numbers" if len(self.shape) == 1 else "")
+        return f"{what} ({self.mode}), {size}, {'one row for the team' if self.team_rows else 'a row for each agent'}"
+
+
+def make_critic_input(spec: Spec, config: Config, user: UserInput | None = None) -> CriticInput:
+    """The critic's input that a config asks for; `auto` made definite.
+
+    Raises:
+        UserError: the environment has no state, its kind does not fit, or there is no function.
+    """
+    mode = _mode(spec, config, user)
+    obs, state = spec.obs_shape, spec.state_shape
+    if mode == "user":
+        assert user is not None
+        zeros = torch.zeros(1, spec.num_agents, *obs, dtype=spec.obs_dtype if len(obs) == 3 else torch.float32)
+        known = None if state is None else torch.zeros(1, *state)
+        made = user(zeros, known, torch.ones(1, spec.num_agents, dtype=torch.bool))
+        team_rows = made.ndim in (2, 4)  # (1, F) or an image; else (1, A, F) or images
+        if team_rows and config.env.reward == "agent":
+            raise UserError("env.reward agent needs a critic row for each agent: the function must make (*B, A, F)")
+        return CriticInput(mode, tuple(made.shape[1 if team_rows else 2 :]), team_rows, user=user)
+    net, agents = config.network, spec.num_agents
     if mode == "env":
-        if state is None:
-            raise ValueError("critic_input 'env' needs an environment with a state")
-        return state
-    obs = torch.where(active.unsqueeze(-1), obs, 0.0)
-    if mode == "own":
-        return obs
-    joint = obs.flatten(-2)
+        assert state is not None
+        if len(state) not in (1, 3):
+            raise UserError(f"the state must be a vector or an image (H, W, C), not {state}")
+        return CriticInput(mode, state, True)
+    joint = (*obs[:-1], agents * obs[-1])
     if mode == "joint":
-        return joint
+        return CriticInput(mode, joint, True)
+    if mode == "own":
+        own_id = spec.mixed(net.sharing) if net.agent_id is None else net.agent_id
+        return CriticInput(mode, (*obs[:-1], obs[-1] + own_id * agents), False, own_id)
     team = joint if state is None else state
-    agents = obs.shape[-2]
-    one_hot = torch.eye(agents, dtype=obs.dtype, device=obs.device).expand(*obs.shape[:-1], agents)
-    return torch.cat([team.unsqueeze(-2).expand(*obs.shape[:-1], -1), obs, one_hot], -1)
+    if team[:-1] != obs[:-1]:
+        raise UserError(
+            f"network.critic-input agent joins state {state} and observations {obs}, which are not of one kind: "
+            f"use env, joint or own"
+        )
+    return CriticInput(mode, (*obs[:-1], team[-1] + obs[-1] + agents), False, death_mask=net.death_mask)
 
 
-def critic_input_size(obs_size: int, agents: int, state_size: int | None, mode: CriticInput) -> int:
-    """Features of `critic_input`'s result."""
-    team = agents * obs_size if state_size is None or mode == "joint" else state_size
-    return {"env": team, "joint": team, "agent": team + obs_size + agents, "own": obs_size}[mode]
-
-
-def choose_critic_input(spec: Spec, config: Config) -> CriticInput:
-    """`auto` made definite; see `NetworkConfig.critic_input`."""
+def _mode(spec: Spec, config: Config, user: UserInput | None) -> Mode:
     mode = config.network.critic_input
+    if mode == "user" and user is None:
+        raise UserError("network.critic-input user: give the function, mappo.train(..., critic_input=function)")
+    if user is not None:
+        if mode not in ("auto", "user"):
+            raise UserError(f"network.critic-input {mode}, and a function was given too: use user or auto")
+        return "user"
     if mode == "env" and spec.state_shape is None:
         raise UserError("network.critic-input env: this environment gives no state; use joint, agent or own")
     if mode != "auto":

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 
 from mappo import envs, report
-from mappo.actor import Policy, RandomPolicy
+from mappo.actor import Player, RandomPolicy
 from mappo.checkpoint import load, load_actor
 from mappo.errors import UserError
-from mappo.networks import heads_of
 from mappo.rundir import read_run
 from mappo.types import Environment, Renderable
 
@@ -30,7 +29,7 @@ class Episodes:
     lengths: np.ndarray
 
 
-def play(env: Environment, policy: Policy, seeds: Sequence[int]) -> Episodes:
+def play(env: Environment, policy: Player, seeds: Sequence[int]) -> Episodes:
     """One episode from each reset seed, whole batches of environments at a time.
 
     Every environment plays the first episode of its seed and no other, so that short episodes are not
@@ -76,14 +75,14 @@ def summary(values: np.ndarray) -> dict[str, Any]:
 
 def play_baselines(env: Environment, name: str, seeds: Sequence[int]) -> dict[str, np.ndarray]:
     """Team returns `(N,)` of the random policy and of the scripted ones that the environment is measured by."""
-    rivals: dict[str, Policy] = {
-        "random": RandomPolicy(heads_of(env.spec), seeds[0], env.device),
+    rivals: dict[str, Player] = {
+        "random": RandomPolicy(env.spec, seeds[0], env.device),
         **envs.baselines(name, env.spec.num_agents),
     }
     return {rival: play(env, policy, seeds).sums for rival, policy in rivals.items()}
 
 
-def score(env: Environment, name: str, policy: Policy, episodes: int, seed: int = SCORE_SEED) -> dict[str, Any]:
+def score(env: Environment, name: str, policy: Player, episodes: int, seed: int = SCORE_SEED) -> dict[str, Any]:
     """A policy and the baselines of its environment, on the same reset seeds.
 
     Returns:
@@ -109,7 +108,7 @@ def score(env: Environment, name: str, policy: Policy, episodes: int, seed: int 
     }
 
 
-def replay(env: Any, policy: Policy, seeds: Sequence[int]) -> list[np.ndarray]:
+def replay(env: Any, policy: Player, seeds: Sequence[int]) -> list[np.ndarray]:
     """Pictures of the first environment playing one episode from each seed; the last one of each stays longer.
 
     Raises:

@@ -6,22 +6,30 @@ Yu et al. 2022, "The Surprising Effectiveness of PPO in Cooperative Multi-Agent 
 import math
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from mappo.actor import Actor
-from mappo.batch import Batch
+from mappo.batch import Batch, chunked
 from mappo.config import Config
-from mappo.critic_input import CriticInput, choose_critic_input, critic_input
-from mappo.distributions import log_prob_of_heads, sample_heads
+from mappo.critic_input import UserInput, make_critic_input
 from mappo.losses import ppo_clip_loss, ppo_value_data, ppo_value_error, weighted_mean, weighted_variance
-from mappo.networks import build_network, heads_of
+from mappo.networks import build_network
 from mappo.normalize import ValueNorm
-from mappo.returns import gae, gae_data
+from mappo.policy import Policy
+from mappo.returns import gae, gae_data, n_step_return
 from mappo.state import flat, part
 from mappo.types import Rollout, Spec, TimeStep
+
+
+class Memories(NamedTuple):
+    """The critic's memory over a rollout."""
+
+    first: Tensor  # (T, E) or (T, E, A): it starts at zero here
+    before: Tensor  # (T, E, H) or (T, E, A, H)
+    after: Tensor
 
 
 class MAPPO:
@@ -30,48 +38,72 @@ class MAPPO:
     Args:
         spec: of the environment. config: never changed.
         device: of network and rollouts. seed: of the initial weights and of the minibatches.
+        critic_input: makes the critic's rows, in place of the config's choice; see `critic_input.UserInput`.
 
     Raises:
-        UserError: the config does not fit the environment, or a space is not supported yet.
+        UserError: the config does not fit the environment.
     """
 
-    def __init__(self, spec: Spec, config: Config, device: torch.device | str = "cpu", seed: int | None = None) -> None:
-        seed = config.run.seed if seed is None else seed
+    def __init__(
+        self,
+        spec: Spec,
+        config: Config,
+        device: torch.device | str = "cpu",
+        seed: int | None = None,
+        critic_input: UserInput | None = None,
+    ) -> None:
+        seed, ppo = config.run.seed if seed is None else seed, config.ppo
         self.spec, self.config, self.device = spec, config, torch.device(device)
-        self.heads = heads_of(spec)
-        self.critic_input: CriticInput = choose_critic_input(spec, config)
-        self.team_rows = self.critic_input in ("env", "joint")
-        self.network = build_network(spec, config, seed).to(self.device)
-        self.value_norm = ValueNorm(config.ppo.value_norm_decay).to(self.device)
-        self.optimizer = torch.optim.Adam(
+        self.critic_input = make_critic_input(spec, config, critic_input)
+        self.team_rows = self.critic_input.team_rows
+        self.network = build_network(spec, config, self.critic_input.shape, self.team_rows, seed).to(self.device)
+        self.policy = Policy(spec, config.network, self.network.actor, self.device)
+        self.value_norm = ValueNorm(ppo.value_norm_decay).to(self.device)
+        self.optimizer = torch.optim.AdamW(
             [
-                {"params": self.network.actor_parameters(), "lr": config.ppo.actor_lr},
-                {"params": self.network.critic_parameters(), "lr": config.ppo.critic_lr},
+                {"params": list(self.network.actor.parameters()), "lr": ppo.actor_lr},
+                {"params": list(self.network.critic.parameters()), "lr": ppo.critic_lr},
             ],
-            eps=config.ppo.adam_eps,
+            eps=ppo.adam_eps,
+            weight_decay=ppo.weight_decay,
             fused=True,
         )
         self.generator = torch.Generator(self.device)
         self.generator.manual_seed(seed)
         self.updates = 0
 
-    @torch.no_grad()
-    def act(self, step: TimeStep, memory: Any = None, *, noise: Tensor | None = None) -> tuple[Tensor, Tensor, Any]:
+    def act(
+        self, step: TimeStep, memory: Tensor | None = None, *, noise: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Draws the actions of a rollout.
 
         Args:
-            step: E environments of A agents. memory: what the last call gave, None at first.
+            step: E environments of A agents. memory: what the last call gave, `(E, A, H)`; None at first.
             noise: uniform in [0, 1), `(E, A, D)`; drawn here if missing.
 
         Returns:
-            Actions `(E, A, D)`, int64, their log-probabilities `(E, A)`, and the memory.
+            Actions `(E, A, D)`, which the rollout keeps (`env_action` makes what the environment is sent), their
+            log-probabilities `(E, A)`, and the memory.
         """
         if noise is None:
-            shape = (*step.active.shape, len(self.heads))
+            shape = (*step.active.shape, self.spec.action_size)
             noise = torch.rand(shape, generator=self.generator, device=self.device)
-        logit = self.network.logit(self._seen(step.obs, step.active))
-        action, log_prob = sample_heads(logit, noise, self.heads, step.mask)
-        return action, log_prob, memory
+        action, log_prob, memory = self.policy(
+            step.obs, memory, mask=step.mask, is_first=step.is_first, active=step.active, noise=noise
+        )
+        return action, cast(Tensor, log_prob), memory
+
+    def new_memory(self, num_envs: int) -> tuple[Tensor | None, Tensor | None]:
+        """The memories that episodes begin with: of the actors `(E, A, H)`, and of the critic; None for none."""
+        width, agents, like = self.config.network.memory_size, self.spec.num_agents, self.network.critic.head.weight
+        if not width:
+            return None, None
+        rows = (num_envs,) if self.team_rows else (num_envs, agents)
+        return like.new_zeros(num_envs, agents, width).detach(), like.new_zeros(*rows, width).detach()
+
+    def env_action(self, action: Tensor) -> Tensor:
+        """What the environment is sent: numbers within their bounds; choices as they are."""
+        return self.policy.distribution.bounded(action)
 
     def actor(self, sampled: bool = False) -> Actor:
         """The policy as it is now, sharing its weights."""
@@ -79,7 +111,7 @@ class MAPPO:
         if sampled:  # its own draws: whoever plays must not change how training goes on
             generator = torch.Generator(self.device)
             generator.manual_seed(self.updates)
-        return Actor(self.network.logit, self.network.obs_size, self.heads, sampled, generator)
+        return Actor(self.policy, sampled, generator)
 
     def update(self, rollout: Rollout) -> dict[str, Tensor]:
         """Learns from one rollout.
@@ -92,29 +124,50 @@ class MAPPO:
         entropy_weight *= _line(1.0, ppo.entropy_final, progress)
         for group, lr in zip(self.optimizer.param_groups, (ppo.actor_lr, ppo.critic_lr), strict=True):
             group["lr"] = lr * decay
-        batch, metrics = self.prepare(rollout)
-        steps = [
-            self._gradient_step(part, entropy_weight) for _ in range(ppo.epochs) for part in self._minibatches(batch)
-        ]
+        batch, metrics, memory = self.prepare(rollout)
+        steps: list[dict[str, Tensor]] = []
+        epoch = 0
+        for epoch in range(ppo.epochs):
+            if epoch and ppo.recompute_advantages:
+                batch, _, memory = self.prepare(rollout, again=True)
+            done = [self._gradient_step(part, entropy_weight) for part in self._minibatches(batch)]
+            steps += done
+            if ppo.target_kl is not None and torch.stack([s["approx_kl"] for s in done]).mean() > ppo.target_kl:
+                break
+        if memory is not None:
+            cast(Tensor, rollout.critic_memory).copy_(memory)
+        self._look_back(rollout)
         self.updates += 1
         for name in steps[0]:
             metrics[name] = torch.stack([s[name] for s in steps]).mean()
         metrics["skipped_steps"] *= len(steps)
-        schedules = {"actor_lr": ppo.actor_lr * decay, "critic_lr": ppo.critic_lr * decay}
-        schedules["entropy_weight"] = entropy_weight
-        return metrics | {k: torch.full((), v, device=self.device) for k, v in schedules.items()}
+        numbers = {"actor_lr": ppo.actor_lr * decay, "critic_lr": ppo.critic_lr * decay}
+        numbers |= {"entropy_weight": entropy_weight, "epochs": epoch + 1}
+        return metrics | {k: torch.full((), float(v), device=self.device) for k, v in numbers.items()}
 
     @torch.no_grad()
-    def prepare(self, rollout: Rollout) -> tuple[Batch, dict[str, Tensor]]:
-        """Values, advantages and targets, in one batch behind the rollout; moves the value statistics once."""
+    def prepare(self, rollout: Rollout, again: bool = False) -> tuple[Batch, dict[str, Tensor], Tensor | None]:
+        """What the gradient steps read, some metrics, and the critic's memory behind the rollout.
+
+        The value statistics move once, after the old ones made the advantages and before the new ones make the
+        targets; not if this is done `again`, with the critic as it is by then.
+        """
         ppo, r = self.config.ppo, rollout
-        critic = self._critic_input(r.obs, r.state, r.active)
-        value = self._value(critic)
+        rows = self.network.critic.see(self._joined(r.obs, r.state, r.active))
+        answer, memory = self._unroll_critic(r, rows)
+        value = self._in_reward_units(answer)
+        next_value = self._next_value(r, value, memory)
         reward, done, cut = self._reward_and_flags(r)
         if not self.team_rows and reward.ndim == 2:
             reward = reward.unsqueeze(-1).expand_as(value)
-        adv = gae(gae_data(value, self._next_value(r, value), reward, done, cut), ppo.gamma, ppo.gae_lambda)
-        returns, active = adv + value, r.active.to(value.dtype)
+        if ppo.returns == "gae":
+            adv = gae(gae_data(value, next_value, reward, done, cut), ppo.gamma, ppo.gae_lambda)
+            returns = adv + value
+        else:
+            n = ppo.n_step if ppo.returns == "n_step" else len(reward)
+            returns = n_step_return(next_value, reward, done, cut, ppo.gamma, n)
+            adv = returns - value
+        active = r.active.to(value.dtype)
         if self.team_rows:
             value_weight = active.sum(-1)
         elif self.config.env.reward == "team":  # the team's return outlives an agent, and its row is read for it
@@ -123,27 +176,35 @@ class MAPPO:
             value_weight = active
         unexplained, whole = (weighted_variance(x, value_weight) for x in (adv, returns))
         metrics = {"value": weighted_mean(value, value_weight), "explained_variance": 1 - unexplained / whole}
-        if ppo.value_norm:  # after the old statistics made the advantages, before the new make the targets
-            self.value_norm.update(returns, value_weight)
-            value, returns = self.value_norm.normalize(value), self.value_norm.normalize(returns)
+        if ppo.value_norm:
+            if not again:
+                answer = self._move_statistics(returns, value_weight, answer)
+            returns = self.value_norm.normalize(returns)
         if ppo.advantage_norm:
             acted = active.sum(-1) if self.team_rows else active
             adv = (adv - weighted_mean(adv, acted)) / (weighted_variance(adv, acted).sqrt() + 1e-8)
         if self.team_rows:
             adv = adv.unsqueeze(-1).expand_as(r.log_prob)
-        rows = Batch(
-            obs=self._seen(r.obs, r.active),
-            mask=r.mask,
+        batch = Batch(
+            obs=self.network.actor.see(r.obs, r.active),
+            mask=self.policy.distribution.legal(r.mask) if r.mask is not None else None,
             action=r.action,
             log_prob=r.log_prob,
             adv=adv,
             weight=active,
-            critic=critic,
-            value=value,
+            critic=rows,
+            value=answer,
             target=returns,
             value_weight=value_weight,
-        )
-        return rows.map(lambda x: x.flatten(0, 1)), metrics
+        ).map(partial(chunked, length=self.config.chunk))
+        if memory is None:
+            return batch, metrics, None
+        length = cast(int, self.config.chunk)
+        batch.first, batch.critic_first = chunked(r.is_first, length), chunked(memory.first, length)
+        batch.memory = cast(Tensor, r.memory).flatten(0, 1).unsqueeze(0)
+        batch.critic_memory = memory.before[::length].flatten(0, 1).unsqueeze(0)
+        over = r.ended[-1].reshape(-1, *(1,) * (memory.after.ndim - 2))
+        return batch, metrics, torch.where(over, 0.0, memory.after[-1])
 
     def loss(self, batch: Batch, entropy_weight: float) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of one minibatch, and its metrics.
@@ -151,14 +212,16 @@ class MAPPO:
         `policy_loss + value_weight * value_loss - entropy_weight * entropy`, arXiv:2103.01955, appendix A.
         """
         ppo, network = self.config.ppo, self.network
-        log_prob, entropy = log_prob_of_heads(network.logit(batch.obs), batch.action, self.heads, batch.mask)
+        numbers, _ = network.actor(batch.obs, None if batch.memory is None else batch.memory[0], batch.first)
+        legal = self.policy.distribution.own if batch.mask is None else batch.mask
+        log_prob, entropy = self.policy.distribution.log_prob(numbers, batch.action, legal)
         policy_loss, info = ppo_clip_loss(
             log_prob, batch.log_prob, batch.adv, batch.weight, ppo.clip_ratio, ppo.dual_clip
         )
+        memory = None if batch.critic_memory is None else batch.critic_memory[0]
+        value = network.critic(batch.critic, memory, batch.critic_first)[0].squeeze(-1)
         value_loss = ppo_value_error(
-            ppo_value_data(network.value(batch.critic), batch.value, batch.target, batch.value_weight),
-            ppo.value_clip,
-            ppo.huber_delta,
+            ppo_value_data(value, batch.value, batch.target, batch.value_weight), ppo.value_clip, ppo.huber_delta
         )
         entropy_loss = weighted_mean(entropy, batch.weight)
         total = policy_loss + ppo.value_weight * value_loss - entropy_weight * entropy_loss
@@ -187,13 +250,13 @@ class MAPPO:
         return metrics
 
     def _minibatches(self, batch: Batch) -> Iterator[Batch]:
-        count, rows = self.config.ppo.minibatches, batch.obs.shape[0]
+        count, axis = self.config.ppo.minibatches, 0 if self.config.chunk is None else 1
         if count == 1:
             yield batch  # the order of the rows does not matter
             return
-        order = torch.randperm(rows, generator=self.generator, device=self.device)
+        order = torch.randperm(batch.log_prob.shape[axis], generator=self.generator, device=self.device)
         for index in order.chunk(count):
-            yield batch.map(partial(torch.index_select, dim=0, index=index))
+            yield batch.map(partial(torch.index_select, dim=axis, index=index))
 
     def _reward_and_flags(self, r: Rollout) -> tuple[Tensor, Tensor, Tensor]:
         """Reward, `done` (the bootstrap is masked) and `cut` (nothing flows back), of team or agents."""
@@ -202,35 +265,77 @@ class MAPPO:
         # Of the team: the death of one does not end the return of the others.
         return self.spec.team_reward(r.reward), r.ended & r.terminated.all(-1), r.ended
 
-    def _next_value(self, r: Rollout, value: Tensor) -> Tensor:
-        """V of what each action reached, before any reset: elsewhere than at a cut, the next row's value."""
+    def _unroll_critic(self, r: Rollout, rows: Tensor) -> tuple[Tensor, Memories | None]:
+        """What the critic answers to all T steps, in its own units; and its memory, if it has one."""
+        if not self.config.network.memory_size:
+            return self.network.critic(rows)[0].squeeze(-1), None
+        first = torch.cat([torch.zeros_like(r.ended[:1]), r.ended[:-1]])
+        if not self.team_rows:
+            first = first.unsqueeze(-1) | r.is_first
+        start = cast(Tensor, r.critic_memory)
+        answer, after = self.network.critic(rows, start, first)
+        return answer.squeeze(-1), Memories(first, torch.cat([start.unsqueeze(0), after[:-1]]), after)
+
+    def _next_value(self, r: Rollout, value: Tensor, memory: Memories | None) -> Tensor:
+        """V of what each action reached, before any reset: elsewhere than at a cut, the next row's value.
+
+        With a memory it is one step further from that after s_t, never from the one that the reset emptied.
+        """
         if self.device.type == "cpu":
             needs = r.ended.clone()
             needs[-1] = True
-            next_value = value.roll(-1, 0)
+            if memory is not None and not self.team_rows:  # an agent that arrives has its row's memory emptied
+                needs[:-1] |= r.is_first[1:].any(-1)
+            next_value, where = value.roll(-1, 0), needs.nonzero(as_tuple=True)
         else:  # all rows, so that shapes never change
-            needs, next_value = torch.ones_like(r.ended), torch.empty_like(value)
-        where = needs.nonzero(as_tuple=True) if self.device.type == "cpu" else (slice(None),)
+            next_value, where = torch.empty_like(value), (slice(None),)
         state = None if r.next_state is None else r.next_state[where]
-        critic = self._critic_input(r.next_obs[where], state, r.next_active[where])
-        next_value[where] = self._value(critic)
+        rows = self.network.critic.see(self._joined(r.next_obs[where], state, r.next_active[where]))
+        answer, _ = self.network.critic.step(rows, None if memory is None else memory.after[where])
+        next_value[where] = self._in_reward_units(answer.squeeze(-1))
         return next_value
 
-    def _value(self, critic: Tensor) -> Tensor:
-        value = self.network.value(critic)
-        return self.value_norm.denormalize(value) if self.config.ppo.value_norm else value
+    def _move_statistics(self, returns: Tensor, weight: Tensor, answer: Tensor) -> Tensor:
+        """Takes returns into the value statistics; what the critic answers behind it, where its head moves along."""
+        old_mean, old_std = self.value_norm.mean_std()
+        self.value_norm.update(returns, weight)
+        if not self.config.ppo.popart:
+            return answer
+        # PopArt, arXiv:1602.07714, equation 9: the same values by the new statistics.
+        mean, std = self.value_norm.mean_std()
+        scale, shift, head = old_std / std, (old_mean - mean) / std, self.network.critic.head
+        head.weight.mul_(scale)
+        head.bias.mul_(scale).add_(shift)
+        return answer * scale + shift
 
-    def _seen(self, obs: Tensor, active: Tensor) -> Tensor:
-        """Observations as the actor reads them: whatever an inactive agent sees, NaN included, reads 0."""
-        return torch.where(active.unsqueeze(-1), self._number(obs), 0.0)
+    def _look_back(self, r: Rollout) -> None:
+        """Takes the rollout's observations into their statistics, once all has been learned by the old ones."""
+        actor, critic = self.network.actor, self.network.critic
+        if actor.norm is not None:
+            actor.norm.update(r.obs, r.active)
+        if critic.norm is not None:
+            rows = self._joined(r.obs, r.state, r.active)
+            critic.norm.update(rows, torch.ones_like(rows[..., 0]) if self.team_rows else r.active)
 
-    def _critic_input(self, obs: Tensor, state: Tensor | None, active: Tensor) -> Tensor:
-        state = None if state is None else self._number(state)
-        return critic_input(self._number(obs), state, active, self.critic_input)
+    def _in_reward_units(self, answer: Tensor) -> Tensor:
+        return self.value_norm.denormalize(answer) if self.config.ppo.value_norm else answer
 
-    def _number(self, x: Tensor) -> Tensor:
-        """What an environment gives, in whatever dtype, in that of the network."""
-        return x.to(self.network.value_head.weight.dtype)
+    def _joined(self, obs: Tensor, state: Tensor | None, active: Tensor) -> Tensor:
+        """The critic's rows, before any normalisation."""
+        dtype = self.network.critic.head.weight.dtype
+        obs = obs if len(self.spec.obs_shape) == 3 else obs.to(dtype)
+        state = state if state is None or len(self.critic_input.shape) == 3 else state.to(dtype)
+        return self.critic_input(obs, state, active)
+
+    def describe(self) -> list[str]:
+        """Lines for the user: who acts by what, and what the critic reads."""
+        agents, sets = self.spec.agents, self.spec.sets(self.config.network.sharing)
+        teams = [[a for a, s in zip(agents, sets, strict=True) if s == name] for name in sorted(set(sets))]
+        told = [names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]} ({len(names)})" for names in teams[:6]]
+        more = f" and {len(teams) - 6} more" if len(teams) > 6 else ""
+        memory = f", a memory of {width}" if (width := self.config.network.memory_size) else ""
+        actors = f"{len(teams)} {'actor' if len(teams) == 1 else 'actors'} for {' | '.join(told)}{more}{memory}"
+        return [f"{actors}; the critic reads {self.critic_input.describe()}"]
 
     def state_dict(self) -> dict[str, Tensor]:
         """All that an exact resume needs, by dotted names: `network.*`, `value_norm.*`, `optimizer.*`, ..."""

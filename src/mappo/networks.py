@@ -1,20 +1,20 @@
 """Actors and critics. The actor reads one agent's own observation; the critic may read everything (CTDE)."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-from mappo.config import Config
-from mappo.critic_input import choose_critic_input, critic_input_size
-from mappo.errors import UserError
+from mappo.config import Config, NetworkConfig
+from mappo.encoders import make_encoder
+from mappo.layers import GRU, LayerNorm, Linear, Teams
+from mappo.normalize import RunningNorm
 from mappo.types import Spec
 
 Activation = Literal["relu", "tanh"]
-GAIN = {"relu": 2.0**0.5, "tanh": 5.0 / 3.0}  # torch.nn.init.calculate_gain
 
 
 @dataclass(frozen=True)
@@ -28,93 +28,152 @@ class ActorCriticOutput:
         return cast(Tensor, getattr(self, name))
 
 
-class Linear(nn.Module):
-    """`y = x W + b`, with one matrix, or with one for each of `groups` along the first axis of x.
+class Tower(nn.Module):
+    """Encoder, memory if any, head: what an actor is, and what a critic is.
 
-    A group stands for an agent, a kind of agent or a seed. Initialised orthogonally with bias 0, as the
-    MAPPO paper's code does (arXiv:2103.01955).
-
-    Args:
-        groups: 1 maps `(*B, in)` to `(*B, out)`; G > 1 maps `(G, *B, in)` to `(G, *B, out)`.
-        gain: scale of the orthogonal matrix.
-    """
-
-    def __init__(self, groups: int, in_features: int, out_features: int, gain: float = 1.0) -> None:
-        super().__init__()
-        self.groups = groups
-        lead = () if groups == 1 else (groups,)
-        self.weight = nn.Parameter(torch.empty(*lead, out_features, in_features))
-        self.bias = nn.Parameter(torch.zeros(*lead, out_features))
-        for matrix in [self.weight] if groups == 1 else self.weight.unbind():
-            nn.init.orthogonal_(matrix, gain)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.groups == 1:
-            return nn.functional.linear(x, self.weight, self.bias)
-        if x.ndim < 2 or x.shape[0] != self.groups:
-            raise ValueError(f"Linear of {self.groups} groups got an input of shape {tuple(x.shape)}")
-        rows = x.reshape(self.groups, -1, x.shape[-1])
-        y = torch.baddbmm(self.bias.unsqueeze(1), rows, self.weight.mT)
-        return y.reshape(*x.shape[:-1], y.shape[-1])
-
-
-class _Tanh(torch.autograd.Function):
-    """tanh by the vectorised sigmoid: on a CPU `torch.tanh` takes longer than the product beside it."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        y = torch.sigmoid(2 * x).mul_(2).sub_(1)
-        ctx.save_for_backward(y)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, *grad: Tensor) -> Tensor:
-        (y,) = ctx.saved_tensors
-        return torch.ops.aten.tanh_backward(grad[0], y)
-
-
-class MLP(nn.Module):
-    """`depth` times Linear, activation and, if asked for, LayerNorm: the paper's order.
+    Rows are of agents, `(*B, A, *shape)`, or of teams, `(*B, *shape)`. With one set of parameters and no id the
+    agents' axis is like any other: a single agent's rows may come alone.
 
     Args:
-        in_features: size of the input's last axis.
-        hidden: the width of each layer.
-        layer_norm: LayerNorm behind each activation, and on the input (the paper's `feature_normalization`).
+        shape: of one row: `(F,)`, or an image `(H, W, C)`. out: numbers that it answers for each.
+        groups: the set of parameters that each agent uses; empty for rows of teams.
+        kinds: agents of one kind share the statistics of their observations (`network.obs_norm`).
+        agent_id: a one-hot id is appended to the features or channels of each row.
+        gain: initial scale of the head.
+        constants: so many further numbers do not depend on the input: log standard deviations of a Gaussian.
     """
 
     def __init__(
         self,
-        in_features: int,
-        hidden: Sequence[int],
-        activation: Activation = "relu",
-        layer_norm: bool = False,
+        shape: Sequence[int],
+        out: int,
+        net: NetworkConfig,
+        *,
+        groups: Sequence[int] = (),
+        kinds: Sequence[int] = (),
+        agent_id: bool = False,
+        gain: float = 1.0,
+        constants: int = 0,
     ) -> None:
         super().__init__()
-        sizes = [in_features, *hidden]
-        self.layers = nn.ModuleList(Linear(1, a, b, GAIN[activation]) for a, b in pairwise(sizes))
-        self.norms = nn.ModuleList(nn.LayerNorm(n) for n in (sizes if layer_norm else ()))
-        self.activation = activation
+        self.shape = tuple(shape)
+        self.teams = Teams(groups)
+        self.norm = RunningNorm(self.shape[-1], kinds) if net.obs_norm and len(self.shape) == 1 else None
+        self.needs_agents = agent_id or self.teams.sets > 1 or (self.norm is not None and self.norm.kinds is not None)
+        ids = torch.eye(len(groups)) if agent_id else None
+        self.register_buffer("ids", ids, persistent=False)
+        self.ids: Tensor | None
+        features = self.shape[-1] + (len(groups) if agent_id else 0)
+        self.encoder = make_encoder(self.teams.sets, (*self.shape[:-1], features), net)
+        width = net.memory_size or net.hidden[-1]
+        self.gru = GRU(self.teams.sets, net.hidden[-1], width) if net.memory_size else None
+        self.gru_norm = LayerNorm(self.teams.sets, width) if net.memory_size and net.layer_norm else None
+        self.head = Linear(self.teams.sets, width, out, gain)
+        start = torch.full((self.teams.sets, constants), math.log(net.initial_std))
+        self.constants = nn.Parameter(start) if constants else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self.norms:
-            x = self.norms[0](x)
-        for i, layer in enumerate(self.layers):
-            x = layer(x)
-            x = torch.relu(x) if self.activation == "relu" else cast(Tensor, _Tanh.apply(x))
-            if self.norms:
-                x = self.norms[i + 1](x)
-        return x
+    @property
+    def memory_size(self) -> int:
+        return self.gru.width if self.gru is not None else 0
+
+    def rows(self, x: Tensor) -> tuple[int, ...]:
+        """The axes of x in front of what one row reads."""
+        return tuple(x.shape[: x.ndim - len(self.shape)])
+
+    def forward(self, x: Tensor, memory: Tensor | None = None, first: Tensor | None = None) -> tuple[Tensor, Any]:
+        """What each row answers, and the memory after it.
+
+        Args:
+            x: `(*B, A, *shape)`; with a memory a sequence, `(L, *B, A, *shape)`.
+            memory: `(*B, A, H)`, before the first step. first: `(L, *B, A)`: memory starts at zero here.
+
+        Returns:
+            `(..., A, out + constants)`; and the memory after each step `(L, *B, A, H)`, None without one.
+        """
+        if self.ids is not None:
+            ids = self.ids.to(x.dtype) * (255 if x.dtype == torch.uint8 else 1)
+            planes = len(self.shape) - 1
+            ids = ids.reshape(len(ids), *(1,) * planes, len(ids)).expand(*x.shape[:-1], len(ids))
+            x = torch.cat([x, ids], -1)
+        x = self.encoder(self.teams.deal(x, len(self.shape)))
+        if self.gru is not None:
+            if memory is None or first is None:
+                raise ValueError(
+                    "a network with a memory reads sequences (L, ...), a memory and `first`; or call `step`"
+                )
+            x = after = self.gru(x, self.teams.deal(memory, 1), self.teams.deal(first, 0))
+            memory = self.teams.gather(after)
+            x = x if self.gru_norm is None else self.gru_norm(x)
+        y = self.head(x)
+        if self.constants is not None:
+            lead = () if self.teams.sets == 1 else (self.teams.sets, *(1,) * (y.ndim - 2))
+            y = torch.cat([y, self.constants.reshape(*lead, -1).expand(*y.shape[:-1], -1)], -1)
+        return self.teams.gather(y), memory
+
+    def step(self, x: Tensor, memory: Tensor | None = None, first: Tensor | None = None) -> tuple[Tensor, Any]:
+        """One step: `x (*B, A, *shape)`, memory `(*B, A, H)` or None at first, `first (*B, A)` or None for never."""
+        if self.gru is None:
+            return self(x)
+        rows = self.rows(x)
+        if memory is None:
+            memory = torch.zeros(*rows, self.gru.width, dtype=self.head.weight.dtype, device=x.device)
+        first = torch.zeros(rows, dtype=torch.bool, device=x.device) if first is None else first
+        y, after = self(x.unsqueeze(0), memory, first.unsqueeze(0))
+        return y[0], after[0]
+
+    def see(self, x: Tensor, active: Tensor | None = None) -> Tensor:
+        """What an environment gives, as `forward` reads it: whatever an inactive agent sees, NaN included, reads 0.
+
+        Vectors in the network's dtype, normalised if asked for; images `(H, W, C)`, bytes as they are.
+        """
+        if len(self.shape) == 1 or x.dtype != torch.uint8:
+            x = x.to(self.head.weight.dtype)
+        x = x if self.norm is None else self.norm(x)
+        if active is None:
+            return x
+        return torch.where(active.reshape(*active.shape, *(1,) * len(self.shape)), x, torch.zeros((), dtype=x.dtype))
 
 
-class CTDEActorCriticNetwork(nn.Module):
-    """Centralised training, decentralised execution: the actor sees `local_obs`, the critic `global_obs`.
-
-    All agents share the parameters, and are computed as one batch.
+class ActorCritic(nn.Module):
+    """An actor and a critic, two towers side by side: what `MAPPO` trains.
 
     Args:
-        agent_num: A.
-        local_obs_shape: O, features of one agent's observation.
-        global_obs_shape: S, features of what the critic reads.
+        actor: answers for each agent. critic: one number, for each agent or for the team.
+    """
+
+    def __init__(self, agent_num: int, actor: Tower, critic: Tower) -> None:
+        super().__init__()
+        self.agent_num, self.actor, self.critic = agent_num, actor, critic
+
+    def forward(self, local_obs: Tensor, global_obs: Tensor) -> ActorCriticOutput:
+        """Logits and values of networks without a memory; with one, call `actor.step` and `critic.step`.
+
+        Args:
+            local_obs: `(B, A, O)`. global_obs: `(B, S)`, shared by the team, or `(B, A, S)`, one for each agent.
+
+        Returns:
+            logit `(B, A, N)`; value `(B, 1)` of a shared state, `(B, A, 1)` else.
+
+        Raises:
+            ValueError: A or B does not fit.
+        """
+        rows, seen = self.actor.rows(local_obs), self.critic.rows(global_obs)
+        if len(rows) != 2 or rows[1] != self.agent_num:
+            raise ValueError(f"local_obs must be (B, A, O) with A = {self.agent_num}, got {tuple(local_obs.shape)}")
+        if seen not in (rows[:1], rows):
+            raise ValueError(
+                f"global_obs must be (B, S) or (B, A, S) with (B, A) = {rows}, got {tuple(global_obs.shape)}"
+            )
+        return ActorCriticOutput(self.actor(local_obs)[0], self.critic(global_obs)[0])
+
+
+class CTDEActorCriticNetwork(ActorCritic):
+    """Centralised training, decentralised execution: the actor sees `local_obs`, the critic `global_obs`.
+
+    Args:
+        agent_num: A; all agents share the parameters.
+        local_obs_shape: O, features of one agent's observation; or the shape of an image, `(H, W, C)`.
+        global_obs_shape: S, features of what the critic reads; or an image's shape.
         action_shape: N, logits of one agent.
         hidden, activation, layer_norm: as in `MLP`, for the actor and the critic each.
         actor_gain: initial scale of the logits; 0.01 in the paper's code, so that a policy starts uniform.
@@ -123,8 +182,8 @@ class CTDEActorCriticNetwork(nn.Module):
     def __init__(
         self,
         agent_num: int,
-        local_obs_shape: int,
-        global_obs_shape: int,
+        local_obs_shape: int | Sequence[int],
+        global_obs_shape: int | Sequence[int],
         action_shape: int,
         *,
         hidden: Sequence[int] = (32, 64),
@@ -132,49 +191,39 @@ class CTDEActorCriticNetwork(nn.Module):
         layer_norm: bool = False,
         actor_gain: float = 0.01,
     ) -> None:
-        super().__init__()
-        self.agent_num, self.obs_size = agent_num, local_obs_shape
-        self.local_encoder = MLP(local_obs_shape, hidden, activation, layer_norm)
-        self.global_encoder = MLP(global_obs_shape, hidden, activation, layer_norm)
-        self.policy_head = Linear(1, hidden[-1], action_shape, actor_gain)
-        self.value_head = Linear(1, hidden[-1], 1)
+        net = NetworkConfig(tuple(hidden), activation, layer_norm)
+        actor = Tower(_shape(local_obs_shape), action_shape, net, gain=actor_gain)
+        super().__init__(agent_num, actor, Tower(_shape(global_obs_shape), 1, net))
 
-    def logit(self, local_obs: Tensor) -> Tensor:
-        """Logits `(*B, N)` of observations `(*B, O)`: each row by itself, no agent sees another."""
-        return self.policy_head(self.local_encoder(local_obs))
 
-    def value(self, global_obs: Tensor) -> Tensor:
-        """Values `(*B)` of `(*B, S)`."""
-        return self.value_head(self.global_encoder(global_obs)).squeeze(-1)
+class IndependentActorCriticNetwork(ActorCritic):
+    """Each agent has an actor and a critic of its own, both of its own observation; computed as one batch.
 
-    def actor_parameters(self) -> list[nn.Parameter]:
-        return [*self.local_encoder.parameters(), *self.policy_head.parameters()]
+    Args as in `CTDEActorCriticNetwork`, with `obs_shape` for O.
+    """
 
-    def critic_parameters(self) -> list[nn.Parameter]:
-        return [*self.global_encoder.parameters(), *self.value_head.parameters()]
+    def __init__(
+        self,
+        agent_num: int,
+        obs_shape: int | Sequence[int],
+        action_shape: int,
+        *,
+        hidden: Sequence[int] = (32, 64),
+        activation: Activation = "relu",
+        layer_norm: bool = False,
+        actor_gain: float = 0.01,
+    ) -> None:
+        net, each = NetworkConfig(tuple(hidden), activation, layer_norm), range(agent_num)
+        actor = Tower(_shape(obs_shape), action_shape, net, groups=each, gain=actor_gain)
+        super().__init__(agent_num, actor, Tower(_shape(obs_shape), 1, net, groups=each))
 
-    def forward(self, local_obs: Tensor, global_obs: Tensor) -> ActorCriticOutput:
-        """Logits and values.
-
-        Args:
-            local_obs: `(B, A, O)`.
-            global_obs: `(B, S)`, shared by the team, or `(B, A, S)`, one for each agent.
-
-        Returns:
-            logit `(B, A, N)`; value `(B, 1)` of a shared state, `(B, A, 1)` else.
+    def forward(self, local_obs: Tensor, global_obs: Tensor | None = None) -> ActorCriticOutput:
+        """Observations `(B, A, O)` -> logit `(B, A, N)`, value `(B, A, 1)`; the critics read `global_obs` if given.
 
         Raises:
-            ValueError: A or B does not fit.
+            ValueError: the input is not `(B, A, O)`.
         """
-        if local_obs.ndim != 3 or local_obs.shape[1] != self.agent_num:
-            raise ValueError(f"local_obs must be (B, A, O) with A = {self.agent_num}, got {tuple(local_obs.shape)}")
-        leading = global_obs.shape[:-1]
-        if leading not in (local_obs.shape[:1], local_obs.shape[:2]):
-            raise ValueError(
-                f"global_obs must be (B, S) or (B, A, S) with (B, A) = {tuple(local_obs.shape[:2])}, "
-                f"got {tuple(global_obs.shape)}"
-            )
-        return ActorCriticOutput(self.logit(local_obs), self.value(global_obs).unsqueeze(-1))
+        return super().forward(local_obs, local_obs if global_obs is None else global_obs)
 
 
 class SharedActorCriticNetwork(nn.Module):
@@ -186,7 +235,7 @@ class SharedActorCriticNetwork(nn.Module):
     def __init__(
         self,
         agent_num: int,
-        obs_shape: int,
+        obs_shape: int | Sequence[int],
         action_shape: int,
         *,
         hidden: Sequence[int] = (32, 64),
@@ -195,8 +244,8 @@ class SharedActorCriticNetwork(nn.Module):
         actor_gain: float = 0.01,
     ) -> None:
         super().__init__()
-        self.agent_num = agent_num
-        self.encoder = MLP(obs_shape, hidden, activation, layer_norm)
+        self.agent_num, self.shape = agent_num, _shape(obs_shape)
+        self.encoder = make_encoder(1, self.shape, NetworkConfig(tuple(hidden), activation, layer_norm))
         self.policy_head = Linear(1, hidden[-1], action_shape, actor_gain)
         self.value_head = Linear(1, hidden[-1], 1)
 
@@ -206,45 +255,44 @@ class SharedActorCriticNetwork(nn.Module):
         Raises:
             ValueError: the input is not `(B, A, O)`.
         """
-        if local_obs.ndim != 3 or local_obs.shape[1] != self.agent_num:
+        if local_obs.ndim != 2 + len(self.shape) or local_obs.shape[1] != self.agent_num:
             raise ValueError(f"local_obs must be (B, A, O) with A = {self.agent_num}, got {tuple(local_obs.shape)}")
         x = self.encoder(local_obs)
         return ActorCriticOutput(self.policy_head(x), self.value_head(x))
 
 
-def build_network(spec: Spec, config: Config, seed: int) -> CTDEActorCriticNetwork:
-    """The network of a config, with weights drawn from `seed` and no other source."""
-    heads = heads_of(spec)
-    shape = spec.obs_spaces[0].shape
-    if shape is None or len(shape) != 1 or (spec.state_shape is not None and len(spec.state_shape) != 1):
-        raise UserError("only vector observations and states are supported yet")
-    state = None if spec.state_shape is None else spec.state_shape[0]
-    critic = critic_input_size(shape[0], spec.num_agents, state, choose_critic_input(spec, config))
+def build_actor(spec: Spec, net: NetworkConfig) -> Tower:
+    """The actor of a config; what its numbers mean, `ActionDistribution` says."""
+    free = net.action_std == "free"
+    tower = Tower(
+        spec.obs_shape,
+        sum(spec.heads) + spec.continuous * (1 if free else 2),
+        net,
+        groups=spec.sets(net.sharing),
+        kinds=spec.groups,
+        agent_id=spec.mixed(net.sharing) if net.agent_id is None else net.agent_id,
+        gain=net.actor_gain,
+        constants=spec.continuous if free else 0,
+    )
+    if spec.continuous and not free:
+        nn.init.constant_(tower.head.bias[..., -spec.continuous :], math.log(net.initial_std))
+    return tower
+
+
+def build_network(spec: Spec, config: Config, critic_shape: Sequence[int], team_rows: bool, seed: int) -> ActorCritic:
+    """The network of a config, with weights drawn from `seed` and no other source.
+
+    Args:
+        critic_shape: of one of the critic's rows. team_rows: there is one for the team, not one for each agent.
+    """
     net = config.network
+    sets = () if team_rows else spec.sets(net.sharing)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # `torch.manual_seed` would reseed every GPU as well
-        return CTDEActorCriticNetwork(
-            spec.num_agents,
-            shape[0],
-            critic,
-            sum(heads),
-            hidden=net.hidden,
-            activation=net.activation,
-            layer_norm=net.layer_norm,
-            actor_gain=net.actor_gain,
-        )
+        actor = build_actor(spec, net)
+        # Statistics by set, not by kind: an id never moves in the rows of a kind of one, and would read 0.
+        return ActorCritic(spec.num_agents, actor, Tower(critic_shape, 1, net, groups=sets, kinds=sets))
 
 
-def heads_of(spec: Spec) -> tuple[int, ...]:
-    """The action heads that all agents share.
-
-    Raises:
-        UserError: agents differ, or act continuously.
-    """
-    kinds = set(spec.action_heads)
-    if len(kinds) > 1 or len({space.shape for space in spec.obs_spaces}) > 1:
-        raise UserError("agents with different observation or action spaces are not supported yet")
-    (kind,) = kinds
-    if kind.continuous or not kind.categorical:
-        raise UserError("continuous actions are not supported yet: use Discrete or MultiDiscrete")
-    return kind.categorical
+def _shape(size: int | Sequence[int]) -> tuple[int, ...]:
+    return (size,) if isinstance(size, int) else tuple(size)

@@ -6,10 +6,11 @@ runs/NAME/config.json               the environment, the config and the spaces
 """
 
 import json
+import math
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +23,7 @@ from mappo.config import Config
 from mappo.errors import UserError
 from mappo.types import ActionHeads, Spec
 
-FORMAT = 1
+FORMAT = 2
 # What a resumed run may change. Threads and device change the rounding; another kind of device, the random streams.
 FREE = {("run", name) for name in ("progress", "threads", "device", "name", "dir")}
 
@@ -146,7 +147,7 @@ def _spec_to_dict(spec: Spec) -> dict[str, Any]:
     return {
         "agents": spec.agents,
         "obs": [{"shape": s.shape, "dtype": str(s.dtype)} for s in spec.obs_spaces],
-        "heads": [{"categorical": h.categorical, "continuous": h.continuous} for h in spec.action_heads],
+        "heads": [asdict(h) | {"low": _finite(h.low), "high": _finite(h.high)} for h in spec.action_heads],
         "groups": spec.groups,
         "state_shape": spec.state_shape,
         "shared_reward": spec.shared_reward,
@@ -157,11 +158,22 @@ def _spec_from_dict(data: dict[str, Any]) -> Spec:
     return Spec(
         agents=tuple(data["agents"]),
         obs_spaces=tuple(_box(tuple(o["shape"]), np.dtype(o["dtype"])) for o in data["obs"]),
-        action_heads=tuple(ActionHeads(tuple(h["categorical"]), h["continuous"]) for h in data["heads"]),
+        action_heads=tuple(_heads(h) for h in data["heads"]),
         groups=tuple(data["groups"]),
         state_shape=None if data["state_shape"] is None else tuple(data["state_shape"]),
         shared_reward=bool(data["shared_reward"]),
     )
+
+
+def _finite(bounds: tuple[float, ...]) -> list[float | None]:
+    """JSON knows no infinity."""
+    return [x if math.isfinite(x) else None for x in bounds]
+
+
+def _heads(data: dict[str, Any]) -> ActionHeads:
+    low = tuple(-math.inf if x is None else float(x) for x in data["low"])
+    high = tuple(math.inf if x is None else float(x) for x in data["high"])
+    return ActionHeads(tuple(data["categorical"]), low, high, tuple(data["start"]), tuple(data["shape"]))
 
 
 def _box(shape: tuple[int, ...], dtype: np.dtype[Any]) -> spaces.Box:

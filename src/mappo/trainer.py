@@ -16,6 +16,7 @@ from mappo import checkpoint, envs, evaluate, report
 from mappo.collector import Collector
 from mappo.config import Config
 from mappo.console import make_view
+from mappo.critic_input import UserInput
 from mappo.errors import StopTraining, UserError
 from mappo.learner import MAPPO
 from mappo.logger import RunLogger, Update
@@ -67,6 +68,7 @@ def train(
     *,
     callback: Callback | None = None,
     resume: bool = False,
+    critic_input: UserInput | None = None,
 ) -> Run:
     """Trains a team, and keeps everything in a run directory.
 
@@ -76,6 +78,8 @@ def train(
         config: by default the environment's preset (`mappo.preset`).
         callback: called after each update; may raise `StopTraining`, upon which the run is saved and returned.
         resume: go on with the run that `config.run` names, from its last checkpoint.
+        critic_input: what the critic reads, `f(obs, state, active)` of tensors `(*B, A, *obs_shape)`, `(*B, *S)` or
+            None, and `(*B, A)`: rows `(*B, F)` for the team, or `(*B, A, F)`.
 
     Raises:
         UserError: what the user can mend, in one sentence.
@@ -95,7 +99,7 @@ def train(
             raise UserError(f"run.device cuda: {name} is stepped on the CPU, and trains there: use cpu or auto")
         if training.num_envs != config.env.num_envs:
             config = replace(config, env=replace(config.env, num_envs=training.num_envs))
-        agent = MAPPO(training.spec, config, training.device, seed=derive_seed(config.run.seed, 0))
+        agent = MAPPO(training.spec, config, training.device, derive_seed(config.run.seed, 0), critic_input)
         path = open_run(name, config, training.spec, resume)
         stack.enter_context(locked(path))
         session = Session(path, name, config, agent, training, testing)
@@ -124,7 +128,7 @@ class Session:
         self.path, self.name, self.config, self.agent = path, name, config, agent
         self.env, self.testing = env, testing
         self.step, self.best, self.saved = 0, -math.inf, -1
-        self.notes: list[str] = []
+        self.notes = agent.describe()
         if testing is None:
             self.notes.append(f"{name} is one set of environments: there are no evaluations during training")
         self._games = range(evaluate.SELECT_SEED, evaluate.SELECT_SEED + config.run.eval_episodes)

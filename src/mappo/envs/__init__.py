@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import importlib
+import inspect
 import re
 import warnings
 from collections.abc import Callable
@@ -19,12 +21,61 @@ if TYPE_CHECKING:
 
 NATIVE = {
     "spread": "mpe2's simple_spread_v3, batched: cover all landmarks without bumping",
+    "spread/paper": "spread in the conventions of the MAPPO paper's code",
+    "speaker_listener": "mpe2's simple_speaker_listener_v4, batched: one sees the goal, the other moves",
+    "matrix/climbing": "a matrix game: the best pair stands next to the dearest mistakes",
+    "matrix/penalty": "a matrix game: two best pairs, and 100 to pay for choosing one of each",
     "probe/constant": "reward 1 for ever, seen through a time limit",
     "probe/signal": "each agent names the number it sees",
+    "probe/memory": "each agent names, at the end, the number it saw at the start",
+    "probe/mask": "the mask alone tells which of two actions is right",
+    "probe/unequal": "agents of different sizes, with different answers to what they see",
+    "probe/multidiscrete": "each agent names two numbers, by two heads",
+    "probe/image": "each agent names the bright quadrant of an image of bytes",
+    "probe/roles": "agent i is given i for ever, and all see the same",
+    "probe/death": "to die brings 3 at once, to live 1 for ever",
+    "probe/respawn": "what an agent sacrifices, its next life gets",
+    "probe/arrival": "one agent comes later, and must remember its first observation",
+    "probe/target": "each agent answers a point by another, in a box of numbers",
+    "probe/mixed": "one agent chooses, the other answers by a number",
+    "probe/combined": "memory, masks, deaths, new lives and unequal agents at once",
 }
-PACKAGED = {"mpe2/simple_spread_v3": "the original package, stepped in a loop"}
+PACKAGED = {
+    "mpe2/simple_spread_v3": "the original package, stepped in a loop",
+    "mpe2/simple_speaker_listener_v4": "the original package, stepped in a loop",
+}
 # The package that a batched environment follows, and what it is called there.
-ORIGINALS = {"spread": {"mpe2": "mpe2/simple_spread_v3"}}
+ORIGINALS = {
+    "spread": {"mpe2": "mpe2/simple_spread_v3"},
+    "speaker_listener": {"mpe2": "mpe2/simple_speaker_listener_v4"},
+}
+
+# What makes each of them: a module of this package, and what of it to call. Imported when it is asked for.
+_MAKERS = {
+    "spread": "spread:Spread",
+    "spread/paper": "spread:Spread",
+    "speaker_listener": "speaker_listener:SpeakerListener",
+    "matrix/climbing": "matrix:climbing",
+    "matrix/penalty": "matrix:penalty",
+    "probe/constant": "probes:Constant",
+    "probe/signal": "probes:Signal",
+    "probe/memory": "probes:Memory",
+    "probe/mask": "probes:Mask",
+    "probe/unequal": "probes:Unequal",
+    "probe/multidiscrete": "probes:MultiDiscrete",
+    "probe/image": "probes:Image",
+    "probe/roles": "probes:Roles",
+    "probe/death": "probe_lives:Death",
+    "probe/respawn": "probe_lives:Respawn",
+    "probe/arrival": "probe_lives:Arrival",
+    "probe/combined": "probe_lives:Combined",
+    "probe/target": "probe_targets:Target",
+    "probe/mixed": "probe_targets:Mixed",
+}
+# Packaged environments that give all agents one number: the batched twins say so themselves.
+_SHARED = {"mpe2/simple_speaker_listener_v4"}
+# Options that a name stands for.
+_OPTIONS: dict[str, dict[str, Any]] = {"spread/paper": {"conventions": "paper"}}
 
 
 def make(
@@ -43,28 +94,31 @@ def make(
         render: packages draw only if asked when they are made.
 
     Raises:
-        UserError: no environment has this name, or its package is missing.
+        UserError: no environment has this name, its package is missing, or its number of agents is fixed.
     """
     check_name(name)
-    chosen: dict[str, Any] = {} if num_agents is None else {"num_agents": num_agents}
-    if name == "spread":
-        from mappo.envs.spread import Spread
-
-        return Spread(num_envs, device=device, **chosen)
     if name in NATIVE:
-        from mappo.envs import probes
+        module, maker = _MAKERS[name].split(":")
+        native = getattr(importlib.import_module(f"mappo.envs.{module}"), maker)
+        chosen = _chosen_agents(name, native, "num_agents", num_agents)
+        return native(num_envs, device=device, **chosen, **_OPTIONS.get(name, {}))
+    package = _package(name)
+    chosen = _chosen_agents(name, package.raw_env, "N", num_agents)
+    drawn = "rgb_array" if render else None
+    return from_factory(
+        lambda: package.parallel_env(max_cycles=25, render_mode=drawn, **chosen), num_envs, name in _SHARED
+    )
 
-        probe = probes.Constant if name == "probe/constant" else probes.Signal
-        return probe(num_envs, device=device, **chosen)
-    chosen = {} if num_agents is None else {"N": num_agents}
-    return from_factory(lambda: _make_mpe2(render, chosen), num_envs)
 
+def from_factory(factory: Callable[[], Any], num_envs: int, shared_reward: bool = False) -> Environment:
+    """Calls `factory` once for each environment, and steps them in a loop.
 
-def from_factory(factory: Callable[[], Any], num_envs: int) -> Environment:
-    """Calls `factory` once for each environment, and steps them in a loop."""
+    Args:
+        shared_reward: all agents are given one number, the team's, which is not to be summed over them.
+    """
     from mappo.envs.parallel import ParallelEnvs
 
-    return ParallelEnvs(factory, num_envs)
+    return ParallelEnvs(factory, num_envs, shared_reward)
 
 
 def name_of(env: Any) -> str:
@@ -130,16 +184,31 @@ def package_version(name: str) -> str:
 
 def baselines(name: str, num_agents: int) -> dict[str, Any]:
     """Scripted policies that an environment is measured by, beside the random one."""
-    if name in ("spread", "mpe2/simple_spread_v3") and num_agents <= 6:  # the planner tries all N! assignments
+    if name in ("spread", "spread/paper", "mpe2/simple_spread_v3"):
         from mappo.envs.spread import central_planner
 
-        return {"planner": central_planner}
+        return {"planner": central_planner} if num_agents <= 6 else {}  # it tries all N! assignments
+    if name in ("speaker_listener", "mpe2/simple_speaker_listener_v4"):
+        from mappo.envs.speaker_listener import informed_pair
+
+        return {"scripted pair": informed_pair}
     return {}
 
 
-def _make_mpe2(render: bool, options: dict[str, Any]) -> Any:
+def _package(name: str) -> Any:
+    """The module called `mpe2/MODULE`."""
+    package, module = name.split("/")
     try:
-        from mpe2 import simple_spread_v3  # type: ignore[import-untyped]
+        importlib.import_module(package)
+        return importlib.import_module(f"{package}.{module}")
     except ImportError as error:
-        raise UserError(f"mpe2 is not installed ({error}): pip install 'mappo[mpe]'") from None
-    return simple_spread_v3.parallel_env(max_cycles=25, render_mode="rgb_array" if render else None, **options)
+        raise UserError(f"{package} is not installed ({error}): pip install 'mappo[mpe]'") from None
+
+
+def _chosen_agents(name: str, maker: Any, option: str, num_agents: int | None) -> dict[str, int]:
+    """The number of agents as what makes the environment calls it."""
+    if num_agents is None:
+        return {}
+    if option not in inspect.signature(maker).parameters:
+        raise UserError(f"the number of agents of {name} is fixed: leave out env.num-agents")
+    return {option: num_agents}

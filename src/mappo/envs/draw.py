@@ -28,6 +28,8 @@ AGENT_COLORS = (
 COVERED = (22, 155, 70)
 UNCOVERED = (60, 60, 60)
 COLLISION = (220, 38, 38)
+SPEAKER, LISTENER = (96, 110, 130), AGENT_COLORS[1]
+LANDMARK_COLORS = {"red": (208, 46, 46), "green": (22, 155, 70), "blue": (45, 114, 217)}  # of speaker_listener
 COVERED_WITHIN = 0.1  # distance between the centres of a landmark and its nearest agent
 VIEW = 1.5  # agents with coordinates from -VIEW to VIEW are shown where they are
 
@@ -69,6 +71,37 @@ def draw_spread(
     for agent, position in enumerate(agents):
         canvas.number(position, agent_radius, str(agent + 1))
     canvas.strips(title, caption)
+    return np.array(image.reduce(_SCALE))
+
+
+def draw_speaker_listener(
+    speaker: NDArray[np.floating[Any]],
+    listener: NDArray[np.floating[Any]],
+    landmarks: NDArray[np.floating[Any]],
+    *,
+    goal: int,
+    word: int | None,
+    trail: Sequence[NDArray[np.floating[Any]]] = (),
+    title: str = "",
+    size: int = 480,
+) -> NDArray[np.uint8]:
+    """Draw a speaker (2,), a listener (2,) and three landmarks (3, 2) as an image (H, W, 3), H above W = `size`.
+
+    A ring marks the landmark `goal`, a bubble at the speaker holds the `word` last said, as A, B or C. `trail` holds
+    earlier places of the listener (2,), oldest first. One outside the view is drawn at its border with an arrow.
+    """
+    strip = round(size * 0.07)
+    image = Image.new("RGB", (size * _SCALE, (size + 2 * strip) * _SCALE), _BACKGROUND)
+    canvas = _Canvas(ImageDraw.Draw(image, "RGBA"), size * _SCALE, strip * _SCALE)
+    canvas.field()
+    canvas.trail([*trail, listener], LISTENER)
+    canvas.agent(speaker, 0.075, SPEAKER, False)
+    canvas.agent(listener, 0.075, LISTENER, False)
+    for place, (landmark, color) in enumerate(zip(landmarks, LANDMARK_COLORS.values(), strict=True)):
+        canvas.flag(landmark, 0.045, color, place == goal)  # smaller than agents, which stay visible below
+    canvas.bubble(speaker, 0.075, "..." if word is None else "ABC"[word])
+    distance = float(np.linalg.norm(listener - landmarks[goal]))
+    canvas.strips(title, f"the goal is {list(LANDMARK_COLORS)[goal]}, {distance:.2f} away from the listener")
     return np.array(image.reduce(_SCALE))
 
 
@@ -143,6 +176,28 @@ class _Canvas:
         for slope in (1, -1):
             ends = (x - arm, y - slope * arm, x + arm, y + slope * arm)
             self._draw.line(ends, fill=ink, width=self._width(2))
+
+    def flag(self, point: NDArray[np.floating[Any]], radius: float, color: tuple[int, int, int], goal: bool) -> None:
+        """A landmark with a colour of its own; one that is the goal inside a ring."""
+        centre, size = self._at(point), radius * self._unit
+        self._disc(centre, size, fill=color)
+        if goal:
+            self._disc(centre, 2.5 * size, outline=color, width=self._width(3))
+
+    def bubble(self, point: NDArray[np.floating[Any]], radius: float, text: str) -> None:
+        """What the agent at a point says, above it."""
+        x, y = self._at(point)
+        high, wide, tail, foot = (self._px * pixels for pixels in (26, 32, 12, 5))
+        mouth = y - radius * self._unit - 3 * self._px
+        base = mouth - tail
+        box = (x - wide / 2, base - high, x + wide / 2, base)
+        self._draw.rounded_rectangle(box, 7 * self._px, fill=_BACKGROUND, outline=_INK, width=self._width(2))
+        # The tail opens into the box: it covers the outline between its feet.
+        inside = base - 2.5 * self._px
+        self._draw.polygon([(x - foot, inside), (x + foot, inside), (x, mouth)], fill=_BACKGROUND)
+        for side in (-foot, foot):
+            self._draw.line((x + side, base, x, mouth), fill=_INK, width=self._width(2))
+        self._write((x, base - high / 2), text, 18)
 
     def strips(self, title: str, caption: str) -> None:
         """Cover the strips above and below the field and write into them."""

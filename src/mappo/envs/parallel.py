@@ -3,33 +3,38 @@
 Also the way to step an original package, such as mpe2, and a user's own environment.
 """
 
+import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
 import torch
-from gymnasium import spaces
 from torch import Tensor
 
+from mappo.envs.layout import Flat, Seat, order_of, state_space
 from mappo.errors import UserError
-from mappo.types import ActionHeads, Spec, TimeStep
+from mappo.types import Spec, TimeStep
 
 
 class ParallelEnvs:
     """`num_envs` environments of PettingZoo's Parallel API, stepped in a loop; an `Environment` on the CPU.
 
-    Agents keep the order of `possible_agents`. One that is not in `env.agents` is inactive: it observes zeros,
-    gets 0 and its action is not sent. Masks are read from `obs["action_mask"]`, else `info["action_mask"]`.
+    Agents keep the order of `possible_agents` and may differ in their spaces: see `Spec` for how they are padded.
+    One that is not in `env.agents` is inactive: it observes zeros, gets 0 and its action is not sent. Masks are read
+    from `obs["action_mask"]`, else `info["action_mask"]`: flat, or one for each head. Numbers of an action are
+    clipped to their bounds.
 
     Args:
         make: called once for each environment.
         num_envs: E.
+        shared_reward: all agents are given one number, the team's, which is not to be summed over them.
 
     Raises:
-        UserError: what `make` gives has not this API, or its agents' spaces differ.
+        UserError: what `make` gives has not this API, or spaces that cannot be used.
     """
 
-    def __init__(self, make: Callable[[], Any], num_envs: int) -> None:
+    def __init__(self, make: Callable[[], Any], num_envs: int, shared_reward: bool = False) -> None:
         self.envs = [make() for _ in range(num_envs)]
         self.num_envs, self.device = num_envs, torch.device("cpu")
         first = self.envs[0]
@@ -43,8 +48,22 @@ class ParallelEnvs:
                 f"{', '.join(missing)}; give a function that makes a ParallelEnv"
             )
         self.agents: list[str] = list(first.possible_agents)
-        self._first_spaces = [first.observation_space(a) for a in self.agents]
-        self.spec = self._read_spec(first)
+        self._seats = [Seat(a, first.observation_space(a), first.action_space(a)) for a in self.agents]
+        space = state_space(first)
+        self._state = Flat("state() gave", space) if space is not None else None
+        self.spec = Spec(
+            agents=tuple(self.agents),
+            obs_spaces=tuple(seat.flat.space for seat in self._seats),
+            action_heads=tuple(seat.heads for seat in self._seats),
+            state_shape=self._state.space.shape if self._state is not None else None,
+            shared_reward=shared_reward,
+        )
+        for j, seat in enumerate(self._seats):
+            seat.place(self.spec, j)
+        self._names, self._legal = set(self.agents), self.spec.legal.numpy()
+        self._obs_shape, self._obs_size = self.spec.obs_shape, math.prod(self.spec.obs_shape)
+        self._obs_dtype = np.uint8 if self.spec.obs_dtype == torch.uint8 else np.float32
+        self._order_seen = False
         self._seeds: list[int] = [0] * num_envs
         self._episodes = [0] * num_envs
         self._rows: list[Row] = []
@@ -61,18 +80,22 @@ class ParallelEnvs:
             raise ValueError(f"{len(self._seeds)} seeds for {self.num_envs} environments")
         self._masked, self._rows = False, []
         self._rows = [self._start(i) for i in range(self.num_envs)]
+        if not self._order_seen:
+            self._order_seen = True
+            self._check_order(self._rows[0])
         nothing = np.zeros((self.num_envs, len(self.agents)))
         return self._time_step(self._rows, nothing, nothing > 0, nothing[:, 0] > 0, nothing == 0)
 
     def step(self, action: Tensor) -> TimeStep:
         chosen = action.cpu().numpy()
+        own = [seat.act(chosen[:, j]) for j, seat in enumerate(self._seats)]
         shape = (self.num_envs, len(self.agents))
         reward, terminated = np.zeros(shape), np.zeros(shape, dtype=bool)
         ended, reached = np.zeros(self.num_envs, dtype=bool), list[Row]()
         is_first = np.zeros(shape, dtype=bool)
         for i, env in enumerate(self.envs):
             before = self._rows[i].active
-            acting = {a: self._send(j, chosen[i, j]) for j, a in enumerate(self.agents) if before[j]}
+            acting = {a: own[j][i] for j, a in enumerate(self.agents) if before[j]}
             obs, rewards, ends, cuts, infos = self._stepped(env, acting)
             row = self._row(env, obs, infos)
             over = [a for a in acting if ends.get(a) or cuts.get(a)]
@@ -133,46 +156,61 @@ class ParallelEnvs:
         for agent in acting:
             if agent not in result[1]:
                 raise UserError(f"{type(env).__name__}.step gave no reward to {agent}, who acted")
+        for what, given in zip(("reward", "termination", "truncation"), cast(Any, result)[1:4], strict=True):
+            self._check_names(env, what, given)
         return cast(Any, result)
 
     def _row(self, env: Any, obs: Mapping[str, Any], infos: Mapping[str, Any]) -> "Row":
         """One environment's observations in the order of the agents, zeros where one is missing."""
-        shape = cast(tuple[int, ...], self.spec.obs_spaces[0].shape)
-        seen = np.zeros((len(self.agents), *shape), dtype=self._dtype)
-        mask = np.ones((len(self.agents), sum(self.spec.action_heads[0].categorical)), dtype=bool)
+        seen = np.zeros((len(self.agents), self._obs_size), dtype=self._obs_dtype)
+        mask, active = self._legal.copy(), np.array([a in env.agents for a in self.agents])
         for j, agent in enumerate(self.agents):
             if agent not in obs:
-                if agent in env.agents:
-                    raise UserError(f"{agent} is in env.agents and observed nothing; there is: {', '.join(obs)}")
+                if active[j]:
+                    there = ", ".join(map(str, obs))
+                    raise UserError(f"{agent} is in env.agents and observed nothing; there is: {there}")
                 continue
-            own: Any = obs[agent]
+            seat, own = self._seats[j], obs[agent]
+            seen[j, : seat.size] = seat.see(own)
             given = infos.get(agent, {}).get("action_mask")
             if isinstance(own, Mapping):
                 given = cast(Any, own).get("action_mask", given)
-                own = cast(Any, own)["observation"]
-            own = np.asarray(own)
-            if own.shape != shape:
-                raise UserError(f"{agent} observed an array of shape {own.shape}; its space says {shape}")
-            seen[j] = own
-            if given is not None:
-                mask[j] = self._checked_mask(agent, np.asarray(given, dtype=bool), mask[j].shape)
-        state = np.asarray(env.state(), dtype=np.float32) if self.spec.state_shape is not None else None
-        active = np.array([a in env.agents for a in self.agents])
-        return Row(seen, state, mask, active)
+            if given is not None and active[j]:
+                mask[j, seat.choices] = self._in_time(agent, seat.may(given))
+        self._check_names(env, "observation", obs)
+        state = None
+        if self._state is not None:
+            space, state = self._state.space, self._state.read(env.state()).reshape(self._state.space.shape)
+            # Bytes stay bytes in images only. A copy: the environment may go on writing into its own.
+            state = state.astype(np.uint8 if space.dtype == np.uint8 and len(space.shape) == 3 else np.float32)
+        return Row(seen.reshape(len(self.agents), *self._obs_shape), state, mask, active)
 
-    def _checked_mask(self, agent: str, mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        if mask.shape != shape:
-            raise UserError(f"{agent} was given an action mask of shape {mask.shape}; its actions need {shape}")
-        if not mask.any():
-            raise UserError(f"{agent} was given an action mask in which nothing is legal")
-        if self._rows and not self._masked:
+    def _in_time(self, agent: str, mask: np.ndarray) -> np.ndarray:
+        if self._rows and not self._masked and mask.size:
             raise UserError(f"{agent} was given an action mask, but nobody was at the reset: give masks from there on")
-        self._masked = True
+        self._masked |= mask.size > 0
         return mask
 
-    def _send(self, agent: int, action: np.ndarray) -> Any:
-        start = self._starts[agent]
-        return int(action[0]) + start if isinstance(start, int) else action + start
+    def _check_names(self, env: Any, what: str, given: Mapping[str, Any]) -> None:
+        if not self._names.issuperset(given):
+            stranger = next(name for name in given if name not in self._names)
+            raise UserError(
+                f"{type(env).__name__} gave {stranger} a {what}, who is not in possible_agents: "
+                f"{', '.join(map(str, self.agents))}"
+            )
+
+    def _check_order(self, row: "Row") -> None:
+        """Who concatenates observations in another order than that of `possible_agents` mixes agents up elsewhere."""
+        if row.state is None:
+            return
+        parts = [x.reshape(-1)[: seat.size] for x, seat in zip(row.obs, self._seats, strict=True)]
+        order = order_of(parts, row.state)
+        if order is not None and order != sorted(order):
+            warnings.warn(
+                f"state() holds the observations in the order {', '.join(self.agents[j] for j in order)}, but "
+                f"possible_agents is {', '.join(self.agents)}: see that each agent gets its own observation and reward",
+                stacklevel=3,
+            )
 
     def _time_step(
         self,
@@ -198,46 +236,12 @@ class ParallelEnvs:
             next_active=_stack([r.active for r in reached]),
         )
 
-    def _read_spec(self, env: Any) -> Spec:
-        observed = [s["observation"] if isinstance(s, spaces.Dict) else s for s in self._first_spaces]
-        acted = [env.action_space(a) for a in self.agents]
-        kinds = [_heads(a, space) for a, space in zip(self.agents, acted, strict=True)]
-        if len({s.shape for s in observed}) > 1 or len(set(kinds)) > 1:
-            each = zip(self.agents, observed, acted, strict=True)
-            told = "; ".join(f"{agent} sees {seen.shape} and acts in {act}" for agent, seen, act in each)
-            raise UserError(f"agents with different spaces are not supported yet: {told}")
-        if any(s.shape is None or len(s.shape) != 1 for s in observed):
-            raise UserError(f"only vector observations are supported yet, got {observed[0]}")
-        self._starts = [_starts(space) for space in acted]
-        self._dtype = np.uint8 if observed[0].dtype == np.uint8 else np.float32
-        space = getattr(env, "state_space", None)
-        return Spec(
-            agents=tuple(self.agents),
-            obs_spaces=tuple(observed),
-            action_heads=tuple(kinds),
-            groups=(0,) * len(self.agents),
-            state_shape=space.shape if space is not None else None,
-        )
-
 
 class Row:
     """What one environment shows, agents in order."""
 
     def __init__(self, obs: np.ndarray, state: np.ndarray | None, mask: np.ndarray, active: np.ndarray) -> None:
         self.obs, self.state, self.mask, self.active = obs, state, mask, active
-
-
-def _heads(agent: str, space: Any) -> ActionHeads:
-    if isinstance(space, spaces.Discrete):
-        return ActionHeads((int(cast(Any, space).n),))
-    if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1:
-        return ActionHeads(tuple(cast(list[int], space.nvec.tolist())))
-    raise UserError(f"{agent} acts in {space}: only Discrete and MultiDiscrete are supported yet")
-
-
-def _starts(space: Any) -> int | np.ndarray:
-    start: Any = space.start
-    return int(start) if isinstance(space, spaces.Discrete) else np.asarray(start)
 
 
 def _stack(rows: list[np.ndarray]) -> Tensor:

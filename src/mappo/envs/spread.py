@@ -4,13 +4,15 @@ The same numbers as mpe2 1.1.1, step for step (law 9): positions move by the old
 damped and takes the force; contact is soft; the reward is read after the move. All environments are in step,
 for an episode has one length, so that "is it over" is known without asking the device.
 
+The MAPPO paper's code plays another game under this name, which `conventions` gives too, for its published returns.
+
 mpe2's `state()` is the observations side by side, which is what a critic's `joint` input is: this environment
 gives no state of its own.
 """
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -36,6 +38,10 @@ class Spread:
         horizon: steps of an episode, which then is truncated, never terminated.
         local_ratio: share of the own collisions in an agent's reward; the rest is the common distance.
         dtype: float64 follows mpe2 to rounding; float32 is for training.
+        conventions: of mpe2, or of the MAPPO paper's code: the velocity changes first, and then moves the agent;
+            landmarks lie within 0.8 of the middle; and all agents get one number, the sum over agents of the common
+            distance and the own collisions, each counted as colliding with itself too, whatever `local_ratio` is.
+            The order of the actions is mpe2's in both.
     """
 
     def __init__(
@@ -46,7 +52,10 @@ class Spread:
         local_ratio: float = 0.5,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        conventions: Literal["mpe2", "paper"] = "mpe2",
     ) -> None:
+        if conventions not in ("mpe2", "paper"):
+            raise UserError(f"spread has the conventions 'mpe2' and 'paper', got {conventions!r}")
         if num_envs < 1 or num_agents < 1 or horizon < 1:
             raise UserError(
                 f"spread needs at least one environment, agent and step: {num_envs}, {num_agents}, {horizon}"
@@ -54,12 +63,15 @@ class Spread:
         self.num_envs, self.num_agents = num_envs, num_agents
         self.horizon, self.local_ratio = horizon, local_ratio
         self.device, self.dtype = torch.device(device), dtype
+        self.paper = conventions == "paper"
+        self._square = 0.8 if self.paper else 1.0  # half the side of where landmarks start
         obs_space = spaces.Box(-np.inf, np.inf, (6 * num_agents,), np.float32)
         self.spec = Spec(
             agents=tuple(f"agent_{i}" for i in range(num_agents)),
             obs_spaces=(obs_space,) * num_agents,
             action_heads=(ActionHeads((len(MOVES),)),) * num_agents,
             groups=(0,) * num_agents,
+            shared_reward=self.paper,
         )
         self._moves = torch.tensor(MOVES, device=self.device, dtype=dtype) * SENSITIVITY
         self._eye = torch.eye(num_agents, device=self.device, dtype=dtype)
@@ -84,6 +96,7 @@ class Spread:
                 raise ValueError(f"spread: {len(seeds)} seeds for {self.num_envs} environments")
             shape = (2 * self.num_agents, 2)
             drawn = np.stack([np.random.default_rng(s).uniform(-1, 1, shape) for s in seeds])
+            drawn[:, self.num_agents :] *= self._square
             self._place = torch.as_tensor(drawn).to(self.device, self.dtype)
             self._generator.manual_seed(seeds[0])
         self._velocity = torch.zeros_like(self._velocity)
@@ -98,9 +111,12 @@ class Spread:
             )
         force = self._moves[action.squeeze(-1)] + self._contact()
         n = self.num_agents
+        velocity = self._velocity * (1 - DAMPING) + force * DT
+        if self.paper:
+            self._velocity = velocity
         moved = self._place[:, :n] + self._velocity * DT
         self._place = torch.cat([moved, self._place[:, n:]], 1)
-        self._velocity = self._velocity * (1 - DAMPING) + force * DT
+        self._velocity = velocity
         self._clock += 1
         next_obs = obs = self._look()
         reward = self._reward()
@@ -164,6 +180,7 @@ class Spread:
     def _scatter(self) -> None:
         drawn = torch.rand(self._place.shape, generator=self._generator, device=self.device, dtype=self.dtype)
         self._place = drawn * 2 - 1
+        self._place[:, self.num_agents :] *= self._square
 
     def _look(self) -> Tensor:
         """Measures all distances, and gives what each agent sees: float32 `(E, A, 6 N)`."""
@@ -187,6 +204,8 @@ class Spread:
     def _reward(self) -> Tensor:
         common = -self._to_goal.amin(1).sum(-1, keepdim=True)
         own = -(self._apart < 2 * AGENT_RADIUS).sum(-1)
+        if self.paper:
+            return (common + own - 1).sum(-1, keepdim=True).repeat(1, self.num_agents)
         return common * (1 - self.local_ratio) + own * self.local_ratio
 
     def _time_step(self, obs: Tensor, next_obs: Tensor, reward: Tensor, ended: bool) -> TimeStep:

@@ -8,7 +8,10 @@ from mappo.presets import spread
 
 PRESETS: dict[str, dict[str, Config]] = {
     "spread": spread.PRESETS,
+    "spread/paper": spread.PRESETS,
     "mpe2/simple_spread_v3": spread.PRESETS,
+    "speaker_listener": {"default": spread.DEFAULT},
+    "mpe2/simple_speaker_listener_v4": {"default": spread.DEFAULT},
 }
 
 

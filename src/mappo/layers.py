@@ -1,0 +1,153 @@
+"""Dense, norm and recurrent layers, each with one set of parameters or with one for each of several groups.
+
+A group stands for an agent, a kind of agent or a seed. With `groups = 1` rows are `(*B, F)`; with more, `(G, *B, F)`.
+Initialised as in the code of the MAPPO paper (arXiv:2103.01955): orthogonal matrices, biases 0.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+GAIN = {"relu": 2.0**0.5, "tanh": 5.0 / 3.0}  # torch.nn.init.calculate_gain
+
+
+class Linear(nn.Module):
+    """`y = x W + b`, with one matrix, or with one for each of `groups` along the first axis of x.
+
+    Args:
+        groups: 1 maps `(*B, in)` to `(*B, out)`; G > 1 maps `(G, *B, in)` to `(G, *B, out)`.
+        gain: scale of the orthogonal matrix.
+    """
+
+    def __init__(self, groups: int, in_features: int, out_features: int, gain: float = 1.0) -> None:
+        super().__init__()
+        self.groups = groups
+        lead = () if groups == 1 else (groups,)
+        self.weight = nn.Parameter(torch.empty(*lead, out_features, in_features))
+        self.bias = nn.Parameter(torch.zeros(*lead, out_features))
+        for matrix in [self.weight] if groups == 1 else self.weight.unbind():
+            nn.init.orthogonal_(matrix, gain)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.groups == 1:
+            return nn.functional.linear(x, self.weight, self.bias)
+        if x.ndim < 2 or x.shape[0] != self.groups:
+            raise ValueError(f"Linear of {self.groups} groups got an input of shape {tuple(x.shape)}")
+        rows = x.reshape(self.groups, -1, x.shape[-1])
+        y = torch.baddbmm(self.bias.unsqueeze(1), rows, self.weight.mT)
+        return y.reshape(*x.shape[:-1], y.shape[-1])
+
+
+class LayerNorm(nn.Module):
+    """arXiv:1607.06450, with a scale and an offset for each group."""
+
+    def __init__(self, groups: int, features: int) -> None:
+        super().__init__()
+        self.groups = groups
+        lead = () if groups == 1 else (groups,)
+        self.weight = nn.Parameter(torch.ones(*lead, features))
+        self.bias = nn.Parameter(torch.zeros(*lead, features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.groups == 1:
+            return nn.functional.layer_norm(x, x.shape[-1:], self.weight, self.bias)
+        y = nn.functional.layer_norm(x, x.shape[-1:])
+        wide = (self.groups, *(1,) * (x.ndim - 2), x.shape[-1])
+        return y * self.weight.reshape(wide) + self.bias.reshape(wide)
+
+
+class GRU(nn.Module):
+    """A gated recurrent unit, arXiv:1406.1078, in the form of cuDNN: the reset gate behind the product.
+
+        r, z = sigmoid(W x + U h),    n = tanh(W x + r * (U h)),    h' = (1 - z) * n + z * h
+
+    Args:
+        groups: as in `Linear`. width: H, of the memory.
+    """
+
+    def __init__(self, groups: int, in_features: int, width: int) -> None:
+        super().__init__()
+        self.width, self.time = width, 0 if groups == 1 else 2
+        self.input = Linear(groups, in_features, 3 * width)
+        self.hidden = Linear(groups, width, 3 * width)
+        for layer, size in ((self.input, in_features), (self.hidden, width)):
+            for matrix in layer.weight.reshape(-1, width, size).detach():  # each gate orthogonal by itself
+                nn.init.orthogonal_(matrix)
+
+    def forward(self, x: Tensor, memory: Tensor, first: Tensor) -> Tensor:
+        """L steps in a row.
+
+        Args:
+            x: `(L, *B, in)`; of several groups `(G, m, L, *B, in)`. memory: before the first step, without the L.
+            first: bool, as x without its last axis: the memory starts at zero here, whatever it holds.
+
+        Returns:
+            The memory after each step, with x's leading axes.
+        """
+        after: list[Tensor] = []
+        inputs, starts = self.input(x).unbind(self.time), first.unsqueeze(-1).unbind(self.time)
+        for seen, start in zip(inputs, starts, strict=True):
+            memory = torch.where(start, 0.0, memory)  # a product would keep NaN
+            seen_r, seen_z, seen_n = seen.chunk(3, -1)
+            held_r, held_z, held_n = self.hidden(memory).chunk(3, -1)
+            update = torch.sigmoid(seen_z + held_z)
+            new = torch.tanh(seen_n + torch.sigmoid(seen_r + held_r) * held_n)
+            memory = new + update * (memory - new)
+            after.append(memory)
+        return torch.stack(after, self.time)
+
+
+class Tanh(torch.autograd.Function):
+    """tanh by the vectorised sigmoid: on a CPU `torch.tanh` takes longer than the product beside it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        y = torch.sigmoid(2 * x).mul_(2).sub_(1)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        return torch.ops.aten.tanh_backward(grad[0], y)
+
+
+class Teams(nn.Module):
+    """Deals a team's agents to G sets of parameters, and gathers their answers again.
+
+    All sets are computed at once, as G x m places with m agents of the largest set; a place to spare repeats a
+    member, and its answer is dropped. With one set there is nothing to deal.
+
+    Args:
+        groups: the set that each agent uses, such as `(0, 1, 1)`; empty for rows that are not agents'.
+    """
+
+    def __init__(self, groups: Sequence[int]) -> None:
+        super().__init__()
+        members = [[a for a, g in enumerate(groups) if g == name] for name in sorted(set(groups))]
+        size = max(map(len, members), default=1)
+        places = [agent for m in members for agent in m + m[:1] * (size - len(m))]
+        self.sets = len(members) or 1
+        self.register_buffer("places", torch.tensor(places, dtype=torch.long), persistent=False)
+        self.register_buffer("back", torch.tensor([places.index(a) for a in range(len(groups))]), persistent=False)
+        self.places: Tensor
+        self.back: Tensor
+        self.in_order = places == list(range(len(groups)))
+
+    def deal(self, x: Tensor, features: int) -> Tensor:
+        """`(*B, A, *F)` -> `(G, m, *B, *F)`, with so many axes in F."""
+        if self.sets == 1:
+            return x
+        x = x.movedim(x.ndim - features - 1, 0)
+        x = x if self.in_order else x.index_select(0, self.places)
+        return x.reshape(self.sets, -1, *x.shape[1:])
+
+    def gather(self, x: Tensor) -> Tensor:
+        """`(G, m, *B, F)` -> `(*B, A, F)`."""
+        if self.sets == 1:
+            return x
+        x = x.flatten(0, 1)
+        x = x if self.in_order else x.index_select(0, self.back)
+        return x.movedim(0, -2)
