@@ -65,7 +65,7 @@ def training_step(
 
     # How good was what happened? Answered by the critic before it learns, without gradient.
     with torch.no_grad():
-        value = model.value(global_state)  # (B + 1, A), or (B + 1) of the team's states
+        value = model.critic(global_state)[0].squeeze(-1)  # (B + 1, A), or (B + 1) of the team's states
         if team_state:
             # One value for the team foretells the team's return, the sum over agents. (B, 1) against the
             # rewards (B, A) would broadcast without a word: every agent's return, fitted by one number.

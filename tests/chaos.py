@@ -16,6 +16,9 @@ class Chaos:
 
     Observations are noise, save that their first number is the agent's last action. An inactive agent sees
     `dead_sees`, and may have no legal action.
+
+    Args:
+        kinds: of unequal agents, how many numbers each sees and what it chooses; in place of the three before it.
     """
 
     def __init__(
@@ -25,6 +28,7 @@ class Chaos:
         *,
         heads: tuple[int, ...] = (3, 2),
         obs_size: int = 4,
+        kinds: Sequence[tuple[int, ActionHeads]] | None = None,
         state_size: int | None = 5,
         masked: bool = True,
         deaths: float = 0.15,
@@ -34,18 +38,22 @@ class Chaos:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.num_envs, self.device, self.dtype = num_envs, torch.device("cpu"), dtype
+        kinds = [(obs_size, ActionHeads(heads))] * num_agents if kinds is None else kinds
         self.spec = Spec(
-            agents=tuple(f"agent_{i}" for i in range(num_agents)),
-            obs_spaces=(spaces.Box(-np.inf, np.inf, (obs_size,), np.float32),) * num_agents,
-            action_heads=(ActionHeads(heads),) * num_agents,
-            groups=(0,) * num_agents,
+            agents=tuple(f"agent_{i}" for i in range(len(kinds))),
+            obs_spaces=tuple(spaces.Box(-np.inf, np.inf, (size,), np.float32) for size, _ in kinds),
+            action_heads=tuple(own for _, own in kinds),
             state_shape=None if state_size is None else (state_size,),
         )
-        self.obs_size, self.state_size, self.heads, self.masked = obs_size, state_size, heads, masked
+        self.state_size, self.masked = state_size, masked
+        # What is padding: numbers that an agent does not see, choices that it does not have.
+        self.seen = torch.arange(self.spec.obs_shape[0]) < torch.tensor([[size] for size, _ in kinds])
+        self.legal = self.spec.legal
+        self.first_column = torch.tensor([self.spec.columns(a)[0] for a in range(len(kinds))])
         self.deaths, self.terminations, self.truncations = deaths, terminations, truncations
         self.dead_sees = dead_sees
         self.generator = torch.Generator()
-        self.active = torch.ones(num_envs, num_agents, dtype=torch.bool)
+        self.active = torch.ones(num_envs, len(kinds), dtype=torch.bool)
 
     def reset(self, seed: int | Sequence[int] | None = None) -> TimeStep:
         if seed is not None:
@@ -101,9 +109,9 @@ class Chaos:
         return start
 
     def _obs(self, action: Tensor | None, active: Tensor) -> Tensor:
-        obs = self._normal((*active.shape, self.obs_size))
+        obs = torch.where(self.seen, self._normal((*active.shape, *self.spec.obs_shape)), 0.0)
         if action is not None:
-            obs[..., 0] = action[..., 0].to(self.dtype)
+            obs[..., 0] = action.gather(-1, self.first_column.expand(active.shape).unsqueeze(-1))[..., 0].to(self.dtype)
         return torch.where(active.unsqueeze(-1), obs, self.dead_sees)
 
     def _state(self) -> Tensor | None:
@@ -111,12 +119,12 @@ class Chaos:
 
     def _mask(self) -> Tensor | None:
         """About half of the actions are legal, in each head at least one, save for inactive agents."""
-        if not self.masked:
+        if not self.masked or not self.spec.heads:
             return None
         parts = []
-        for n in self.heads:
-            legal = self._happens(0.5, (*self.active.shape, n))
-            one = torch.randint(n, self.active.shape, generator=self.generator)
+        for n, own in zip(self.spec.heads, self.legal.split(self.spec.heads, -1), strict=True):
+            legal = self._happens(0.5, (*self.active.shape, n)) & own
+            one = torch.randint(n, self.active.shape, generator=self.generator) % own.sum(-1)
             parts.append(legal | (torch.nn.functional.one_hot(one, n).bool() & self.active.unsqueeze(-1)))
         return torch.cat(parts, -1)
 

@@ -15,9 +15,11 @@ from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
 from mappo.envs.spread import Spread
 from mappo.errors import UserError
 from mappo.learner import MAPPO
-from mappo.types import TimeStep
+from mappo.types import ActionHeads, TimeStep
 
 STEPS = 20
+# The numbers of the second are often beyond their bounds, and then cut off.
+UNEQUAL = [(4, ActionHeads((3, 2))), (2, ActionHeads(low=(-0.2, 1.0), high=(0.2, 3.0))), (4, ActionHeads((3, 2)))]
 
 
 def learner(env: Chaos) -> MAPPO:
@@ -36,16 +38,16 @@ def plain_loop(env: Any, agent: MAPPO, rollouts: int) -> list[dict[str, Any]]:
     """The same steps with the same noise, kept in lists: one entry for each step."""
     generator, step, seen = torch.Generator().manual_seed(7), env.reset(3), []
     for _ in range(rollouts):
-        noise = torch.rand(STEPS, *step.active.shape, len(agent.heads), generator=generator)
+        noise = torch.rand(STEPS, *step.active.shape, agent.spec.action_size, generator=generator)
         for t in range(STEPS):
             action, log_prob, _ = agent.act(step, noise=noise[t])
             entry = {name: getattr(step, name) for name in NOW} | {"action": action, "log_prob": log_prob}
-            step = env.step(action)
+            step = env.step(agent.env_action(action))
             seen.append(entry | {name: getattr(step, name) for name in THEN})
     return seen
 
 
-@pytest.mark.parametrize("options", [{}, {"state_size": None, "masked": False}])
+@pytest.mark.parametrize("options", [{}, {"state_size": None, "masked": False}, {"kinds": UNEQUAL}])
 def test_rollouts_are_what_a_plain_loop_sees(options: dict[str, Any]):
     agent, collect = learner(Chaos(**options)), collector(Chaos(**options))
     collect.agent.load_state_dict(agent.state_dict())
@@ -60,6 +62,19 @@ def test_rollouts_are_what_a_plain_loop_sees(options: dict[str, Any]):
             else:
                 assert torch.equal(getattr(rollout, name), torch.stack(expected)), name
                 assert getattr(rollout, name).dtype == expected[0].dtype
+
+
+def test_the_environment_is_sent_numbers_within_their_bounds_and_the_rollout_keeps_them_as_drawn():
+    env, sent = Chaos(kinds=UNEQUAL), []
+    step = env.step
+    env.step = lambda action: (sent.append(action), step(action))[1]  # type: ignore[method-assign]
+    rollout, _ = collector(env).collect()
+    low, high = torch.tensor([-0.2, 1.0]), torch.tensor([0.2, 3.0])
+    drawn, given = rollout.action[:, :, 1, 2:], torch.stack(sent)[:, :, 1, 2:]
+    assert rollout.action.dtype == env.spec.action_dtype == torch.float32
+    assert torch.equal(given, ((low + high) / 2 + drawn * (high - low) / 2).clamp(low, high))
+    assert (drawn.abs() > 1).any()
+    assert torch.equal(torch.stack(sent)[..., :2], rollout.action[..., :2])
 
 
 def test_observations_keep_the_environments_dtype():

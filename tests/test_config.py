@@ -15,8 +15,8 @@ INF, NAN = float("inf"), float("nan")
 SECTIONS: dict[str, Any] = {"env": EnvConfig, "network": NetworkConfig, "ppo": PPOConfig, "run": RunConfig}
 UNUSUAL = Config(
     EnvConfig(num_envs=32, num_agents=5, reward="agent"),
-    NetworkConfig((7,), "tanh", layer_norm=True, actor_gain=1.0, critic_input="own"),
-    PPOConfig(minibatches=4, dual_clip=3.0, value_clip=0.2, max_grad_norm=None),
+    NetworkConfig((7,), "tanh", layer_norm=True, actor_gain=1.0, critic_input="own", agent_id=False, memory_size=3),
+    PPOConfig(minibatches=4, dual_clip=3.0, value_clip=0.2, max_grad_norm=None, chunk_length=25, target_kl=0.1),
     RunConfig(total_steps=10, seed=0, name="a-run", progress="off"),
 )
 
@@ -29,6 +29,9 @@ UNUSUAL = Config(
         ("network", "hidden", (), "network.hidden needs at least one layer, such as 64 64"),
         ("network", "hidden", (64, 0), "network.hidden must be at least 1, got 0"),
         ("network", "actor_gain", 0.0, "network.actor-gain must be above 0, got 0"),
+        ("network", "memory_size", -1, "network.memory-size must be at least 0, got -1"),
+        ("network", "memory_size", 65_537, "network.memory-size must be at most 65,536, got 65,537"),
+        ("network", "initial_std", 0.0, "network.initial-std must be above 0, got 0"),
         ("ppo", "rollout_length", 0, "ppo.rollout-length must be at least 1, got 0"),
         ("ppo", "epochs", 0, "ppo.epochs must be at least 1, got 0"),
         ("ppo", "minibatches", 0, "ppo.minibatches must be at least 1, got 0"),
@@ -46,6 +49,9 @@ UNUSUAL = Config(
         ("ppo", "adam_eps", 0, "ppo.adam-eps must be above 0, got 0"),
         ("ppo", "max_grad_norm", 0, "ppo.max-grad-norm must be above 0, got 0"),
         ("ppo", "dual_clip", 1.0, "ppo.dual-clip must be above 1, got 1"),
+        ("ppo", "target_kl", 0.0, "ppo.target-kl must be above 0, got 0"),
+        ("ppo", "n_step", 0, "ppo.n-step must be at least 1, got 0"),
+        ("ppo", "weight_decay", -0.1, "ppo.weight-decay must be at least 0, got -0.1"),
         ("ppo", "value_weight", -1, "ppo.value-weight must be at least 0, got -1"),
         ("ppo", "entropy_weight", INF, "ppo.entropy-weight must be at least 0, got inf"),
         ("run", "total_steps", 0, "run.total-steps must be at least 1, got 0"),
@@ -75,6 +81,48 @@ def test_minibatches_must_divide_the_rollout_and_the_nearest_that_do_are_told():
     assert str(caught.value) == (
         "ppo.minibatches 7 does not divide ppo.rollout-length x env.num-envs = 3 x 10 = 30; nearest that does: 6"
     )
+
+
+@pytest.mark.parametrize(("chunk", "nearest"), [(0, 1), (5, 4), (7, 6), (100, 12)])
+def test_a_chunk_must_divide_the_rollout_and_the_nearest_that_does_is_told(chunk: int, nearest: int):
+    with pytest.raises(UserError) as caught:
+        PPOConfig(rollout_length=12, chunk_length=chunk)
+    assert str(caught.value) == (
+        f"ppo.chunk-length {chunk} does not divide ppo.rollout-length 12; nearest that does: {nearest}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("network", "ppo", "chunk"),
+    [
+        ({}, {}, None),
+        ({}, {"chunk_length": 5}, None),
+        ({}, {"minibatch_by": "sequence"}, 5),
+        ({}, {"minibatch_by": "sequence", "chunk_length": 25}, 25),
+        ({"memory_size": 8}, {}, 5),
+        ({"memory_size": 8}, {"rollout_length": 40}, 10),
+        ({"memory_size": 8}, {"rollout_length": 13}, 1),
+        ({"memory_size": 8}, {"rollout_length": 13, "chunk_length": 13}, 13),
+    ],
+)
+def test_with_a_memory_or_if_asked_for_steps_stay_together_in_chunks(
+    network: dict[str, Any], ppo: dict[str, Any], chunk: int | None
+):
+    assert Config(network=NetworkConfig(**network), ppo=PPOConfig(**ppo)).chunk == chunk
+
+
+def test_minibatches_of_chunks_must_divide_these():
+    assert Config(EnvConfig(num_envs=2), ppo=PPOConfig(minibatch_by="sequence", minibatches=10))
+    with pytest.raises(UserError) as caught:
+        Config(EnvConfig(num_envs=2), ppo=PPOConfig(minibatch_by="sequence", minibatches=25))
+    assert str(caught.value) == (
+        "ppo.minibatches 25 does not divide chunks of 5 steps x env.num-envs = 5 x 2 = 10; nearest that does: 10"
+    )
+
+
+def test_popart_needs_value_statistics():
+    with pytest.raises(UserError, match=r"ppo\.popart rescales the critic .*: it needs ppo\.value-norm$"):
+        PPOConfig(popart=True, value_norm=False)
 
 
 @pytest.mark.parametrize("critic", ["env", "joint"])

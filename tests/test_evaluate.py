@@ -11,7 +11,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from mappo import checkpoint, envs, evaluate, rundir, state
-from mappo.actor import Policy, RandomPolicy
+from mappo.actor import Player, RandomPolicy
 from mappo.config import Config, NetworkConfig, RunConfig
 from mappo.envs.probes import Constant
 from mappo.envs.spread import Spread, central_planner
@@ -21,6 +21,13 @@ from mappo.learner import MAPPO
 from mappo.types import ActionHeads, Environment, Spec, TimeStep
 
 FIRST = 7
+OBS = 18  # numbers that an agent of spread sees
+
+
+def spec_of(*agents: ActionHeads) -> Spec:
+    """Agents that see one number each."""
+    boxes = (spaces.Box(0, 1, (1,)),) * len(agents)
+    return Spec(tuple(f"agent_{i}" for i in range(len(agents))), boxes, agents)
 
 
 class Dice:
@@ -65,7 +72,7 @@ class Dice:
         return TimeStep(obs, None, mask, all_, first, reward, none, ended, obs, None, all_)
 
 
-def always(choice: int) -> Policy:
+def always(choice: int) -> Player:
     def policy(obs: Tensor, memory: Any = None, **_: Any) -> tuple[Tensor, Any]:
         return torch.full((*obs.shape[:2], 1), choice), memory
 
@@ -173,7 +180,7 @@ def test_final_scores_and_choices_of_checkpoints_never_share_a_game():
 
 
 def test_the_random_policy_plays_each_legal_action_alike():
-    policy = RandomPolicy((3, 2), seed=1)
+    policy = RandomPolicy(spec_of(ActionHeads((3, 2))), seed=1)
     mask = torch.tensor([[[True, False, True, True, True]], [[False, True, False, False, True]]])
     actions, memory = policy(torch.zeros(2, 4000, 1), "kept", mask=mask.expand(2, 4000, 5))
     assert memory == "kept"
@@ -188,7 +195,8 @@ def test_the_random_policy_plays_each_legal_action_alike():
 
 
 def test_the_random_policy_is_the_same_for_the_same_seed():
-    draws = [RandomPolicy((5,), seed)(torch.zeros(4, 3, 1))[0] for seed in (1, 1, 2)]
+    spec = spec_of(*[ActionHeads((5,))] * 3)
+    draws = [RandomPolicy(spec, seed)(torch.zeros(4, 3, 1))[0] for seed in (1, 1, 2)]
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
 
@@ -196,7 +204,7 @@ def test_the_random_policy_is_the_same_for_the_same_seed():
 def test_masks_reach_the_random_policy_in_a_game():
     env = Dice(2, fixed=4, masked=True)
     assert isinstance(env, Environment)
-    played = play(env, RandomPolicy((2,)), [10, 20])
+    played = play(env, RandomPolicy(env.spec), [10, 20])
     assert played.returns.tolist() == [[40, 4 * 10.75], [80, 4 * 20.75]]
 
 
@@ -234,18 +242,21 @@ def saved(tmp_path: Path) -> tuple[Path, MAPPO]:
 def test_a_saved_actor_is_the_policy_that_was_trained(saved: tuple[Path, MAPPO]):
     path, agent = saved
     actor = checkpoint.load_actor(path)
-    obs = torch.randn(50, 3, agent.network.obs_size)
-    assert torch.equal(actor.logit(obs), agent.network.logit(obs))
+    obs = torch.randn(50, 3, OBS)
     actions, _ = actor(obs)
+    with torch.no_grad():
+        logit, trained = actor.policy.tower(obs)[0], agent.network.actor(obs)[0]
+    assert torch.equal(logit, trained)
     assert torch.equal(actions, agent.actor()(obs)[0])
-    assert torch.equal(actions, agent.network.logit(obs).argmax(-1, keepdim=True))
+    assert torch.equal(actions, trained.argmax(-1, keepdim=True))
     assert len(actions.unique()) > 2
 
 
 def test_a_saved_actor_alone_answers_as_in_the_team(saved: tuple[Path, MAPPO]):
     path, agent = saved
-    actor, obs = checkpoint.load_actor(path), torch.randn(20, 3, agent.network.obs_size)
+    actor, obs = checkpoint.load_actor(path), torch.randn(20, 3, OBS)
     team = agent.actor()(obs)[0]
+    names = agent.spec.agents
     for e in range(20):
         for a in range(3):
             alone, memory = actor(obs[e, a])
@@ -253,12 +264,16 @@ def test_a_saved_actor_alone_answers_as_in_the_team(saved: tuple[Path, MAPPO]):
             assert alone.dtype == torch.int64
             assert torch.equal(alone, team[e, a])
             assert memory is None
-            assert torch.allclose(actor.logit(obs[e, a]), agent.network.logit(obs)[e, a], atol=1e-6)
+            by_name, _ = actor.agent(names[a])(obs[e, a])
+            assert by_name.shape == (), "as its own space has it"
+            assert by_name == team[e, a]
+            logit = [tower(x)[0] for tower, x in ((actor.policy.tower, obs[e, a]), (agent.network.actor, obs[e]))]
+            assert torch.allclose(logit[0], logit[1][a], atol=1e-6)
 
 
 def test_a_saved_actor_respects_a_mask_and_draws_if_asked(saved: tuple[Path, MAPPO]):
-    path, agent = saved
-    obs, mask = torch.randn(200, agent.network.obs_size), torch.zeros(200, 5, dtype=torch.bool)
+    path, _ = saved
+    obs, mask = torch.randn(200, OBS), torch.zeros(200, 5, dtype=torch.bool)
     mask[:, [1, 3]] = True
     greedy, sampled = (checkpoint.load_actor(path, sampled=x) for x in (False, True))
     assert set(greedy(obs, mask=mask)[0].flatten().tolist()) == {1, 3}
@@ -277,4 +292,4 @@ def test_an_actor_names_the_size_that_it_reads(saved: tuple[Path, MAPPO]):
 
 def test_an_actor_of_a_run_carries_no_gradient(saved: tuple[Path, MAPPO]):
     actor = checkpoint.load_actor(saved[0])
-    assert not actor.logit(torch.zeros(1, actor.obs_size)).requires_grad
+    assert not actor.policy.tower(torch.zeros(1, OBS))[0].requires_grad

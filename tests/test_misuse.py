@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from mpe2 import simple_spread_v3
 
 from mappo import rundir
@@ -17,9 +18,11 @@ from mappo.cli import main
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
 from mappo.envs.parallel import ParallelEnvs
 from mappo.errors import UserError
+from mappo.learner import MAPPO
 from mappo.losses import ppo_policy_data, ppo_policy_error
 from mappo.presets import preset
 from mappo.trainer import train
+from mappo.types import ActionHeads, Spec
 
 QUICK = Config(
     env=EnvConfig(num_envs=2),
@@ -72,6 +75,42 @@ def test_two_processes_do_not_train_in_one_directory(tmp_path: Path):
 def test_settings_made_in_python_are_checked_like_typed_ones(make: Any, message: str):
     with pytest.raises(UserError, match=message):
         make()
+
+
+BOX = spaces.Box(-1, 1, (2,))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ActionHeads(), "an agent needs something to choose"),
+        (lambda: ActionHeads((3, 0)), "an agent needs something to choose"),
+        (lambda: ActionHeads(low=(0.0,)), "each number of an action needs a low bound below its high one"),
+        (lambda: ActionHeads(low=(1.0,), high=(1.0,)), "each number of an action needs a low bound below its high one"),
+        (lambda: ActionHeads(low=(np.nan,), high=(1.0,)), "each number of an action needs a low bound below"),
+        (lambda: ActionHeads.of(spaces.Box(0, 9, (2,), np.int64)), "are not supported: use Discrete, MultiDiscrete"),
+        (lambda: Spec((), (), ()), "a Spec needs at least one agent"),
+        (lambda: Spec(("x", "y"), (BOX,) * 2, (ActionHeads((3,)),)), "and an observation space and action heads for"),
+        (lambda: Spec(("x",), (spaces.Dict(a=BOX),), (ActionHeads((3,)),)), "observations must be arrays"),
+        (lambda: Spec(("x", "y"), (BOX,) * 2, (ActionHeads((3,)),) * 2, (0,)), "a Spec of 2 agents got 1 groups"),
+    ],
+)
+def test_agents_that_cannot_be_are_told(make: Any, message: str):
+    with pytest.raises(UserError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("encoder", "message"),
+    [
+        ("mlp", r"network\.encoder mlp reads vectors, not inputs of shape \(6, 6, 3\): use cnn or auto"),
+        ("rnn", r"network\.encoder 'rnn' is not known; there are: auto, mlp, cnn"),
+    ],
+)
+def test_an_encoder_that_cannot_read_what_is_seen_is_told(encoder: str, message: str):
+    spec = Spec(("x",), (spaces.Box(0, 255, (6, 6, 3), np.uint8),), (ActionHeads((3,)),))
+    with pytest.raises(UserError, match=message):
+        MAPPO(spec, replace(QUICK, network=NetworkConfig((8,), encoder=encoder)))
 
 
 def test_numbers_and_paths_of_other_libraries_are_taken():

@@ -1,15 +1,22 @@
 """Law 5: an actor sees its own observation and nothing else, the critic sees the state."""
 
 import math
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from torch import Tensor, nn
 from torch.autograd.functional import jacobian
 from torch.testing import assert_close
 
-from mappo.critic_input import CriticInput, critic_input, critic_input_size
-from mappo.networks import GAIN, MLP, Activation, CTDEActorCriticNetwork, Linear, SharedActorCriticNetwork
+from mappo.config import Config, NetworkConfig
+from mappo.critic_input import CriticInput, Mode, make_critic_input
+from mappo.encoders import MLP
+from mappo.layers import GAIN, Linear
+from mappo.networks import Activation, CTDEActorCriticNetwork, SharedActorCriticNetwork
+from mappo.types import ActionHeads, Spec
 
 B, A, O, S, N = 4, 5, 10, 25, 6  # noqa: E741
 
@@ -71,12 +78,12 @@ def test_an_agent_alone_gets_the_logits_it_got_in_the_team():
     model, (obs, state) = network(), inputs()
     together = model(obs, state).logit
     for b, agent in ((0, 0), (3, 4)):
-        assert_close(model.logit(obs[b, agent]), together[b, agent], rtol=1e-12, atol=1e-12)
+        assert_close(model.actor(obs[b, agent])[0], together[b, agent], rtol=1e-12, atol=1e-12)
 
 
 def test_actor_and_critic_share_no_parameter_and_leave_none_out():
     model = network(layer_norm=True)
-    actor, critic = model.actor_parameters(), model.critic_parameters()
+    actor, critic = list(model.actor.parameters()), list(model.critic.parameters())
     assert {id(p) for p in actor}.isdisjoint({id(p) for p in critic})
     assert {id(p) for p in actor + critic} == {id(p) for p in model.parameters()}
 
@@ -86,7 +93,7 @@ def test_shapes_of_a_shared_state_and_of_a_state_for_each_agent():
     assert model(obs, state).logit.shape == (B, A, N)
     assert model(obs, state).value.shape == (B, 1)
     assert model(obs, torch.zeros(B, A, S, dtype=torch.float64)).value.shape == (B, A, 1)
-    assert model.value(torch.zeros(3, 7, S, dtype=torch.float64)).shape == (3, 7)
+    assert model.critic(torch.zeros(3, 7, S, dtype=torch.float64))[0].shape == (3, 7, 1)
 
 
 def test_the_output_answers_by_attribute_and_by_name():
@@ -174,15 +181,17 @@ def assert_orthogonal(weight: Tensor, gain: float) -> None:
 def test_weights_start_orthogonal_with_the_papers_gains_and_biases_0(activation: Activation, gain: float):
     model = CTDEActorCriticNetwork(A, O, S, N, activation=activation)
     assert GAIN[activation] == nn.init.calculate_gain(activation) == pytest.approx(gain)
-    for encoder in (model.local_encoder, model.global_encoder):
-        for layer in encoder.layers:
+    for tower in (model.actor, model.critic):
+        assert isinstance(tower.encoder, MLP)
+        assert len(tower.encoder.layers) == 2
+        for layer in tower.encoder.layers:
             assert isinstance(layer, Linear)
             assert_orthogonal(layer.weight.detach(), gain)
             assert not layer.bias.any()
-    assert_orthogonal(model.policy_head.weight.detach(), 0.01)
-    assert_orthogonal(model.value_head.weight.detach(), 1.0)
-    assert not model.policy_head.bias.any()
-    assert not model.value_head.bias.any()
+    assert_orthogonal(model.actor.head.weight.detach(), 0.01)
+    assert_orthogonal(model.critic.head.weight.detach(), 1.0)
+    assert not model.actor.head.bias.any()
+    assert not model.critic.head.bias.any()
 
 
 def test_each_group_starts_orthogonal_and_different():
@@ -216,18 +225,25 @@ def test_layer_norm_stands_on_the_input_and_behind_each_activation(activation: A
     assert not MLP(3, (4, 5), activation).norms
 
 
-MODES: list[CriticInput] = ["env", "joint", "agent", "own"]
+MODES: list[Mode] = ["env", "joint", "agent", "own"]
+
+
+def reader(mode: Mode, state: tuple[int, ...] | None = (7,), obs: tuple[int, ...] = (2,), **net: Any) -> CriticInput:
+    """What the critic of three agents reads."""
+    box = spaces.Box(-np.inf, np.inf, obs, np.float32)
+    spec = Spec(("x", "y", "z"), (box,) * 3, (ActionHeads((4,)),) * 3, state_shape=state)
+    return make_critic_input(spec, Config(network=NetworkConfig(critic_input=mode, **net)))
 
 
 @pytest.mark.parametrize(("mode", "with_state"), [(m, True) for m in MODES] + [(m, False) for m in MODES if m != "env"])
 @pytest.mark.parametrize("batch", [(), (4,), (2, 4)])
-def test_critic_input_is_what_it_says_and_of_the_size_foretold(
-    mode: CriticInput, with_state: bool, batch: tuple[int, ...]
-):
+def test_critic_input_is_what_it_says_and_of_the_size_foretold(mode: Mode, with_state: bool, batch: tuple[int, ...]):
     obs, active = torch.randn(*batch, 3, 2), torch.rand(*batch, 3) < 0.6
     state = torch.randn(*batch, 7) if with_state else None
-    result = critic_input(obs, state, active, mode)
-    assert result.shape[-1] == critic_input_size(2, 3, 7 if with_state else None, mode)
+    made = reader(mode, (7,) if with_state else None)
+    result = made(obs, state, active)
+    assert made.team_rows == (mode in ("env", "joint"))
+    assert result.shape == (*batch, *(() if made.team_rows else (3,)), *made.shape)
     seen = obs * active.unsqueeze(-1)  # a dead agent's observation reads 0
     joint = torch.cat([seen[..., 0, :], seen[..., 1, :], seen[..., 2, :]], -1)
     if mode == "env":
@@ -245,14 +261,50 @@ def test_critic_input_is_what_it_says_and_of_the_size_foretold(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_what_a_dead_agent_sees_never_reaches_the_critic(mode: CriticInput):
+def test_what_a_dead_agent_sees_never_reaches_the_critic(mode: Mode):
     obs, active = torch.randn(4, 3, 2), torch.tensor([True, False, True]).expand(4, 3)
     spoilt = torch.where(active.unsqueeze(-1), obs, math.nan)
-    assert torch.equal(
-        critic_input(spoilt, torch.ones(4, 7), active, mode), critic_input(obs, torch.ones(4, 7), active, mode)
-    )
+    made, state = reader(mode), torch.ones(4, 7)
+    assert torch.equal(made(spoilt, state, active), made(obs, state, active))
 
 
 def test_the_critic_cannot_read_a_state_that_is_not_there():
     with pytest.raises(ValueError, match="critic_input 'env' needs an environment with a state"):
-        critic_input(torch.zeros(2, 3, 4), None, torch.ones(2, 3, dtype=torch.bool), "env")
+        reader("env")(torch.zeros(2, 3, 4), None, torch.ones(2, 3, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("with_state", [True, False])
+def test_death_masking_leaves_the_dead_their_id(with_state: bool):
+    obs, active = torch.randn(4, 3, 2), torch.tensor([True, False, True]).expand(4, 3)
+    state = torch.randn(4, 7) if with_state else None
+    shape = (7,) if with_state else None
+    plain, masked = (reader("agent", shape, death_mask=x)(obs, state, active) for x in (False, True))
+    assert torch.equal(masked[:, [0, 2]], plain[:, [0, 2]])
+    assert torch.equal(masked[:, 1, -3:], torch.tensor([0.0, 1.0, 0.0]).expand(4, 3))
+    assert not masked[:, 1, :-3].any()
+    assert plain[:, 1, :-3].any()
+
+
+def test_an_own_row_has_the_id_if_the_actor_has():
+    obs, active = torch.randn(4, 3, 2), torch.ones(4, 3, dtype=torch.bool)
+    made = reader("own", agent_id=True)
+    assert made.shape == (5,)
+    assert torch.equal(made(obs, None, active), torch.cat([obs, torch.eye(3).expand(4, 3, 3)], -1))
+
+
+@pytest.mark.parametrize("mode", ["joint", "agent", "own"])
+def test_images_are_joined_along_their_channels(mode: Mode):
+    obs, active = torch.rand(2, 3, 6, 5, 4), torch.tensor([True, True, False]).expand(2, 3)
+    made = reader(mode, None, (6, 5, 4), agent_id=True)
+    result = made(obs, None, active)
+    assert result.shape == (2, *(() if made.team_rows else (3,)), *made.shape)
+    seen = torch.where(active[..., None, None, None], obs, 0.0)
+    joint = torch.cat([seen[:, 0], seen[:, 1], seen[:, 2]], -1)
+    if mode == "joint":
+        assert torch.equal(result, joint)
+        return
+    for agent in range(3):
+        planes = torch.zeros(2, 6, 5, 3)
+        planes[..., agent] = 1
+        team = [joint] if mode == "agent" else []
+        assert torch.equal(result[:, agent], torch.cat([*team, seen[:, agent], planes], -1))

@@ -1,15 +1,17 @@
 """Law 10: the loop over PettingZoo environments gives what single environments give."""
 
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from mpe2 import simple_spread_v3
+from mpe2 import simple_reference_v3, simple_speaker_listener_v4, simple_spread_v3
 from torch import Tensor
 
+from mappo.envs.layout import order_of
 from mappo.envs.parallel import ParallelEnvs
 from mappo.errors import UserError
 from mappo.types import Environment, TimeStep
@@ -412,27 +414,6 @@ def test_what_is_no_parallel_env_is_refused():
         ParallelEnvs(list, 1)
 
 
-def test_continuous_actions_are_refused():
-    with pytest.raises(UserError, match=r"^a acts in Box.*: only Discrete and MultiDiscrete are supported yet$"):
-        ParallelEnvs(lambda: Scripted([], action_space=spaces.Box(-1, 1, (2,))), 1)
-
-
-def test_agents_with_different_spaces_are_refused_by_name():
-    class Mixed(Scripted):
-        def action_space(self, agent: str) -> spaces.Space[Any]:
-            return spaces.Discrete(3 if agent == "a" else 4)
-
-    with pytest.raises(UserError, match=r"different spaces .* a sees \(2,\) and acts in Discrete\(3\); b sees") as told:
-        ParallelEnvs(lambda: Mixed([]), 1)
-    assert "\n" not in str(told.value)
-
-
-@pytest.mark.parametrize("space", [spaces.Box(0, 255, (8, 8, 3), np.uint8), spaces.Discrete(4)])
-def test_observations_that_are_no_vectors_are_refused(space: spaces.Space[Any]):
-    with pytest.raises(UserError, match=r"^only vector observations are supported yet, got "):
-        ParallelEnvs(lambda: Scripted([], obs_space=space), 1)
-
-
 def test_an_observation_of_another_shape_than_its_space_is_refused():
     env = ParallelEnvs(lambda: Scripted([], see=lambda x, *_: x[:1]), 1)
     with pytest.raises(UserError, match=r"^[abc] observed an array of shape \(1,\); its space says \(2,\)$"):
@@ -444,3 +425,555 @@ def test_a_picture_that_was_not_asked_for_is_missed():
     env.reset(0)
     with pytest.warns(UserWarning, match="render"), pytest.raises(UserError, match="make it with render_mode"):
         env.render(0)
+
+
+class Team:
+    """Agents with spaces of their own: name -> (observation space, action space); the game never ends.
+
+    What they see is drawn from their spaces; `change` may alter all that a reset or step returns.
+    """
+
+    def __init__(
+        self, team: dict[str, tuple[Any, Any]], change: Callable[[str, dict[str, Any]], Any] = lambda what, x: x
+    ) -> None:
+        self.team, self.change = team, change
+        self.possible_agents = list(team)
+        self.agents: list[str] = []
+        self.seen: dict[str, Any] = {}
+        self.sent: list[dict[str, Any]] = []
+        self.resets = 0
+
+    def observation_space(self, agent: str) -> Any:
+        return self.team[agent][0]
+
+    def action_space(self, agent: str) -> Any:
+        return self.team[agent][1]
+
+    def look(self) -> Any:
+        self.seen = self.change("obs", {a: space.sample() for a, (space, _) in self.team.items()})
+        return self.seen
+
+    def each(self, what: str, value: Any) -> Any:
+        return self.change(what, dict.fromkeys(self.team, value))
+
+    def reset(self, seed: int | None = None, options: Any = None) -> Any:
+        for k, (space, _) in enumerate(self.team.values()):
+            space.seed(None if seed is None else 100 * seed + k)
+        self.agents, self.resets = list(self.team), self.resets + 1
+        return self.look(), self.each("info", {})
+
+    def step(self, actions: dict[str, Any]) -> Any:
+        self.sent.append(actions)
+        ends = self.each("term", False), self.each("trunc", False)
+        return self.look(), self.each("reward", 1.0), *ends, self.each("info", {})
+
+
+class TeamWithState(Team):
+    """The state is what `state` makes of the observations last seen."""
+
+    def __init__(self, team: dict[str, tuple[Any, Any]], state: Callable[[dict[str, Any]], Any], space: Any = None):
+        super().__init__(team)
+        self.make_state = state
+        if space is not None:
+            self.state_space = space
+
+    def state(self) -> Any:
+        return self.make_state(self.seen)
+
+
+def box(*shape: int, dtype: Any = np.float32) -> spaces.Box:
+    return spaces.Box(0, 255, shape, dtype)
+
+
+def turns(env: ParallelEnvs) -> Iterator[TimeStep]:
+    """A reset from seed 0 and then a step, each taken only when it is asked for."""
+    yield env.reset(0)
+    yield env.step(torch.zeros(env.num_envs, env.spec.num_agents, env.spec.action_size, dtype=torch.long))
+
+
+def mask_of(team: dict[str, tuple[Any, Any]], masks: dict[str, Any]) -> Tensor:
+    """The mask `(A, N)` after a reset at which these masks were given in the infos."""
+    step = ParallelEnvs(lambda: Team(team, informed(masks)), 1).reset(0)
+    assert step.mask is not None
+    return step.mask[0]
+
+
+def informed(masks: dict[str, Any]) -> Callable[[str, dict[str, Any]], Any]:
+    def change(what: str, x: dict[str, Any]) -> Any:
+        return {a: {"action_mask": masks[a]} if a in masks else {} for a in x} if what == "info" else x
+
+    return change
+
+
+EVERY_KIND = {
+    "discrete": spaces.Discrete(4, start=-2),
+    "small integers": spaces.MultiDiscrete([3, 2], dtype=np.int8, start=[5, -1]),
+    "square": spaces.MultiDiscrete([[2, 3], [4, 5]]),
+    "buttons": spaces.MultiBinary(3),
+    "button square": spaces.MultiBinary((2, 2)),
+    "numbers": spaces.Box(-1, 2, (2,), np.float32),
+    "precise": spaces.Box(np.array([0.1, -3]), np.array([0.3, -0.7]), dtype=np.float64),
+    "number": spaces.Box(0, 0.7, (), np.float32),
+    "half": spaces.Box(-0.1, 0.1, (2, 1), np.float16),
+    "free": spaces.Box(-np.inf, np.inf, (1,), np.float32),
+}
+
+
+def random_actions(env: ParallelEnvs) -> Tensor:
+    """Every choice of every head as likely as another; numbers at their bounds half of the time."""
+    spec, shape = env.spec, (env.num_envs, 1)
+    action = torch.full((env.num_envs, spec.num_agents, spec.action_size), 1e9).to(spec.action_dtype)
+    for j, heads in enumerate(spec.action_heads):
+        own = [torch.randint(n, shape) for n in heads.categorical]
+        for low, high in zip(heads.low, heads.high, strict=True):
+            low, high = max(low, -9.0), min(high, 9.0)
+            own.append((low + (high - low) * (2 * torch.rand(shape) - 0.5)).clamp(low, high))
+        action[:, j, spec.columns(j)] = torch.cat(own, 1).to(action.dtype)
+    return action
+
+
+@pytest.mark.parametrize("kinds", [*([kind] for kind in EVERY_KIND), [*EVERY_KIND], ["discrete", "square", "buttons"]])
+def test_random_actions_are_in_their_own_spaces_whatever_those_are(kinds: list[str]):
+    team = {kind: (box(2), EVERY_KIND[kind]) for kind in kinds}
+    env = ParallelEnvs(lambda: Team(team), 3)
+    env.reset(0)
+    for _ in range(20):
+        env.step(random_actions(env))
+    for game in env.envs:
+        assert len(game.sent) == 20
+        for sent in game.sent:
+            assert list(sent) == kinds
+            for kind, action in sent.items():
+                space = EVERY_KIND[kind]
+                assert space.contains(action)
+                assert isinstance(action, int) or (action.dtype, action.shape) == (space.dtype, space.shape)
+    for kind in kinds:
+        assert len({str(sent[kind]) for game in env.envs for sent in game.sent}) > 3, "they are drawn"
+
+
+def test_each_agent_gets_exactly_its_own_action():
+    team = {
+        "chooser": (box(1), spaces.Discrete(3, start=1)),
+        "driver": (box(1), spaces.Box(-1, 1, (2,), np.float32)),
+        "picker": (box(1), spaces.MultiDiscrete([2, 6])),
+        "presser": (box(1), spaces.MultiBinary((1, 2))),
+    }
+    env = ParallelEnvs(lambda: Team(team), 2)
+    assert env.spec.heads == (3, 6)
+    assert (env.spec.action_size, env.spec.action_dtype) == (4, torch.float32)
+    env.reset(0)
+    lost = 77.0  # what stands in columns that an agent lacks
+    first = [[2, lost, lost, lost], [lost, lost, -0.5, 0.25], [1, 4, lost, lost], [0, 1, lost, lost]]
+    second = [[0, lost, lost, lost], [lost, lost, 1.0, -1.0], [0, 5, lost, lost], [1, 0, lost, lost]]
+    env.step(torch.tensor([first, second]))
+    sent = [{a: np.asarray(x).tolist() for a, x in game.sent[0].items()} for game in env.envs]
+    assert sent == [
+        {"chooser": 3, "driver": [-0.5, 0.25], "picker": [1, 4], "presser": [[0, 1]]},
+        {"chooser": 1, "driver": [1.0, -1.0], "picker": [0, 5], "presser": [[1, 0]]},
+    ]
+
+
+def test_numbers_are_clipped_to_their_bounds():
+    env = ParallelEnvs(lambda: Team({"a": (box(1), spaces.Box(-1, np.inf, (2,), np.float32))}), 1)
+    env.reset(0)
+    env.step(torch.tensor([[[-1.5, 1e9]]]))
+    assert env.envs[0].sent[0]["a"].tolist() == [-1, 1e9]
+
+
+@pytest.mark.parametrize("space", [spaces.Text(3), box(2, dtype=np.int32), spaces.Dict(a=spaces.Discrete(2))])
+def test_other_action_spaces_are_refused(space: spaces.Space[Any]):
+    with pytest.raises(UserError, match=r"^actions in .* are not supported: use Discrete, MultiDiscrete"):
+        ParallelEnvs(lambda: Team({"a": (box(1), space)}), 1)
+
+
+@pytest.mark.parametrize("module", [simple_speaker_listener_v4, simple_reference_v3])
+@pytest.mark.parametrize("continuous", [False, True])
+def test_teams_of_mpe2_are_stepped(module: Any, continuous: bool):
+    def make() -> Any:
+        return module.parallel_env(max_cycles=3, continuous_actions=continuous)
+
+    env, single = ParallelEnvs(make, 2), make()
+    step, (obs, _) = env.reset([5, 6]), single.reset(seed=5)
+    for t in range(3):
+        for j, agent in enumerate(env.spec.agents):
+            n = env.spec.obs_size(j)
+            assert np.array_equal(step.next_obs[0, j, :n], obs[agent])
+            assert not step.next_obs[0, j, n:].any()
+        assert np.array_equal(step.next_state[0], single.state())
+        action = random_actions(env)
+        spaces_ = [single.action_space(a) for a in env.spec.agents]
+        own = {
+            agent: int(action[0, j, 0])
+            if isinstance(space, spaces.Discrete)
+            else action[0, j, : space.shape[0]].numpy()
+            for j, (agent, space) in enumerate(zip(env.spec.agents, spaces_, strict=True))
+        }
+        obs, reward, *_ = single.step(own)
+        step = env.step(action)
+        assert step.reward[0].tolist() == pytest.approx([reward[a] for a in env.spec.agents])
+        assert step.ended.tolist() == [t == 2] * 2
+    shapes = {single.observation_space(a).shape for a in env.spec.agents}
+    assert (len(shapes) == 2) == (module is simple_speaker_listener_v4) == (len(set(env.spec.groups)) == 2)
+
+
+def test_shorter_observations_have_zeros_behind():
+    team = {"a": (box(3), BUTTON), "b": (box(1), BUTTON), "c": (box(2, 2), BUTTON)}
+    env = ParallelEnvs(lambda: Team(team), 2)
+    assert env.spec.obs_shape == (4,)
+    for step in turns(env):
+        assert step.obs.dtype == torch.float32
+        for i, game in enumerate(env.envs):
+            expected = [[*game.seen["a"], 0], [*game.seen["b"], 0, 0, 0], [*game.seen["c"].flatten()]]
+            assert torch.equal(step.obs[i], torch.tensor(np.array(expected)))
+            assert step.obs[i].all(1).tolist() == [False, False, True]
+
+
+BUTTON = spaces.Discrete(2)
+
+
+@pytest.mark.parametrize(("other", "dtype"), [(np.uint8, torch.uint8), (np.float64, torch.float32)])
+def test_observations_are_bytes_where_all_are(other: Any, dtype: torch.dtype):
+    env = ParallelEnvs(lambda: Team({"a": (box(2, dtype=np.uint8), BUTTON), "b": (box(1, dtype=other), BUTTON)}), 1)
+    step = env.reset(0)
+    assert step.obs.dtype == step.next_obs.dtype == env.spec.obs_dtype == dtype
+    assert step.obs[0, 0].tolist() == env.envs[0].seen["a"].tolist()
+
+
+def test_numbers_with_a_point_are_not_cut_to_bytes():
+    def change(what: str, x: dict[str, Any]) -> Any:
+        return {"a": x["a"] / 255} if what == "obs" else x
+
+    env = ParallelEnvs(lambda: Team({"a": (box(2, dtype=np.uint8), BUTTON)}, change), 1)
+    with pytest.raises(UserError, match=r"^a observed float64; its space says uint8$"):
+        env.reset(0)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_images_stay_images(dtype: Any):
+    env = ParallelEnvs(lambda: Team({a: (box(4, 5, 3, dtype=dtype), BUTTON) for a in "ab"}), 2)
+    assert env.spec.obs_shape == (4, 5, 3)
+    step = env.reset(0)
+    assert step.obs.shape == (2, 2, 4, 5, 3)
+    assert np.array_equal(step.obs[1], np.stack(list(env.envs[1].seen.values())))
+
+
+@pytest.mark.parametrize("other", [box(4, 5, 1), box(7)])
+def test_images_of_several_shapes_are_refused(other: spaces.Box):
+    with pytest.raises(UserError, match=r"^agents that see images must all see images of one shape, got \[\(.*\)\]$"):
+        ParallelEnvs(lambda: Team({"a": (box(4, 5, 3), BUTTON), "b": (other, BUTTON)}), 1)
+
+
+NESTED = spaces.Dict(place=box(2), kind=spaces.Discrete(3), more=spaces.Tuple([spaces.MultiBinary(2), box(1, 2)]))
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        NESTED,
+        spaces.Tuple([box(2), spaces.Discrete(2)]),
+        spaces.Discrete(4, start=3),
+        spaces.MultiDiscrete([2, 3]),
+        spaces.MultiBinary([2, 2]),
+        box(27, 5),
+        box(2, 2, 2, 2),
+        box(),
+    ],
+)
+def test_other_observation_spaces_are_flattened_as_gymnasium_does(space: spaces.Space[Any]):
+    env = ParallelEnvs(lambda: Team({"a": (space, BUTTON), "b": (space, BUTTON)}), 1)
+    size = spaces.flatdim(space)
+    assert env.spec.obs_shape == (size,)
+    for step in turns(env):
+        for j, agent in enumerate("ab"):
+            expected = spaces.flatten(space, env.envs[0].seen[agent])
+            assert np.array_equal(step.obs[0, j], np.asarray(expected, dtype=np.float32))
+    assert step.obs.any()
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Text(4),
+        spaces.Dict(a=spaces.Tuple([spaces.Text(4)])),
+        spaces.Sequence(box(1)),
+        spaces.Dict(a=spaces.Sequence(box(1)), b=box(1)),
+        spaces.Graph(box(1), None),
+        spaces.Dict(action_mask=spaces.MultiBinary(2)),
+        None,
+    ],
+)
+def test_what_has_no_fixed_size_is_refused(space: Any):
+    with pytest.raises(UserError, match=r"^b observed .*, which does not flatten to numbers of a fixed count: give a "):
+        ParallelEnvs(lambda: Team({"a": (box(1), BUTTON), "b": (space, BUTTON)}), 1)
+
+
+@pytest.mark.parametrize(
+    ("space", "seen", "message"),
+    [
+        (box(2, 3), np.zeros((3, 2)), r"^a observed an array of shape \(3, 2\); its space says \(2, 3\)$"),
+        (box(2), [[1, 2], [3]], r"^a observed what is not in its space Box.*: ValueError"),
+        (NESTED, {"place": np.zeros(2)}, r"^a observed what is not in its space Dict.*: KeyError 'kind'$"),
+        (spaces.Discrete(3), None, r"^a observed what is not in its space Discrete\(3\): TypeError"),
+        (spaces.Discrete(3), 3, r"^a observed what is not in its space Discrete\(3\): IndexError"),
+        (spaces.Dict(x=box(2)), {"x": np.zeros(3)}, r"^a observed an array of shape \(3,\); its space says \(2,\)$"),
+        (box(2), {"obs": 1, "action_mask": 2}, "^a observed a dict of obs, action_mask; its space asks for 'observat"),
+    ],
+)
+def test_what_is_not_in_its_space_is_told(space: Any, seen: Any, message: str):
+    def change(what: str, x: dict[str, Any]) -> Any:
+        return {"a": seen} if what == "obs" else x
+
+    with pytest.raises(UserError, match=message):
+        ParallelEnvs(lambda: Team({"a": (space, BUTTON)}, change), 1).reset(0)
+
+
+@pytest.mark.parametrize("inner", [box(2), box(4, 4, 3), NESTED, spaces.Dict(observation=box(1), more=box(2))])
+@pytest.mark.parametrize("name", ["observation", "other"])
+def test_a_mask_in_a_dict_is_taken_out_of_what_is_observed(inner: Any, name: str):
+    mask = spaces.MultiBinary(3)
+    space = spaces.Dict({name: inner, "action_mask": mask})
+    env = ParallelEnvs(lambda: Team({"a": (space, spaces.Discrete(3))}, with_first_legal), 1)
+    image = name == "observation" and inner.shape == (4, 4, 3)
+    assert env.spec.obs_shape == ((4, 4, 3) if image else (spaces.flatdim(inner),))
+    for step in turns(env):
+        seen = env.envs[0].seen["a"]
+        expected = np.asarray(spaces.flatten(inner, seen[name]), dtype=np.float32)
+        assert np.array_equal(step.obs[0, 0].flatten(), expected)
+        assert step.mask is not None
+        assert step.mask[0, 0].tolist() == seen["action_mask"].astype(bool).tolist()
+
+
+def with_first_legal(what: str, x: dict[str, Any]) -> Any:
+    if what == "obs":
+        for own in x.values():
+            own["action_mask"][0] = 1
+    return x
+
+
+def test_an_observation_beside_other_keys_keeps_them_all():
+    parts = {"observation": box(2), "action_mask": spaces.MultiBinary(2), "more": box(1)}
+    space = spaces.Dict(OrderedDict(parts))
+    env = ParallelEnvs(lambda: Team({"a": (space, BUTTON)}, with_first_legal), 1)
+    seen = env.reset(0).obs[0, 0]
+    assert seen.tolist() == [*env.envs[0].seen["a"]["observation"], *env.envs[0].seen["a"]["more"]]
+
+
+UNEQUAL = {
+    "one": (box(1), spaces.Discrete(3, start=7)),
+    "two": (box(1), spaces.MultiDiscrete([2, 4])),
+    "bits": (box(1), spaces.MultiBinary(2)),
+    "none": (box(1), spaces.Box(0, 1, (1,))),
+}
+
+
+@pytest.mark.parametrize(
+    ("two", "bits"),
+    [
+        ([0, 1, 1, 0, 0, 1], [1, 1, 0, 1]),
+        (np.array([0, 1, 1, 0, 0, 1], dtype=np.int8), np.array([True, True, False, True])),
+        ((np.array([0, 1], dtype=np.int8), np.array([1, 0, 0, 1], dtype=np.int8)), ([1, 1], [0, 1])),
+        ([[False, True], [True, False, False, True]], np.array([[1, 1], [0, 1]])),
+    ],
+)
+def test_masks_of_unequal_agents_stand_where_their_own_choices_do(two: Any, bits: Any):
+    mask = mask_of(UNEQUAL, {"one": [1, 0, 1], "two": two, "bits": bits})
+    # Heads of three and of four; of the second one, who has but one head has the first choice.
+    assert mask.int().tolist() == [
+        [1, 0, 1, 1, 0, 0, 0],
+        [0, 1, 0, 1, 0, 0, 1],
+        [1, 1, 0, 0, 1, 0, 0],
+        [1, 0, 0, 1, 0, 0, 0],
+    ]
+
+
+def test_masks_of_heads_in_a_square_are_nested_as_the_heads_are():
+    given = (([0, 1], [1, 0, 1]), ([1], [1, 1]))
+    assert mask_of({"a": (box(1), spaces.MultiDiscrete([[2, 3], [1, 2]]))}, {"a": given}).int().tolist() == [
+        [0, 1, 1, 0, 1, 1, 1, 1]
+    ]
+
+
+def test_who_is_given_no_mask_while_others_are_may_do_all_of_its_own():
+    mask = mask_of(UNEQUAL, {"one": [0, 0, 1]})
+    assert mask.int().tolist() == [
+        [0, 0, 1, 1, 0, 0, 0],
+        [1, 1, 0, 1, 1, 1, 1],
+        [1, 1, 0, 1, 1, 0, 0],
+        [1, 0, 0, 1, 0, 0, 0],
+    ]
+
+
+def test_unequal_agents_without_masks_are_given_none():
+    env = ParallelEnvs(lambda: Team(UNEQUAL, informed({"none": []})), 1)
+    assert all(step.mask is None for step in turns(env))
+
+
+@pytest.mark.parametrize(
+    ("agent", "mask", "message"),
+    [
+        ("one", [0, 0, 0], r"in which nothing is legal$"),
+        ("two", [1, 1, 0, 0, 0, 0], r"in which nothing is legal for head 1, counted from 0$"),
+        ("two", ([0, 0], [1, 0, 0, 0]), r"in which nothing is legal for head 0, counted from 0$"),
+        ("bits", np.zeros(4), r"in which nothing is legal for head 0, counted from 0$"),
+        ("one", [[1, 1], [1]], r"of shape \(2, 1\); its actions need \(3,\)$"),
+        ("two", ([1, 1, 1, 1], [1, 1]), r"of shape \(4, 2\); its actions need \(6,\) or, head by head, \(2, 4\)$"),
+        ("bits", np.ones(2), r"of shape \(2,\); its actions need \(4,\) or, head by head, \(2, 2\)$"),
+        ("none", [1], r"of shape \(1,\); its actions need \(0,\)$"),
+    ],
+)
+def test_masks_that_cannot_be_are_told(agent: str, mask: Any, message: str):
+    with pytest.raises(UserError, match=f"^{agent} was given an action mask {message}"):
+        mask_of(UNEQUAL, {agent: mask})
+
+
+def test_the_dead_need_nothing_legal():
+    def info(agent: str, clock: int) -> dict[str, Any]:
+        return {"action_mask": [0, 0, 0] if (agent, clock) == ("b", 1) else [0, 1, 1]}
+
+    env = ParallelEnvs(lambda: Scripted([{"live": "ac", "term": "b"}], info=info), 1)
+    _, dies = steps_of(env, 1)
+    assert dies.mask is not None
+    assert dies.mask[0].int().tolist() == [[0, 1, 1], [1, 1, 1], [0, 1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [("obs", "observation"), ("reward", "reward"), ("term", "termination"), ("trunc", "truncation")],
+)
+def test_names_that_are_no_agents_are_told(what: str, told: str):
+    now = False
+
+    def change(which: str, x: dict[str, Any]) -> Any:
+        return {**x, "agent_9": next(iter(x.values()))} if now and which == what else x
+
+    env = ParallelEnvs(lambda: Team({a: (box(1), BUTTON) for a in ("agent_0", "agent_1")}, change), 1)
+    env.reset(0)
+    env.step(torch.zeros(1, 2, 1, dtype=torch.long))
+    now = True
+    message = rf"^Team gave agent_9 a {told}, who is not in possible_agents: agent_0, agent_1$"
+    with pytest.raises(UserError, match=message):
+        env.step(torch.zeros(1, 2, 1, dtype=torch.long))
+
+
+def test_rewards_and_ends_are_read_by_name():
+    def change(what: str, x: dict[str, Any]) -> Any:
+        given = {"reward": {"b": 2.0, "a": 1.0}, "term": {"b": True, "a": False}, "info": {}}
+        return given.get(what, dict(reversed(x.items())))
+
+    env = ParallelEnvs(lambda: Team({"a": (box(1), BUTTON), "b": (box(1), BUTTON)}, change), 1)
+    env.reset(0)
+    step = env.step(torch.zeros(1, 2, 1, dtype=torch.long))
+    assert step.reward.tolist() == [[1, 2]]
+    assert step.terminated.tolist() == [[False, True]]
+    assert step.next_obs[0, :, 0].tolist() == [env.envs[0].seen[a][0] for a in "ab"]
+
+
+THREE = {"a": (box(2), BUTTON), "b": (box(3), BUTTON), "c": (box(2), BUTTON)}
+
+
+def test_a_state_in_another_order_is_warned_of_once():
+    env = ParallelEnvs(lambda: TeamWithState(THREE, lambda x: np.concatenate([x["c"], x["a"], x["b"]])), 2)
+    with pytest.warns(
+        UserWarning, match=r"^state\(\) holds the observations in the order c, a, b, but .* a, b, c: "
+    ) as w:
+        env.reset(0)
+    assert len(w) == 1
+    assert w[0].filename == __file__
+    env.reset(1)  # warnings are errors
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        lambda x: np.concatenate([x["a"], x["b"], x["c"]]),
+        lambda x: np.concatenate([x["c"], x["b"]]),
+        lambda x: np.concatenate([x["c"], x["b"], x["a"], [0]]),
+        lambda x: np.concatenate([x["c"], x["b"], 1 + x["a"]]),
+        lambda x: np.arange(7),
+    ],
+)
+def test_no_other_state_is_warned_of(state: Callable[[dict[str, Any]], Any]):
+    ParallelEnvs(lambda: TeamWithState(THREE, state), 1).reset(0)
+
+
+@pytest.mark.parametrize(
+    ("parts", "whole", "order"),
+    [
+        ([[1], [2, 3], [4]], [4, 1, 2, 3], [2, 0, 1]),
+        ([[1, 2], [1], [3]], [1, 1, 2, 3], [1, 0, 2]),  # one begins as another does
+        ([[1], [1], [2]], [2, 1, 1], None),  # either of two may come first
+        ([[1], [1, 2], [2]], [1, 2, 1, 2], None),
+        ([[1], [2]], [2, 1, 0], None),
+        ([[1], [2]], [2, 3], None),
+    ],
+)
+def test_an_order_is_told_only_where_it_is_certain(parts: list[list[int]], whole: list[int], order: list[int] | None):
+    assert order_of([np.array(part) for part in parts], np.array(whole)) == order
+
+
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize(
+    ("space", "shape", "dtype"),
+    [
+        (box(3, dtype=np.float64), (3,), torch.float32),
+        (box(2, 3), (6,), torch.float32),
+        (box(4, dtype=np.uint8), (4,), torch.float32),
+        (box(4, 5, 3, dtype=np.uint8), (4, 5, 3), torch.uint8),
+        (box(4, 5, 3, dtype=np.float64), (4, 5, 3), torch.float32),
+        (box(), (1,), torch.float32),
+    ],
+)
+def test_states_of_any_shape(space: spaces.Box, shape: tuple[int, ...], dtype: torch.dtype, told: bool):
+    def make() -> Any:
+        state = (space.low + np.arange(space.low.size).reshape(space.shape)).astype(space.dtype)
+        return TeamWithState(THREE, lambda _: state, space if told else None)
+
+    env = ParallelEnvs(make, 2)
+    assert env.spec.state_shape == shape
+    assert env.envs[0].resets == (0 if told else 1), "a reset costs time"
+    assert env.envs[1].resets == 0
+    for step in turns(env):
+        for state in (step.state, step.next_state):
+            assert state is not None
+            assert state.dtype == dtype
+            assert torch.equal(state[1], torch.arange(state[1].numel()).reshape(shape).to(dtype))
+
+
+def test_a_state_in_a_dict_is_flattened():
+    space = spaces.Dict(a=box(2), b=spaces.Discrete(3))
+    env = ParallelEnvs(lambda: TeamWithState(THREE, lambda _: {"a": [5, 6], "b": 1}, space), 1)
+    assert env.spec.state_shape == (5,)
+    assert env.reset(0).state.tolist() == [[5, 6, 0, 1, 0]]
+
+
+def refuse(_: Any) -> Any:
+    raise NotImplementedError("state() method has not been implemented")
+
+
+@pytest.mark.parametrize("state", [refuse, lambda _: None])
+def test_a_state_that_is_not_there_is_done_without(state: Callable[[dict[str, Any]], Any]):
+    env = ParallelEnvs(lambda: TeamWithState(THREE, state), 1)
+    assert env.spec.state_shape is None
+    assert env.reset(0).state is None
+
+
+def test_a_state_of_another_shape_than_at_first_is_told():
+    env = ParallelEnvs(lambda: TeamWithState(THREE, lambda x: x["b"]), 1)
+    env.reset(0)
+    env.envs[0].make_state = lambda x: x["a"]
+    with pytest.raises(UserError, match=r"^state\(\) gave an array of shape \(2,\); its space says \(3,\)$"):
+        env.reset(0)
+
+
+def test_a_state_that_is_written_over_is_kept_as_it_was():
+    class Counts(Scripted):
+        counted = np.zeros(1, dtype=np.float32)
+
+        def state(self) -> Any:
+            self.counted[0] = 10 * self.episode + self.clock
+            return self.counted
+
+    env = ParallelEnvs(lambda: Counts([{"live": "", "trunc": "abc"}]), 1)
+    assert env.spec.state_shape == (1,)
+    _, step = steps_of(env, 1)
+    assert (step.next_state.item(), step.state.item()) == (21, 30)

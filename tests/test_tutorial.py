@@ -78,7 +78,7 @@ def test_the_team_variant_fits_the_sum_over_agents(tutorial):
     """With a critic of zero and nothing ahead, the target is the team's reward and the loss its square."""
     model = tutorial["CTDEActorCriticNetwork"](5, 10, 25, 6).to(tutorial["DEVICE"])
     with torch.no_grad():
-        for p in model.critic_parameters():
+        for p in model.critic.parameters():
             p.zero_()
     batch = tutorial["generated_batch"](True)
     batch["done"] = torch.ones_like(batch["done"])

@@ -1,0 +1,46 @@
+"""A network of your own: one function that makes an encoder. Memory, groups, heads and saved actors come with it.
+
+Run it with `python examples/custom_network.py`.
+"""
+
+import torch
+from torch import Tensor, nn
+
+import mappo
+from mappo.layers import GAIN, Linear
+
+
+class Residual(nn.Module):
+    """Two layers with a way around the second: rows `(*B, F)`, or `(G, *B, F)` for G sets of parameters."""
+
+    def __init__(self, groups: int, features: int, width: int) -> None:
+        super().__init__()
+        self.first = Linear(groups, features, width, GAIN["relu"])
+        self.second = Linear(groups, width, width, GAIN["relu"])
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.first(x))
+        return x + torch.relu(self.second(x))
+
+
+@mappo.register_encoder("residual")
+def make_residual(groups: int, shape: tuple[int, ...], net: mappo.NetworkConfig) -> nn.Module:
+    """Answers as many features as the last hidden layer has."""
+    return Residual(groups, shape[-1], net.hidden[-1])
+
+
+def main(total_steps: int = 200_000, directory: str | None = None) -> mappo.Run:
+    """Trains spread with it; actor and critic each get one."""
+    config = mappo.Config.from_dict(
+        {"network": {"encoder": "residual"}, "run": {"total_steps": total_steps, "dir": directory}},
+        mappo.preset("spread"),
+    )
+    run = mappo.train("spread", config)
+    actor = mappo.load_actor(run.path)  # wherever this file has been imported
+    action, _ = actor.agent("agent_0")(torch.zeros(18))
+    print(f"{run.path}: agent_0 would play {action.item()}")
+    return run
+
+
+if __name__ == "__main__":
+    main()
