@@ -6,7 +6,7 @@ Yu et al. 2022, "The Surprising Effectiveness of PPO in Cooperative Multi-Agent 
 import math
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -14,22 +14,14 @@ from torch import Tensor
 from mappo.actor import Actor
 from mappo.batch import Batch, chunked
 from mappo.config import Config
+from mappo.critic import Critic, Values, memory_behind
 from mappo.critic_input import UserInput, make_critic_input
 from mappo.losses import ppo_clip_loss, ppo_value_data, ppo_value_error, weighted_mean, weighted_variance
 from mappo.networks import build_network
-from mappo.normalize import ValueNorm
 from mappo.policy import Policy
 from mappo.returns import gae, gae_data, n_step_return
 from mappo.state import flat, part
 from mappo.types import Rollout, Spec, TimeStep
-
-
-class Memories(NamedTuple):
-    """The critic's memory over a rollout."""
-
-    first: Tensor  # (T, E) or (T, E, A): it starts at zero here
-    before: Tensor  # (T, E, H) or (T, E, A, H)
-    after: Tensor
 
 
 class MAPPO:
@@ -58,7 +50,8 @@ class MAPPO:
         self.team_rows = self.critic_input.team_rows
         self.network = build_network(spec, config, self.critic_input.shape, self.team_rows, seed).to(self.device)
         self.policy = Policy(spec, config.network, self.network.actor, self.device)
-        self.value_norm = ValueNorm(ppo.value_norm_decay).to(self.device)
+        self.critic = Critic(self.network.critic, self.critic_input, ppo)
+        self.value_norm = self.critic.value_norm.to(self.device)
         self.optimizer = torch.optim.AdamW(
             [
                 {"params": list(self.network.actor.parameters()), "lr": ppo.actor_lr},
@@ -136,7 +129,9 @@ class MAPPO:
                 break
         if memory is not None:
             cast(Tensor, rollout.critic_memory).copy_(memory)
-        self._look_back(rollout)
+        if self.network.actor.norm is not None:
+            self.network.actor.norm.update(rollout.obs, rollout.active)
+        self.critic.look_back(rollout)
         self.updates += 1
         for name in steps[0]:
             metrics[name] = torch.stack([s[name] for s in steps]).mean()
@@ -152,22 +147,9 @@ class MAPPO:
         The value statistics move once, after the old ones made the advantages and before the new ones make the
         targets; not if this is done `again`, with the critic as it is by then.
         """
-        ppo, r = self.config.ppo, rollout
-        rows = self.network.critic.see(self._joined(r.obs, r.state, r.active))
-        answer, memory = self._unroll_critic(r, rows)
-        value = self._in_reward_units(answer)
-        next_value = self._next_value(r, value, memory)
-        reward, done, cut = self._reward_and_flags(r)
-        if not self.team_rows and reward.ndim == 2:
-            reward = reward.unsqueeze(-1).expand_as(value)
-        if ppo.returns == "gae":
-            adv = gae(gae_data(value, next_value, reward, done, cut), ppo.gamma, ppo.gae_lambda)
-            returns = adv + value
-        else:
-            n = ppo.n_step if ppo.returns == "n_step" else len(reward)
-            returns = n_step_return(next_value, reward, done, cut, ppo.gamma, n)
-            adv = returns - value
-        active = r.active.to(value.dtype)
+        ppo, r, values = self.config.ppo, rollout, self.critic.evaluate(rollout)
+        adv, returns = self._advantages(r, values)
+        answer, active = values.answer, r.active.to(adv.dtype)
         if self.team_rows:
             value_weight = active.sum(-1)
         elif self.config.env.reward == "team":  # the team's return outlives an agent, and its row is read for it
@@ -175,16 +157,17 @@ class MAPPO:
         else:
             value_weight = active
         unexplained, whole = (weighted_variance(x, value_weight) for x in (adv, returns))
-        metrics = {"value": weighted_mean(value, value_weight), "explained_variance": 1 - unexplained / whole}
+        metrics = {"value": weighted_mean(values.value, value_weight), "explained_variance": 1 - unexplained / whole}
         if ppo.value_norm:
             if not again:
-                answer = self._move_statistics(returns, value_weight, answer)
+                answer = self.critic.move_statistics(returns, value_weight, answer)
             returns = self.value_norm.normalize(returns)
         if ppo.advantage_norm:
             acted = active.sum(-1) if self.team_rows else active
             adv = (adv - weighted_mean(adv, acted)) / (weighted_variance(adv, acted).sqrt() + 1e-8)
         if self.team_rows:
             adv = adv.unsqueeze(-1).expand_as(r.log_prob)
+        length = self.config.chunk
         batch = Batch(
             obs=self.network.actor.see(r.obs, r.active),
             mask=self.policy.distribution.legal(r.mask) if r.mask is not None else None,
@@ -192,19 +175,38 @@ class MAPPO:
             log_prob=r.log_prob,
             adv=adv,
             weight=active,
-            critic=rows,
+            critic=values.rows,
             value=answer,
             target=returns,
             value_weight=value_weight,
-        ).map(partial(chunked, length=self.config.chunk))
-        if memory is None:
+            first=r.is_first if r.memory is not None else None,
+            critic_first=values.first,
+        ).map(partial(chunked, length=length))
+        if values.before is None or values.after is None or r.memory is None:
             return batch, metrics, None
-        length = cast(int, self.config.chunk)
-        batch.first, batch.critic_first = chunked(r.is_first, length), chunked(memory.first, length)
-        batch.memory = cast(Tensor, r.memory).flatten(0, 1).unsqueeze(0)
-        batch.critic_memory = memory.before[::length].flatten(0, 1).unsqueeze(0)
-        over = r.ended[-1].reshape(-1, *(1,) * (memory.after.ndim - 2))
-        return batch, metrics, torch.where(over, 0.0, memory.after[-1])
+        batch.memory = r.memory.flatten(0, 1).unsqueeze(0)
+        batch.critic_memory = values.before[::length].flatten(0, 1).unsqueeze(0)
+        return batch, metrics, memory_behind(r, values.after)
+
+    def _advantages(self, r: Rollout, values: Values) -> tuple[Tensor, Tensor]:
+        """Advantages and returns, by `ppo.returns`; of the team's rows or of each agent's."""
+        ppo, value = self.config.ppo, values.value
+        reward, done, cut = self._reward_and_flags(r)
+        if not self.team_rows and reward.ndim == 2:
+            reward = reward.unsqueeze(-1).expand_as(value)
+        if ppo.returns == "gae":
+            adv = gae(gae_data(value, values.next_value, reward, done, cut), ppo.gamma, ppo.gae_lambda)
+            return adv, adv + value
+        n = ppo.n_step if ppo.returns == "n_step" else len(reward)
+        returns = n_step_return(values.next_value, reward, done, cut, ppo.gamma, n)
+        return returns - value, returns
+
+    def _reward_and_flags(self, r: Rollout) -> tuple[Tensor, Tensor, Tensor]:
+        """Reward, `done` (the bootstrap is masked) and `cut` (nothing flows back), of team or agents."""
+        if self.config.env.reward == "agent":
+            return r.reward, r.terminated, r.terminated | r.ended.unsqueeze(-1)
+        # Of the team: the death of one does not end the return of the others.
+        return self.spec.team_reward(r.reward), r.ended & r.terminated.all(-1), r.ended
 
     def loss(self, batch: Batch, entropy_weight: float) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of one minibatch, and its metrics.
@@ -257,75 +259,6 @@ class MAPPO:
         order = torch.randperm(batch.log_prob.shape[axis], generator=self.generator, device=self.device)
         for index in order.chunk(count):
             yield batch.map(partial(torch.index_select, dim=axis, index=index))
-
-    def _reward_and_flags(self, r: Rollout) -> tuple[Tensor, Tensor, Tensor]:
-        """Reward, `done` (the bootstrap is masked) and `cut` (nothing flows back), of team or agents."""
-        if self.config.env.reward == "agent":
-            return r.reward, r.terminated, r.terminated | r.ended.unsqueeze(-1)
-        # Of the team: the death of one does not end the return of the others.
-        return self.spec.team_reward(r.reward), r.ended & r.terminated.all(-1), r.ended
-
-    def _unroll_critic(self, r: Rollout, rows: Tensor) -> tuple[Tensor, Memories | None]:
-        """What the critic answers to all T steps, in its own units; and its memory, if it has one."""
-        if not self.config.network.memory_size:
-            return self.network.critic(rows)[0].squeeze(-1), None
-        first = torch.cat([torch.zeros_like(r.ended[:1]), r.ended[:-1]])
-        if not self.team_rows:
-            first = first.unsqueeze(-1) | r.is_first
-        start = cast(Tensor, r.critic_memory)
-        answer, after = self.network.critic(rows, start, first)
-        return answer.squeeze(-1), Memories(first, torch.cat([start.unsqueeze(0), after[:-1]]), after)
-
-    def _next_value(self, r: Rollout, value: Tensor, memory: Memories | None) -> Tensor:
-        """V of what each action reached, before any reset: elsewhere than at a cut, the next row's value.
-
-        With a memory it is one step further from that after s_t, never from the one that the reset emptied.
-        """
-        if self.device.type == "cpu":
-            needs = r.ended.clone()
-            needs[-1] = True
-            if memory is not None and not self.team_rows:  # an agent that arrives has its row's memory emptied
-                needs[:-1] |= r.is_first[1:].any(-1)
-            next_value, where = value.roll(-1, 0), needs.nonzero(as_tuple=True)
-        else:  # all rows, so that shapes never change
-            next_value, where = torch.empty_like(value), (slice(None),)
-        state = None if r.next_state is None else r.next_state[where]
-        rows = self.network.critic.see(self._joined(r.next_obs[where], state, r.next_active[where]))
-        answer, _ = self.network.critic.step(rows, None if memory is None else memory.after[where])
-        next_value[where] = self._in_reward_units(answer.squeeze(-1))
-        return next_value
-
-    def _move_statistics(self, returns: Tensor, weight: Tensor, answer: Tensor) -> Tensor:
-        """Takes returns into the value statistics; what the critic answers behind it, where its head moves along."""
-        old_mean, old_std = self.value_norm.mean_std()
-        self.value_norm.update(returns, weight)
-        if not self.config.ppo.popart:
-            return answer
-        # PopArt, arXiv:1602.07714, equation 9: the same values by the new statistics.
-        mean, std = self.value_norm.mean_std()
-        scale, shift, head = old_std / std, (old_mean - mean) / std, self.network.critic.head
-        head.weight.mul_(scale)
-        head.bias.mul_(scale).add_(shift)
-        return answer * scale + shift
-
-    def _look_back(self, r: Rollout) -> None:
-        """Takes the rollout's observations into their statistics, once all has been learned by the old ones."""
-        actor, critic = self.network.actor, self.network.critic
-        if actor.norm is not None:
-            actor.norm.update(r.obs, r.active)
-        if critic.norm is not None:
-            rows = self._joined(r.obs, r.state, r.active)
-            critic.norm.update(rows, torch.ones_like(rows[..., 0]) if self.team_rows else r.active)
-
-    def _in_reward_units(self, answer: Tensor) -> Tensor:
-        return self.value_norm.denormalize(answer) if self.config.ppo.value_norm else answer
-
-    def _joined(self, obs: Tensor, state: Tensor | None, active: Tensor) -> Tensor:
-        """The critic's rows, before any normalisation."""
-        dtype = self.network.critic.head.weight.dtype
-        obs = obs if len(self.spec.obs_shape) == 3 else obs.to(dtype)
-        state = state if state is None or len(self.critic_input.shape) == 3 else state.to(dtype)
-        return self.critic_input(obs, state, active)
 
     def describe(self) -> list[str]:
         """Lines for the user: who acts by what, and what the critic reads."""

@@ -102,6 +102,8 @@ class ParallelEnvs:
             for j, a in enumerate(self.agents):
                 reward[i, j] = rewards.get(a, 0.0) if before[j] else 0.0
                 terminated[i, j] = bool(ends.get(a, False)) and before[j]
+            if self.spec.shared_reward:  # the absent get the team's number too
+                reward[i] = rewards[next(iter(acting))]
             gone = np.array([a in over for a in self.agents])
             # PettingZoo takes who is over off `env.agents`; who is still on it, among others, began another life.
             ended[i] = not (row.active & ~gone).any()
