@@ -18,6 +18,7 @@ from mappo.collector import Collector
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
 from mappo.critic_input import CriticInput, make_critic_input
 from mappo.encoders import ENCODERS, MLP, register_encoder
+from mappo.envs import from_factory
 from mappo.errors import UserError
 from mappo.evaluate import play
 from mappo.learner import MAPPO
@@ -240,6 +241,40 @@ def test_an_actor_that_plays_among_the_dead_stays_finite():
         alike = agent.policy(step.obs, None, mask=step.mask, active=step.active)[0]
         assert action.shape == alike.shape
         step = env.step(action)
+
+
+class Mortal:
+    """PettingZoo's Parallel API: the first of two agents dies at the second of four steps; each step pays 1 to all."""
+
+    possible_agents = ("a", "b")
+
+    def observation_space(self, agent: str) -> spaces.Space[Any]:
+        return spaces.Box(-1, 1, (1,), np.float32)
+
+    def action_space(self, agent: str) -> spaces.Space[Any]:
+        return spaces.Discrete(2)
+
+    def reset(self, seed: int | None = None, options: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        self.agents, self.clock = ["a", "b"], 0
+        return {a: np.zeros(1, np.float32) for a in "ab"}, {}
+
+    def step(self, actions: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+        acted, self.clock = list(actions), self.clock + 1
+        over = {a: self.clock == (2 if a == "a" else 4) for a in acted}
+        self.agents = [a for a in acted if not over[a]]
+        see = {a: np.zeros(1, np.float32) for a in acted}
+        return see, dict.fromkeys(acted, 1.0), over, dict.fromkeys(acted, False), {}
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_teams_number_goes_on_when_the_first_agent_is_dead(shared: bool):
+    env = from_factory(Mortal, 1, shared)
+    env.reset(0)
+    team = [env.spec.team_reward(env.step(torch.zeros(1, 2, 1)).reward).item() for _ in range(5)]
+    assert team == ([1, 1, 1, 1, 1] if shared else [2, 2, 1, 1, 2])
 
 
 # Images

@@ -24,7 +24,8 @@ class CriticInput:
     - `agent`, a row for each: the state (or the joint observation), the own observation, a one-hot id.
     - `own`: the own observation (IPPO), and the id if `own_id`. `user`: what a function makes.
 
-    Images are joined along their channels; an id is then a plane for each agent.
+    Images are joined along their channels; an id is then a plane for each agent. With `death_mask` the rows of dead
+    agents are zeros and the id, before `network.obs_norm`.
     """
 
     mode: Mode

@@ -93,7 +93,8 @@ def tanh_gaussian_log_prob(mean: Tensor, log_std: Tensor, action: Tensor) -> tup
     """The same of tanh(u), where u is normal, given u: `log p(u) - log(1 - tanh(u)^2)`.
 
     The entropy has no closed form: that of u, plus E[log(1 - tanh(u)^2)], of which `action` is one sample. The
-    gradient goes through it along u = mean + std * epsilon, epsilon held (arXiv:1312.6114).
+    gradient goes through it along u = mean + std * epsilon, epsilon held (arXiv:1312.6114). Unbiased where the action
+    was drawn from this distribution, that is at the first gradient step on a rollout.
 
     Args:
         mean, log_std, action: `(*B)`; the action before the tanh, for behind it the numbers have no inverse.

@@ -51,7 +51,7 @@ class RunningNorm(nn.Module):
     """Observations of mean 0 and standard deviation 1 by all that was ever seen, cut off at 10.
 
     Statistics move once for each rollout, behind its update, so that acting and learning read the same; they stand
-    still at evaluation. Before the first update nothing is changed.
+    still at evaluation. Before the first update nothing is changed but cut off.
 
     Args:
         features: F. kinds: the kind of each agent, one set of statistics for each; empty for rows without agents.

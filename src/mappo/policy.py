@@ -50,9 +50,9 @@ class ActionDistribution:
         for a, own in enumerate(spec.action_heads):
             low[a, : own.continuous], high[a, : own.continuous] = torch.tensor(own.low), torch.tensor(own.high)
             there[a, : own.continuous] = 1
-        if self.squashed and not (low.isfinite() & high.isfinite()).all():
+        finite = (high - low) < 1e30  # float32's largest numbers stand for no bounds
+        if self.squashed and not finite.all():
             raise UserError("network.action-bounds tanh needs finite bounds in the action space: use clip")
-        finite = low.isfinite() & high.isfinite()
         # What is bounded on both sides is counted in halves of its width about its middle, else in its own units.
         middle, half = torch.where(finite, (low + high) / 2, 0.0), torch.where(finite, (high - low) / 2, 1.0)
         table = torch.stack([low, high, there, middle, half]).to(device)  # (5, A, C), or (5, C) alike for all agents
@@ -126,7 +126,8 @@ class ActionDistribution:
     def _number_log_prob(self, mean: Tensor, log_std: Tensor, number: Tensor) -> tuple[Tensor, Tensor]:
         measure = tanh_gaussian_log_prob if self.squashed else gaussian_log_prob
         log_prob, entropy = measure(mean, log_std, number)
-        return (log_prob * self.there).sum(-1), (entropy * self.there).sum(-1)
+        there = self.there > 0  # a product would make NaN of an infinity that nobody has
+        return torch.where(there, log_prob, 0.0).sum(-1), torch.where(there, entropy, 0.0).sum(-1)
 
 
 class Policy:
