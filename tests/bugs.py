@@ -122,9 +122,9 @@ BUGS = [
         "test_learner.py::test_a_rollout_read_again_with_the_same_weights_has_ratio_1_and_the_same_values_in_float64",
     ),
     Bug(
-        *("4", "learner: values are those of the next observation", "learner.py"),
-        "rows = self.network.critic.see(self._joined(r.obs, r.state, r.active))",
-        "rows = self.network.critic.see(self._joined(r.next_obs, r.next_state, r.next_active))",
+        *("4", "critic: values are those of the next observation", "critic.py"),
+        "rows = self.tower.see(self.joined(r.obs, r.state, r.active))",
+        "rows = self.tower.see(self.joined(r.next_obs, r.next_state, r.next_active))",
         "test_learner.py::test_a_rollout_read_again_with_the_same_weights_has_ratio_1_and_the_same_values_in_float64",
     ),
     Bug(
@@ -203,8 +203,8 @@ BUGS = [
     ),
     Bug(
         *("6", "value norm: absent agents count", "learner.py"),
-        "self._move_statistics(returns, value_weight, answer)",
-        "self._move_statistics(returns, torch.ones_like(value_weight), answer)",
+        "self.critic.move_statistics(returns, value_weight, answer)",
+        "self.critic.move_statistics(returns, torch.ones_like(value_weight), answer)",
         "test_learner.py::test_value_statistics_are_those_of_the_agents_that_act",
     ),
     Bug(
@@ -301,13 +301,13 @@ BUGS = [
         "test_learner.py::test_a_teams_value_is_learned_on_the_rows_of_the_dead_too",
     ),
     Bug(
-        *("flags", "next_value is that of the reset observation", "learner.py"),
+        *("flags", "next_value is that of the reset observation", "critic.py"),
         "needs = r.ended.clone()",
         "needs = torch.zeros_like(r.ended)",
         "test_learner.py::test_advantages_and_targets_are_those_of_a_plain_loop",
     ),
     Bug(
-        *("flags", "next_value is the value of the same step", "learner.py"),
+        *("flags", "next_value is the value of the same step", "critic.py"),
         "next_value, where = value.roll(-1, 0),",
         "next_value, where = value.clone(),",
         "test_learner.py::test_advantages_and_targets_are_those_of_a_plain_loop",
@@ -322,17 +322,18 @@ BUGS = [
     Bug(
         *("learner", "targets by the old statistics", "learner.py"),
         "            if not again:\n"
-        "                answer = self._move_statistics(returns, value_weight, answer)\n"
+        "                answer = self.critic.move_statistics(returns, value_weight, answer)\n"
         "            returns = self.value_norm.normalize(returns)\n",
         "            returns = self.value_norm.normalize(returns)\n"
         "            if not again:\n"
-        "                answer = self._move_statistics(adv, value_weight, answer)\n",
+        "                answer = self.critic.move_statistics(adv, value_weight, answer)\n",
         "test_learner.py::test_old_statistics_make_the_advantages_and_new_ones_the_targets",
     ),
     Bug(
-        *("learner", "statistics move before the advantages", "learner.py"),
-        "        next_value = self._next_value(",
-        "        self.value_norm.update(r.reward, torch.ones_like(r.reward))\n        next_value = self._next_value(",
+        *("learner", "statistics move before the advantages", "critic.py"),
+        "        value = self._in_reward_units(answer)\n",
+        "        self.value_norm.update(r.reward, torch.ones_like(r.reward))\n"
+        "        value = self._in_reward_units(answer)\n",
         "test_learner.py::test_old_statistics_make_the_advantages_and_new_ones_the_targets",
     ),
     Bug(
@@ -342,13 +343,13 @@ BUGS = [
         "test_learner.py::test_old_statistics_make_the_advantages_and_new_ones_the_targets",
     ),
     Bug(
-        *("learner", "popart: old values keep their old scale", "learner.py"),
+        *("learner", "popart: old values keep their old scale", "critic.py"),
         "return answer * scale + shift",
         "return answer",
         "test_learner.py::test_old_statistics_make_the_advantages_and_new_ones_the_targets",
     ),
     Bug(
-        *("learner", "popart: the critic keeps its old offset", "learner.py"),
+        *("learner", "popart: the critic keeps its old offset", "critic.py"),
         "head.bias.mul_(scale).add_(shift)",
         "head.bias.mul_(scale)",
         "test_learner.py::test_old_statistics_make_the_advantages_and_new_ones_the_targets",
@@ -434,7 +435,7 @@ BUGS = [
         "test_probes.py::test_endless_reward_seen_through_a_time_limit_is_worth_1_over_1_minus_gamma",
     ),
     Bug(
-        *("3", "learner: values stay normalised", "learner.py"),
+        *("3", "critic: values stay normalised", "critic.py"),
         "return self.value_norm.denormalize(answer) if",
         "return answer if",
         "test_probes.py::test_endless_reward_seen_through_a_time_limit_is_worth_1_over_1_minus_gamma",
