@@ -86,6 +86,8 @@ def train(
     """
     name = env if isinstance(env, str) else envs.name_of(env)
     config = preset(name) if config is None else config
+    if critic_input is not None and config.network.critic_input == "auto":  # the run's own config.json tells
+        config = replace(config, network=replace(config.network, critic_input="user"))
     device = choose_device(config.run.device)
     threads = torch.get_num_threads()
     torch.set_num_threads(config.run.threads)
