@@ -40,8 +40,8 @@ class NetworkConfig:
     actor_gain: float = 0.01
     """Scale of the actor's last layer at the start; small means a nearly uniform policy."""
     critic_input: Literal["auto", "env", "joint", "agent", "own", "user"] = "auto"
-    """`env` state, `joint` observations, `agent` (state or joint, own observation, id), `own` (IPPO), `user`: the
-    function given to `train`; `auto` is `env` where there is a state, else `joint`; for agent rewards `agent`."""
+    """The `env`'s state; `joint` observations; `agent`: both and an id; `own` (IPPO); `user`: a function, see `train`.
+    `auto` is `env` where there is a state, else `joint`; `agent` for agent rewards."""
     death_mask: bool = False
     """Critic rows of dead agents read zeros and their id alone (arXiv:2103.01955, "death masking")."""
     sharing: Literal["group", "all", "none"] = "group"

@@ -4,14 +4,14 @@ import difflib
 
 from mappo.config import Config, EnvConfig
 from mappo.errors import UserError
-from mappo.presets import spread
+from mappo.presets import speaker_listener, spread
 
 PRESETS: dict[str, dict[str, Config]] = {
     "spread": spread.PRESETS,
     "spread/paper": spread.PRESETS,
     "mpe2/simple_spread_v3": spread.PRESETS,
-    "speaker_listener": {"default": spread.DEFAULT},
-    "mpe2/simple_speaker_listener_v4": {"default": spread.DEFAULT},
+    "speaker_listener": speaker_listener.PRESETS,
+    "mpe2/simple_speaker_listener_v4": speaker_listener.PRESETS,
 }
 
 

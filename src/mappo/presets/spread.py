@@ -1,4 +1,4 @@
-"""mpe2's simple_spread, and its speaker and listener. `docs/negative-results.md` tells what else was tried."""
+"""mpe2's simple_spread. `docs/negative-results.md` tells what else was tried."""
 
 from dataclasses import replace
 
