@@ -71,6 +71,18 @@ BUGS = [
         "cut[-1] |= False",
         "test_returns.py::test_discounted_return_equals_its_definition",
     ),
+    Bug(
+        *("1", "learner: the discounted return stops after n steps", "learner.py"),
+        'n = ppo.n_step if ppo.returns == "n_step" else len(reward)',
+        "n = ppo.n_step",
+        "test_memory.py::test_advantages_and_targets_are_those_of_their_definitions",
+    ),
+    Bug(
+        *("1", "learner: n-step advantages are the returns", "learner.py"),
+        "return returns - value, returns",
+        "return returns, returns",
+        "test_memory.py::test_advantages_and_targets_are_those_of_their_definitions",
+    ),
     # 2: the losses
     Bug(
         *("2", "policy: the maximum of the two surrogates", "losses.py"),
@@ -114,6 +126,43 @@ BUGS = [
         "pass",
         "test_losses.py::test_a_team_value_does_not_broadcast_against_the_returns_of_agents",
     ),
+    *(
+        Bug("2", f"numbers: {name}", file, old, new, f"test_policy.py::{test}")
+        for name, file, old, new, test in [
+            (
+                *("the density is that before the tanh", "distributions.py"),
+                *("return log_prob - _log_slope(action),", "return log_prob,"),
+                "test_log_density_of_a_squashed_gaussian_is_that_of_torch",
+            ),
+            (
+                *("the entropy is that before the tanh", "distributions.py"),
+                *("entropy + _log_slope(mean + log_std.exp() * epsilon)", "entropy"),
+                "test_the_entropy_of_a_squashed_gaussian_is_estimated_without_bias_and_so_is_its_gradient",
+            ),
+            (
+                *("the tanh's slope is rounded to 0", "distributions.py"),
+                "return 2 * (math.log(2) - u - torch.logaddexp(torch.zeros_like(u), -2 * u))",
+                "return torch.log(1 - torch.tanh(u).square() + 1e-6)",
+                "test_far_beyond_the_bounds_density_and_gradient_are_exact_and_finite",
+            ),
+            (
+                *("noise of 0 draws minus infinity", "distributions.py", "noise.clamp_min(2.0**-25)", "noise"),
+                "test_the_least_and_the_most_noise_draw_finite_numbers",
+            ),
+            (
+                *("the noise of the first choice is taken again", "policy.py"),
+                *("gaussian_sample(mean, log_std, noise[..., heads:])",),
+                "gaussian_sample(mean, log_std, noise[..., : self.continuous])",
+                "test_draws_have_the_frequencies_and_moments_of_each_agent",
+            ),
+            (
+                *("the standard deviation of one set is everyone's", "networks.py"),
+                "self.constants.reshape(*lead, -1)",
+                "self.constants[:1].reshape(-1)",
+                "test_the_free_standard_deviations_are_each_sets_own",
+            ),
+        ]
+    ),
     # 4: the same policy, the same numbers
     Bug(
         *("4", "learner: the mask is forgotten", "learner.py"),
@@ -139,6 +188,93 @@ BUGS = [
         "log_prob = _log_softmax(logit * 1.001, mask)\n    cdf =",
         "test_learner.py::test_a_step_read_again_alone_has_the_same_log_probabilities_bit_for_bit",
     ),
+    *(
+        Bug("4", f"memory: {name}", file, old, new, tests)
+        for name, file, old, new, tests in [
+            (
+                *("only the rollout's first step is kept", "collector.py"),
+                *("rollout.memory is not None and t % self.chunk == 0", "rollout.memory is not None and t == 0"),
+                "test_memory.py::test_three_rollouts_in_a_row_are_read_again_with_the_same_numbers",
+            ),
+            (
+                *("a chunk starts from that behind its first step", "collector.py"),
+                "            if rollout.memory is not None and t % self.chunk == 0:\n"
+                "                rollout.memory[t // self.chunk] = cast(Tensor, self.memory)\n"
+                "            action, log_prob, self.memory = self.agent.act(step, self.memory, noise=noise[t])\n",
+                "            action, log_prob, self.memory = self.agent.act(step, self.memory, noise=noise[t])\n"
+                "            if rollout.memory is not None and t % self.chunk == 0:\n"
+                "                rollout.memory[t // self.chunk] = cast(Tensor, self.memory)\n",
+                "test_memory.py::test_three_rollouts_in_a_row_are_read_again_with_the_same_numbers",
+            ),
+            (
+                *("a critic's chunk starts so too", "learner.py", "values.before[::length]", "values.after[::length]"),
+                "test_memory.py::test_three_rollouts_in_a_row_are_read_again_with_the_same_numbers",
+            ),
+            (
+                *("chunks mix times and environments", "batch.py"),
+                "return x.reshape(-1, length, *x.shape[1:]).transpose(0, 1).flatten(1, 2)",
+                "return x.reshape(length, -1, *x.shape[1:]).flatten(1, 2)",
+                "test_memory.py::test_three_rollouts_in_a_row_are_read_again_with_the_same_numbers",
+            ),
+            (
+                *("single steps are dealt, not chunks", "learner.py"),
+                "0 if self.config.chunk is None else 1\n",
+                "0\n",
+                "test_memory.py::test_whole_chunks_are_dealt_to_minibatches_each_once",
+            ),
+            (
+                *("the critic's begins anew with each rollout", "learner.py"),
+                "cast(Tensor, rollout.critic_memory).copy_(memory)",
+                "cast(Tensor, rollout.critic_memory).zero_()",
+                "test_memory.py::test_critics_memories_go_on_in_the_next_rollout_and_are_zero_where_the_episode_ended",
+            ),
+            (
+                *("the critic's goes on behind an episode's end", "critic.py"),
+                "return torch.where(over, 0.0, after[-1])",
+                "return after[-1]",
+                "test_memory.py::test_critics_memories_go_on_in_the_next_rollout_and_are_zero_where_the_episode_ended",
+            ),
+            (
+                *("the critic's is emptied in the last step", "critic.py"),
+                "torch.cat(\n                [torch.zeros_like(r.ended[:1]), r.ended[:-1]]\n            )",
+                "r.ended",
+                "test_memory.py::test_a_memory_holds_its_own_life_and_nothing_else",
+            ),
+            (
+                *("a critic's goes on in another life", "critic.py"),
+                "first.unsqueeze(-1) | r.is_first",
+                "first.unsqueeze(-1).expand_as(r.is_first)",
+                "test_memory.py::test_a_memory_holds_its_own_life_and_nothing_else",
+            ),
+            (
+                *("behind a time limit the critic has none", "critic.py"),
+                "self.tower.step(rows, None if memory is None else memory[where])",
+                "self.tower.step(rows, None)",
+                "test_memory.py::test_the_value_behind_a_time_limit_is_read_with_the_memory_of_the_episode",
+            ),
+            (
+                *("behind a time limit the critic is a step behind", "critic.py"),
+                "self._next_value(r, value, after)",
+                "self._next_value(r, value, before)",
+                "test_memory.py::test_the_value_behind_a_time_limit_is_read_with_the_memory_of_the_episode",
+            ),
+        ]
+    ),
+    Bug(
+        *("4", "observations: statistics move before the update", "learner.py"),
+        "        batch, metrics, memory = self.prepare(rollout)\n",
+        "        self.critic.look_back(rollout)\n        batch, metrics, memory = self.prepare(rollout)\n",
+        "test_memory.py::test_observations_are_normalised_by_what_was_seen_before_this_rollout",
+    ),
+    Bug(
+        *("4", "gaussian: numbers are kept as they were sent", "collector.py"),
+        "            rollout.action[t], rollout.log_prob[t] = action, log_prob\n"
+        "            step = self.env.step(self.agent.env_action(action))\n",
+        "            action = self.agent.env_action(action)\n"
+        "            rollout.action[t], rollout.log_prob[t] = action, log_prob\n"
+        "            step = self.env.step(action)\n",
+        "test_memory.py::test_three_rollouts_in_a_row_are_read_again_with_the_same_numbers",
+    ),
     # 5: centralised training, decentralised execution
     Bug(
         *("5", "actor: it sees the team's mean observation", "networks.py"),
@@ -157,6 +293,42 @@ BUGS = [
         "ActorCriticOutput(self.actor(local_obs)[0], ",
         "ActorCriticOutput(self.actor(local_obs)[0] + torch.arange(self.agent_num)[:, None], ",
         "test_networks.py::test_permuting_agents_permutes_the_outputs",
+    ),
+    *(
+        Bug("5", f"sharing: {name}", file, old, new, tests)
+        for name, file, old, new, tests in [
+            (
+                *("answers stay in the order of the sets", "layers.py"),
+                *("x.index_select(0, self.back)", "x[: len(self.back)]"),
+                "test_layers.py::test_what_is_dealt_is_gathered_again",
+            ),
+            (
+                *("'none' is by groups", "types.py", '"none": tuple(every)', '"none": self.groups'),
+                "test_kinds.py::test_agents_of_one_kind_share_by_default_and_others_never",
+            ),
+            (
+                *("unequal agents that share get no id", "networks.py"),
+                "agent_id=spec.mixed(net.sharing) if net.agent_id is None else net.agent_id",
+                "agent_id=bool(net.agent_id)",
+                "test_kinds.py::test_agents_of_one_kind_share_by_default_and_others_never",
+            ),
+            (
+                *("an id among bytes is 1 of 255", "networks.py"),
+                "ids = self.ids.to(x.dtype) * (255 if x.dtype == torch.uint8 else 1)",
+                "ids = self.ids.to(x.dtype)",
+                "test_layers.py::test_bytes_are_fractions_of_255_and_ids_are_planes_of_ones",
+            ),
+            (
+                *("agents of one kind have statistics of their own", "networks.py", "kinds=spec.groups,"),
+                "kinds=tuple(range(spec.num_agents)),",
+                "test_policy.py::test_agents_whose_statistics_differ_come_together",
+            ),
+            (
+                *("a critic's statistics are of kinds, not of sets", "networks.py", "groups=sets, kinds=sets)"),
+                "groups=sets, kinds=spec.groups if sets else ())",
+                "test_kinds.py::test_one_critic_for_all_kinds_is_told_whose_value_it_gives",
+            ),
+        ]
     ),
     # 6: weight 0 and masked actions
     Bug(
@@ -213,6 +385,80 @@ BUGS = [
         "if True:",
         "test_collector.py::test_what_absent_agents_see_may_be_anything",
     ),
+    *(
+        Bug("6", name, file, old, new, tests)
+        for name, file, old, new, tests in [
+            (
+                *("memory: that of before a life times 0", "layers.py"),
+                "memory = torch.where(start, 0.0, memory)",
+                "memory = memory * ~start",
+                "test_layers.py::test_where_memory_starts_anew_nothing_of_before_is_left",
+            ),
+            (
+                *("masks: a choice that an agent lacks is legal if said so", "policy.py"),
+                "mask[..., end - n : end] & own[..., end - n : end]",
+                "mask[..., end - n : end]",
+                "test_policy.py::test_a_masked_action_of_any_head_is_never_drawn_nor_the_mode",
+            ),
+            (
+                *("masks: one head's choice is enough for all heads", "policy.py"),
+                "torch.where(allowed.any(-1, keepdim=True), allowed, there)",
+                "torch.where((mask & own).any(-1, keepdim=True), allowed, there)",
+                "test_policy.py::test_where_nothing_is_legal_an_agent_has_all_that_it_has",
+            ),
+            (
+                *("masks: where nothing is legal, padding is", "policy.py"),
+                "torch.where(allowed.any(-1, keepdim=True), allowed, there)",
+                "torch.where(allowed.any(-1, keepdim=True), allowed, True)",
+                "test_policy.py::test_where_nothing_is_legal_an_agent_has_all_that_it_has",
+            ),
+            (
+                *("numbers: one that an agent lacks counts", "policy.py"),
+                "torch.where(there, log_prob, 0.0).sum(-1)",
+                "log_prob.sum(-1)",
+                "test_policy.py::test_probability_and_entropy_are_those_of_each_agents_own_heads",
+            ),
+            (
+                *("numbers: one that an agent lacks, times 0", "policy.py"),
+                "torch.where(there, log_prob, 0.0).sum(-1)",
+                "(log_prob * there).sum(-1)",
+                "test_policy.py::test_what_an_agent_lacks_and_what_is_masked_has_no_gradient_whatever",
+            ),
+            (
+                *("observations: statistics of the absent", "learner.py"),
+                "norm.update(rollout.obs, rollout.active)",
+                "norm.update(rollout.obs, torch.ones_like(rollout.active))",
+                "test_memory.py::test_what_absent_agents_see_changes_nothing",
+            ),
+            (
+                *("observations: statistics of NaN times 0", "normalize.py"),
+                "x = torch.where(weight != 0, x.double().reshape(-1, agents, x.shape[-1]), 0.0)",
+                "x = x.double().reshape(-1, agents, x.shape[-1])",
+                "test_layers.py::test_statistics_are_those_of_all_rows_ever_seen_of_each_kind",
+            ),
+            (
+                *("critic: a dead agent's row is its team's", "critic_input.py", "if self.death_mask:", "if False:"),
+                "test_networks.py::test_death_masking_leaves_the_dead_their_id",
+            ),
+            (
+                *("critic: the dead are masked id and all", "critic_input.py"),
+                "        if self.death_mask:\n"
+                "            rows = torch.where(there, rows, torch.zeros((), dtype=rows.dtype))\n"
+                "        return torch.cat([rows, ids], -1)\n",
+                "        rows = torch.cat([rows, ids], -1)\n"
+                "        if self.death_mask:\n"
+                "            rows = torch.where(there, rows, torch.zeros((), dtype=rows.dtype))\n"
+                "        return rows\n",
+                "test_networks.py::test_death_masking_leaves_the_dead_their_id",
+            ),
+            (
+                *("critic: a user's function sees the dead", "critic_input.py"),
+                "return self.user(obs, state, active)",
+                "return self.user(obs / there, state, active)",
+                "test_kinds.py::test_a_function_of_the_user_makes_the_critics_rows",
+            ),
+        ]
+    ),
     # 9: spread is mpe2's
     Bug(
         *("9", "spread: the velocity changes before the position", "envs/spread.py"),
@@ -267,6 +513,56 @@ BUGS = [
         "torch.as_tensor(drawn)",
         "torch.as_tensor(drawn).roll(self.num_agents, 1)",
         "test_spread.py::test_a_reset_from_a_seed_is_mpe2s_bit_for_bit",
+    ),
+    *(
+        Bug("9", f"spread as in the paper: {name}", "envs/spread.py", old, new, f"test_spread.py::{test}")
+        for name, old, new, test in [
+            (
+                *("the position changes first", "        if self.paper:\n            self._velocity = velocity\n", ""),
+                "test_one_step_of_the_papers_conventions_is_that_of_numpy",
+            ),
+            (
+                *("no agent collides with itself", "common + own - 1", "common + own"),
+                "test_one_step_of_the_papers_conventions_is_that_of_numpy",
+            ),
+            (
+                *("later games are wider", "self._place[:, self.num_agents :] *= self._square", "pass"),
+                "test_the_papers_landmarks_lie_within_four_fifths",
+            ),
+        ]
+    ),
+    *(
+        Bug("9", f"speaker: {name}", "envs/speaker_listener.py", old, new, f"test_speaker_listener.py::{test}")
+        for name, old, new, test in [
+            (
+                *("the last word is heard in the next game", "self._zeros(2), self._zeros(WORDS)"),
+                'self._zeros(2), getattr(self, "_heard", self._zeros(WORDS))',
+                "test_at_the_time_limit_next_obs_is_before_the_reset_and_obs_behind_it",
+            ),
+            (
+                *("a word comes a step late", "        next_obs = obs = self._look()\n"),
+                "        self._heard, heard = getattr(self, '_late', self._zeros(WORDS)), self._heard\n"
+                "        self._late, next_obs = heard, self._look()\n        obs = next_obs\n",
+                "test_a_word_is_heard_in_the_next_observation_and_until_the_next_word",
+            ),
+            (
+                *("the goal stays for ever", "        self._goal = torch.randint(", "        torch.randint("),
+                "test_episodes_that_follow_start_evenly_spread_with_each_goal_as_often",
+            ),
+            (
+                *("landmarks as the speaker sees them", "self._place[:, 2:] - self._place[:, 1:2]"),
+                "self._place[:, 2:] - self._place[:, :1]",
+                "test_an_episode_is_that_of_mpe2",
+            ),
+            (
+                *("the team is paid twice", "shared_reward=True", "shared_reward=False"),
+                "test_the_reward_is_one_number_for_both_and_the_teams",
+            ),
+            (
+                *("the saved word is forgotten", 'state["heard"].to(self.device, self.dtype)', "self._zeros(WORDS)"),
+                "test_saved_in_the_middle_of_an_episode_it_goes_on_bit_for_bit",
+            ),
+        ]
     ),
     # 11: one critic row for the team
     Bug(
@@ -378,6 +674,34 @@ BUGS = [
         "pass",
         "test_learner.py::test_a_learner_goes_on_from_its_state_bit_for_bit",
     ),
+    *(
+        Bug("learner", name, file, old, new, f"test_memory.py::{test}")
+        for name, file, old, new, test in [
+            (
+                *("popart: the head keeps its old scale", "critic.py", "head.weight.mul_(scale)", "pass"),
+                "test_values_stay_where_popart_moves_the_statistics",
+            ),
+            (
+                *("recompute: statistics move again", "learner.py"),
+                *("self.prepare(rollout, again=True)", "self.prepare(rollout)"),
+                "test_advantages_made_anew_before_each_epoch_are_those_of_the_critic_of_then",
+            ),
+            (
+                *("recompute: nobody asked", "learner.py", "if epoch and ppo.recompute_advantages:", "if epoch:"),
+                "test_advantages_are_made_once_unless_asked_for",
+            ),
+            (
+                *("KL: one epoch is one too many", "learner.py"),
+                "                break\n",
+                "                ppo = __import__('dataclasses').replace(ppo, epochs=0)\n",
+                "test_no_further_epoch_once_the_policy_has_moved_too_far",
+            ),
+            (
+                *("weights never decay", "learner.py", "            weight_decay=ppo.weight_decay,\n", ""),
+                "test_weights_decay_by_their_own_rate_beside_the_gradient",
+            ),
+        ]
+    ),
     # Collector, value norm, networks
     Bug(
         *("collector", "observations are those behind the step", "collector.py"),
@@ -421,6 +745,55 @@ BUGS = [
         "torch.ops.aten.tanh_backward(grad[0], y) / 2",
         "test_networks.py::test_the_cheap_tanh_is_tanh_gradient_included",
     ),
+    *(
+        Bug("networks", name, file, old, new, f"test_layers.py::{test}")
+        for name, file, old, new, test in [
+            (
+                *("gru: what is kept and what is new are exchanged", "layers.py"),
+                *("memory = new + update * (memory - new)", "memory = memory + update * (new - memory)"),
+                "test_a_gru_is_that_of_torch",
+            ),
+            (
+                *("gru: the gates are orthogonal together", "layers.py"),
+                *(
+                    "layer.weight.reshape(-1, width, size).detach()",
+                    "layer.weight.reshape(-1, 3 * width, size).detach()",
+                ),
+                "test_each_gate_of_each_group_starts_orthogonal",
+            ),
+            (
+                *("layer norm: the first group's is everyone's", "layers.py"),
+                "return y * self.weight.reshape(wide) + self.bias.reshape(wide)",
+                "return y * self.weight[0] + self.bias[0]",
+                "test_layer_norm_of_groups_is_that_of_torch_for_each",
+            ),
+            (
+                *("cnn: rows and columns are exchanged", "encoders.py", "permute(1, 0, 4, 2, 3)"),
+                *("permute(1, 0, 4, 3, 2)", "test_a_batched_tower_of_images_is_one_agent_after_another"),
+            ),
+            (
+                *("cnn: bytes are not scaled", "encoders.py"),
+                *("x.to(cast(torch.dtype, dtype)) / 255 if", "x.to(cast(torch.dtype, dtype)) if"),
+                "test_bytes_are_fractions_of_255_and_ids_are_planes_of_ones",
+            ),
+            (
+                *("observations: batches are merged without their distance", "normalize.py"),
+                *(" + shift.square() * self.count * share", ""),
+                "test_statistics_are_those_of_all_rows_ever_seen_of_each_kind",
+            ),
+            (
+                *("observations: what never moved is divided by almost 0", "normalize.py"),
+                *("torch.where(std > 1e-6, 1 / std, 0.0)", "1 / (std + 1e-8)"),
+                "test_what_never_moved_reads_0_and_what_is_far_is_cut_off",
+            ),
+            (
+                *("observations: statistics are not saved", "normalize.py"),
+                'self.register_buffer("mean", torch.zeros(sets, features, dtype=torch.float64))',
+                'self.register_buffer("mean", torch.zeros(sets, features, dtype=torch.float64), persistent=False)',
+                "test_statistics_stand_still_unless_updated_and_are_saved",
+            ),
+        ]
+    ),
     # 3: the value of an endless task
     Bug(
         *("3", "learner: a time limit is taken for an end", "learner.py"),
@@ -452,6 +825,31 @@ BUGS = [
         "self.distribution.mode(numbers, legal)",
         "self.distribution.mode(numbers, self.distribution.own)",
         "test_evaluate.py::test_a_saved_actor_respects_a_mask_and_draws_if_asked",
+    ),
+    *(
+        Bug("5", f"one agent alone: {name}", "actor.py", old, new, f"test_policy.py::{test}")
+        for test in ["test_one_agent_alone_acts_as_in_the_team_in_its_own_spaces"]
+        for name, old, new in [
+            ("its mask is lost", "legal[..., index, places] = given", "pass"),
+            ("its memory is never emptied", "mask=legal, is_first=first)", "mask=legal)"),
+            (
+                "its numbers are those of the first columns",
+                "self.columns = self.spec.action_heads[index], self.spec.columns(index)",
+                "self.columns = self.spec.action_heads[index], range(self.spec.action_heads[index].size)",
+            ),
+            (
+                "a channel is taken for a row",
+                "whole[..., index, :, :, :] = spec.channels_last(obs)",
+                "whole[..., index, :, :, :] = obs.reshape(*rows, *spec.obs_shape)",
+            ),
+            ("numbers are sent as they are drawn", "return self.policy.distribution.bounded(action)", "return action"),
+        ]
+    ),
+    Bug(
+        *("5", "actor: memory of the episode before", "actor.py"),
+        "mask=mask, is_first=first, noise=noise)",
+        "mask=mask, noise=noise)",
+        "test_memory.py::test_a_saved_actor_plays_on_as_in_training_across_episodes",
     ),
     # 7: stopped and resumed
     *(
@@ -532,9 +930,49 @@ BUGS = [
         "return columns.reshape(",
         "test_parallel.py::test_a_discrete_space_that_starts_elsewhere_is_sent_its_own_numbers",
     ),
+    *(
+        Bug("10", f"parallel: {name}", file, old, new, f"test_parallel.py::{test}")
+        for name, file, old, new, test in [
+            (
+                *("all games are sent the first one's actions", "envs/parallel.py", "own[j][i] for", "own[j][0] for"),
+                "test_each_agent_gets_exactly_its_own_action",
+            ),
+            (
+                *("an agent's columns are the first ones", "envs/layout.py"),
+                *("np.array(spec.columns(index), dtype=np.intp)", "np.arange(len(spec.columns(index)))"),
+                "test_each_agent_gets_exactly_its_own_action",
+            ),
+            (
+                *("a mask stands in the first places", "envs/layout.py"),
+                *("np.array(spec.choices(index), dtype=np.intp)", "np.arange(len(spec.choices(index)))"),
+                "test_masks_of_unequal_agents_stand_where_their_own_choices_do",
+            ),
+            (
+                *("padding stands in front", "envs/parallel.py", "seen[j, : seat.size] = ", "seen[j, -seat.size :] = "),
+                "test_shorter_observations_have_zeros_behind",
+            ),
+            (
+                *("the dead must have a choice", "envs/parallel.py", "if given is not None and active[j]:"),
+                *("if given is not None:", "test_the_dead_need_nothing_legal"),
+            ),
+            (
+                *("a state is kept as the game goes on writing it", "envs/parallel.py", "state = state.astype("),
+                *("state = state.astype(copy=False, dtype=", "test_a_state_that_is_written_over_is_kept_as_it_was"),
+            ),
+            (
+                *("numbers beyond their bounds are sent", "envs/layout.py"),
+                *("own = own.clip(self._acted.low, self._acted.high)", "pass"),
+                "test_numbers_are_clipped_to_their_bounds",
+            ),
+            (
+                *("bytes are cut out of fractions", "envs/layout.py", 'if self._bytes and x.dtype.kind == "f":'),
+                *("if False:", "test_numbers_with_a_point_are_not_cut_to_bytes"),
+            ),
+        ]
+    ),
     # 12: it learns
     *(
-        Bug("12", f"learner: {name}", "learner.py", old, new, f"test_probes.py::{test}")
+        Bug("12", f"{task}: {name}", "learner.py", old, new, f"test_probes.py::{test}")
         for name, old, new in [
             (
                 "advantages upside down",
@@ -543,9 +981,88 @@ BUGS = [
             ),
             ("no step is taken", 'group["lr"] = lr * decay', 'group["lr"] = 0.0'),
         ]
-        for test in [
-            "test_each_agent_learns_to_name_what_it_sees",
-            "test_spread_is_learned_to_its_band_in_60_000_steps",
+        for task, test in [
+            ("signal", "test_each_agent_learns_to_name_what_it_sees"),
+            ("spread", "test_spread_is_learned_to_its_band_in_60_000_steps"),
+        ]
+    ),
+    *(
+        Bug("12", f"{task}: {name}", file, old, new, f"test_probe_learning.py::{test}")
+        for task, name, file, old, new, test in [
+            (
+                *("memory", "the loss forgets at each step", "learner.py", "batch.memory[0], batch.first)"),
+                *("batch.memory[0], torch.ones_like(batch.weight) > 0)", "test_it_is_learned[probe/memory-0]"),
+            ),
+            (
+                *("arrival", "an agent that arrives has its row's memory", "learner.py"),
+                "step.obs, memory, mask=step.mask, is_first=step.is_first, active=step.active, noise=noise",
+                "step.obs, memory, mask=step.mask, active=step.active, noise=noise",
+                "test_it_is_learned[probe/arrival-0]",
+            ),
+            (
+                *("death", "an agent's value goes on behind it", "learner.py"),
+                "return r.reward, r.terminated, r.terminated | r.ended.unsqueeze(-1)",
+                "return r.reward, r.terminated & r.ended.unsqueeze(-1), r.terminated | r.ended.unsqueeze(-1)",
+                "test_it_is_learned[probe/death-0]",
+            ),
+            (
+                *("multidiscrete", "the first head alone is learned", "distributions.py"),
+                "return sum_of([p[0] for p in parts]), sum_of([p[1] for p in parts])",
+                "return parts[0]",
+                "test_it_is_learned[probe/multidiscrete-0]",
+            ),
+            (
+                *("target", "numbers are sent in other units", "policy.py"),
+                "torch.clamp(self.middle + self.half * number, self.low, self.high)",
+                "torch.clamp(number, self.low, self.high)",
+                "test_it_is_learned[probe/target-0]",
+            ),
+            (
+                *("mask", "the actor never hears of it", "policy.py"),
+                "        legal = self.distribution.legal(mask)\n        if noise",
+                "        legal = self.distribution.own\n        if noise",
+                "test_it_is_learned[probe/mask-0]",
+            ),
+            (
+                *("unequal", "who shares all has no id", "types.py"),
+                "return any(group != self.groups[sets.index(name)]",
+                "return any(False",
+                "test_one_network_for_unequal_agents_needs_an_id",
+            ),
+            (
+                *("roles", "a critic is not told whose value it gives", "critic_input.py"),
+                "return torch.cat([rows, ids], -1)",
+                "return torch.cat([rows, 0 * ids], -1)",
+                "test_a_critic_that_knows_whose_value_it_gives_tells_agents_apart",
+            ),
+        ]
+    ),
+    *(
+        Bug("12", f"probes: {name}", file, old, new, f"test_probe_envs.py::{test}")
+        for name, file, old, new, test in [
+            (
+                *("a time limit is an end", "envs/probe_base.py", "        over = self._over(after)\n"),
+                '        over = self._over(after) | (after["clock"] >= self.horizon)\n',
+                "test_a_constant_reward_ends_by_a_time_limit_alone",
+            ),
+            (
+                *("the dead are paid", "envs/probe_base.py"),
+                "reward = torch.where(there, self._reward(game, action), 0.0)",
+                "reward = self._reward(game, action)",
+                "test_a_probe_keeps_the_contract",
+            ),
+            (
+                *("memory shows its number to the end", "envs/probes.py"),
+                ' * (game["clock"] == 0).view(-1, 1, 1)',
+                "",
+                "test_memory_is_paid_at_the_end_for_the_first_observation",
+            ),
+            (
+                *("a new life is the old one", "envs/probe_lives.py"),
+                "super()._first(game) | (self._age(game) == 0)",
+                "super()._first(game)",
+                "test_a_probe_keeps_the_contract",
+            ),
         ]
     ),
     # 13: the same seed

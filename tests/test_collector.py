@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -257,3 +258,21 @@ def test_a_shape_that_changes_on_the_way_is_named_before_it_broadcasts(name: str
         collect.collect()
     changed = (*shape[:-1], 1)
     assert str(caught.value) == f"the environment's {name} must be {shape} as at the reset, got {changed}"
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_a_mask_that_comes_or_goes_is_named(late: bool):
+    class Forgetful(Chaos):
+        def _mask(self) -> Any:
+            mask, self.count = super()._mask(), getattr(self, "count", 0) + 1
+            return mask if (self.count > 2) == late else None
+
+    with pytest.raises(UserError, match="mask must be given at the reset and at every step, or never"):
+        collector(Forgetful(), learner(Chaos())).collect()
+
+
+def test_a_rollout_that_chunks_do_not_divide_is_refused():
+    env, config = Chaos(), learner(Chaos()).config
+    agent = MAPPO(env.spec, replace(config, network=replace(config.network, memory_size=4)))
+    with pytest.raises(ValueError, match="a rollout of 7 steps cannot be cut into chunks of 10"):
+        Collector(env, agent, 7, env.reset(3), torch.Generator())

@@ -159,7 +159,7 @@ def _print_score(result: dict[str, Any]) -> None:
     from rich.table import Table
 
     what = f"{result['env']} ({result['package_version']}), {result['episodes']:,} games"
-    print(f"\n{what}, {result['policy']} policy, {result['checkpoint']} checkpoint; return summed over agents:")
+    print(f"\n{what}, {result['policy']} policy, {result['checkpoint']} checkpoint; the team's return:")
     table = Table()
     table.add_column("policy")
     for column in ("mean return", "95 % interval", "this run is ahead by"):

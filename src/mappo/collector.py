@@ -29,6 +29,8 @@ class Collector:
         self.env, self.agent, self.length, self.generator = env, agent, length, generator
         self.step, self.memory = self._checked(step), agent.new_memory(env.num_envs)[0]
         self.chunk = agent.config.chunk or 1
+        if length % self.chunk:
+            raise ValueError(f"a rollout of {length} steps cannot be cut into chunks of {self.chunk}")
         self.rollout = self._allocate(step)
         # Raw rewards of the episodes under way: return of each agent, steps.
         self.running = torch.zeros_like(step.reward)
@@ -100,10 +102,12 @@ class Collector:
 
     def _store(self, names: tuple[str, ...], t: int, step: TimeStep) -> None:
         for name in names:
-            value = getattr(step, name)
+            value, buffer = getattr(step, name), getattr(self.rollout, name)
+            if (value is None) != (buffer is None):
+                raise UserError(f"the environment's {name} must be given at the reset and at every step, or never")
             if value is None:
                 continue
-            kept = getattr(self.rollout, name)[t]
+            kept = buffer[t]
             if value.shape != kept.shape:  # copying would broadcast
                 raise UserError(
                     f"the environment's {name} must be {tuple(kept.shape)} as at the reset, got {tuple(value.shape)}"

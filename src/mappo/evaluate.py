@@ -168,6 +168,12 @@ def evaluate_run(
         env = envs.make(name, count, num_agents=config.env.num_agents)
     if env.spec.num_agents != spec.num_agents:
         raise UserError(f"the run has {spec.num_agents} agents, the environment {env.spec.num_agents}")
+    sizes, given = ((s.obs_shape, s.heads, s.continuous) for s in (spec, env.spec))
+    if sizes != given:
+        raise UserError(
+            f"the run's agents observe {sizes[0]} and act by {sizes[1]} choices and {sizes[2]} numbers, those of the "
+            f"environment observe {given[0]} and act by {given[1]} choices and {given[2]} numbers"
+        )
     about = {
         "env": name,
         "package_version": envs.package_version(name),

@@ -52,7 +52,7 @@ def plot_curve(run: Path, baselines: Mapping[str, float], out: Path | None = Non
     if max(len(sampled), len(greedy)) > 1:
         axes.set_title("mean and range of seeds", loc="right", pad=32, color=_TEXT, size=9)
     axes.set_xlabel(f"Environment steps ({unit_name})", color=_TEXT)
-    axes.set_ylabel("Return (sum over agents)", color=_TEXT)
+    axes.set_ylabel("Team return", color=_TEXT)
     axes.grid(color=_GRID, lw=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(colors=_TEXT, length=0)

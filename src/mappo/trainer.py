@@ -202,7 +202,7 @@ class Session:
                     callback(update)
 
     def measure(self) -> float:
-        """Mean greedy return over games that training never sees, summed over agents; NaN without a test env."""
+        """Mean greedy return of the team over games that training never sees; NaN without a test env."""
         if self.testing is None:
             return math.nan
         return float(evaluate.play(self.testing, self.agent.actor(), self._games).sums.mean())
