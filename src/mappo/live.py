@@ -95,7 +95,7 @@ class LiveView:
         text.append("\n" + (" " * space).join(facts) + "\n\n")
 
         cells = [
-            ("Return (sum over agents)", short(now["return_sum"]), "bold"),
+            ("Team return", short(now["return_sum"]), "bold"),
             ("Approximate KL", fixed(now["approx_kl"], 4), ""),
             ("Greedy evaluation", short(now["eval_return"]), "bold"),
             ("Clip fraction", fixed(now["clip_fraction"], 3), ""),
