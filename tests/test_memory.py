@@ -542,7 +542,9 @@ def test_popart_without_new_numbers_leaves_the_head_alone():
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_observations_are_normalised_by_what_was_seen_before_this_rollout(mode: tuple[str, str]):
+def test_observations_are_normalised_by_what_was_seen_before_this_rollout(
+    mode: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+):
     """Acting and the whole update read the old statistics; then these are those of all rows so far."""
     case = Case(mode, obs_norm=True, kinds="unequal")
     env = case.env(deaths=0.3)
@@ -552,6 +554,13 @@ def test_observations_are_normalised_by_what_was_seen_before_this_rollout(mode: 
     actor, critic = agent.network.actor.norm, agent.network.critic.norm
     assert actor is not None
     assert critic is not None
+    during, learn = list[list[Tensor]](), agent._gradient_step
+
+    def spied(*given: Any) -> dict[str, Tensor]:
+        during.append([b.clone() for b in (*actor.buffers(), *critic.buffers())])
+        return learn(*given)
+
+    monkeypatch.setattr(agent, "_gradient_step", spied)
     for _ in range(2):
         rollout, _ = source.collect()
         rows = agent.critic_input(rollout.obs, rollout.state, rollout.active)
@@ -562,6 +571,8 @@ def test_observations_are_normalised_by_what_was_seen_before_this_rollout(mode: 
         agent._gradient_step(agent.prepare(rollout, again=True)[0], 0.01)
         assert_equal([*actor.buffers(), *critic.buffers()], before)
         agent.update(rollout)
+        assert_equal(during, [before] * 3)
+        during.clear()
     obs, active, rows = (torch.cat(seen[name]).double() for name in seen)
     for kind in range(2):
         members = [a for a in range(3) if env.spec.groups[a] == kind]

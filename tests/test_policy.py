@@ -253,6 +253,24 @@ def test_what_an_agent_lacks_and_what_is_masked_has_no_gradient_whatever(bounds:
     assert x.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("garbage", [1e30, INF, math.nan])
+@pytest.mark.parametrize("bounds", ["clip", "tanh"])
+def test_a_number_that_an_agent_lacks_may_be_anything(bounds: str, garbage: float):
+    dist = distribution(MIXED, action_bounds=bounds)
+    x, action, _, legal = drawn(dist, None)
+    expected = dist.log_prob(x, action, legal)
+    for agent, own in enumerate(MIXED):
+        for i in range(own.continuous, NUMBERS):
+            x[:, agent, [sum(HEADS) + i, sum(HEADS) + NUMBERS + i]] = garbage
+            action[:, agent, len(HEADS) + i] = garbage
+    assert_equal(dist.log_prob(x, action, legal), expected)
+    x.requires_grad_()
+    log_prob, entropy = dist.log_prob(x, action, legal)
+    (log_prob + entropy).sum().backward()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
+
+
 def test_what_an_agent_lacks_is_a_choice_of_one_of_probability_1():
     dist = distribution([ActionHeads((2,)), ActionHeads((4, 3))])
     legal = dist.legal(None)
@@ -300,8 +318,8 @@ def test_draws_have_the_frequencies_and_moments_of_each_agent():
             u, mean, log_std = action[:, agent, len(HEADS) + i], *x[0, agent, [sum(HEADS) + i, -NUMBERS + i]]
             assert u.mean().item() == pytest.approx(mean.item(), abs=0.03 * log_std.exp().item())
             assert u.std().item() == pytest.approx(log_std.exp().item(), rel=0.03)
-    choices = action[..., : len(HEADS)].reshape(rows, -1)  # heads are drawn apart
-    varied = choices[:, choices.std(0) > 0]
+    columns = action.reshape(rows, -1)  # heads are drawn apart, and numbers from choices
+    varied = columns[:, columns.std(0) > 0]
     assert (torch.corrcoef(varied.T) - torch.eye(varied.shape[1])).abs().max() < 0.03
 
 

@@ -42,6 +42,11 @@ SETTINGS = {
         ppo=replace(CONFIG.ppo, value_norm=False, minibatches=1, value_clip=0.2, huber_delta=10.0),
         network=NetworkConfig(hidden=(16,), activation="tanh", layer_norm=True),
     ),
+    "memory": replace(
+        CONFIG,
+        network=NetworkConfig(hidden=(16,), memory_size=8, obs_norm=True),
+        ppo=replace(CONFIG.ppo, popart=True, chunk_length=5),
+    ),
 }
 
 
@@ -92,7 +97,7 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_pictures")
-@pytest.mark.parametrize(("name", "count"), [("team", 1), ("team", 3), ("team", 4), ("agent", 3)])
+@pytest.mark.parametrize(("name", "count"), [("team", 1), ("team", 3), ("team", 4), ("agent", 3), ("memory", 3)])
 def test_a_run_that_was_stopped_and_resumed_is_the_run_that_was_not(
     whole: dict[str, Run], tmp_path: Path, name: str, count: int
 ):

@@ -58,6 +58,7 @@ class ActionDistribution:
         table = torch.stack([low, high, there, middle, half]).to(device)  # (5, A, C), or (5, C) alike for all agents
         table = table[:, 0] if (table == table[:, :1]).all() else table
         self.low, self.high, self.there, self.middle, self.half = table.unbind()
+        self.own_numbers = not there.all()  # some agents have fewer
 
     @property
     def per_agent(self) -> bool:
@@ -125,9 +126,10 @@ class ActionDistribution:
 
     def _number_log_prob(self, mean: Tensor, log_std: Tensor, number: Tensor) -> tuple[Tensor, Tensor]:
         measure = tanh_gaussian_log_prob if self.squashed else gaussian_log_prob
+        if self.own_numbers:  # silenced first: no infinity, nor its gradient, comes of a number that is not there
+            mean, log_std, number = (torch.where(self.there > 0, x, 0.0) for x in (mean, log_std, number))
         log_prob, entropy = measure(mean, log_std, number)
-        there = self.there > 0  # a product would make NaN of an infinity that nobody has
-        return torch.where(there, log_prob, 0.0).sum(-1), torch.where(there, entropy, 0.0).sum(-1)
+        return (log_prob * self.there).sum(-1), (entropy * self.there).sum(-1)
 
 
 class Policy:
