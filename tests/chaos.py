@@ -8,7 +8,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from mappo.types import ActionHeads, Rollout, Spec, TimeStep
+from mappo.spec import ActionHeads, Spec
+from mappo.types import Rollout, TimeStep
 
 
 class Chaos:

@@ -21,8 +21,8 @@ from mappo.envs import make
 from mappo.errors import UserError
 from mappo.learner import MAPPO
 from mappo.rundir import create_run, read_run
+from mappo.spec import ActionHeads, Spec
 from mappo.state import flat, part
-from mappo.types import ActionHeads, Spec
 
 CONFIG = Config(
     env=EnvConfig(num_envs=6, reward="agent"),

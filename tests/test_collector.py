@@ -16,7 +16,8 @@ from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
 from mappo.envs.spread import Spread
 from mappo.errors import UserError
 from mappo.learner import MAPPO
-from mappo.types import ActionHeads, TimeStep
+from mappo.spec import ActionHeads
+from mappo.types import TimeStep
 
 STEPS = 20
 # The numbers of the second are often beyond their bounds, and then cut off.

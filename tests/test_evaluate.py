@@ -18,7 +18,8 @@ from mappo.envs.spread import Spread, central_planner
 from mappo.errors import UserError
 from mappo.evaluate import play, score, summary
 from mappo.learner import MAPPO
-from mappo.types import ActionHeads, Environment, Spec, TimeStep
+from mappo.spec import ActionHeads, Spec
+from mappo.types import Environment, TimeStep
 
 FIRST = 7
 OBS = 18  # numbers that an agent of spread sees

@@ -23,7 +23,8 @@ from mappo.errors import UserError
 from mappo.evaluate import play
 from mappo.learner import MAPPO
 from mappo.networks import build_actor
-from mappo.types import ActionHeads, Rollout, Spec, TimeStep
+from mappo.spec import ActionHeads, Spec
+from mappo.types import Rollout, TimeStep
 
 STEPS = 6
 KINDS = [

@@ -15,8 +15,8 @@ from torch.testing import assert_close
 from mappo.config import NetworkConfig
 from mappo.encoders import CNN, MLP
 from mappo.layers import GRU, LayerNorm, Linear, Teams
-from mappo.networks import Tower
 from mappo.normalize import RunningNorm
+from mappo.tower import Tower
 
 STEPS, ROWS = 3, 2
 

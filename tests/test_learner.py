@@ -22,7 +22,8 @@ from mappo.envs.spread import Spread
 from mappo.errors import UserError
 from mappo.learner import MAPPO
 from mappo.losses import ppo_policy_data, ppo_policy_error, weighted_mean
-from mappo.types import ActionHeads, Rollout
+from mappo.spec import ActionHeads
+from mappo.types import Rollout
 
 STEPS = 30
 # Choices only, numbers only, both; and two of a kind that are not neighbours.

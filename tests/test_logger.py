@@ -238,7 +238,7 @@ def test_live_panel_before_the_first_update_and_in_a_narrow_terminal() -> None:
     panel = last_panel(console)
     assert {len(line) for line in panel} == {40}
     assert "0 %" in panel[1]
-    assert any(re.search(r"Return \(sum over agents\) +n/a", line) for line in panel)
+    assert any(re.search(r"Team return +n/a", line) for line in panel)
 
 
 def test_a_narrow_terminal_still_shows_speed_and_time_left() -> None:

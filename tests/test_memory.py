@@ -20,7 +20,8 @@ from mappo.batch import Batch, chunked
 from mappo.collector import Collector
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
 from mappo.learner import MAPPO
-from mappo.types import ActionHeads, Rollout
+from mappo.spec import ActionHeads
+from mappo.types import Rollout
 
 STEPS = 12
 KINDS: dict[str, list[tuple[int, ActionHeads]]] = {

@@ -21,8 +21,8 @@ from mappo.errors import UserError
 from mappo.learner import MAPPO
 from mappo.losses import ppo_policy_data, ppo_policy_error
 from mappo.presets import preset
+from mappo.spec import ActionHeads, Spec
 from mappo.trainer import train
-from mappo.types import ActionHeads, Spec
 
 QUICK = Config(
     env=EnvConfig(num_envs=2),

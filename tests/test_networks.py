@@ -16,7 +16,7 @@ from mappo.critic_input import CriticInput, Mode, make_critic_input
 from mappo.encoders import MLP
 from mappo.layers import GAIN, Linear
 from mappo.networks import Activation, CTDEActorCriticNetwork, SharedActorCriticNetwork
-from mappo.types import ActionHeads, Spec
+from mappo.spec import ActionHeads, Spec
 
 B, A, O, S, N = 4, 5, 10, 25, 6  # noqa: E741
 

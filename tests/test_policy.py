@@ -20,8 +20,8 @@ from mappo.errors import UserError
 from mappo.learner import MAPPO
 from mappo.networks import build_actor
 from mappo.policy import ActionDistribution, Policy
+from mappo.spec import ActionHeads, Spec
 from mappo.state import part
-from mappo.types import ActionHeads, Spec
 
 INF = math.inf
 

@@ -17,7 +17,8 @@ from mappo.envs.probe_lives import Arrival, Combined, Death, Respawn
 from mappo.envs.probe_targets import Mixed, Target
 from mappo.envs.probes import Constant, Image, Mask, Memory, MultiDiscrete, Roles, Signal, Unequal
 from mappo.errors import UserError
-from mappo.types import Environment, Resumable, Spec, TimeStep
+from mappo.spec import Spec
+from mappo.types import Environment, Resumable, TimeStep
 
 Policy = Callable[[TimeStep], Tensor]
 NAMES = [name for name in envs.NATIVE if name.startswith(("probe/", "matrix/"))]

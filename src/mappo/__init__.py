@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from mappo.returns import gae as gae
     from mappo.returns import gae_data as gae_data
     from mappo.returns import n_step_return as n_step_return
+    from mappo.spec import ActionHeads as ActionHeads
+    from mappo.spec import Spec as Spec
     from mappo.trainer import Run as Run
     from mappo.trainer import train as train
-    from mappo.types import ActionHeads as ActionHeads
     from mappo.types import Environment as Environment
     from mappo.types import Rollout as Rollout
-    from mappo.types import Spec as Spec
     from mappo.types import TimeStep as TimeStep
 
 _HOME = {
@@ -59,8 +59,9 @@ _HOME = {
     "networks": ["CTDEActorCriticNetwork", "IndependentActorCriticNetwork", "SharedActorCriticNetwork"],
     "presets": ["preset"],
     "returns": ["discounted_return", "gae", "gae_data", "n_step_return"],
+    "spec": ["ActionHeads", "Spec"],
     "trainer": ["Run", "train"],
-    "types": ["ActionHeads", "Environment", "Rollout", "Spec", "TimeStep"],
+    "types": ["Environment", "Rollout", "TimeStep"],
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [*_MODULE, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -8,7 +8,7 @@ from torch import Tensor
 from mappo.config import NetworkConfig
 from mappo.errors import UserError
 from mappo.policy import ActionDistribution, Policy
-from mappo.types import Spec
+from mappo.spec import Spec
 
 
 class Player(Protocol):

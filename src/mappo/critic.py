@@ -7,8 +7,8 @@ from torch import Tensor
 
 from mappo.config import PPOConfig
 from mappo.critic_input import CriticInput
-from mappo.networks import Tower
 from mappo.normalize import ValueNorm
+from mappo.tower import Tower
 from mappo.types import Rollout
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mappo.config import Config
 from mappo.errors import UserError
-from mappo.types import Spec
+from mappo.spec import Spec
 
 Mode = Literal["env", "joint", "agent", "own", "user"]
 # (obs (*B, A, *obs_shape), state (*B, *S) or None, active (*B, A)) -> (*B, F) for the team, or (*B, A, F)

@@ -20,8 +20,9 @@ from mappo.losses import ppo_clip_loss, ppo_value_data, ppo_value_error, weighte
 from mappo.networks import build_network
 from mappo.policy import Policy
 from mappo.returns import gae, gae_data, n_step_return
+from mappo.spec import Spec
 from mappo.state import flat, part
-from mappo.types import Rollout, Spec, TimeStep
+from mappo.types import Rollout, TimeStep
 
 
 class MAPPO:
@@ -259,16 +260,6 @@ class MAPPO:
         order = torch.randperm(batch.log_prob.shape[axis], generator=self.generator, device=self.device)
         for index in order.chunk(count):
             yield batch.map(partial(torch.index_select, dim=axis, index=index))
-
-    def describe(self) -> list[str]:
-        """Lines for the user: who acts by what, and what the critic reads."""
-        agents, sets = self.spec.agents, self.spec.sets(self.config.network.sharing)
-        teams = [[a for a, s in zip(agents, sets, strict=True) if s == name] for name in sorted(set(sets))]
-        told = [names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]} ({len(names)})" for names in teams[:6]]
-        more = f" and {len(teams) - 6} more" if len(teams) > 6 else ""
-        memory = f", a memory of {width}" if (width := self.config.network.memory_size) else ""
-        actors = f"{len(teams)} {'actor' if len(teams) == 1 else 'actors'} for {' | '.join(told)}{more}{memory}"
-        return [f"{actors}; the critic reads {self.critic_input.describe()}"]
 
     def state_dict(self) -> dict[str, Tensor]:
         """All that an exact resume needs, by dotted names: `network.*`, `value_norm.*`, `optimizer.*`, ..."""

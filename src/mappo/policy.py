@@ -15,8 +15,8 @@ from mappo.distributions import (
     tanh_gaussian_log_prob,
 )
 from mappo.errors import UserError
-from mappo.networks import Tower
-from mappo.types import Spec
+from mappo.spec import Spec
+from mappo.tower import Tower
 
 
 class ActionDistribution:
@@ -140,7 +140,17 @@ class Policy:
     """
 
     def __init__(self, spec: Spec, net: NetworkConfig, tower: Tower, device: torch.device | str = "cpu") -> None:
-        self.spec, self.tower, self.distribution = spec, tower, ActionDistribution(spec, net, device)
+        self.spec, self.net, self.tower = spec, net, tower
+        self.distribution = ActionDistribution(spec, net, device)
+
+    def describe(self) -> str:
+        """A line for the user: which agents share what."""
+        sets = self.spec.sets(self.net.sharing)
+        teams = [[a for a, s in zip(self.spec.agents, sets, strict=True) if s == name] for name in sorted(set(sets))]
+        told = [names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]} ({len(names)})" for names in teams[:6]]
+        more = f" and {len(teams) - 6} more" if len(teams) > 6 else ""
+        memory = f", a memory of {self.net.memory_size}" if self.net.memory_size else ""
+        return f"{len(teams)} {'actor' if len(teams) == 1 else 'actors'} for {' | '.join(told)}{more}{memory}"
 
     @torch.no_grad()
     def __call__(

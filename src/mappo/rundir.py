@@ -21,7 +21,7 @@ from gymnasium import spaces
 import mappo
 from mappo.config import Config
 from mappo.errors import UserError
-from mappo.types import ActionHeads, Spec
+from mappo.spec import ActionHeads, Spec
 
 FORMAT = 2
 # What a resumed run may change. Threads and device change the rounding; another kind of device, the random streams.

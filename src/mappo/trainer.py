@@ -130,7 +130,7 @@ class Session:
         self.path, self.name, self.config, self.agent = path, name, config, agent
         self.env, self.testing = env, testing
         self.step, self.best, self.saved = 0, -math.inf, -1
-        self.notes = agent.describe()
+        self.notes = [f"{agent.policy.describe()}; the critic reads {agent.critic_input.describe()}"]
         if testing is None:
             self.notes.append(f"{name} is one set of environments: there are no evaluations during training")
         self._games = range(evaluate.SELECT_SEED, evaluate.SELECT_SEED + config.run.eval_episodes)

@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium import spaces
 
 from mappo.errors import UserError
-from mappo.types import ActionHeads, Spec
+from mappo.spec import ActionHeads, Spec
 
 
 class Flat:

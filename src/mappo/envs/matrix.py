@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mappo.envs.probe_base import Game, Probe, spec_of
-from mappo.types import ActionHeads
+from mappo.spec import ActionHeads
 
 CLIMBING = ((11, -30, 0), (-30, 7, 6), (0, 0, 5))
 

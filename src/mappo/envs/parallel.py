@@ -14,7 +14,8 @@ from torch import Tensor
 
 from mappo.envs.layout import Flat, Seat, order_of, state_space
 from mappo.errors import UserError
-from mappo.types import Spec, TimeStep
+from mappo.spec import Spec
+from mappo.types import TimeStep
 
 
 class ParallelEnvs:

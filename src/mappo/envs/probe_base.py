@@ -13,7 +13,8 @@ from gymnasium import spaces
 from torch import Tensor
 
 from mappo.errors import UserError
-from mappo.types import ActionHeads, Spec, TimeStep
+from mappo.spec import ActionHeads, Spec
+from mappo.types import TimeStep
 
 Game = dict[str, Tensor]  # everything that a game remembers, each tensor (E, ...); "clock" is the step
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mappo.envs.probe_base import Game, Probe, one_hot, spec_of
 from mappo.envs.probes import Constant
-from mappo.types import ActionHeads
+from mappo.spec import ActionHeads
 
 
 class Death(Constant):

@@ -23,7 +23,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from mappo.envs.probe_base import Game, Probe, one_hot, share, spec_of
-from mappo.types import ActionHeads
+from mappo.spec import ActionHeads
 
 
 class Constant(Probe):

@@ -22,7 +22,8 @@ from torch.nn import functional
 from mappo.envs.lockstep import time_step
 from mappo.envs.spread import DAMPING, DT, MOVES, SENSITIVITY
 from mappo.errors import UserError
-from mappo.types import ActionHeads, Spec, TimeStep
+from mappo.spec import ActionHeads, Spec
+from mappo.types import TimeStep
 
 WORDS = 3  # as many as there are landmarks
 

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from mappo.envs.lockstep import time_step
 from mappo.errors import UserError
-from mappo.types import ActionHeads, Spec, TimeStep
+from mappo.spec import ActionHeads, Spec
+from mappo.types import TimeStep
 
 DT, DAMPING, SENSITIVITY = 0.1, 0.25, 5.0
 CONTACT_FORCE, CONTACT_MARGIN = 100.0, 1e-3
