@@ -243,7 +243,7 @@ BUGS = [
     ),
     # 5: centralised training, decentralised execution
     Bug(
-        *("5", "actor: it sees the team's mean observation", "networks.py"),
+        *("5", "actor: it sees the team's mean observation", "tower.py"),
         "self.encoder(self.teams.deal(x, len(self.shape)))",
         "self.encoder(self.teams.deal(x + 1e-6 * x.mean(-2, keepdim=True), len(self.shape)))",
         "test_networks.py::test_another_agents_observation_never_changes_my_logits",
@@ -318,7 +318,7 @@ BUGS = [
         "test_distributions.py::test_a_masked_action_is_never_learned_from",
     ),
     Bug(
-        *("6", "actor: what absent agents see is read", "networks.py"),
+        *("6", "actor: what absent agents see is read", "tower.py"),
         "if active is None:",
         "if True:",
         "test_learner.py::test_what_absent_agents_see_changes_neither_loss_nor_gradient",
@@ -818,7 +818,7 @@ BUGS = [
         ]
     ),
     Bug(
-        *("10", "parallel: actions count from 0", "types.py"),
+        *("10", "parallel: actions count from 0", "spec.py"),
         "return (columns + start).reshape(",
         "return columns.reshape(",
         "test_parallel.py::test_a_discrete_space_that_starts_elsewhere_is_sent_its_own_numbers",
