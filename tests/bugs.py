@@ -146,7 +146,7 @@ BUGS = [
                 "test_draws_have_the_frequencies_and_moments_of_each_agent",
             ),
             (
-                *("the standard deviation of one set is everyone's", "networks.py"),
+                *("the standard deviation of one set is everyone's", "tower.py"),
                 "self.constants.reshape(*lead, -1)",
                 "self.constants[:1].reshape(-1)",
                 "test_the_free_standard_deviations_are_each_sets_own",
@@ -888,7 +888,7 @@ BUGS = [
                 "test_it_is_learned[probe/multidiscrete-0]",
             ),
             (
-                *("unequal", "who shares all has no id", "types.py"),
+                *("unequal", "who shares all has no id", "spec.py"),
                 "return any(group != self.groups[sets.index(name)]",
                 "return any(False",
                 "test_one_network_for_unequal_agents_needs_an_id",
