@@ -73,8 +73,8 @@ BUGS = [
     ),
     Bug(
         *("1", "learner: the discounted return stops after n steps", "learner.py"),
-        'n = ppo.n_step if ppo.returns == "n_step" else len(reward)',
-        "n = ppo.n_step",
+        "returns = discounted_return(values.next_value, reward, done, cut, ppo.gamma)",
+        "returns = n_step_return(values.next_value, reward, done, cut, ppo.gamma, ppo.n_step)",
         "test_memory.py::test_advantages_and_targets_are_those_of_their_definitions",
     ),
     # 2: the losses
@@ -325,7 +325,7 @@ BUGS = [
     ),
     Bug(
         *("6", "critic: a dead agent's observation times 0", "critic_input.py"),
-        "obs = torch.where(there, obs, torch.zeros((), dtype=obs.dtype))",
+        "obs = torch.where(there, obs, 0)",
         "obs = obs * there",
         "test_learner.py::test_what_absent_agents_see_changes_neither_loss_nor_gradient",
     ),
@@ -383,11 +383,11 @@ BUGS = [
             (
                 *("critic: the dead are masked id and all", "critic_input.py"),
                 "        if self.death_mask:\n"
-                "            rows = torch.where(there, rows, torch.zeros((), dtype=rows.dtype))\n"
+                "            rows = torch.where(there, rows, 0)\n"
                 "        return torch.cat([rows, ids], -1)\n",
                 "        rows = torch.cat([rows, ids], -1)\n"
                 "        if self.death_mask:\n"
-                "            rows = torch.where(there, rows, torch.zeros((), dtype=rows.dtype))\n"
+                "            rows = torch.where(there, rows, 0)\n"
                 "        return rows\n",
                 "test_networks.py::test_death_masking_leaves_the_dead_their_id",
             ),
@@ -732,8 +732,8 @@ BUGS = [
     ),
     Bug(
         *("5", "actor: memory of the episode before", "actor.py"),
-        "mask=mask, is_first=first, noise=noise)",
-        "mask=mask, noise=noise)",
+        "mask=mask, is_first=first, active=there, noise=noise)",
+        "mask=mask, active=there, noise=noise)",
         "test_memory.py::test_a_saved_actor_plays_on_as_in_training_across_episodes",
     ),
     # 7: stopped and resumed
@@ -812,7 +812,7 @@ BUGS = [
                 "test_first_games_start_from_the_seeds_later_ones_from_what_derives_from_them",
             ),
             (
-                *("masks in the info are lost", 'infos.get(agent, {}).get("action_mask")', "None"),
+                *("masks in the info are lost", 'info.get("action_mask")', "None"),
                 "test_masks_are_read_from_the_info",
             ),
         ]

@@ -228,19 +228,19 @@ def change(name: str, function: Callable[[Tensor], Tensor]) -> Callable[[TimeSte
 
 
 WRONG = [
-    ("reward", lambda x: x[:, :1], r"reward must be \(6, 3\)\.\.\., got \(6, 1\)"),
-    ("reward", lambda x: x.unsqueeze(-1), r"reward must be \(6, 3\)\.\.\., got \(6, 3, 1\)"),
+    ("reward", lambda x: x[:, :1], r"reward must be \(6, 3[, 0-9]*\), by its Spec, got \(6, 1\)"),
+    ("reward", lambda x: x.unsqueeze(-1), r"reward must be \(6, 3[, 0-9]*\), by its Spec, got \(6, 3, 1\)"),
     ("reward", lambda x: x.long(), r"reward must be floating point, got torch\.int64"),
-    ("ended", lambda x: x[:1], r"ended must be \(6,\)\.\.\., got \(1,\)"),
+    ("ended", lambda x: x[:1], r"ended must be \(6,[ 0-9]*\), by its Spec, got \(1,\)"),
     ("ended", lambda x: x.float(), r"ended must be boolean, got torch\.float32"),
-    ("terminated", lambda x: x[:, :1], r"terminated must be \(6, 3\)\.\.\., got \(6, 1\)"),
+    ("terminated", lambda x: x[:, :1], r"terminated must be \(6, 3[, 0-9]*\), by its Spec, got \(6, 1\)"),
     ("terminated", lambda x: x.int(), r"terminated must be boolean, got torch\.int32"),
-    ("is_first", lambda x: x[0], r"is_first must be \(6, 3\)\.\.\., got \(3,\)"),
+    ("is_first", lambda x: x[0], r"is_first must be \(6, 3[, 0-9]*\), by its Spec, got \(3,\)"),
     ("mask", lambda x: x.float(), r"mask must be boolean, got torch\.float32"),
-    ("mask", lambda x: x[:, 0], r"mask must be \(6, 3\)\.\.\., got \(6, 5\)"),
-    ("obs", lambda x: x[:, :1], r"obs must be \(6, 3\)\.\.\., got \(6, 1, 4\)"),
-    ("state", lambda x: x[:1], r"state must be \(6,\)\.\.\., got \(1, 5\)"),
-    ("next_obs", lambda x: x[0], r"next_obs must be \(6, 3\)\.\.\., got \(3, 4\)"),
+    ("mask", lambda x: x[:, 0], r"mask must be \(6, 3[, 0-9]*\), by its Spec, got \(6, 5\)"),
+    ("obs", lambda x: x[:, :1], r"obs must be \(6, 3[, 0-9]*\), by its Spec, got \(6, 1, 4\)"),
+    ("state", lambda x: x[:1], r"state must be \(6,[ 0-9]*\), by its Spec, got \(1, 5\)"),
+    ("next_obs", lambda x: x[0], r"next_obs must be \(6, 3[, 0-9]*\), by its Spec, got \(3, 4\)"),
     ("next_active", lambda x: x.float(), r"next_active must be boolean, got torch\.float32"),
 ]
 

@@ -101,7 +101,7 @@ def test_a_chunk_must_divide_the_rollout_and_the_nearest_that_does_is_told(chunk
         ({}, {"minibatch_by": "sequence", "chunk_length": 25}, 25),
         ({"memory_size": 8}, {}, 5),
         ({"memory_size": 8}, {"rollout_length": 40}, 10),
-        ({"memory_size": 8}, {"rollout_length": 13}, 1),
+        ({"memory_size": 8}, {"rollout_length": 13, "chunk_length": 1}, 1),
         ({"memory_size": 8}, {"rollout_length": 13, "chunk_length": 13}, 13),
     ],
 )
@@ -202,3 +202,11 @@ def test_errors_tell_apart_who_can_mend_them():
 def test_settings_and_errors_load_without_torch():
     code = "import sys, mappo, mappo.config, mappo.errors, mappo.presets; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("length", [11, 13, 127])
+def test_a_memory_that_would_learn_nothing_through_time_is_refused(length: int):
+    network = NetworkConfig(memory_size=8)
+    with pytest.raises(UserError, match=f"has no divisor up to 10 for the chunks.*ppo.chunk-length {length}"):
+        Config(network=network, ppo=PPOConfig(rollout_length=length))
+    assert Config(network=network, ppo=PPOConfig(rollout_length=1)).chunk == 1

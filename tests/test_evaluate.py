@@ -96,8 +96,9 @@ def test_each_seed_counts_once_with_its_first_episode_whatever_the_batch(num_env
 def test_the_policy_sees_masks_first_steps_and_its_memory():
     calls: list[tuple[Any, Tensor | None, Tensor | None]] = []
 
-    def policy(obs: Tensor, memory: Any = None, *, mask: Any = None, is_first: Any = None) -> tuple[Tensor, Any]:
-        calls.append((memory, mask, is_first))
+    def policy(obs: Tensor, memory: Any = None, **seen: Any) -> tuple[Tensor, Any]:
+        calls.append((memory, seen["mask"], seen["is_first"]))
+        assert seen["active"].shape == (1, obs.shape[1])
         return torch.zeros(*obs.shape[:2], 1, dtype=torch.long), len(calls)
 
     play(Dice(1, fixed=2, masked=True), policy, [5, 6])

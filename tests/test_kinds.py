@@ -139,6 +139,10 @@ def test_the_critic_reads_what_it_says_and_the_actor_its_own_observation(
 @pytest.mark.parametrize("death_mask", [False, True])
 def test_rows_of_the_dead_are_read_as_zeros_whoever_died(mode: tuple[str, str], death_mask: bool):
     env = Chaos(4, kinds=KINDS)
+    if death_mask and mode[1] != "agent":
+        with pytest.raises(UserError, match=r"network\.death-mask is for critic-input agent, and here it is own"):
+            make(env, mode, death_mask=death_mask)
+        return
     agent = make(env, mode, death_mask=death_mask)
     obs, state, active = torch.randn(7, 4, 5), torch.randn(7, 5), torch.rand(7, 4) < 0.6
     rows = agent.critic_input(obs, state, active)
@@ -328,12 +332,12 @@ def test_pictures_are_joined_along_their_channels_and_ids_are_planes():
     assert torch.equal(stateless(obs, None, active)[:, 1, ..., :9], seen.movedim(1, -2).flatten(-2))
 
 
-@pytest.mark.parametrize("obs_norm", [False, True])
-def test_the_own_id_of_a_critic_is_a_plane_too(obs_norm: bool):
+def test_the_own_id_of_a_critic_is_a_plane_too():
     env = Pictures([(3,)] * 2)
-    agent = make(env, ("team", "own"), agent_id=True, obs_norm=obs_norm)  # of images there are no statistics
+    with pytest.raises(UserError, match=r"network\.obs-norm is for vectors"):
+        make(env, ("team", "own"), agent_id=True, obs_norm=True)
+    agent = make(env, ("team", "own"), agent_id=True)
     assert agent.critic_input.shape == (7, 6, 5)
-    assert agent.network.actor.norm is agent.network.critic.norm is None
     same = torch.randint(256, (4, 1, 7, 6, 3)).byte().expand(-1, 2, -1, -1, -1)
     given = value(agent, same, None, torch.ones(4, 2, dtype=torch.bool))
     assert (given[:, 0] != given[:, 1]).all()

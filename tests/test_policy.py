@@ -370,7 +370,8 @@ def test_what_has_no_bound_is_sent_as_it_is_and_half_a_bound_is_kept():
     dist = distribution([own, own])
     u = torch.tensor([-7.0, -1.0, 0.0, 0.5, 7.0])
     sent = dist.bounded(u.reshape(-1, 1, 1).expand(5, 2, 4))
-    expected = [u, u.clamp_min(2), u.clamp_max(-1), (2 + 2 * u).clamp(0, 4)]
+    # One bound alone is where -1, or 1, stands.
+    expected = [u, (3 + u).clamp_min(2), (-2 + u).clamp_max(-1), (2 + 2 * u).clamp(0, 4)]
     for i, column in enumerate(expected):
         assert_equal(sent[:, 0, i], column)
     assert sent.isfinite().all()

@@ -26,7 +26,10 @@ BASE: dict[str, Any] = {
 GRU = {"memory_size": 8}
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "all at once": ("probe/combined", {"network": GRU | {"obs_norm": True}, "env": {"reward": "agent"}}),
-    "own networks": ("probe/combined", {"network": GRU | {"sharing": "none", "death_mask": True}}),
+    "own networks": (
+        "probe/combined",
+        {"network": GRU | {"sharing": "none", "critic_input": "agent", "death_mask": True}},
+    ),
     "one network": ("probe/unequal", {"network": {"sharing": "all"}, "ppo": {"popart": True, "target_kl": 0.01}}),
     "numbers": ("probe/mixed", {"network": {"action_bounds": "tanh", "action_std": "state"}}),
     "two numbers": ("probe/target", {"network": GRU, "ppo": {"returns": "n_step", "weight_decay": 0.01}}),

@@ -15,7 +15,13 @@ class Player(Protocol):
     """Anything that acts for a team: actors, baselines, a user's function."""
 
     def __call__(
-        self, obs: Tensor, memory: Any = None, *, mask: Tensor | None = None, is_first: Tensor | None = None
+        self,
+        obs: Tensor,
+        memory: Any = None,
+        *,
+        mask: Tensor | None = None,
+        is_first: Tensor | None = None,
+        active: Tensor | None = None,
     ) -> tuple[Tensor, Any]: ...
 
 
@@ -31,7 +37,9 @@ class Actor:
         self.policy, self.sampled, self.generator = policy, sampled, generator
 
     @torch.no_grad()
-    def __call__(self, obs: Any, memory: Any = None, *, mask: Any = None, is_first: Any = None) -> tuple[Tensor, Any]:
+    def __call__(
+        self, obs: Any, memory: Any = None, *, mask: Any = None, is_first: Any = None, active: Any = None
+    ) -> tuple[Tensor, Any]:
         """Actions of the team, each row by itself.
 
         Args:
@@ -39,6 +47,7 @@ class Actor:
                 share one network and have the same spaces, any rows `(*B, *shape)`.
             memory: what the last call gave, None at first: `(*B, A, H)`, or None for ever of a policy without one.
             mask: `(*B, A, N)`, True where legal. is_first: `(*B, A)`, True where memory starts anew.
+            active: `(*B, A)`: as in training, what absent agents see reads 0; None for all there.
 
         Returns:
             Actions `(*B, A, D)` in the padded layout (choices count from 0), and the memory.
@@ -46,17 +55,26 @@ class Actor:
         Raises:
             ValueError: the shape of the observation or of the mask does not fit.
         """
-        spec, obs = self.policy.spec, torch.as_tensor(obs)
+        spec, obs = self.policy.spec, _read(self.policy.spec, obs)
         rows = self._rows(obs)
         if mask is not None:
             mask = torch.as_tensor(mask, device=obs.device).bool()
             if mask.shape != (*rows, sum(spec.heads)):
                 raise ValueError(f"the mask must be {(*rows, sum(spec.heads))}, got {tuple(mask.shape)}")
-        first = None if is_first is None else torch.as_tensor(is_first, device=obs.device).bool()
+        first, there = (
+            None if flag is None else torch.as_tensor(flag, device=obs.device).bool() for flag in (is_first, active)
+        )
+        for told, flag in (("is_first", first), ("active", there)):
+            if flag is not None and flag.shape != rows:
+                raise ValueError(f"{told} must be {rows}, one for each row of the observation, got {tuple(flag.shape)}")
+        if memory is not None:
+            memory, width = torch.as_tensor(memory, device=obs.device), self.policy.net.memory_size
+            if memory.shape != (*rows, width):
+                raise ValueError(f"the memory must be {(*rows, width)}, got {tuple(memory.shape)}")
         noise = None
         if self.sampled:
             noise = torch.rand((*rows, spec.action_size), generator=self.generator, device=obs.device)
-        action, _, memory = self.policy(obs, memory, mask=mask, is_first=first, noise=noise)
+        action, _, memory = self.policy(obs, memory, mask=mask, is_first=first, active=there, noise=noise)
         return self.policy.distribution.bounded(action), memory
 
     def agent(self, name: str) -> "AgentActor":
@@ -100,7 +118,8 @@ class AgentActor:
         """The agent's action.
 
         Args:
-            obs: `(*B, *shape)` of its own observation space. memory: as the last call gave it, None at first.
+            obs: `(*B, *shape)` of its own observation space; where that is neither a vector nor an image, flattened
+                as by `gymnasium.spaces.flatten`. memory: as the last call gave it, None at first.
             mask: `(*B, n)` over its own choices, True where legal. is_first: `(*B)`, where memory starts anew.
 
         Returns:
@@ -110,7 +129,7 @@ class AgentActor:
             ValueError: a shape does not fit.
         """
         spec, index = self.spec, self.index
-        obs = torch.as_tensor(obs)
+        obs = _read(spec, obs)
         own = cast("tuple[int, ...]", spec.obs_spaces[index].shape)
         rows = tuple(obs.shape[: max(obs.ndim - len(own), 0)])
         if obs.shape[len(rows) :] != own:
@@ -130,9 +149,27 @@ class AgentActor:
             legal[..., index, places] = given
         first = None
         if is_first is not None:
-            first = torch.as_tensor(is_first, device=obs.device).bool().unsqueeze(-1).expand(*rows, spec.num_agents)
+            first = torch.as_tensor(is_first, device=obs.device).bool()
+            if first.shape != rows:
+                raise ValueError(f"is_first must be {rows}, got {tuple(first.shape)}")
+            first = first.unsqueeze(-1).expand(*rows, spec.num_agents)
         action, memory = self.team(whole, memory, mask=legal, is_first=first)
         return self.heads.own(action[..., index, self.columns]), memory
+
+
+def _read(spec: Spec, obs: Any) -> Tensor:
+    """Observations as a tensor; of bytes, where the agents see bytes: a fraction of 255 is not told from a number."""
+    try:
+        obs = torch.as_tensor(obs)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"an actor reads arrays, got {type(obs).__name__} ({error}): flatten it by gymnasium.spaces.flatten"
+        ) from None
+    if spec.obs_dtype == torch.uint8 and obs.dtype != torch.uint8:
+        if obs.is_floating_point() or obs.lt(0).any() or obs.gt(255).any():
+            raise ValueError(f"these agents observe bytes, got {obs.dtype} beyond them")
+        obs = obs.to(torch.uint8)
+    return obs
 
 
 class RandomPolicy:
@@ -144,7 +181,7 @@ class RandomPolicy:
         self.generator.manual_seed(seed)
 
     def __call__(
-        self, obs: Tensor, memory: Any = None, *, mask: Tensor | None = None, is_first: Tensor | None = None
+        self, obs: Tensor, memory: Any = None, *, mask: Tensor | None = None, **others: Any
     ) -> tuple[Tensor, Any]:
         rows, spec = obs.shape[:2], self.spec
         noise = torch.rand((*rows, spec.action_size), generator=self.generator, device=obs.device)

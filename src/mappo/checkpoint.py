@@ -137,7 +137,8 @@ def load_actor(path: str | Path, *, checkpoint: str = "last", sampled: bool = Fa
     try:
         tower.load_state_dict(part(part(found.model, "network"), "actor"))
     except RuntimeError as error:
-        raise UserError(f"{found.path} does not fit {path}/config.json: {error}") from None
+        first = str(error).splitlines()[-1].strip()
+        raise UserError(f"{found.path} does not fit {path}/config.json: {first}") from None
     generator = torch.Generator(device)
     generator.manual_seed(0)
     tower.to(device).requires_grad_(False)

@@ -64,6 +64,10 @@ def _run(command: Any) -> int:
         from mappo.rundir import read_run
 
         env, config, _ = read_run(command.run)
+        if env.startswith("custom/"):
+            raise UserError(
+                f"{env} is an environment of yours: mappo.train(make_env, config, resume=True) goes on with it"
+            )
         where = replace(config.run, name=None, dir=str(command.run), progress=command.progress)
         return _train(env, replace(config, run=where), resume=True)
     if isinstance(command, Evaluate):
@@ -113,7 +117,7 @@ def _show_result(run: Any) -> None:
 
     package = next(iter(envs.ORIGINALS.get(run.env, {})), None)
     try:
-        print(f"\nScoring 320 games{f' on the {package} package itself (half a minute)' if package else ''} ...")
+        print(f"\nScoring 320 games{f' on the {package} package itself (may take minutes)' if package else ''} ...")
         result = run.evaluate(on=package)
     except UserError as error:  # the package is not installed: the batched twin gives the same numbers
         print(f"mappo: {error}; scoring on the built-in {run.env}", file=sys.stderr)

@@ -108,6 +108,8 @@ class Collector:
             if value is None:
                 continue
             kept = buffer[t]
+            if value.dtype != buffer.dtype:  # copying would round
+                raise UserError(f"the environment's {name} was {buffer.dtype} at the reset and is {value.dtype} now")
             if value.shape != kept.shape:  # copying would broadcast
                 raise UserError(
                     f"the environment's {name} must be {tuple(kept.shape)} as at the reset, got {tuple(value.shape)}"
@@ -158,21 +160,29 @@ class Collector:
         there = self.rollout.active if name == "obs" else self.rollout.next_active
         return broken & there.reshape(there.shape + (1,) * (broken.ndim - there.ndim))
 
-    @staticmethod
-    def _checked(step: TimeStep) -> TimeStep:
-        """A wrong shape or dtype is named here, before it can broadcast."""
-        envs, agents = step.active.shape
+    def _checked(self, step: Any) -> TimeStep:
+        """What the environment shows at its reset, held against its Spec: nothing wrong gets as far as to broadcast."""
+        if not isinstance(step, TimeStep):
+            raise UserError(f"the environment must answer a TimeStep, got {type(step).__name__}")
+        spec, envs = self.env.spec, self.env.num_envs
+        team = (envs, spec.num_agents)
+        state = None if spec.state_shape is None else (envs, *spec.state_shape)
+        shapes = dict.fromkeys(("active", "is_first", "reward", "terminated", "next_active"), team)
+        shapes |= dict.fromkeys(("obs", "next_obs"), (*team, *spec.obs_shape)) | {"ended": (envs,)}
         for field in fields(step):
-            value = getattr(step, field.name)
-            if value is None:
+            name, value = field.name, getattr(step, field.name)
+            expected = state if name in ("state", "next_state") else shapes.get(name, (*team, sum(spec.heads)))
+            if value is None and (name == "mask" or expected is None):
                 continue
-            flag = field.name in ("active", "is_first", "terminated", "ended", "next_active", "mask")
-            lead = (envs,) if field.name in ("ended", "state", "next_state") else (envs, agents)
-            exact = field.name in ("active", "is_first", "terminated", "ended", "next_active", "reward")
-            if tuple(value.shape[: len(lead)]) != lead or (exact and value.ndim != len(lead)):
-                raise UserError(f"the environment's {field.name} must be {lead}..., got {tuple(value.shape)}")
+            if not isinstance(value, Tensor):
+                raise UserError(
+                    f"the environment's {name} must be a tensor of shape {expected}, got {type(value).__name__}"
+                )
+            if tuple(value.shape) != expected:
+                raise UserError(f"the environment's {name} must be {expected}, by its Spec, got {tuple(value.shape)}")
+            flag = name in ("active", "is_first", "terminated", "ended", "next_active", "mask")
             if flag and value.dtype != torch.bool:
-                raise UserError(f"the environment's {field.name} must be boolean, got {value.dtype}")
+                raise UserError(f"the environment's {name} must be boolean, got {value.dtype}")
         if not step.reward.is_floating_point():
             raise UserError(f"the environment's reward must be floating point, got {step.reward.dtype}")
         return step

@@ -10,7 +10,7 @@ import tyro
 
 import mappo
 from mappo.config import Config
-from mappo.envs import check_name
+from mappo.envs import NATIVE, PACKAGED, check_name
 from mappo.errors import UserError
 from mappo.presets import preset
 
@@ -145,5 +145,6 @@ def _print_commands() -> None:
     print("Usage: mappo COMMAND ...\n\nCooperative multi-agent reinforcement learning with MAPPO.\n")
     for name, kind in COMMANDS.items():
         print(f"  {name:<10} {(kind.__doc__ or '').splitlines()[0]}")
+    print(f"\nEnvironments: {', '.join([*NATIVE, *PACKAGED])}")
     print("\nStart with:       mappo train spread")
     print("All settings:     mappo train spread --help")

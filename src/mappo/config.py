@@ -214,6 +214,16 @@ class Config:
                 f"{chunks} x {self.env.num_envs} = {rows}; "
                 f"nearest that does: {nearest_divisor(rows, self.ppo.minibatches)}"
             )
+        if (
+            self.network.memory_size
+            and self.chunk == 1
+            and self.ppo.chunk_length is None
+            and self.ppo.rollout_length > 1
+        ):
+            raise UserError(
+                f"ppo.rollout-length {self.ppo.rollout_length} has no divisor up to 10 for the chunks "
+                f"that a memory learns through: choose another, or ppo.chunk-length {self.ppo.rollout_length}"
+            )
         if self.env.reward == "agent" and self.network.critic_input in ("env", "joint"):
             raise UserError(
                 f"env.reward agent needs a critic row for each agent, but network.critic-input "

@@ -94,6 +94,8 @@ class Critic:
         dtype, image = self.tower.head.weight.dtype, len(self.tower.shape) == 3
         obs = obs if obs.ndim - active.ndim == 3 else obs.to(dtype)
         state = state if state is None or image else state.to(dtype)
+        if state is not None and image and state.dtype != obs.dtype:  # one of them in bytes: fractions of 255, both
+            state, obs = (x.to(dtype) / (255 if x.dtype == torch.uint8 else 1) for x in (state, obs))
         return self.reads(obs, state, active)
 
     def _in_reward_units(self, answer: Tensor) -> Tensor:

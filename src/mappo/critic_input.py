@@ -34,6 +34,7 @@ class CriticInput:
     own_id: bool = False
     death_mask: bool = False
     user: UserInput | None = None
+    has_state: bool = False
 
     def __call__(self, obs: Tensor, state: Tensor | None, active: Tensor) -> Tensor:
         """Rows `(*B, *shape)` or `(*B, A, *shape)` of `obs (*B, A, *O)`, `state (*B, *S)`, `active (*B, A)`."""
@@ -42,7 +43,7 @@ class CriticInput:
                 raise ValueError("critic_input 'env' needs an environment with a state")
             return state
         there = active.reshape(*active.shape, *(1,) * (obs.ndim - active.ndim))
-        obs = torch.where(there, obs, torch.zeros((), dtype=obs.dtype))
+        obs = torch.where(there, obs, 0)
         if self.user is not None:
             return self.user(obs, state, active)
         agents, planes, axis = active.shape[-1], obs.shape[active.ndim : -1], active.ndim - 1
@@ -58,7 +59,7 @@ class CriticInput:
         team = (joint if state is None else state).unsqueeze(axis).expand(*obs.shape[:-1], -1)
         rows = torch.cat([team, obs], -1)
         if self.death_mask:
-            rows = torch.where(there, rows, torch.zeros((), dtype=rows.dtype))
+            rows = torch.where(there, rows, 0)
         return torch.cat([rows, ids], -1)
 
     def describe(self) -> str:
@@ -66,7 +67,7 @@ class CriticInput:
         what = {
             "env": "the environment's state",
             "joint": "all observations side by side",
-            "agent": "the state or all observations, the own observation and an id",
+            "agent": ("the state" if self.has_state else "all observations") + ", the own observation and an id",
             "own": "the agent's own observation" + (" and id" if self.own_id else ""),
             "user": "what the function given to train makes",
         }[self.mode]
@@ -81,17 +82,23 @@ def make_critic_input(spec: Spec, config: Config, user: UserInput | None = None)
         UserError: the environment has no state, its kind does not fit, or there is no function.
     """
     mode = _mode(spec, config, user)
-    obs, state = spec.obs_shape, spec.state_shape
+    obs, state, net, agents = spec.obs_shape, spec.state_shape, config.network, spec.num_agents
+    if net.death_mask and mode != "agent":
+        raise UserError(f"network.death-mask is for critic-input agent, and here it is {mode}: leave it out")
     if mode == "user":
         assert user is not None
-        zeros = torch.zeros(1, spec.num_agents, *obs, dtype=spec.obs_dtype if len(obs) == 3 else torch.float32)
-        known = None if state is None else torch.zeros(1, *state)
-        made = user(zeros, known, torch.ones(1, spec.num_agents, dtype=torch.bool))
-        team_rows = made.ndim in (2, 4)  # (1, F) or an image; else (1, A, F) or images
+        made = [_try_out(user, spec, envs) for envs in (2, 3)]
+        team_rows = made[0].ndim in (2, 4)  # (E, F) or an image; else (E, A, F) or images
+        lead = [(envs,) if team_rows else (envs, agents) for envs in (2, 3)]
+        shape = tuple(made[0].shape[len(lead[0]) :])
+        if [tuple(x.shape) for x in made] != [(*rows, *shape) for rows in lead] or len(shape) not in (1, 3):
+            raise UserError(
+                f"the critic_input function must make (E, F) or (E, {agents}, F) of E environments; of 2 it made "
+                f"{tuple(made[0].shape)}, of 3 {tuple(made[1].shape)}"
+            )
         if team_rows and config.env.reward == "agent":
             raise UserError("env.reward agent needs a critic row for each agent: the function must make (*B, A, F)")
-        return CriticInput(mode, tuple(made.shape[1 if team_rows else 2 :]), team_rows, user=user)
-    net, agents = config.network, spec.num_agents
+        return CriticInput(mode, shape, team_rows, user=user)
     if mode == "env":
         assert state is not None
         if len(state) not in (1, 3):
@@ -109,7 +116,25 @@ def make_critic_input(spec: Spec, config: Config, user: UserInput | None = None)
             f"network.critic-input agent joins state {state} and observations {obs}, which are not of one kind: "
             f"use env, joint or own"
         )
-    return CriticInput(mode, (*obs[:-1], team[-1] + obs[-1] + agents), False, death_mask=net.death_mask)
+    shape = (*obs[:-1], team[-1] + obs[-1] + agents)
+    return CriticInput(mode, shape, False, death_mask=net.death_mask, has_state=state is not None)
+
+
+def _try_out(user: UserInput, spec: Spec, envs: int) -> Tensor:
+    """What a user's function makes of zeros."""
+    agents, obs = spec.num_agents, spec.obs_shape
+    zeros = torch.zeros(envs, agents, *obs, dtype=spec.obs_dtype if len(obs) == 3 else torch.float32)
+    state = None if spec.state_shape is None else torch.zeros(envs, *spec.state_shape)
+    try:
+        made: object = user(zeros, state, torch.ones(envs, agents, dtype=torch.bool))
+    except Exception as error:
+        raise UserError(
+            f"the critic_input function failed on observations {tuple(zeros.shape)} and state "
+            f"{None if state is None else tuple(state.shape)}: {type(error).__name__} {error}"
+        ) from error
+    if not isinstance(made, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UserError(f"the critic_input function must make a tensor, got {type(made).__name__}")
+    return made
 
 
 def _mode(spec: Spec, config: Config, user: UserInput | None) -> Mode:

@@ -11,8 +11,8 @@ from mappo.config import NetworkConfig
 from mappo.errors import UserError
 from mappo.layers import GAIN, LayerNorm, Linear, Tanh
 
-# (groups, shape of one input, settings) -> a module that maps (*B, *shape), or (G, *B, *shape) of several groups, to
-# as many features as the last hidden layer has.
+# (groups, shape of one input, settings) -> a module with so many sets of parameters that maps (*B, *shape), or
+# (G, *B, *shape) of several sets, to as many features as the last hidden layer has. `layers.Linear` has the sets.
 EncoderMaker = Callable[[int, tuple[int, ...], NetworkConfig], nn.Module]
 
 
@@ -53,7 +53,7 @@ class MLP(nn.Module):
 
 
 class CNN(nn.Module):
-    """Convolutions, then an `MLP`, over images `(*B, H, W, C)`; bytes are read as fractions of 255.
+    """Convolutions, then an `MLP`, over images `(*B, H, W, C)`.
 
     Large images get the three layers of Mnih et al. (2015), small ones two of 3 x 3.
     """
@@ -77,8 +77,6 @@ class CNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         lead, (height, width, channels) = x.shape[:-3], x.shape[-3:]
-        dtype = self.mlp.layers[0].weight.dtype
-        x = x.to(cast(torch.dtype, dtype)) / 255 if x.dtype == torch.uint8 else x
         # Groups side by side as channels: a grouped convolution takes them all at once.
         x = x.reshape(self.groups, -1, height, width, channels).permute(1, 0, 4, 2, 3)
         y = self.convolutions(x.flatten(1, 2)).unflatten(1, (self.groups, -1))
@@ -101,7 +99,13 @@ ENCODERS: dict[str, EncoderMaker] = {"mlp": _make_mlp, "cnn": _make_cnn}
 
 
 def register_encoder(name: str) -> Callable[[EncoderMaker], EncoderMaker]:
-    """Adds an encoder that `network.encoder` then may name; see `examples/custom_network.py`."""
+    """Adds an encoder that `network.encoder` then may name; see `examples/custom_network.py`.
+
+    Raises:
+        UserError: the name is taken by a built-in one, or is not a name.
+    """
+    if not isinstance(name, str) or name in ("auto", "mlp", "cnn"):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UserError(f"@mappo.register_encoder(NAME) needs a name of its own, got {name!r}")
 
     def register(maker: EncoderMaker) -> EncoderMaker:
         ENCODERS[name] = maker
@@ -122,4 +126,20 @@ def make_encoder(groups: int, shape: tuple[int, ...], net: NetworkConfig) -> nn.
             f"network.encoder {name!r} is not known; there are: auto, {', '.join(ENCODERS)}. "
             f"One of your own must be registered first: import the module that calls mappo.register_encoder"
         )
-    return ENCODERS[name](groups, shape, net)
+    encoder = ENCODERS[name](groups, shape, net)
+    if name not in ("mlp", "cnn"):
+        _try_out(name, encoder, (2,) if groups == 1 else (groups, 2), shape, net.hidden[-1])
+    return encoder
+
+
+@torch.no_grad()
+def _try_out(name: str, encoder: nn.Module, rows: tuple[int, ...], shape: tuple[int, ...], width: int) -> None:
+    """Raises UserError where an encoder of the user's own does not answer what it should to zeros."""
+    zeros = torch.zeros(*rows, *shape, dtype=torch.get_default_dtype())
+    told = f"network.encoder {name} was given {tuple(zeros.shape)} and should answer {(*rows, width)}"
+    try:
+        answer: object = encoder(zeros)
+    except Exception as error:
+        raise UserError(f"{told}; it failed: {type(error).__name__} {error}") from error
+    if not isinstance(answer, Tensor) or answer.shape != (*rows, width):
+        raise UserError(f"{told}, not {tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__}")

@@ -48,7 +48,7 @@ def play(env: Environment, policy: Player, seeds: Sequence[int]) -> Episodes:
         length = torch.zeros(env.num_envs, dtype=torch.long, device=env.device)
         going = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)
         for _ in range(MAX_STEPS):
-            action, memory = policy(step.obs, memory, mask=step.mask, is_first=step.is_first)
+            action, memory = policy(step.obs, memory, mask=step.mask, is_first=step.is_first, active=step.active)
             step = env.step(action)
             total += torch.where(going.unsqueeze(-1), step.reward, 0.0)
             length += going
@@ -121,7 +121,7 @@ def replay(env: Any, policy: Player, seeds: Sequence[int]) -> list[np.ndarray]:
         step, memory = env.reset([seed] * env.num_envs), None
         for _ in range(MAX_STEPS):
             frames.append(env.render(0))
-            action, memory = policy(step.obs, memory, mask=step.mask, is_first=step.is_first)
+            action, memory = policy(step.obs, memory, mask=step.mask, is_first=step.is_first, active=step.active)
             step = env.step(action)
             if step.ended[0]:
                 break
@@ -159,21 +159,19 @@ def evaluate_run(
     actor = load_actor(path, checkpoint=checkpoint, sampled=sampled)
     if env is None and name.startswith("custom/"):
         raise UserError(f"{name} has no name that mappo knows: give the environment, run.evaluate(env=make_env)")
-    if env is not None and not isinstance(env, Environment):
+    if env is not None and on is not None:
+        raise UserError("give env, or on, but not both")
+    if isinstance(env, str):
+        name, env = env, None
+    if env is not None and not envs.is_batched(env):
         one = env
         env = envs.from_factory(one, min(episodes, 16)) if callable(one) else envs.from_factory(lambda: one, 1)
     if env is None:
         name = name if on is None else envs.original(name, on)
         count = min(episodes, 2048) if name in envs.NATIVE else min(episodes, 16)
         env = envs.make(name, count, num_agents=config.env.num_agents)
-    if env.spec.num_agents != spec.num_agents:
-        raise UserError(f"the run has {spec.num_agents} agents, the environment {env.spec.num_agents}")
-    sizes, given = ((s.obs_shape, s.heads, s.continuous) for s in (spec, env.spec))
-    if sizes != given:
-        raise UserError(
-            f"the run's agents observe {sizes[0]} and act by {sizes[1]} choices and {sizes[2]} numbers, those of the "
-            f"environment observe {given[0]} and act by {given[1]} choices and {given[2]} numbers"
-        )
+    if difference := spec.differs_from(env.spec):
+        raise UserError(f"{path} was trained in another environment: {difference}")
     about = {
         "env": name,
         "package_version": envs.package_version(name),
@@ -193,6 +191,8 @@ def draw_replay(path: Path, episodes: int = 4, seed: int = SCORE_SEED, checkpoin
     name, config, _ = read_run(path)
     if not 1 <= episodes <= 100:
         raise UserError(f"a replay shows 1 to 100 games, got {episodes}")
+    if name.startswith("custom/"):
+        raise UserError(f"{name} has no name that mappo knows: its games cannot be drawn from here")
     env = envs.make(name, 1, num_agents=config.env.num_agents, render=True)
     actor = load_actor(path, checkpoint=checkpoint)
     out = path / "replay.gif"

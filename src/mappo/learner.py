@@ -19,7 +19,7 @@ from mappo.critic_input import UserInput, make_critic_input
 from mappo.losses import ppo_clip_loss, ppo_value_data, ppo_value_error, weighted_mean, weighted_variance
 from mappo.networks import build_network
 from mappo.policy import Policy
-from mappo.returns import gae, gae_data, n_step_return
+from mappo.returns import discounted_return, gae, gae_data, n_step_return
 from mappo.spec import Spec
 from mappo.state import flat, part
 from mappo.types import Rollout, TimeStep
@@ -198,8 +198,10 @@ class MAPPO:
         if ppo.returns == "gae":
             adv = gae(gae_data(value, values.next_value, reward, done, cut), ppo.gamma, ppo.gae_lambda)
             return adv, adv + value
-        n = ppo.n_step if ppo.returns == "n_step" else len(reward)
-        returns = n_step_return(values.next_value, reward, done, cut, ppo.gamma, n)
+        if ppo.returns == "n_step":
+            returns = n_step_return(values.next_value, reward, done, cut, ppo.gamma, ppo.n_step)
+        else:
+            returns = discounted_return(values.next_value, reward, done, cut, ppo.gamma)
         return returns - value, returns
 
     def _reward_and_flags(self, r: Rollout) -> tuple[Tensor, Tensor, Tensor]:

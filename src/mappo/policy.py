@@ -54,7 +54,9 @@ class ActionDistribution:
         if self.squashed and not finite.all():
             raise UserError("network.action-bounds tanh needs finite bounds in the action space: use clip")
         # What is bounded on both sides is counted in halves of its width about its middle, else in its own units.
-        middle, half = torch.where(finite, (low + high) / 2, 0.0), torch.where(finite, (high - low) / 2, 1.0)
+        # With one bound alone, -1 stands for a low one, or 1 for a high one, and the unit is the space's.
+        near = torch.where(low > -1e30, low + 1, torch.where(high < 1e30, high - 1, 0.0))
+        middle, half = torch.where(finite, (low + high) / 2, near), torch.where(finite, (high - low) / 2, 1.0)
         table = torch.stack([low, high, there, middle, half]).to(device)  # (5, A, C), or (5, C) alike for all agents
         table = table[:, 0] if (table == table[:, :1]).all() else table
         self.low, self.high, self.there, self.middle, self.half = table.unbind()
@@ -67,7 +69,7 @@ class ActionDistribution:
 
     def legal(self, mask: Tensor | None) -> Tensor | None:
         """What may be chosen, `(*B, A, N)`, or None for everything; a head with nothing legal has all that is there."""
-        if mask is None:
+        if mask is None or not self.heads:
             return self.own
         own = torch.ones_like(mask) if self.own is None else self.own
         parts: list[Tensor] = []

@@ -76,7 +76,14 @@ def discounted_return(
     Raises:
         ValueError: a shape does not fit. TypeError: a value or reward is not floating point.
     """
-    return n_step_return(next_value, reward, done, traj_flag, gamma, n=reward.shape[0])
+    alive, flows = _flags(next_value, reward, done, traj_flag)
+    then, flows = gamma * alive * next_value, (flows != 0).expand_as(reward)
+    total = then[-1] + reward[-1]  # the batch ends here, whatever the flags say
+    backwards = [total]
+    for t in range(len(reward) - 2, -1, -1):
+        total = reward[t] + torch.where(flows[t], gamma * total, then[t])
+        backwards.append(total)
+    return torch.stack(backwards[::-1])
 
 
 def n_step_return(

@@ -39,8 +39,10 @@ def open_run(name: str, config: Config, spec: Spec, resume: bool) -> Path:
     if resume:
         if given is None:
             raise UserError("to resume, name the run: --run.name or --run.dir")
-        old_name, old, _ = read_run(given)
+        old_name, old, old_spec = read_run(given)
         _must_match(given, (old_name, old), (name, config))
+        if difference := old_spec.differs_from(spec):
+            raise UserError(f"{given} was made in another environment: {difference}")
         return given
     if given is not None:
         create_run(given, name, config, spec)
@@ -105,7 +107,7 @@ def _must_match(path: Path, old: tuple[str, Config], new: tuple[str, Config]) ->
             if a != b and (section.name, field.name) not in FREE:
                 differences.append(f"{section.name}.{field.name} {a}, not {b}")
     if differences:
-        raise UserError(f"{path} was made with other settings: {'; '.join(differences)}; use `mappo resume {path}`")
+        raise UserError(f"{path} was made with other settings: {'; '.join(differences)}; its own are in config.json")
 
 
 def read_json(file: Path, otherwise: str) -> dict[str, Any]:

@@ -88,8 +88,8 @@ class ActionHeads:
 class Spec:
     """All that a network needs to know of an environment. Tuples are in the order of the agents.
 
-    Agents may differ; tensors hold them side by side in one *padded layout*. Observations are images `(H, W, C)`, alike
-    for all, or vectors, the shorter ones with zeros behind. Action columns `(D)` are the
+    Agents may differ; an environment gives them side by side in one *padded layout*. Observations are images
+    `(H, W, C)`, alike for all, or vectors, the shorter ones with zeros behind. Action columns `(D)` are the
     categorical heads, as many as any agent has and each as large as anyone's, then the continuous ones; what an
     agent lacks is a choice of one, or is ignored.
     """
@@ -131,9 +131,7 @@ class Spec:
 
     @property
     def _channels_first(self) -> bool:
-        """Height and width are the two neighbours most alike in size; the last axis is the channels if in doubt."""
-        first, middle, last = cast("tuple[int, int, int]", self.obs_spaces[0].shape)
-        return max(middle, last) * min(first, middle) < max(first, middle) * min(middle, last)
+        return channels_first(cast("tuple[int, ...]", self.obs_spaces[0].shape))
 
     def channels_last(self, image: Any) -> Any:
         """Images of an agent's own space, `(*B, C, H, W)` or `(*B, H, W, C)`, as `(*B, H, W, C)`; arrays or tensors."""
@@ -201,6 +199,24 @@ class Spec:
         sets = self.sets(sharing)
         return any(group != self.groups[sets.index(name)] for group, name in zip(self.groups, sets, strict=True))
 
+    def differs_from(self, other: "Spec") -> str:
+        """What of another environment's agents is not as it is here; nothing if a policy fits both."""
+        shapes = [[s.shape for s in spec.obs_spaces] for spec in (self, other)]
+        for what, mine, theirs in (
+            ("the agents are", self.agents, other.agents),
+            ("they observe arrays of", *shapes),
+            ("they act by", self.action_heads, other.action_heads),
+        ):
+            if mine != theirs:
+                return f"{what} {mine} there and {theirs} here"
+        return ""
+
     def team_reward(self, reward: Tensor) -> Tensor:
         """The team's reward `(*B)` of its agents' `(*B, A)`: their sum, or the number that all of them share."""
         return reward[..., 0] if self.shared_reward else reward.sum(-1)
+
+
+def channels_first(shape: tuple[int, ...]) -> bool:
+    """Of an image: height and width are the neighbours most alike in size; the last axis is channels if in doubt."""
+    first, middle, last = shape
+    return max(middle, last) * min(first, middle) < max(first, middle) * min(middle, last)

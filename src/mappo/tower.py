@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mappo.config import NetworkConfig
 from mappo.encoders import make_encoder
+from mappo.errors import UserError
 from mappo.layers import GRU, LayerNorm, Linear, Teams
 from mappo.normalize import RunningNorm
 
@@ -42,8 +43,10 @@ class Tower(nn.Module):
     ) -> None:
         super().__init__()
         self.shape = tuple(shape)
+        if net.obs_norm and len(self.shape) == 3:
+            raise UserError("network.obs-norm is for vectors, and these agents see images: leave it out")
         self.teams = Teams(groups)
-        self.norm = RunningNorm(self.shape[-1], kinds) if net.obs_norm and len(self.shape) == 1 else None
+        self.norm = RunningNorm(self.shape[-1], kinds) if net.obs_norm else None
         self.needs_agents = agent_id or self.teams.sets > 1 or (self.norm is not None and self.norm.kinds is not None)
         ids = torch.eye(len(groups)) if agent_id else None
         self.register_buffer("ids", ids, persistent=False)
@@ -80,6 +83,8 @@ class Tower(nn.Module):
             planes = len(self.shape) - 1
             ids = ids.reshape(len(ids), *(1,) * planes, len(ids)).expand(*x.shape[:-1], len(ids))
             x = torch.cat([x, ids], -1)
+        if x.dtype == torch.uint8:  # bytes until here
+            x = x.to(self.head.weight.dtype) / 255
         x = self.encoder(self.teams.deal(x, len(self.shape)))
         if self.gru is not None:
             if memory is None or first is None:
@@ -116,4 +121,4 @@ class Tower(nn.Module):
         x = x if self.norm is None else self.norm(x)
         if active is None:
             return x
-        return torch.where(active.reshape(*active.shape, *(1,) * len(self.shape)), x, torch.zeros((), dtype=x.dtype))
+        return torch.where(active.reshape(*active.shape, *(1,) * len(self.shape)), x, 0)

@@ -84,6 +84,8 @@ def train(
     Raises:
         UserError: what the user can mend, in one sentence.
     """
+    if config is not None and not isinstance(config, Config):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UserError(f"config must be a mappo.Config, got {type(config).__name__}; see Config.from_dict")
     name = env if isinstance(env, str) else envs.name_of(env)
     config = preset(name) if config is None else config
     if critic_input is not None and config.network.critic_input == "auto":  # the run's own config.json tells
@@ -153,7 +155,8 @@ class Session:
         try:
             self.agent.load_state_dict({**found.model, **tensors})
         except RuntimeError as error:
-            raise UserError(f"{found.path} does not fit {self.path}/config.json: {error}") from None
+            first = str(error).splitlines()[-1].strip()
+            raise UserError(f"{found.path} does not fit {self.path}/config.json: {first}") from None
         # New episodes, where they cannot be loaded, start from seeds that the updates done derive.
         self.collector = self._collector(updates)
         self.collector.load_state_dict(part(tensors, "collector"))

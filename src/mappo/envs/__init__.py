@@ -132,16 +132,16 @@ def for_training(env: Any, config: Config, device: torch.device) -> tuple[Enviro
     Args:
         env: a name; a batched `Environment`; a function that makes one of PettingZoo's; or such a one, with a warning.
     """
-    from mappo.types import Environment
-
     count, tests = config.env.num_envs, config.run.eval_episodes
     if isinstance(env, str):
         agents = config.env.num_agents
         tests = tests if env in NATIVE else min(tests, 16)
         training = make(env, count, num_agents=agents, device=device)
         return training, make(env, tests, num_agents=agents, device=device)
-    if isinstance(env, Environment):
+    if is_batched(env):
         return env, None
+    if config.env.num_agents is not None:
+        raise UserError("env.num-agents is for environments that have a name: your own has as many as it has")
     if callable(env):
         return from_factory(env, count), from_factory(env, min(tests, 16))
     warnings.warn(
@@ -150,6 +150,14 @@ def for_training(env: Any, config: Config, device: torch.device) -> tuple[Enviro
         stacklevel=3,
     )
     return from_factory(lambda: env, 1), None
+
+
+def is_batched(env: Any) -> bool:
+    """It steps many games at once, as `types.Environment` says; a vector of another library's has no `Spec`."""
+    from mappo.spec import Spec
+    from mappo.types import Environment
+
+    return isinstance(env, Environment) and isinstance(env.spec, Spec)  # pyright: ignore[reportUnnecessaryIsInstance]
 
 
 def check_name(name: str) -> None:

@@ -46,6 +46,8 @@ class Flat:
             raise UserError(f"{self.told} an array of shape {x.shape}; its space says {self._shape}")
         if self._bytes and x.dtype.kind == "f":
             raise UserError(f"{self.told} {x.dtype}; its space says uint8")
+        if self._bytes and x.dtype != np.uint8 and not ((x >= 0) & (x <= 255)).all():
+            raise UserError(f"{self.told} numbers from {x.min()} to {x.max()}; its space says uint8")
         return x.reshape(-1)
 
 

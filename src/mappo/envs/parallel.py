@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mappo.envs.layout import Flat, Seat, order_of, state_space
 from mappo.errors import UserError
-from mappo.spec import Spec
+from mappo.spec import Spec, channels_first
 from mappo.types import TimeStep
 
 
@@ -39,6 +39,8 @@ class ParallelEnvs:
         self.envs = [make() for _ in range(num_envs)]
         self.num_envs, self.device = num_envs, torch.device("cpu")
         first = self.envs[0]
+        if len({id(env) for env in self.envs}) < num_envs:
+            raise UserError(f"the function gave one {type(first).__name__} several times: make one at each call")
         needed = ("possible_agents", "observation_space", "action_space", "reset", "step")
         missing = [n for n in needed if not hasattr(first, n)]
         if hasattr(first, "agent_iter"):
@@ -53,11 +55,11 @@ class ParallelEnvs:
         space = state_space(first)
         self._state = Flat("state() gave", space) if space is not None else None
         self.spec = Spec(
-            agents=tuple(self.agents),
+            agents=tuple(map(str, self.agents)),
             obs_spaces=tuple(seat.flat.space for seat in self._seats),
             action_heads=tuple(seat.heads for seat in self._seats),
-            state_shape=self._state.space.shape if self._state is not None else None,
-            shared_reward=shared_reward,
+            state_shape=_last(self._state.space.shape) if self._state is not None else None,
+            shared_reward=shared_reward or bool(getattr(first, "shared_reward", False)),
         )
         for j, seat in enumerate(self._seats):
             seat.place(self.spec, j)
@@ -68,6 +70,8 @@ class ParallelEnvs:
         self._seeds: list[int] = [0] * num_envs
         self._episodes = [0] * num_envs
         self._rows: list[Row] = []
+        self._over: list[set[str]] = []  # who was over at the last step, while others went on
+        self._warned = False
         self._masked = False
 
     def reset(self, seed: int | Sequence[int] | None = None) -> TimeStep:
@@ -79,7 +83,7 @@ class ParallelEnvs:
             self._episodes = [0] * self.num_envs
         if len(self._seeds) != self.num_envs:
             raise ValueError(f"{len(self._seeds)} seeds for {self.num_envs} environments")
-        self._masked, self._rows = False, []
+        self._masked, self._rows, self._over = False, [], [set[str]() for _ in self.envs]
         self._rows = [self._start(i) for i in range(self.num_envs)]
         if not self._order_seen:
             self._order_seen = True
@@ -101,15 +105,23 @@ class ParallelEnvs:
             row = self._row(env, obs, infos)
             over = [a for a in acting if ends.get(a) or cuts.get(a)]
             for j, a in enumerate(self.agents):
-                reward[i, j] = rewards.get(a, 0.0) if before[j] else 0.0
+                reward[i, j] = _number(a, rewards.get(a, 0.0)) if before[j] else 0.0
                 terminated[i, j] = bool(ends.get(a, False)) and before[j]
             if self.spec.shared_reward:  # the absent get the team's number too
-                reward[i] = rewards[next(iter(acting))]
+                reward[i] = reward[i, int(before.argmax())]
             gone = np.array([a in over for a in self.agents])
             # PettingZoo takes who is over off `env.agents`; who is still on it, among others, began another life.
+            if again := self._over[i].intersection(over):
+                self._warn_of_lives(again.pop())
             ended[i] = not (row.active & ~gone).any()
             if ended[i]:
                 there = before & ~terminated[i]
+                for j in there.nonzero()[0]:
+                    if self.agents[j] not in obs:
+                        raise UserError(
+                            f"{self.agents[j]} was cut off by a time limit and observed nothing: the last observation "
+                            f"is needed, for the value of what was reached"
+                        )
                 # Ended by itself only where no agent was cut off by a time limit.
                 if not any(cuts.get(a) and not ends.get(a) for a in acting):
                     terminated[i] = True
@@ -123,7 +135,7 @@ class ParallelEnvs:
                 row.obs[~row.active] = 0
                 is_first[i] = row.active & (~before | gone)
                 reached.append(row)
-            self._rows[i] = row
+            self._rows[i], self._over[i] = row, set[str]() if ended[i] else set(over)
         return self._time_step(reached, reward, terminated, ended, is_first)
 
     def close(self) -> None:
@@ -137,12 +149,26 @@ class ParallelEnvs:
             raise UserError("the environment gives no picture: make it with render_mode='rgb_array'")
         return np.asarray(picture)
 
+    def _warn_of_lives(self, agent: str) -> None:
+        if not self._warned:
+            warnings.warn(
+                f"{agent} ended at two steps in a row and is still in env.agents: each such step counts as a life "
+                f"of its own; take agents that are over off env.agents",
+                stacklevel=3,
+            )
+        self._warned = True
+
     def _start(self, index: int) -> "Row":
         seed, episode = self._seeds[index], self._episodes[index]
         if episode:
             seed = int(np.random.SeedSequence([seed, episode]).generate_state(1)[0])
         env = self.envs[index]
-        started = env.reset(seed=seed)
+        try:
+            started = env.reset(seed=seed)
+        except TypeError as error:
+            if "'seed'" not in str(error):
+                raise
+            raise UserError(f"{type(env).__name__}.reset must take seed=..., as in PettingZoo: {error}") from None
         if not (isinstance(started, tuple) and len(cast(Any, started)) == 2):
             raise UserError(f"{type(env).__name__}.reset must return observations and infos, two dicts by agent")
         row = self._row(env, *cast(Any, started))
@@ -175,7 +201,8 @@ class ParallelEnvs:
                 continue
             seat, own = self._seats[j], obs[agent]
             seen[j, : seat.size] = seat.see(own)
-            given = infos.get(agent, {}).get("action_mask")
+            info: Any = infos.get(agent) or {}
+            given: Any = info.get("action_mask")
             if isinstance(own, Mapping):
                 given = cast(Any, own).get("action_mask", given)
             if given is not None and active[j]:
@@ -185,6 +212,7 @@ class ParallelEnvs:
         if self._state is not None:
             space, state = self._state.space, self._state.read(env.state()).reshape(self._state.space.shape)
             # Bytes stay bytes in images only. A copy: the environment may go on writing into its own.
+            state = np.moveaxis(state, 0, -1) if state.ndim == 3 and channels_first(state.shape) else state
             state = state.astype(np.uint8 if space.dtype == np.uint8 and len(space.shape) == 3 else np.float32)
         return Row(seen.reshape(len(self.agents), *self._obs_shape), state, mask, active)
 
@@ -238,6 +266,18 @@ class ParallelEnvs:
             next_state=_stack([cast(np.ndarray, r.state) for r in reached]) if has_state else None,
             next_active=_stack([r.active for r in reached]),
         )
+
+
+def _last(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Of a state: images have their channels last."""
+    return (*shape[1:], shape[0]) if len(shape) == 3 and channels_first(shape) else shape
+
+
+def _number(agent: str, reward: Any) -> float:
+    try:
+        return float(reward) if isinstance(reward, int | float) else float(np.asarray(reward).item())
+    except (TypeError, ValueError):
+        raise UserError(f"{agent} was given the reward {reward!r}, which is not one number") from None
 
 
 class Row:
