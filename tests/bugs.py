@@ -244,8 +244,8 @@ BUGS = [
     # 5: centralised training, decentralised execution
     Bug(
         *("5", "actor: it sees the team's mean observation", "tower.py"),
-        "self.encoder(self.teams.deal(x, len(self.shape)))",
-        "self.encoder(self.teams.deal(x + 1e-6 * x.mean(-2, keepdim=True), len(self.shape)))",
+        "self.encoder(self.sets.deal(x, len(self.shape)))",
+        "self.encoder(self.sets.deal(x + 1e-6 * x.mean(-2, keepdim=True), len(self.shape)))",
         "test_networks.py::test_another_agents_observation_never_changes_my_logits",
     ),
     Bug(
@@ -280,8 +280,8 @@ BUGS = [
                 "test_memory.py::test_observations_are_normalised_by_what_was_seen_before_this_rollout",
             ),
             (
-                *("a critic's statistics are of kinds, not of sets", "networks.py", "groups=sets, kinds=sets)"),
-                "groups=sets, kinds=spec.groups if sets else ())",
+                *("a critic's statistics are of kinds, not of sets", "networks.py", "sets=sets, kinds=sets)"),
+                "sets=sets, kinds=spec.groups if sets else ())",
                 "test_kinds.py::test_one_critic_for_all_kinds_is_told_whose_value_it_gives",
             ),
         ]

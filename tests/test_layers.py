@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 from mappo.config import NetworkConfig
 from mappo.encoders import CNN, MLP
-from mappo.layers import GRU, LayerNorm, Linear, Teams
+from mappo.layers import GRU, LayerNorm, Linear, ParameterSets
 from mappo.normalize import RunningNorm
 from mappo.tower import Tower
 
@@ -117,7 +117,7 @@ def test_a_batched_tower_is_one_agent_after_another(
 ):
     torch.manual_seed(seed)
     net = NetworkConfig((5, 4), activation, layer_norm, memory_size=memory)
-    tower = Tower((3,), 2, net, groups=groups, agent_id=agent_id, constants=constants).double()
+    tower = Tower((3,), 2, net, sets=groups, agent_id=agent_id, constants=constants).double()
     unlike(tower, seed)
     x = torch.randn(STEPS, ROWS, len(groups), 3, dtype=torch.float64, requires_grad=True)
     check_against_plain(tower, groups, x, torch.rand(STEPS, ROWS, len(groups)) < 0.3)
@@ -129,7 +129,7 @@ def test_a_batched_tower_is_one_agent_after_another(
 def test_a_batched_tower_of_images_is_one_agent_after_another(
     groups: list[int], shape: tuple[int, int, int], dtype: torch.dtype, memory: int, agent_id: bool
 ):
-    tower = Tower(shape, 2, NetworkConfig((5,), memory_size=memory), groups=groups, agent_id=agent_id).double()
+    tower = Tower(shape, 2, NetworkConfig((5,), memory_size=memory), sets=groups, agent_id=agent_id).double()
     unlike(tower)
     x = (255 * torch.rand(STEPS, ROWS, len(groups), *shape)).to(dtype)
     if dtype == torch.float64:
@@ -138,7 +138,7 @@ def test_a_batched_tower_of_images_is_one_agent_after_another(
 
 
 def test_bytes_are_fractions_of_255_and_ids_are_planes_of_ones():
-    tower = Tower((6, 5, 2), 2, NetworkConfig((5,)), groups=(0, 0), agent_id=True)
+    tower = Tower((6, 5, 2), 2, NetworkConfig((5,)), sets=(0, 0), agent_id=True)
     image = (255 * torch.rand(4, 2, 6, 5, 2)).byte()
     assert_close(tower(tower.see(image))[0], tower(tower.see(image / 255))[0])
 
@@ -147,7 +147,7 @@ def test_bytes_are_fractions_of_255_and_ids_are_planes_of_ones():
 def test_agents_with_parameters_of_their_own_do_not_touch_each_others(shape: tuple[int, ...]):
     """Neither by gradients, which are exactly 0, nor by what they hold."""
     net = NetworkConfig((5, 4), layer_norm=True, memory_size=3)
-    tower = Tower(shape, 2, net, groups=(0, 1, 2), constants=1)
+    tower = Tower(shape, 2, net, sets=(0, 1, 2), constants=1)
     unlike(tower)
     x, memory, first = torch.rand(STEPS, ROWS, 3, *shape), torch.randn(ROWS, 3, 3), torch.zeros(STEPS, ROWS, 3).bool()
 
@@ -168,7 +168,7 @@ def test_agents_with_parameters_of_their_own_do_not_touch_each_others(shape: tup
 
 
 def test_one_set_of_parameters_has_no_axis_for_it():
-    shared, each = (Tower((3,), 2, NetworkConfig((4,), memory_size=3), groups=g) for g in ((0, 0), (0, 1)))
+    shared, each = (Tower((3,), 2, NetworkConfig((4,), memory_size=3), sets=g) for g in ((0, 0), (0, 1)))
     for one, two in zip(shared.parameters(), each.parameters(), strict=True):
         assert two.shape == (2, *one.shape)
 
@@ -176,17 +176,17 @@ def test_one_set_of_parameters_has_no_axis_for_it():
 @settings(max_examples=60)
 @given(groups=st.lists(st.integers(0, 4), min_size=1, max_size=7), features=st.integers(0, 2))
 def test_what_is_dealt_is_gathered_again(groups: list[int], features: int):
-    teams = Teams(groups)
+    dealer = ParameterSets(groups)
     x = torch.randn(2, 3, len(groups), *(2,) * features)
-    dealt = teams.deal(x, features)
-    if teams.sets > 1:
+    dealt = dealer.deal(x, features)
+    if dealer.count > 1:
         largest = max(groups.count(g) for g in groups)
         assert dealt.shape == (len(set(groups)), largest, 2, 3, *(2,) * features)
         for index, group in enumerate(sorted(set(groups))):
             for place, agent in enumerate(a for a, g in enumerate(groups) if g == group):
                 assert torch.equal(dealt[index, place], x[:, :, agent])
     if features == 1:
-        assert torch.equal(teams.gather(dealt), x)
+        assert torch.equal(dealer.gather(dealt), x)
 
 
 def test_layer_norm_of_groups_is_that_of_torch_for_each():

@@ -137,7 +137,8 @@ class Collector:
         rollout = self.rollout
         # What the action reached stands before what came of it a step later, so that the action named is to blame.
         order = ("reward", "next_obs", "next_state", "obs", "state")
-        broken = {name: self._broken(name) for name in order if getattr(rollout, name) is not None}
+        kept = {name: cast(Tensor | None, getattr(rollout, name)) for name in order}
+        broken = {name: self._broken(name) for name, x in kept.items() if x is not None and x.is_floating_point()}
         if not torch.stack([x.any() for x in broken.values()]).any():
             return
         for name, where in broken.items():

@@ -5,7 +5,7 @@ Initialised as in the code of the MAPPO paper (arXiv:2103.01955): orthogonal mat
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -93,7 +93,7 @@ class GRU(nn.Module):
             seen_r, seen_z, seen_n = seen.chunk(3, -1)
             held_r, held_z, held_n = self.hidden(memory).chunk(3, -1)
             update = torch.sigmoid(seen_z + held_z)
-            new = torch.tanh(seen_n + torch.sigmoid(seen_r + held_r) * held_n)
+            new = cast(Tensor, Tanh.apply(seen_n + torch.sigmoid(seen_r + held_r) * held_n))
             memory = new + update * (memory - new)
             after.append(memory)
         return torch.stack(after, self.time)
@@ -114,39 +114,39 @@ class Tanh(torch.autograd.Function):
         return torch.ops.aten.tanh_backward(grad[0], y)
 
 
-class Teams(nn.Module):
-    """Deals a team's agents to G sets of parameters, and gathers their answers again.
+class ParameterSets(nn.Module):
+    """Deals a team's agents to their sets of parameters (G), and gathers the answers again.
 
     All sets are computed at once, as G x m places with m agents of the largest set; a place to spare repeats a
     member, and its answer is dropped. With one set there is nothing to deal.
 
     Args:
-        groups: the set that each agent uses, such as `(0, 1, 1)`; empty for rows that are not agents'.
+        sets: the set that each agent uses, such as `(0, 1, 1)`; empty for rows that are not agents'.
     """
 
-    def __init__(self, groups: Sequence[int]) -> None:
+    def __init__(self, sets: Sequence[int]) -> None:
         super().__init__()
-        members = [[a for a, g in enumerate(groups) if g == name] for name in sorted(set(groups))]
+        members = [[a for a, s in enumerate(sets) if s == name] for name in sorted(set(sets))]
         size = max(map(len, members), default=1)
         places = [agent for m in members for agent in m + m[:1] * (size - len(m))]
-        self.sets = len(members) or 1
+        self.count = len(members) or 1
         self.register_buffer("places", torch.tensor(places, dtype=torch.long), persistent=False)
-        self.register_buffer("back", torch.tensor([places.index(a) for a in range(len(groups))]), persistent=False)
+        self.register_buffer("back", torch.tensor([places.index(a) for a in range(len(sets))]), persistent=False)
         self.places: Tensor
         self.back: Tensor
-        self.in_order = places == list(range(len(groups)))
+        self.in_order = places == list(range(len(sets)))
 
     def deal(self, x: Tensor, features: int) -> Tensor:
         """`(*B, A, *F)` -> `(G, m, *B, *F)`, with so many axes in F."""
-        if self.sets == 1:
+        if self.count == 1:
             return x
         x = x.movedim(x.ndim - features - 1, 0)
         x = x if self.in_order else x.index_select(0, self.places)
-        return x.reshape(self.sets, -1, *x.shape[1:])
+        return x.reshape(self.count, -1, *x.shape[1:])
 
     def gather(self, x: Tensor) -> Tensor:
         """`(G, m, *B, F)` -> `(*B, A, F)`."""
-        if self.sets == 1:
+        if self.count == 1:
             return x
         x = x.flatten(0, 1)
         x = x if self.in_order else x.index_select(0, self.back)

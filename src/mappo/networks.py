@@ -108,8 +108,8 @@ class IndependentActorCriticNetwork(ActorCritic):
         actor_gain: float = 0.01,
     ) -> None:
         net, each = NetworkConfig(tuple(hidden), activation, layer_norm), range(agent_num)
-        actor = Tower(_shape(obs_shape), action_shape, net, groups=each, gain=actor_gain)
-        super().__init__(agent_num, actor, Tower(_shape(obs_shape), 1, net, groups=each))
+        actor = Tower(_shape(obs_shape), action_shape, net, sets=each, gain=actor_gain)
+        super().__init__(agent_num, actor, Tower(_shape(obs_shape), 1, net, sets=each))
 
     def forward(self, local_obs: Tensor, global_obs: Tensor | None = None) -> ActorCriticOutput:
         """Observations `(B, A, O)` -> logit `(B, A, N)`, value `(B, A, 1)`; the critics read `global_obs` if given.
@@ -162,7 +162,7 @@ def build_actor(spec: Spec, net: NetworkConfig) -> Tower:
         spec.obs_shape,
         sum(spec.heads) + spec.continuous * (1 if free else 2),
         net,
-        groups=spec.sets(net.sharing),
+        sets=spec.sets(net.sharing),
         kinds=spec.groups,
         agent_id=spec.mixed(net.sharing) if net.agent_id is None else net.agent_id,
         gain=net.actor_gain,
@@ -185,7 +185,7 @@ def build_network(spec: Spec, config: Config, critic_shape: Sequence[int], team_
         torch.default_generator.manual_seed(seed)  # `torch.manual_seed` would reseed every GPU as well
         actor = build_actor(spec, net)
         # Statistics by set, not by kind: an id never moves in the rows of a kind of one, and would read 0.
-        return ActorCritic(spec.num_agents, actor, Tower(critic_shape, 1, net, groups=sets, kinds=sets))
+        return ActorCritic(spec.num_agents, actor, Tower(critic_shape, 1, net, sets=sets, kinds=sets))
 
 
 def _shape(size: int | Sequence[int]) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mappo.config import NetworkConfig
 from mappo.encoders import make_encoder
 from mappo.errors import UserError
-from mappo.layers import GRU, LayerNorm, Linear, Teams
+from mappo.layers import GRU, LayerNorm, Linear, ParameterSets
 from mappo.normalize import RunningNorm
 
 
@@ -22,7 +22,7 @@ class Tower(nn.Module):
 
     Args:
         shape: of one row: `(F,)`, or an image `(H, W, C)`. out: numbers that it answers for each.
-        groups: the set of parameters that each agent uses; empty for rows of teams.
+        sets: the set of parameters that each agent uses; empty for rows of teams.
         kinds: agents of one kind share the statistics of their observations (`network.obs_norm`).
         agent_id: a one-hot id is appended to the features or channels of each row.
         gain: initial scale of the head.
@@ -35,7 +35,7 @@ class Tower(nn.Module):
         out: int,
         net: NetworkConfig,
         *,
-        groups: Sequence[int] = (),
+        sets: Sequence[int] = (),
         kinds: Sequence[int] = (),
         agent_id: bool = False,
         gain: float = 1.0,
@@ -45,19 +45,19 @@ class Tower(nn.Module):
         self.shape = tuple(shape)
         if net.obs_norm and len(self.shape) == 3:
             raise UserError("network.obs-norm is for vectors, and these agents see images: leave it out")
-        self.teams = Teams(groups)
+        self.sets = ParameterSets(sets)
         self.norm = RunningNorm(self.shape[-1], kinds) if net.obs_norm else None
-        self.needs_agents = agent_id or self.teams.sets > 1 or (self.norm is not None and self.norm.kinds is not None)
-        ids = torch.eye(len(groups)) if agent_id else None
+        self.needs_agents = agent_id or self.sets.count > 1 or (self.norm is not None and self.norm.kinds is not None)
+        ids = torch.eye(len(sets)) if agent_id else None
         self.register_buffer("ids", ids, persistent=False)
         self.ids: Tensor | None
-        features = self.shape[-1] + (len(groups) if agent_id else 0)
-        self.encoder = make_encoder(self.teams.sets, (*self.shape[:-1], features), net)
+        features = self.shape[-1] + (len(sets) if agent_id else 0)
+        self.encoder = make_encoder(self.sets.count, (*self.shape[:-1], features), net)
         width = net.memory_size or net.hidden[-1]
-        self.gru = GRU(self.teams.sets, net.hidden[-1], width) if net.memory_size else None
-        self.gru_norm = LayerNorm(self.teams.sets, width) if net.memory_size and net.layer_norm else None
-        self.head = Linear(self.teams.sets, width, out, gain)
-        start = torch.full((self.teams.sets, constants), math.log(net.initial_std))
+        self.gru = GRU(self.sets.count, net.hidden[-1], width) if net.memory_size else None
+        self.gru_norm = LayerNorm(self.sets.count, width) if net.memory_size and net.layer_norm else None
+        self.head = Linear(self.sets.count, width, out, gain)
+        start = torch.full((self.sets.count, constants), math.log(net.initial_std))
         self.constants = nn.Parameter(start) if constants else None
 
     @property
@@ -85,20 +85,20 @@ class Tower(nn.Module):
             x = torch.cat([x, ids], -1)
         if x.dtype == torch.uint8:  # bytes until here
             x = x.to(self.head.weight.dtype) / 255
-        x = self.encoder(self.teams.deal(x, len(self.shape)))
+        x = self.encoder(self.sets.deal(x, len(self.shape)))
         if self.gru is not None:
             if memory is None or first is None:
                 raise ValueError(
                     "a network with a memory reads sequences (L, ...), a memory and `first`; or call `step`"
                 )
-            x = after = self.gru(x, self.teams.deal(memory, 1), self.teams.deal(first, 0))
-            memory = self.teams.gather(after)
+            x = after = self.gru(x, self.sets.deal(memory, 1), self.sets.deal(first, 0))
+            memory = self.sets.gather(after)
             x = x if self.gru_norm is None else self.gru_norm(x)
         y = self.head(x)
         if self.constants is not None:
-            lead = () if self.teams.sets == 1 else (self.teams.sets, *(1,) * (y.ndim - 2))
+            lead = () if self.sets.count == 1 else (self.sets.count, *(1,) * (y.ndim - 2))
             y = torch.cat([y, self.constants.reshape(*lead, -1).expand(*y.shape[:-1], -1)], -1)
-        return self.teams.gather(y), memory
+        return self.sets.gather(y), memory
 
     def step(self, x: Tensor, memory: Tensor | None = None, first: Tensor | None = None) -> tuple[Tensor, Any]:
         """One step: `x (*B, A, *shape)`, memory `(*B, A, H)` or None at first, `first (*B, A)` or None for never."""
