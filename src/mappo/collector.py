@@ -124,8 +124,8 @@ class Collector:
         made: dict[str, Any] = {name: like(getattr(step, name)) for name in (*NOW, *THEN)}
         device = self.agent.device
         spec = self.env.spec
-        drawn = torch.get_default_dtype() if spec.continuous else torch.long
-        made["action"] = torch.zeros((self.length, envs, agents, spec.action_size), dtype=drawn, device=device)
+        drawn = (self.length, envs, agents, spec.action_size)
+        made["action"] = torch.zeros(drawn, dtype=spec.action_dtype, device=device)
         made["log_prob"] = torch.zeros((self.length, envs, agents), device=device)
         if self.memory is not None:
             made["memory"] = self.memory.new_zeros(self.length // self.chunk, *self.memory.shape)

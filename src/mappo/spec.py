@@ -166,8 +166,8 @@ class Spec:
 
     @property
     def action_dtype(self) -> torch.dtype:
-        """int64, or float32 where any agent has continuous heads."""
-        return torch.float32 if self.continuous else torch.int64
+        """int64, or float32 (torch's default) where any agent has continuous heads."""
+        return torch.get_default_dtype() if self.continuous else torch.int64
 
     def columns(self, agent: int) -> list[int]:
         """Where one agent's own heads stand among the D columns of an action."""
