@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import textwrap
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -145,6 +146,10 @@ def _print_commands() -> None:
     print("Usage: mappo COMMAND ...\n\nCooperative multi-agent reinforcement learning with MAPPO.\n")
     for name, kind in COMMANDS.items():
         print(f"  {name:<10} {(kind.__doc__ or '').splitlines()[0]}")
-    print(f"\nEnvironments: {', '.join([*NATIVE, *PACKAGED])}")
+    names = ", ".join([*NATIVE, *PACKAGED])
+    print(
+        "\nEnvironments:\n"
+        + textwrap.fill(names, 90, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+    )
     print("\nStart with:       mappo train spread")
     print("All settings:     mappo train spread --help")
