@@ -33,7 +33,8 @@ REMEMBERING = {
     "ppo.critic_lr": 1e-2,
     "ppo.lr_final": 0.0,
 }
-EVERYTHING = {"network.memory_size": 32, "ppo.gamma": 0.9, "ppo.minibatches": 4, "ppo.entropy_weight": 0.03} | {
+# With 16 games, or gamma 0.9, some seeds stay at one wrong answer of twelve: docs/negative-results.md.
+EVERYTHING = {"env.num_envs": 64, "network.memory_size": 32, "ppo.minibatches": 4, "ppo.entropy_weight": 0.03} | {
     "ppo.lr_final": 0.0
 }
 NUMBERS = {"ppo.minibatches": 4, "ppo.entropy_weight": 0.0, "network.initial_std": 0.3}
