@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def told(capsys: pytest.CaptureFixture[str]) -> Told:
 @pytest.fixture(autouse=True)
 def _no_original(monkeypatch: pytest.MonkeyPatch) -> None:
     """The original package takes 15 seconds for a score."""
-    monkeypatch.setattr(envs, "ORIGINALS", {})
+    monkeypatch.setitem(envs.NATIVE, "spread", replace(envs.NATIVE["spread"], originals={}))
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +59,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     path = tmp_path_factory.mktemp("runs") / "short"
     with pytest.MonkeyPatch.context() as patch:
         draw, shown = evaluate.draw_replay, []
-        patch.setattr(envs, "ORIGINALS", {})
-        patch.setattr(evaluate, "draw_replay", lambda path: draw(path, 1))  # of four games
+        patch.setitem(envs.NATIVE, "spread", replace(envs.NATIVE["spread"], originals={}))
+        patch.setattr(evaluate, "draw_replay", lambda path, **_: draw(path, 1))  # of four games
         patch.setattr("builtins.print", lambda *text, **_: shown.append(" ".join(map(str, text))))
         assert main(["train", "spread", "--run.dir", str(path), "--run.progress", "off", *SMALL]) == 0
     return path, "\n".join(shown)
@@ -377,7 +378,8 @@ def test_play_writes_a_replay_of_the_games_asked_for(told: Told, run: Path, monk
 def test_a_missing_original_is_scored_on_the_built_in_one(
     told: Told, run: Path, monkeypatch: pytest.MonkeyPatch, quick: None
 ):
-    monkeypatch.setattr(envs, "ORIGINALS", {"spread": {"mpe2": "mpe2/simple_spread_v3"}})
+    originals = {"mpe2": "mpe2/simple_spread_v3"}
+    monkeypatch.setitem(envs.NATIVE, "spread", replace(envs.NATIVE["spread"], originals=originals))
     monkeypatch.setitem(sys.modules, "mpe2", None)
     code, out, err = told("resume", run)
     assert code == 0

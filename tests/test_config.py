@@ -167,7 +167,11 @@ def test_what_is_missing_takes_its_default_and_whole_numbers_do_for_floats():
         ({"pop": {}}, "unknown section 'pop'; there are: env, network, ppo, run"),
         ({"num_updates": {}}, "unknown section 'num_updates'; there are: env, network, ppo, run"),
         ({"to_dict": {}}, "unknown section 'to_dict'; there are: env, network, ppo, run"),
-        ({"env": {"gamma": 1}}, "unknown option env.gamma; there are: num_envs, num_agents, reward"),
+        (
+            {"env": {"gamma": 1}},
+            "unknown option env.gamma; there are: num_envs, num_agents, reward, options, time_limit, workers, restart, "
+            "worker_timeout",
+        ),
         ({"ppo": {"epochs": 2.5}}, "ppo.epochs must be of type int, got 2.5"),
         ({"ppo": {"epochs": True}}, "ppo.epochs must be of type int, got True"),
         ({"ppo": {"epochs": None}}, "ppo.epochs must be of type int, got None"),

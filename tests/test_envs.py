@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,14 +17,14 @@ from mappo.envs.probes import Constant, Signal
 from mappo.errors import UserError
 from mappo.types import Environment, Renderable, Resumable, TimeStep
 
-NAMES = [*envs.NATIVE, *envs.PACKAGED]
+NAMES = [*envs.NATIVE, "mpe2/simple_spread_v3", "mpe2/simple_speaker_listener_v4"]
 E = 3
 # Where episodes, or lives, may end by themselves; all others end by a time limit.
 ENDING = {"matrix/climbing", "matrix/penalty"} | {f"probe/{x}" for x in ("memory", "death", "respawn", "arrival")}
-ENDING |= {"probe/combined"}
+ENDING |= {"probe/combined", "battle"}
 # Where each game looks like any other.
 ALIKE = {"matrix/climbing", "matrix/penalty"} | {f"probe/{x}" for x in ("constant", "roles", "death", "respawn")}
-FIXED = {"matrix/climbing", "matrix/penalty", "speaker_listener", "mpe2/simple_speaker_listener_v4"}
+FIXED = {"matrix/climbing", "matrix/penalty", "speaker_listener", "reference", "mpe2/simple_speaker_listener_v4"}
 FIXED |= {f"probe/{x}" for x in ("unequal", "respawn", "arrival", "combined", "mixed")}
 
 
@@ -103,13 +104,19 @@ def test_the_same_seed_is_the_same_game(name: str):
         assert torch.equal(observed([7, 8, 9])[0, 2], observed([9, 1, 2])[0, 0])
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in FIXED])
 @pytest.mark.parametrize("agents", [1, 2, 4])
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in {*FIXED, "battle"}])
 def test_the_number_of_agents_may_be_chosen(name: str, agents: int):
     env = make(name, E, num_agents=agents)
     assert env.spec.num_agents == agents
     for step in steps_of(env, 1, 2):
         check(env, step)
+
+
+def test_a_battle_takes_two_or_more():
+    assert make("battle", E, num_agents=3).spec.num_agents == 3
+    with pytest.raises(UserError, match="two agents"):
+        make("battle", E, num_agents=1)
 
 
 @pytest.mark.parametrize("name", sorted(FIXED))
@@ -118,7 +125,7 @@ def test_a_number_of_agents_that_is_fixed_is_not_chosen(name: str):
         make(name, E, num_agents=2)
 
 
-@pytest.mark.parametrize("name", envs.ORIGINALS)
+@pytest.mark.parametrize("name", [n for n, native in envs.NATIVE.items() if native.originals])
 def test_the_batched_game_and_the_package_have_the_same_spaces(name: str):
     ours, theirs = make(name, 1).spec, make(envs.original(name, "mpe2"), 1).spec
     assert ours.agents == theirs.agents
@@ -150,7 +157,7 @@ def test_a_package_draws_if_asked():
 def test_an_unknown_name_is_told_with_the_nearest(name: str, near: str):
     with pytest.raises(UserError, match=f"unknown environment '{name}'; did you mean '{near}'") as told:
         make(name, 1)
-    for known in NAMES:
+    for known in [*envs.NATIVE, "mpe2/...", "module:function"]:
         assert known in str(told.value)
 
 
@@ -162,7 +169,7 @@ def test_a_name_like_no_other_is_told_without_a_guess():
 
 def test_a_missing_package_is_told_with_what_installs_it(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "mpe2", None)
-    with pytest.raises(UserError, match=r"mpe2 is not installed .*: pip install 'mappo\[mpe\]'"):
+    with pytest.raises(UserError, match=r"mpe2 is not installed.*: pip install 'mappo\[mpe\]'"):
         make("mpe2/simple_spread_v3", 1)
 
 
@@ -178,7 +185,7 @@ def test_the_original_of_an_environment_is_found():
 def test_numbers_come_from_a_package_and_its_version(monkeypatch: pytest.MonkeyPatch):
     assert envs.package_version("mpe2/simple_spread_v3").startswith("mpe2 1.")
     assert envs.package_version("spread").startswith("mappo ")
-    monkeypatch.setitem(envs.PACKAGED, "nothing/at_all", "")
+    monkeypatch.setitem(envs.FAMILIES, "nothing", replace(envs.FAMILIES["mpe2"], package="nothing"))
     assert envs.package_version("nothing/at_all") == "nothing (not installed)"
 
 

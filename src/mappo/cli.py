@@ -61,6 +61,7 @@ def _run(command: Any) -> int:
     if isinstance(command, Train):
         return _train(command.env, command.config, command.resume)
     if isinstance(command, Resume):
+        from mappo.evaluate import check_code
         from mappo.rundir import read_run
 
         env, config, _ = read_run(command.run)
@@ -68,6 +69,7 @@ def _run(command: Any) -> int:
             raise UserError(
                 f"{env} is an environment of yours: mappo.train(make_env, config, resume=True) goes on with it"
             )
+        check_code(env, command.allow_code)
         where = replace(config.run, name=None, dir=str(command.run), progress=command.progress)
         return _train(env, replace(config, run=where), resume=True)
     if isinstance(command, Evaluate):
@@ -115,7 +117,7 @@ def _show_result(run: Any) -> None:
     from mappo import envs
     from mappo.evaluate import draw_replay
 
-    package = next(iter(envs.ORIGINALS.get(run.env, {})), None)
+    package = next(iter(envs.NATIVE[run.env].originals), None) if run.env in envs.NATIVE else None
     try:
         print(f"\nScoring 320 games{f' on the {package} package itself (may take minutes)' if package else ''} ...")
         result = run.evaluate(on=package)
@@ -125,7 +127,7 @@ def _show_result(run: Any) -> None:
     _print_score(result)
     lines, drawn = [("learning curve", run.path / "curve.png")], True
     try:
-        lines.append(("replay", draw_replay(run.path)))
+        lines.append(("replay", draw_replay(run.path, allow_code=True)))
     except UserError as error:
         drawn = False
         print(f"no replay: {error}")
@@ -150,6 +152,8 @@ def _evaluate(command: Evaluate) -> int:
         on=command.on,
         checkpoint=command.checkpoint,
         sampled=command.sampled,
+        workers=command.workers,
+        allow_code=command.allow_code,
     )
     if command.json:
         print(json.dumps(result))
@@ -183,7 +187,7 @@ def _play(command: Play) -> int:
 
     if not 0 <= command.seed < 2**63:
         raise UserError(f"seed must be at least 0 and below 2^63, got {command.seed}")
-    print(draw_replay(command.run, command.episodes, command.seed, command.checkpoint))
+    print(draw_replay(command.run, command.episodes, command.seed, command.checkpoint, command.allow_code))
     return DONE
 
 

@@ -11,7 +11,7 @@ import tyro
 
 import mappo
 from mappo.config import Config
-from mappo.envs import NATIVE, PACKAGED, check_name
+from mappo.envs import FAMILIES, NATIVE, check_name
 from mappo.errors import UserError
 from mappo.presets import preset
 
@@ -42,6 +42,8 @@ class Resume:
 
     run: Annotated[Path, tyro.conf.arg(metavar="RUN"), tyro.conf.Positional]
     """The run directory."""
+    allow_code: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Import the function that the run's config.json names as its environment."""
     progress: Literal["auto", "live", "plain", "off"] = "auto"
     """What is shown: auto is live on a terminal, else plain lines."""
 
@@ -60,6 +62,10 @@ class Evaluate:
     """Which policy: the last one, or the best by its evaluations."""
     sampled: tyro.conf.FlagCreatePairsOff[bool] = False
     """Draw actions from the policy, in place of the likeliest."""
+    workers: int | None = None
+    """Processes that step environments in Python; by default one for each core."""
+    allow_code: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Import the function that the run's config.json names as its environment."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print one JSON object and nothing else."""
 
@@ -76,9 +82,40 @@ class Play:
     """Of the first game's reset; the next games count up."""
     checkpoint: Which = "last"
     """Which policy: the last one, or the best by its evaluations."""
+    allow_code: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Import the function that the run's config.json names as its environment."""
 
 
-COMMANDS: dict[str, type] = {"train": Train, "resume": Resume, "evaluate": Evaluate, "play": Play}
+@dataclass(frozen=True)
+class Check:
+    """Step an environment with random actions, and name what is wrong with it."""
+
+    env: Annotated[str, tyro.conf.arg(metavar="ENV"), tyro.conf.Positional]
+    """The environment, such as my_module:make_env."""
+    episodes: int = 3
+    """How many."""
+    seed: int = 0
+    """Of the first reset; the others count up."""
+    options: tuple[str, ...] = ()
+    """The environment's own, as NAME=VALUE."""
+
+
+@dataclass(frozen=True)
+class Envs:
+    """List the environments: what is installed, and what could be."""
+
+    family: Annotated[str | None, tyro.conf.arg(metavar="FAMILY"), tyro.conf.Positional] = None
+    """All names of one of them, such as mpe2."""
+
+
+COMMANDS: dict[str, type] = {
+    "train": Train,
+    "resume": Resume,
+    "evaluate": Evaluate,
+    "play": Play,
+    "check": Check,
+    "envs": Envs,
+}
 
 
 def parse(args: list[str]) -> Any:
@@ -146,9 +183,10 @@ def _print_commands() -> None:
     print("Usage: mappo COMMAND ...\n\nCooperative multi-agent reinforcement learning with MAPPO.\n")
     for name, kind in COMMANDS.items():
         print(f"  {name:<10} {(kind.__doc__ or '').splitlines()[0]}")
-    names = ", ".join([*NATIVE, *PACKAGED])
+    own = [name for name in NATIVE if not name.startswith("probe/")]
+    names = ", ".join([*own, "probe/...", *(f"{kind}/..." for kind in FAMILIES), "module:function"])
     print(
-        "\nEnvironments:\n"
+        "\nEnvironments (`mappo envs` tells more):\n"
         + textwrap.fill(names, 90, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
     )
     print("\nStart with:       mappo train spread")

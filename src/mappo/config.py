@@ -1,6 +1,7 @@
 """Every setting: a name, a type, a default and one line of meaning. Imports no torch."""
 
 import dataclasses
+import json
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -18,9 +19,32 @@ class EnvConfig:
     """Agents, where the environment lets one choose; its own number by default."""
     reward: Literal["team", "agent"] = "team"
     """`team`: one reward, the sum over agents; `agent`: each agent's own, with a critic row for each."""
+    options: tuple[str, ...] = ()
+    """The environment's own, as NAME=VALUE, such as local_ratio=0 max_cycles=50."""
+    time_limit: int | None = None
+    """Steps after which an episode is cut off (truncated), and after which its end counts as that; for Python ones."""
+    workers: int | None = None
+    """Processes that step Python environments; 0: none, all in this one; by default one for each core."""
+    restart: bool = False
+    """Replace a worker that dies or hangs; its episodes are cut off. By default the run is saved and stops."""
+    worker_timeout: float = 60.0
+    """Seconds that a worker may take for one step of its environments before it counts as hanging."""
+
+    @property
+    def own_options(self) -> dict[str, Any]:
+        """`options` by name; a value is read as JSON where it can be, else as text."""
+        return dict(_option_of(text) for text in self.options)
 
     def __post_init__(self) -> None:
         check_types("env", self)
+        if len({_option_of(text)[0] for text in self.options}) < len(self.options):
+            raise UserError(f"env.options gives one option twice: {' '.join(self.options)}")
+        if self.time_limit is not None:
+            at_least("env.time-limit", self.time_limit, 1)
+        if self.workers is not None:
+            at_least("env.workers", self.workers, 0)
+            at_most("env.workers", self.workers, 4096)
+        above("env.worker-timeout", self.worker_timeout, 0)
         at_least("env.num-envs", self.num_envs, 1)
         at_most("env.num-envs", self.num_envs, 10_000_000)
         if self.num_agents is not None:
@@ -265,6 +289,16 @@ class Config:
                     raise UserError(f"unknown option {section}.{name}; there are: {', '.join(known)}")
             sections[section] = dataclasses.replace(cast(Any, old), **values)
         return dataclasses.replace(config, **sections)
+
+
+def _option_of(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise UserError(f"env.options are NAME=VALUE, such as local_ratio=0.5; got {text!r}")
+    try:
+        return name, json.loads(value)
+    except (ValueError, RecursionError):
+        return name, value
 
 
 def nearest_divisor(number: int, wish: int) -> int:

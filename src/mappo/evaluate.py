@@ -1,7 +1,8 @@
 """Episodes of a policy, and what may be said of them: means with intervals, differences to baselines."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from mappo import envs, report
 from mappo.actor import Player, RandomPolicy
 from mappo.checkpoint import load, load_actor
+from mappo.config import EnvConfig
 from mappo.errors import UserError
 from mappo.rundir import read_run
 from mappo.types import Environment, Renderable
@@ -38,29 +40,37 @@ def play(env: Environment, policy: Player, seeds: Sequence[int]) -> Episodes:
     Raises:
         UserError: an episode does not end within 100,000 steps.
     """
-    returns: list[np.ndarray] = []
-    sums: list[np.ndarray] = []
-    lengths: list[np.ndarray] = []
+    played: list[Episodes] = []
     for start in range(0, len(seeds), env.num_envs):
-        part = list(seeds[start : start + env.num_envs])
-        step, memory = env.reset([*part, *part[-1:] * (env.num_envs - len(part))]), None
-        total = torch.zeros(step.reward.shape, dtype=torch.float64, device=env.device)
-        length = torch.zeros(env.num_envs, dtype=torch.long, device=env.device)
-        going = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)
-        for _ in range(MAX_STEPS):
-            action, memory = policy(step.obs, memory, mask=step.mask, is_first=step.is_first, active=step.active)
-            step = env.step(action)
-            total += torch.where(going.unsqueeze(-1), step.reward, 0.0)
-            length += going
-            going = going & ~step.ended
-            if not going.any():
+        part = seeds[start : start + env.num_envs]
+        while True:
+            restarts: int = getattr(env, "restarts", 0)
+            batch = _play_batch(env, policy, part)
+            if getattr(env, "restarts", 0) == restarts:  # else a worker was replaced, and its games cut off
                 break
-        else:
-            raise UserError(f"an episode did not end within {MAX_STEPS} steps: the environment needs a time limit")
-        returns.append(total[: len(part)].cpu().numpy())
-        sums.append(env.spec.team_reward(total)[: len(part)].cpu().numpy())
-        lengths.append(length[: len(part)].cpu().numpy())
+        played.append(batch)
+    returns, sums, lengths = ([getattr(p, f.name) for p in played] for f in fields(Episodes))
     return Episodes(np.concatenate(returns), np.concatenate(sums), np.concatenate(lengths))
+
+
+def _play_batch(env: Environment, policy: Player, seeds: Sequence[int]) -> Episodes:
+    """At most as many seeds as there are environments."""
+    step, memory = env.reset([*seeds, *[seeds[-1]] * (env.num_envs - len(seeds))]), None
+    total = torch.zeros(step.reward.shape, dtype=torch.float64, device=env.device)
+    length = torch.zeros(env.num_envs, dtype=torch.long, device=env.device)
+    going = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)
+    for _ in range(MAX_STEPS):
+        action, memory = policy(step.obs, memory, mask=step.mask, is_first=step.is_first, active=step.active)
+        step = env.step(action)
+        total += torch.where(going.unsqueeze(-1), step.reward, 0.0)
+        length += going
+        going = going & ~step.ended
+        if not going.any():
+            break
+    else:
+        raise UserError(f"an episode did not end within {MAX_STEPS} steps: the environment needs a time limit")
+    returns, sums = total, env.spec.team_reward(total)
+    return Episodes(*(x[: len(seeds)].cpu().numpy() for x in (returns, sums, length)))
 
 
 def summary(values: np.ndarray) -> dict[str, Any]:
@@ -138,6 +148,8 @@ def evaluate_run(
     sampled: bool = False,
     env: Any = None,
     seed: int = SCORE_SEED,
+    workers: int | None = None,
+    allow_code: bool = False,
 ) -> dict[str, Any]:
     """Plays a run's policy and the baselines of its environment, on the same reset seeds.
 
@@ -146,6 +158,8 @@ def evaluate_run(
         on: a package that holds the original environment, such as `mpe2`, to score on that.
         checkpoint: `last` or `best`. sampled: draw actions, in place of the likeliest.
         env: what to play in, as for `train`; needed only where the run's environment has no name.
+        workers: as `env.workers`, of environments in Python.
+        allow_code: import the function that the run's `config.json` names as its environment (`module:function`).
 
     Returns:
         `env`, `package_version`, `policy`, `checkpoint`, and what `evaluate.score` gives.
@@ -161,28 +175,50 @@ def evaluate_run(
         raise UserError(f"{name} has no name that mappo knows: give the environment, run.evaluate(env=make_env)")
     if env is not None and on is not None:
         raise UserError("give env, or on, but not both")
-    if isinstance(env, str):
-        name, env = env, None
-    if env is not None and not envs.is_batched(env):
-        one = env
-        env = envs.from_factory(one, min(episodes, 16)) if callable(one) else envs.from_factory(lambda: one, 1)
     if env is None:
-        name = name if on is None else envs.original(name, on)
-        count = min(episodes, 2048) if name in envs.NATIVE else min(episodes, 16)
-        env = envs.make(name, count, num_agents=config.env.num_agents)
-    if difference := spec.differs_from(env.spec):
-        raise UserError(f"{path} was trained in another environment: {difference}")
-    about = {
-        "env": name,
-        "package_version": envs.package_version(name),
-        "policy": "sampled" if sampled else "greedy",
-        "checkpoint": checkpoint,
-        "step": load(Path(path), checkpoint).state["step"],
-    }
-    return about | score(env, name, actor, episodes, seed)
+        check_code(name, allow_code)
+    with _games(name if env is None else env, name, replace(config.env, workers=workers), episodes, on) as (name, env):
+        if difference := spec.differs_from(env.spec):
+            raise UserError(f"{path} was trained in another environment: {difference}")
+        about = {
+            "env": name,
+            "package_version": envs.package_version(name),
+            "policy": "sampled" if sampled else "greedy",
+            "checkpoint": checkpoint,
+            "step": load(Path(path), checkpoint).state["step"],
+        }
+        return about | score(env, name, actor, episodes, seed)
 
 
-def draw_replay(path: Path, episodes: int = 4, seed: int = SCORE_SEED, checkpoint: str = "last") -> Path:
+@contextmanager
+def _games(env: Any, name: str, config: EnvConfig, episodes: int, on: str | None) -> Generator[tuple[str, Environment]]:
+    """The name of the environment to play in, and some of it side by side; what was made here is closed behind."""
+    if envs.is_batched(env):
+        yield name, env
+        return
+    chosen: dict[str, Any] = envs.settings(config)
+    if not isinstance(env, str):
+        made = envs.of_python(env, episodes, chosen)
+    else:
+        if on is not None:  # options and limits are those of the environment trained in
+            env, chosen = envs.original(env, on), chosen | {"options": None, "time_limit": None}
+        name, made = env, envs.make(env, envs.games_at_once(env, episodes), **chosen)
+    with closing(made):
+        yield name, made
+
+
+def check_code(name: str, allowed: bool) -> None:
+    """Raises UserError where a file names a function to import, and that is not `allowed`."""
+    if envs.is_code(name) and not allowed:
+        raise UserError(
+            f"config.json names code to import, {name}: look at it, and if you trust it, add --allow-code "
+            f"(from Python, allow_code=True)"
+        )
+
+
+def draw_replay(
+    path: Path, episodes: int = 4, seed: int = SCORE_SEED, checkpoint: str = "last", allow_code: bool = False
+) -> Path:
     """Writes `replay.gif` into the run directory: greedy games from the seeds that scores are made of.
 
     Raises:
@@ -193,8 +229,9 @@ def draw_replay(path: Path, episodes: int = 4, seed: int = SCORE_SEED, checkpoin
         raise UserError(f"a replay shows 1 to 100 games, got {episodes}")
     if name.startswith("custom/"):
         raise UserError(f"{name} has no name that mappo knows: its games cannot be drawn from here")
-    env = envs.make(name, 1, num_agents=config.env.num_agents, render=True)
+    check_code(name, allow_code)
     actor = load_actor(path, checkpoint=checkpoint)
     out = path / "replay.gif"
-    report.write_gif(replay(env, actor, range(seed, seed + episodes)), out)
+    with closing(envs.make(name, 1, render=True, **envs.settings(replace(config.env, workers=0)))) as env:
+        report.write_gif(replay(env, actor, range(seed, seed + episodes)), out)
     return out

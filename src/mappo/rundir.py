@@ -8,6 +8,7 @@ runs/NAME/config.json               the environment, the config and the spaces
 import json
 import math
 import os
+import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict, fields
@@ -25,7 +26,9 @@ from mappo.spec import ActionHeads, Spec
 
 FORMAT = 2
 # What a resumed run may change. Threads and device change the rounding; another kind of device, the random streams.
-FREE = {("run", name) for name in ("progress", "threads", "device", "name", "dir")}
+FREE = {("run", name) for name in ("progress", "threads", "device", "name", "dir")} | {
+    ("env", name) for name in ("workers", "restart", "worker_timeout")
+}
 
 
 def open_run(name: str, config: Config, spec: Spec, resume: bool) -> Path:
@@ -47,7 +50,7 @@ def open_run(name: str, config: Config, spec: Spec, resume: bool) -> Path:
     if given is not None:
         create_run(given, name, config, spec)
         return given
-    stem = name.replace("/", "-")
+    stem = re.sub(r"[^\w.-]", "-", name)
     number = 1
     while (path := Path("runs") / f"{stem}-{number}").exists():
         number += 1

@@ -1,17 +1,24 @@
-"""Who plays: agents, what each sees and does, and the padded layout in which tensors hold them side by side."""
+"""Who plays: agents, what each sees and does, and the padded layout in which tensors hold them side by side.
+
+Loads no torch: the workers that step Python environments read it too, and need numpy alone.
+"""
+
+from __future__ import annotations
 
 import itertools
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
-import torch
 from gymnasium import spaces
-from torch import Tensor
 
 from mappo.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,7 @@ class ActionHeads:
         return len(self.categorical) + len(self.low)
 
     @staticmethod
-    def of(space: spaces.Space[Any]) -> "ActionHeads":
+    def of(space: spaces.Space[Any]) -> ActionHeads:
         """Of a gymnasium space: Discrete, MultiDiscrete, MultiBinary, or Box of floats.
 
         Raises:
@@ -76,12 +83,11 @@ class ActionHeads:
         """
         if not self.categorical:
             return columns.reshape((*columns.shape[:-1], *cast(Any, self.shape)))
-        start: Any = np.array((*cast(Any, self.start), *(0,) * self.continuous))
-        if isinstance(columns, Tensor):
-            start = torch.as_tensor(start, device=columns.device)
+        start, array = (*cast(Any, self.start), *(0,) * self.continuous), isinstance(columns, np.ndarray)
         if not self.continuous:
-            columns = columns.long() if isinstance(columns, Tensor) else columns.astype(np.int64)
-        return (columns + start).reshape((*columns.shape[:-1], *cast(Any, self.shape)))
+            columns = columns.astype(np.int64) if array else columns.long()
+        columns = columns + (np.array(start) if array else columns.new_tensor(start))
+        return columns.reshape((*columns.shape[:-1], *cast(Any, self.shape)))
 
 
 @dataclass(frozen=True)
@@ -137,12 +143,19 @@ class Spec:
         """Images of an agent's own space, `(*B, C, H, W)` or `(*B, H, W, C)`, as `(*B, H, W, C)`; arrays or tensors."""
         if not self._channels_first:
             return image
-        return image.movedim(-3, -1) if isinstance(image, Tensor) else np.moveaxis(image, -3, -1)
+        return image.movedim(-3, -1) if hasattr(image, "movedim") else np.moveaxis(image, -3, -1)
 
     @property
     def obs_dtype(self) -> torch.dtype:
         """uint8 where all observe bytes, else float32."""
-        return torch.uint8 if all(s.dtype == np.uint8 for s in self.obs_spaces) else torch.float32
+        import torch
+
+        return torch.uint8 if self.sees_bytes else torch.float32
+
+    @property
+    def sees_bytes(self) -> bool:
+        """All agents observe uint8."""
+        return all(s.dtype == np.uint8 for s in self.obs_spaces)
 
     def obs_size(self, agent: int) -> int:
         """Numbers in one agent's own observation, without the padding."""
@@ -167,6 +180,8 @@ class Spec:
     @property
     def action_dtype(self) -> torch.dtype:
         """int64, or float32 (torch's default) where any agent has continuous heads."""
+        import torch
+
         return torch.get_default_dtype() if self.continuous else torch.int64
 
     def columns(self, agent: int) -> list[int]:
@@ -180,10 +195,17 @@ class Spec:
         own = self.action_heads[agent].categorical
         return [end - n + i for size, n, end in zip(own, self.heads, ends, strict=False) for i in range(size)]
 
-    @cached_property
+    @property
     def legal(self) -> Tensor:
+        """`own_choices` as a tensor."""
+        import torch
+
+        return torch.as_tensor(self.own_choices)
+
+    @cached_property
+    def own_choices(self) -> np.ndarray:
         """Which choices each agent has at all, bool `(A, N)`: of a head that it lacks, the first one."""
-        legal = torch.zeros(self.num_agents, sum(self.heads), dtype=torch.bool)
+        legal = np.zeros((self.num_agents, sum(self.heads)), dtype=bool)
         firsts = [end - n for n, end in zip(self.heads, itertools.accumulate(self.heads), strict=True)]
         for agent, own in enumerate(self.action_heads):
             legal[agent, [*self.choices(agent), *firsts[len(own.categorical) :]]] = True
@@ -199,7 +221,7 @@ class Spec:
         sets = self.sets(sharing)
         return any(group != self.groups[sets.index(name)] for group, name in zip(self.groups, sets, strict=True))
 
-    def differs_from(self, other: "Spec") -> str:
+    def differs_from(self, other: Spec) -> str:
         """What of another environment's agents is not as it is here; nothing if a policy fits both."""
         shapes = [[s.shape for s in spec.obs_spaces] for spec in (self, other)]
         for what, mine, theirs in (

@@ -3,9 +3,11 @@
 import csv
 import math
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +17,7 @@ import torch
 from mappo import checkpoint, envs, evaluate, report
 from mappo.collector import Collector
 from mappo.config import Config
-from mappo.console import make_view
+from mappo.console import View, make_view
 from mappo.critic_input import UserInput
 from mappo.errors import StopTraining, UserError
 from mappo.learner import MAPPO
@@ -59,7 +61,10 @@ class Run:
         env: Any = None,
     ) -> dict[str, Any]:
         """Plays the saved policy, and the baselines on the same reset seeds; see `evaluate_run`."""
-        return evaluate.evaluate_run(self.path, episodes, on=on, checkpoint=checkpoint, sampled=sampled, env=env)
+        # Whoever trained has named the environment: it is theirs, not a file's.
+        return evaluate.evaluate_run(
+            self.path, episodes, on=on, checkpoint=checkpoint, sampled=sampled, env=env, allow_code=True
+        )
 
 
 def train(
@@ -73,8 +78,9 @@ def train(
     """Trains a team, and keeps everything in a run directory.
 
     Args:
-        env: a name, such as `spread`; a callable that makes one environment, called once for each; or a batched
-            `Environment`. A single environment trains too, alone, with a warning.
+        env: a name, such as `spread`, `lbf/Foraging-8x8-2p-2f-coop-v3` or `module:function`; a callable that makes one
+            environment, called once for each (in worker processes: see `env.workers`), or that takes `num_envs` and
+            makes a batched `Environment`; or such a one. A single environment trains too, alone, with a warning.
         config: by default the environment's preset (`mappo.preset`).
         callback: called after each update; may raise `StopTraining`, upon which the run is saved and returned.
         resume: go on with the run that `config.run` names, from its last checkpoint.
@@ -173,12 +179,16 @@ class Session:
         started, offset = time.perf_counter(), self.step
         title = f"{self.name}  seed {config.run.seed}  {self.path}"
         total = config.num_updates * size
-        with make_view(total, title, mode=config.run.progress) as view:
+        with make_view(total, title, mode=config.run.progress) as view, warnings.catch_warnings():
+            warnings.showwarning = partial(_note, view)  # not across the live view
             for note in self.notes:
                 view.note(note)
             for index in range(done + 1, config.num_updates + 1):
                 start, cpu = time.perf_counter(), time.process_time()
-                rollout, episodes = self.collector.collect()
+                try:
+                    rollout, episodes = self.collector.collect()
+                except UserError as error:
+                    raise self._failed(error) from error
                 middle = time.perf_counter()
                 tensors = {**episodes, **self.agent.update(rollout)}
                 numbers = cast(list[float], torch.stack([x.float() for x in tensors.values()]).tolist())  # one sync
@@ -203,6 +213,13 @@ class Session:
                     self.save(metrics["eval_return"])
                 if callback is not None:
                     callback(update)
+
+    def _failed(self, error: UserError) -> UserError:
+        """The environment failed: where new episodes could go on from here, what was learned is saved."""
+        if isinstance(self.env, Resumable) or not self.step:
+            return error
+        self.save()
+        return UserError(f"{error}\nThe run is saved at step {self.step:,}; mappo resume {self.path} goes on with it")
 
     def measure(self) -> float:
         """Mean greedy return of the team over games that training never sees; NaN without a test env."""
@@ -244,6 +261,10 @@ class Session:
         generator.manual_seed(derive_seed(seed, 1, updates))
         step = self.env.reset(derive_seed(seed, 2, updates))
         return Collector(self.env, self.agent, self.config.ppo.rollout_length, step, generator)
+
+
+def _note(view: View, message: Warning | str, *_: Any, **__: Any) -> None:
+    view.note(str(message))
 
 
 def choose_device(name: str) -> torch.device:

@@ -30,8 +30,9 @@ def typed(name: str, value: Any, kind: Any) -> Any:
         return None if value is None else typed(name, value, typing.get_args(kind)[0])
     if origin is tuple:
         if isinstance(value, (list, tuple)):
-            return tuple(typed(name, x, int) for x in cast(list[Any], value))
-        raise UserError(f"{name} must be a list of whole numbers, got {value!r}")
+            return tuple(typed(name, x, typing.get_args(kind)[0]) for x in cast(list[Any], value))
+        of = {int: "whole numbers", str: "texts"}[typing.get_args(kind)[0]]
+        raise UserError(f"{name} must be a list of {of}, got {value!r}")
     if isinstance(value, bool) == (kind is bool):
         if kind in (int, float) and hasattr(value, "__index__"):  # numpy's numbers too
             value = operator.index(value)

@@ -2,80 +2,54 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
+import os
 import re
 import warnings
-from collections.abc import Callable
-from importlib import metadata
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from mappo.envs.names import (
+    FAMILIES,
+    NATIVE,
+    check_name,
+    checked_options,
+    family,
+    function,
+    is_code,
+    is_installed,
+    original,
+    package_version,
+)
 from mappo.errors import UserError
 
 if TYPE_CHECKING:
     import torch
 
-    from mappo.config import Config
+    from mappo.config import Config, EnvConfig
     from mappo.types import Environment
 
-NATIVE = {
-    "spread": "mpe2's simple_spread_v3, batched: cover all landmarks without bumping",
-    "spread/paper": "spread in the conventions of the MAPPO paper's code",
-    "speaker_listener": "mpe2's simple_speaker_listener_v4, batched: one sees the goal, the other moves",
-    "matrix/climbing": "a matrix game: the best pair stands next to the dearest mistakes",
-    "matrix/penalty": "a matrix game: two best pairs, and 100 to pay for choosing one of each",
-    "probe/constant": "reward 1 for ever, seen through a time limit",
-    "probe/signal": "each agent names the number it sees",
-    "probe/memory": "each agent names, at the end, the number it saw at the start",
-    "probe/mask": "the mask alone tells which of two actions is right",
-    "probe/unequal": "agents of different sizes, with different answers to what they see",
-    "probe/multidiscrete": "each agent names two numbers, by two heads",
-    "probe/image": "each agent names the bright quadrant of an image of bytes",
-    "probe/roles": "agent i is given i for ever, and all see the same",
-    "probe/death": "to die brings 3 at once, to live 1 for ever",
-    "probe/respawn": "what an agent sacrifices, its next life gets",
-    "probe/arrival": "one agent comes later, and must remember its first observation",
-    "probe/target": "each agent answers a point by another, in a box of numbers",
-    "probe/mixed": "one agent chooses, the other answers by a number",
-    "probe/combined": "memory, masks, deaths, new lives and unequal agents at once",
-}
-PACKAGED = {
-    "mpe2/simple_spread_v3": "the original package, stepped in a loop",
-    "mpe2/simple_speaker_listener_v4": "the original package, stepped in a loop",
-}
-# The package that a batched environment follows, and what it is called there.
-ORIGINALS = {
-    "spread": {"mpe2": "mpe2/simple_spread_v3"},
-    "speaker_listener": {"mpe2": "mpe2/simple_speaker_listener_v4"},
-}
+_SIDE_BY_SIDE = 16  # environments in Python, for evaluations
 
-# What makes each of them: a module of this package, and what of it to call. Imported when it is asked for.
-_MAKERS = {
-    "spread": "spread:Spread",
-    "spread/paper": "spread:Spread",
-    "speaker_listener": "speaker_listener:SpeakerListener",
-    "matrix/climbing": "matrix:climbing",
-    "matrix/penalty": "matrix:penalty",
-    "probe/constant": "probes:Constant",
-    "probe/signal": "probes:Signal",
-    "probe/memory": "probes:Memory",
-    "probe/mask": "probes:Mask",
-    "probe/unequal": "probes:Unequal",
-    "probe/multidiscrete": "probes:MultiDiscrete",
-    "probe/image": "probes:Image",
-    "probe/roles": "probes:Roles",
-    "probe/death": "probe_lives:Death",
-    "probe/respawn": "probe_lives:Respawn",
-    "probe/arrival": "probe_lives:Arrival",
-    "probe/combined": "probe_lives:Combined",
-    "probe/target": "probe_targets:Target",
-    "probe/mixed": "probe_targets:Mixed",
-}
-# Packaged environments that give all agents one number: the batched twins say so themselves.
-_SHARED = {"mpe2/simple_speaker_listener_v4"}
-# Options that a name stands for.
-_OPTIONS: dict[str, dict[str, Any]] = {"spread/paper": {"conventions": "paper"}}
+__all__ = [
+    "FAMILIES",
+    "NATIVE",
+    "baselines",
+    "check_name",
+    "for_training",
+    "from_factory",
+    "games_at_once",
+    "is_batched",
+    "is_code",
+    "make",
+    "name_of",
+    "of_python",
+    "original",
+    "package_version",
+    "settings",
+]
 
 
 def make(
@@ -85,40 +59,107 @@ def make(
     num_agents: int | None = None,
     device: torch.device | str = "cpu",
     render: bool = False,
+    options: Mapping[str, Any] | None = None,
+    time_limit: int | None = None,
+    **stepping: Any,
 ) -> Environment:
     """`num_envs` environments of one name, as one batched `Environment`.
 
     Args:
+        name: see `mappo envs`; `module:function` is imported.
         num_agents: where the environment lets one choose; None for its own number.
-        device: of the batched native environments; the others live on the CPU.
+        device: of those batched in torch; the others live on the CPU.
         render: packages draw only if asked when they are made.
+        options: the environment's own, as keyword arguments.
+        time_limit, stepping: see `from_factory`.
 
     Raises:
-        UserError: no environment has this name, its package is missing, or its number of agents is fixed.
+        UserError: no environment has this name, its package is missing, or an option is not one of its.
     """
     check_name(name)
+    options = dict(options or {})
     if name in NATIVE:
-        module, maker = _MAKERS[name].split(":")
+        module, maker = NATIVE[name].maker.split(":")
         native = getattr(importlib.import_module(f"mappo.envs.{module}"), maker)
-        chosen = _chosen_agents(name, native, "num_agents", num_agents)
-        return native(num_envs, device=device, **chosen, **_OPTIONS.get(name, {}))
-    package = _package(name)
-    chosen = _chosen_agents(name, package.raw_env, "N", num_agents)
-    drawn = "rgb_array" if render else None
-    return from_factory(
-        lambda: package.parallel_env(max_cycles=25, render_mode=drawn, **chosen), num_envs, name in _SHARED
-    )
+        options |= _chosen_agents(name, native, "num_agents", num_agents)
+        _no_limit(name, time_limit)
+        return native(num_envs, device=device, **NATIVE[name].options, **checked_options(name, native, options, 1))
+    if is_code(name):
+        return from_function(function(name), num_envs, options, time_limit=time_limit, **stepping)
+    found = family(name)
+    assert found is not None
+    kind, own_name = found
+    if kind.extra is not None and not is_installed(kind):
+        raise UserError(f"{kind.package} is not installed: pip install 'mappo[{kind.extra}]'")
+    module, maker = kind.maker.split(":")
+    build = getattr(importlib.import_module(f"mappo.envs.{module}"), maker)
+    if num_agents is not None:
+        if own_name not in ("simple_spread_v3", "simple_line_v1", "simple_formation_v1"):
+            raise UserError(f"the number of agents of {name} is fixed, or in its name: leave out env.num-agents")
+        options["N"] = num_agents
+    if kind.batched:
+        _no_limit(name, time_limit)
+        return build(own_name, num_envs, device, options)
+    if module == "zoo":
+        build = partial(build, name.partition("/")[0])
+    one = partial(build, own_name, options, render)
+    return from_factory(one, num_envs, time_limit=time_limit, **stepping)
 
 
-def from_factory(factory: Callable[[], Any], num_envs: int, shared_reward: bool = False) -> Environment:
-    """Calls `factory` once for each environment, and steps them in a loop.
+def from_function(make_env: Callable[..., Any], num_envs: int, options: Mapping[str, Any], **settings: Any) -> Any:
+    """What a user's function makes: all environments at once, if it takes their number as `num_envs`, else each."""
+    options = checked_options(getattr(make_env, "__name__", "the function"), make_env, options)
+    if "num_envs" in _parameters(make_env):
+        made: Any = make_env(num_envs=num_envs, **options)
+        if not is_batched(made):
+            raise UserError(
+                f"a function that takes num_envs must make a mappo.Environment of so many games, got "
+                f"{type(made).__name__}; one that makes a single environment takes no num_envs"
+            )
+        return made
+    return from_factory(partial(make_env, **options) if options else make_env, num_envs, **settings)
+
+
+def from_factory(
+    factory: Callable[[], Any],
+    num_envs: int,
+    shared_reward: bool = False,
+    *,
+    time_limit: int | None = None,
+    workers: int | None = 0,
+    restart: bool = False,
+    worker_timeout: float = 60.0,
+) -> Environment:
+    """Calls `factory` once for each environment, and steps them in a loop, or in worker processes.
 
     Args:
         shared_reward: all agents are given one number, the team's, which is not to be summed over them.
+        time_limit: the step at which an episode is cut off, and at which an end counts as that.
+        workers: processes; 0: this one; None: one for each core that this process may use, if there are several.
+        restart, worker_timeout: see `WorkerPool`.
     """
+    if time_limit is not None:
+        factory = partial(_limited, factory, time_limit)
+    count = _usable_cores() if workers is None else workers
+    if count and num_envs > 1 and not (workers is None and (count == 1 or os.name == "nt")):
+        from mappo.envs.pool import WorkerPool
+
+        return WorkerPool(factory, num_envs, count, shared_reward, restart=restart, timeout=worker_timeout)
     from mappo.envs.parallel import ParallelEnvs
 
     return ParallelEnvs(factory, num_envs, shared_reward)
+
+
+def settings(config: EnvConfig) -> dict[str, Any]:
+    """What of a config `make` is told."""
+    return {
+        "num_agents": config.num_agents,
+        "options": config.own_options,
+        "time_limit": config.time_limit,
+        "workers": config.workers,
+        "restart": config.restart,
+        "worker_timeout": config.worker_timeout,
+    }
 
 
 def name_of(env: Any) -> str:
@@ -130,26 +171,40 @@ def for_training(env: Any, config: Config, device: torch.device) -> tuple[Enviro
     """The environments to train in, and those to test in, if there may be more than one set.
 
     Args:
-        env: a name; a batched `Environment`; a function that makes one of PettingZoo's; or such a one, with a warning.
+        env: a name; a batched `Environment`; a function that makes one, or one of PettingZoo's; or such a one, with a
+            warning.
     """
-    count, tests = config.env.num_envs, config.run.eval_episodes
+    count, tests, chosen = config.env.num_envs, config.run.eval_episodes, settings(config.env)
     if isinstance(env, str):
-        agents = config.env.num_agents
-        tests = tests if env in NATIVE else min(tests, 16)
-        training = make(env, count, num_agents=agents, device=device)
-        return training, make(env, tests, num_agents=agents, device=device)
+        training = make(env, count, device=device, **chosen)
+        return training, make(env, games_at_once(env, tests), device=device, **chosen)
     if is_batched(env):
+        _no_limit(name_of(env), config.env.time_limit)
         return env, None
-    if config.env.num_agents is not None:
+    if chosen.pop("num_agents") is not None:
         raise UserError("env.num-agents is for environments that have a name: your own has as many as it has")
     if callable(env):
-        return from_factory(env, count), from_factory(env, min(tests, 16))
+        return from_function(env, count, **chosen), from_function(env, min(tests, _SIDE_BY_SIDE), **chosen)
     warnings.warn(
         f"one {type(env).__name__} trains alone: slowly, on little data for each update, and without evaluations; "
         "give a function that makes one",
         stacklevel=3,
     )
-    return from_factory(lambda: env, 1), None
+    return from_factory(lambda: env, 1, time_limit=config.env.time_limit), None
+
+
+def of_python(env: Any, games: int, chosen: Mapping[str, Any]) -> Environment:
+    """A user's function, or one environment, as a batched one of up to so many games, to play them in."""
+    chosen = {k: v for k, v in chosen.items() if k != "num_agents"}
+    if callable(env):
+        return from_function(env, min(games, _SIDE_BY_SIDE), **chosen)
+    return from_factory(lambda: env, 1, time_limit=chosen["time_limit"])
+
+
+def games_at_once(name: str, games: int) -> int:
+    """How many environments to make for so many games: of the batched ones, hundreds step as fast as a few."""
+    found = family(name)
+    return min(games, 2048 if name in NATIVE or (found is not None and found[0].batched) else _SIDE_BY_SIDE)
 
 
 def is_batched(env: Any) -> bool:
@@ -158,36 +213,6 @@ def is_batched(env: Any) -> bool:
     from mappo.types import Environment
 
     return isinstance(env, Environment) and isinstance(env.spec, Spec)  # pyright: ignore[reportUnnecessaryIsInstance]
-
-
-def check_name(name: str) -> None:
-    """Raises UserError, with the nearest name, where there is no such environment."""
-    known = [*NATIVE, *PACKAGED]
-    if name in known:
-        return
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
-    raise UserError(f"unknown environment {name!r}{hint} There are: {', '.join(known)}")
-
-
-def original(name: str, package: str) -> str:
-    """The name under which `package` holds what `name` follows: ("spread", "mpe2") -> "mpe2/simple_spread_v3"."""
-    if name.startswith(package + "/"):
-        return name
-    there = ORIGINALS.get(name, {})
-    if package not in there:
-        choice = f"there is: {', '.join(there)}" if there else "it follows no package"
-        raise UserError(f"{name} cannot be evaluated on {package!r}: {choice}")
-    return there[package]
-
-
-def package_version(name: str) -> str:
-    """Where the numbers of an environment come from, such as `mpe2 1.1.1`."""
-    package = name.split("/")[0] if name in PACKAGED else "mappo"
-    try:
-        return f"{package} {metadata.version(package)}"
-    except metadata.PackageNotFoundError:
-        return f"{package} (not installed)"
 
 
 def baselines(name: str, num_agents: int) -> dict[str, Any]:
@@ -200,17 +225,37 @@ def baselines(name: str, num_agents: int) -> dict[str, Any]:
         from mappo.envs.speaker_listener import informed_pair
 
         return {"scripted pair": informed_pair}
+    if name in ("reference", "mpe2/simple_reference_v3"):
+        from mappo.envs.reference import informed_pair as informed
+
+        return {"scripted pair": informed}
+    if name == "battle":
+        from mappo.envs.battle import attack_nearest, focus_fire
+
+        return {"attack nearest": attack_nearest, "focus fire": focus_fire}
     return {}
 
 
-def _package(name: str) -> Any:
-    """The module called `mpe2/MODULE`."""
-    package, module = name.split("/")
+def _limited(factory: Callable[[], Any], limit: int) -> Any:
+    from mappo.envs.time_limit import TimeLimit
+
+    return TimeLimit(factory(), limit, cuts=True)
+
+
+def _no_limit(name: str, time_limit: int | None) -> None:
+    if time_limit is not None:
+        raise UserError(f"env.time-limit is for environments that are stepped one by one: {name} keeps its own")
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _parameters(maker: Callable[..., Any]) -> Mapping[str, Any]:
     try:
-        importlib.import_module(package)
-        return importlib.import_module(f"{package}.{module}")
-    except ImportError as error:
-        raise UserError(f"{package} is not installed ({error}): pip install 'mappo[mpe]'") from None
+        return inspect.signature(maker).parameters
+    except (TypeError, ValueError):  # of some built-in ones nothing is known
+        return {}
 
 
 def _chosen_agents(name: str, maker: Any, option: str, num_agents: int | None) -> dict[str, int]:

@@ -1,123 +1,126 @@
-"""Between one agent's own spaces and its row of the padded layout of a `Spec`."""
+"""All agents of one environment of PettingZoo's Parallel API, side by side. Loads no torch."""
 
-from collections import OrderedDict
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 from gymnasium import spaces
 
+from mappo.envs.seat import Flat, Seat
 from mappo.errors import UserError
-from mappo.spec import ActionHeads, Spec
+from mappo.spec import Spec, channels_first
 
 
-class Flat:
-    """Reads what comes from a space as one array: images `(H, W, C)` or `(C, H, W)`, all else vectors.
+@dataclass
+class Row:
+    """What one environment shows, agents in order: `(A, *obs_shape)`, `(*S)`, `(A, N)`, `(A,)`."""
 
-    Args:
-        told: begins the messages, "agent_0 observed" for example.
-        space: any of gymnasium's that has a fixed size; one that is neither a vector nor an image is flattened.
-
-    Raises:
-        UserError: the space has no fixed size.
-    """
-
-    def __init__(self, told: str, space: Any) -> None:
-        self.told, self._own, self._is_box = told, space, isinstance(space, spaces.Box)
-        self.space: Any = space
-        if not self._is_box or len(space.shape) not in (1, 3):
-            try:
-                self.space = spaces.flatten_space(space)
-            except (ValueError, NotImplementedError):
-                self.space = None
-            # Letters have a place in an alphabet: gymnasium takes it for a number, which it is not.
-            if not isinstance(self.space, spaces.Box) or _has_text(space):
-                raise UserError(f"{told} {space}, which does not flatten to numbers of a fixed count: give a Box")
-        self._shape = cast("tuple[int, ...]", space.shape if self._is_box else self.space.shape)
-        self._bytes = space.dtype == np.uint8
-
-    def read(self, x: Any) -> np.ndarray:
-        """Its numbers in one row, `(size,)`."""
-        try:
-            x = np.asarray(x if self._is_box else spaces.flatten(self._own, x))
-        except (KeyError, IndexError, TypeError, ValueError) as e:
-            raise UserError(f"{self.told} what is not in its space {self._own}: {type(e).__name__} {e}") from e
-        if x.shape != self._shape:
-            raise UserError(f"{self.told} an array of shape {x.shape}; its space says {self._shape}")
-        if self._bytes and x.dtype.kind == "f":
-            raise UserError(f"{self.told} {x.dtype}; its space says uint8")
-        if self._bytes and x.dtype != np.uint8 and not ((x >= 0) & (x <= 255)).all():
-            raise UserError(f"{self.told} numbers from {x.min()} to {x.max()}; its space says uint8")
-        return x.reshape(-1)
+    obs: np.ndarray
+    state: np.ndarray | None
+    mask: np.ndarray
+    active: np.ndarray
 
 
-class Seat:
-    """One agent: what it sees, may choose and does, in its own form and in the padded layout.
+class Layout:
+    """Reads what environments alike give into rows, by their agents' names.
+
+    Agents keep the order of `possible_agents` and may differ in their spaces: see `Spec` for how they are padded.
+    Masks are read from `obs["action_mask"]`, else `info["action_mask"]`: flat, or one for each head.
 
     Args:
-        name: the agent's.
-        observed: its observation space; PettingZoo's `Dict(observation=..., action_mask=...)` stands for the
-            observation alone.
-        acted: its action space.
+        env: one of them; spaces are asked for, and if there is a `state()` without a space, it is reset.
+        shared_reward: all agents are given one number, the team's, which is not to be summed over them; also where
+            the environment has an attribute of this name that is true.
 
     Raises:
-        UserError: a space is of a kind that cannot be used.
+        UserError: the environment has not this API, or spaces that cannot be used.
     """
 
-    def __init__(self, name: str, observed: Any, acted: Any) -> None:
-        self.name, self._acted, self.heads = name, acted, ActionHeads.of(acted)
-        self._wrapped = True  # a dict that comes holds the observation beside the mask
-        if isinstance(observed, spaces.Dict):
-            # Ordered, for gymnasium sorts the keys of any other dict.
-            rest: OrderedDict[str, Any] = OrderedDict(cast(Any, observed.spaces))
-            rest.pop("action_mask", None)
-            self._wrapped = set(rest) == {"observation"}
-            observed = cast(Any, rest["observation"] if self._wrapped else spaces.Dict(rest))
-        self.flat = Flat(f"{name} observed", observed)
-        sizes = self.heads.categorical
-        self._firsts = [sum(sizes[:k]) for k in range(len(sizes))]
-
-    def place(self, spec: Spec, index: int) -> None:
-        """Remembers where the agent stands, once all agents are known."""
-        self.size, self.choices = spec.obs_size(index), np.array(spec.choices(index), dtype=np.intp)
-        self._columns = np.array(spec.columns(index), dtype=np.intp)
-        self._turn = spec.channels_last if len(spec.obs_shape) == 3 else None
-
-    def see(self, own: Any) -> np.ndarray:
-        """Its observation as a row, `(own size,)`."""
-        if self._wrapped and isinstance(own, Mapping):
-            if "observation" not in own:
-                keys = ", ".join(map(str, cast(Any, own)))
-                raise UserError(f"{self.name} observed a dict of {keys}; its space asks for 'observation'")
-            own = cast(Any, own)["observation"]
-        row = self.flat.read(own)
-        return row if self._turn is None else self._turn(row.reshape(self.flat.space.shape)).reshape(-1)
-
-    def may(self, given: Any) -> np.ndarray:
-        """Its mask, given flat or head by head, as bool `(sum of own heads,)`."""
-        pieces = _pieces(given)
-        sizes, heads = tuple(map(len, pieces)), self.heads.categorical
-        if sizes not in (heads, (sum(heads),)):
-            also = f" or, head by head, {heads}" if len(heads) > 1 else ""
+    def __init__(self, env: Any, shared_reward: bool = False) -> None:
+        kind = type(env).__name__
+        needed = ("possible_agents", "observation_space", "action_space", "reset", "step")
+        missing = [n for n in needed if not hasattr(env, n)]
+        if hasattr(env, "agent_iter"):
+            raise UserError(f"{kind} is turn-based (AEC): make it by parallel_env in place of env")
+        if missing:
             raise UserError(
-                f"{self.name} was given an action mask of shape {sizes}; its actions need ({sum(heads)},){also}"
+                f"{kind} is not an environment of PettingZoo's Parallel API: it has no {', '.join(missing)}; "
+                f"give a function that makes a ParallelEnv"
             )
-        mask = np.concatenate(pieces)
-        legal = np.logical_or.reduceat(mask, self._firsts) if heads else mask
-        if not legal.all():
-            where = f" for head {legal.argmin()}, counted from 0" if len(heads) > 1 else ""
-            raise UserError(f"{self.name} was given an action mask in which nothing is legal{where}")
-        return mask
+        self.agents: list[str] = list(env.possible_agents)
+        self.seats = [Seat(a, env.observation_space(a), env.action_space(a)) for a in self.agents]
+        space = state_space(env)
+        self._state = Flat("state() gave", space) if space is not None else None
+        self.spec = Spec(
+            agents=tuple(map(str, self.agents)),
+            obs_spaces=tuple(seat.flat.space for seat in self.seats),
+            action_heads=tuple(seat.heads for seat in self.seats),
+            state_shape=_last(self._state.space.shape) if self._state is not None else None,
+            shared_reward=shared_reward or bool(getattr(env, "shared_reward", False)),
+        )
+        for j, seat in enumerate(self.seats):
+            seat.place(self.spec, j)
+        self._names, self._size = set(self.agents), math.prod(self.spec.obs_shape)
+        self.obs_dtype: Any = np.uint8 if self.spec.sees_bytes else np.float32
+        # Bytes stay bytes in images only.
+        image = self._state is not None and len(self._state.space.shape) == 3
+        self.state_dtype: Any = np.uint8 if image and cast(Any, space).dtype == np.uint8 else np.float32
 
-    def act(self, chosen: np.ndarray) -> list[Any]:
-        """Its rows of actions `(E, D)` as E actions of its own space."""
-        own: Any = self.heads.own(chosen[:, self._columns])
-        if isinstance(self._acted, spaces.Discrete):
-            return own.tolist()
-        own = own.astype(self._acted.dtype)
-        if isinstance(self._acted, spaces.Box):
-            own = own.clip(self._acted.low, self._acted.high)  # bounds in float64 may lie within those in float32
-        return [own[i, ...] for i in range(len(own))]
+    def read(self, env: Any, obs: Mapping[str, Any], infos: Mapping[str, Any]) -> tuple[Row, int]:
+        """One environment's observations, zeros where one is missing.
+
+        Returns:
+            The row, and which agent, counted from 1, was given a mask; 0 if nobody was.
+        """
+        seen = np.zeros((len(self.agents), self._size), dtype=self.obs_dtype)
+        mask, masked = self.spec.own_choices.copy(), 0
+        active = np.array([a in env.agents for a in self.agents])
+        for j, agent in enumerate(self.agents):
+            if agent not in obs:
+                if active[j]:
+                    there = ", ".join(map(str, obs))
+                    raise UserError(f"{agent} is in env.agents and observed nothing; there is: {there}")
+                continue
+            seat, own = self.seats[j], obs[agent]
+            seen[j, : seat.size] = seat.see(own)
+            info: Any = infos.get(agent) or {}
+            given: Any = info.get("action_mask")
+            if isinstance(own, Mapping):
+                given = cast(Any, own).get("action_mask", given)
+            if given is not None and active[j]:
+                mask[j, seat.choices] = own_mask = seat.may(given)
+                masked = masked or (j + 1 if own_mask.size else 0)
+        self.check_names(env, "observation", obs)
+        state = None
+        if self._state is not None:
+            state = self._state.read(env.state()).reshape(self._state.space.shape)
+            state = np.moveaxis(state, 0, -1) if state.ndim == 3 and channels_first(state.shape) else state
+            # A copy: the environment may go on writing into its own.
+            state = state.astype(self.state_dtype)
+        return Row(seen.reshape(len(self.agents), *self.spec.obs_shape), state, mask, active), masked
+
+    def check_names(self, env: Any, what: str, given: Mapping[str, Any]) -> None:
+        if not self._names.issuperset(given):
+            stranger = next(name for name in given if name not in self._names)
+            raise UserError(
+                f"{type(env).__name__} gave {stranger} a {what}, who is not in possible_agents: "
+                f"{', '.join(map(str, self.agents))}"
+            )
+
+    def wrong_order(self, row: Row) -> str:
+        """Who concatenates observations in another order than that of `possible_agents` mixes agents up elsewhere."""
+        if row.state is None:
+            return ""
+        parts = [x.reshape(-1)[: seat.size] for x, seat in zip(row.obs, self.seats, strict=True)]
+        order = order_of(parts, row.state)
+        if order is None or order == sorted(order):
+            return ""
+        return (
+            f"state() holds the observations in the order {', '.join(self.agents[j] for j in order)}, but "
+            f"possible_agents is {', '.join(self.agents)}: see that each agent gets its own observation and reward"
+        )
 
 
 def state_space(env: Any) -> Any:
@@ -152,19 +155,6 @@ def order_of(parts: list[np.ndarray], whole: np.ndarray) -> list[int] | None:
     return order
 
 
-def _pieces(mask: Any) -> list[np.ndarray]:
-    """A mask's innermost arrays, bool, in order."""
-    if isinstance(mask, np.ndarray):
-        nested = mask.ndim > 1
-    else:
-        nested = isinstance(mask, list | tuple) and any(
-            isinstance(m, list | tuple | np.ndarray) for m in cast(Any, mask)
-        )
-    if nested:
-        return [piece for part in cast(Any, mask) for piece in _pieces(part)]
-    return [np.atleast_1d(np.asarray(mask, dtype=bool))]
-
-
-def _has_text(space: Any) -> bool:
-    inner: Any = getattr(space, "spaces", ())
-    return isinstance(space, spaces.Text) or any(map(_has_text, getattr(inner, "values", lambda: inner)()))
+def _last(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Of a state: images have their channels last."""
+    return (*shape[1:], shape[0]) if len(shape) == 3 and channels_first(shape) else shape

@@ -1,0 +1,174 @@
+"""The worker processes of a pool, seen from outside: started, asked, and found dead or hanging."""
+
+import contextlib
+import json
+import mmap
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Sequence
+from multiprocessing.connection import Pipe
+from typing import Any
+
+from mappo.envs.game import Arrays
+from mappo.envs.layout import Layout
+from mappo.errors import UserError
+
+# Not multiprocessing's Process: that would run the user's script once more in each worker.
+_CODE = (
+    "import sys, json; sys.path[:] = json.loads(sys.argv[4])\n"
+    "from mappo.envs.worker import main; main(*map(int, sys.argv[1:4]))"
+)
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+START_TIMEOUT = 600.0  # seconds; some environments start a program of their own
+
+
+class LostError(Exception):
+    """A worker died, hung, or its environment failed; the message names worker, environment and cause."""
+
+
+class SharedMemory:
+    """A file without a name: nothing is left of it when the last process that holds it ends, however it ends."""
+
+    def __init__(self) -> None:
+        if hasattr(os, "memfd_create"):
+            self.file: Any = os.fdopen(os.memfd_create("mappo"), "w+b")
+        else:
+            self.file = tempfile.TemporaryFile()  # noqa: SIM115 (stays open)
+        self.fd: int = self.file.fileno()
+
+    def map(self, size: int) -> mmap.mmap:
+        os.ftruncate(self.fd, size)
+        return mmap.mmap(self.fd, size)
+
+
+class Member:
+    """One worker process.
+
+    Args:
+        name: such as `worker 1 (environments 0-31 and 64-95)`. ranges: of its environments, one for each part.
+        job: what it is told first. memory: shared with it. timeout: seconds that one order may take.
+    """
+
+    def __init__(
+        self, name: str, ranges: Sequence[range], job: dict[str, Any], memory: SharedMemory, timeout: float
+    ) -> None:
+        self.name, self.ranges, self.timeout = name, ranges, timeout
+        self.pending: deque[int] = deque()  # parts that it was sent and has not answered
+        self.skipped: set[int] = set()  # parts that it lost: at the next step their episodes are over
+        self.failures = 0  # in a row
+        self.arrays: Arrays | None = None
+        self._job, self._memory = {**job, "ranges": list(ranges)}, memory
+
+    @property
+    def numbers(self) -> list[int]:
+        """Of its environments."""
+        return [i for part in self.ranges for i in part]
+
+    def start(self) -> None:
+        """Starts the process; its environments are being made when this returns."""
+        self._blackbox = tempfile.TemporaryFile()  # noqa: SIM115 (stays open)
+        self._link, theirs = Pipe()
+        handles = (theirs.fileno(), self._memory.fd, self._blackbox.fileno())
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _CODE, *map(str, handles), json.dumps(sys.path)],
+            env=os.environ | _ONE_THREAD,
+            pass_fds=handles,
+            stdin=subprocess.DEVNULL,
+            stdout=2,  # standard output is the command's own
+            process_group=0,  # Ctrl-C is for the pool, which tells its workers
+        )
+        theirs.close()
+        self.pending.clear()
+        self._send(pickle.dumps(self._job))
+
+    def layout(self) -> Layout:
+        """What its environments look like, once they are made.
+
+        Raises:
+            UserError: they cannot be. LostError: it is not there any more.
+        """
+        answer: Any = pickle.loads(self._receive(START_TIMEOUT))
+        if isinstance(answer, UserError):
+            raise answer
+        return answer
+
+    def show_in(self, arrays: Arrays, num_envs: int) -> None:
+        """Tells it that the memory is there."""
+        self.arrays = arrays
+        self._send(pickle.dumps(num_envs))
+
+    def order(self, what: bytes) -> None:
+        self._send(what)
+
+    def answer(self) -> list[str]:
+        """Waits until an order is done; warnings of its environments.
+
+        Raises:
+            LostError: it is not there any more.
+        """
+        told: Any = self._receive(self.timeout)
+        told = pickle.loads(told) if told else []
+        if isinstance(told, UserError):
+            raise LostError(f"{self.name}: {told}")
+        return told
+
+    def hang_up(self) -> None:
+        """Upon which it leaves."""
+        self._link.close()
+
+    def close(self, patience: float = 5.0) -> None:
+        """Hangs up, and kills it if it does not leave."""
+        self.hang_up()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(patience)
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self._blackbox.close()
+
+    def _send(self, data: bytes) -> None:
+        # To one that died: the answer that does not come tells.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._link.send_bytes(data)
+
+    def _receive(self, timeout: float) -> bytes:
+        try:
+            if self._link.poll(timeout):
+                return self._link.recv_bytes()
+        except (EOFError, ConnectionResetError):
+            raise LostError(self._death()) from None
+        raise LostError(self._hang(timeout))
+
+    def _death(self) -> str:
+        code = self.process.wait()
+        try:
+            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        except ValueError:
+            how = f"was killed by signal {-code}"
+        hint = "; SIGKILL is what a machine short of memory sends" if code == -9 else ""
+        return f"{self.name} {how} {self._where()}{hint}{self._stack()}"
+
+    def _hang(self, timeout: float) -> str:
+        self.process.send_signal(signal.SIGUSR1)  # writes its stack down
+        time.sleep(0.5)
+        told = f"{self.name} gave no answer for {timeout:g} s {self._where()} (env.worker-timeout){self._stack()}"
+        self.process.kill()
+        return told
+
+    def _where(self) -> str:
+        busy = [] if self.arrays is None else [i for i in self.numbers if self.arrays["busy"][i]]
+        if not busy or self.arrays is None:
+            return "between two steps" if self.arrays is not None else "as its environments were made"
+        seed, episode = (int(self.arrays[name][busy[0]]) for name in ("seed", "episode"))
+        return f"while environment {busy[0]} (seed {seed}, episode {episode}) was at work"
+
+    def _stack(self) -> str:
+        self._blackbox.seek(0)
+        stack = self._blackbox.read().decode(errors="replace").strip()
+        return f"; its stack:\n{stack}" if stack else ""

@@ -1,0 +1,219 @@
+"""Python environments in several processes, through shared memory."""
+
+import contextlib
+import os
+import warnings
+import weakref
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import cloudpickle
+import torch
+from torch import Tensor
+
+from mappo.envs.crew import LostError, Member, SharedMemory
+from mappo.envs.game import Arrays
+from mappo.envs.parallel import Shown
+from mappo.envs.shard import halves
+from mappo.envs.worker import CHECKED_RESET, RESET
+from mappo.errors import UserError
+from mappo.types import TimeStep
+
+
+class WorkerPool:
+    """`ParallelEnvs`, stepped by worker processes: the same numbers, whatever the number of workers.
+
+    Observations and actions go through shared memory, orders through a socket for each worker: its byte wakes a
+    process as a semaphore would, and it tells at once when the other side is gone. Each worker has one thread.
+
+    The environments are cut into two `parts`, which may be stepped by themselves (`send`, `receive`), one while
+    the learner answers the other.
+
+    Args:
+        make: called once for each environment, in a worker; may be a lambda or live in the main script.
+        num_envs: E. workers: processes. shared_reward: see `Layout`.
+        restart: a worker that dies or hangs, or whose environment fails, is replaced: its episodes are then over, as
+            by a time limit at the last observation, with reward 0, and new ones begin. Else it is an error.
+        timeout: seconds that a worker may take for one step of its environments.
+
+    Raises:
+        UserError: see `ParallelEnvs`; also where a worker is lost.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Any],
+        num_envs: int,
+        workers: int,
+        shared_reward: bool = False,
+        *,
+        restart: bool = False,
+        timeout: float = 60.0,
+    ) -> None:
+        if os.name == "nt":
+            raise UserError("worker processes need Linux or macOS: use --env.workers 0")
+        try:
+            job = {"make": cloudpickle.dumps(make), "shared_reward": shared_reward}
+        except Exception as error:
+            raise UserError(
+                f"the function that makes environments cannot be sent to worker processes ({error}): "
+                f"let it make all that it needs by itself, or use --env.workers 0"
+            ) from error
+        self.num_envs, self.device, self.restart, self.restarts = num_envs, torch.device("cpu"), restart, 0
+        self.parts, self._memory = halves(num_envs), SharedMemory()
+        self._members: list[Member] = []
+        workers = min(workers, num_envs)
+        for w in range(workers):
+            ranges = _ranges(self.parts, w, workers)
+            name = f"worker {w} (environments {' and '.join(_span(r) for r in ranges if r)})"
+            self._members.append(Member(name, ranges, job, self._memory, timeout))
+        self._close = weakref.finalize(self, _close, self._members, self._memory)  # at the latest when the program ends
+        with self._closed_on_error():
+            for member in self._members:
+                member.start()
+            try:
+                layouts = [member.layout() for member in self._members]
+            except LostError as lost:
+                raise UserError(str(lost)) from None
+            self._layout, self.spec = layouts[0], layouts[0].spec
+            memory = self._memory.map(Arrays.size(self._layout, num_envs))
+            self._shown = Shown(self._layout, Arrays(self._layout, num_envs, memory))
+            for member, layout in zip(self._members, layouts, strict=True):
+                self._admit(member, layout)
+        self._seen: list[TimeStep] = []  # of each part, what the learner saw last
+
+    def reset(self, seed: int | Sequence[int] | None = None) -> TimeStep:
+        """First episodes start from the seeds themselves, later ones from what derives from (seed, episode)."""
+        order = CHECKED_RESET if self._shown.start(seed) else RESET
+        for member in self._members:
+            while member.pending:
+                self._answered(member)
+            member.skipped.clear()
+            member.order(order)
+        for member in self._members:
+            try:
+                self._warn(member.answer())
+            except LostError as lost:
+                self._replace(member, lost)
+        step = self._shown.time_step(slice(0, self.num_envs), begun=True)
+        self._seen = [_cut(step, part) for part in self.parts]
+        return step
+
+    def step(self, action: Tensor) -> TimeStep:
+        for index, part in enumerate(self.parts):
+            self.send(index, action[part])
+        seen = [self.receive(index) for index in range(len(self.parts))]
+        return seen[0] if len(seen) == 1 else _joined(seen)
+
+    def send(self, part: int, action: Tensor) -> None:
+        """Begins one step of `parts[part]`, by actions `(e, A, D)`."""
+        self._shown.act(action, self.parts[part])
+        for member in self._members:
+            if part in member.skipped:
+                member.skipped.remove(part)
+            elif member.ranges[part]:
+                member.pending.append(part)
+                member.order(str(part).encode())
+
+    def receive(self, part: int) -> TimeStep:
+        """Waits for that step; parts are answered in the order in which they were sent."""
+        for member in self._members:
+            if member.pending and member.pending[0] == part:
+                self._answered(member)
+        self._seen[part] = self._shown.time_step(self.parts[part])
+        return self._seen[part]
+
+    def close(self) -> None:
+        self._close()
+
+    def _answered(self, member: Member) -> None:
+        try:
+            self._warn(member.answer())
+        except LostError as lost:
+            self._replace(member, lost)
+            return
+        member.pending.popleft()
+        member.failures = 0
+
+    def _replace(self, member: Member, lost: LostError) -> None:
+        """Another process for the same environments, whose episodes are over and begin anew."""
+        arrays, numbers = self._shown.arrays, member.numbers
+        while True:
+            member.failures += 1
+            if not self.restart or member.failures > 3:
+                self.close()
+                again = f" ({member.failures} times in a row)" if member.failures > 1 else ""
+                raise UserError(f"{lost}{again}") from None
+            self.restarts += 1
+            warnings.warn(f"{lost}\nIt is replaced, and its episodes begin anew.", stacklevel=5)
+            under_way, _ = set(member.pending), member.close(0)
+            arrays["busy"][numbers] = False
+            arrays["episode"][numbers] += 1
+            try:
+                member.start()
+                self._admit(member, member.layout())
+                member.order(RESET)
+                self._warn(member.answer())
+                break
+            except (LostError, UserError) as next_loss:
+                lost = LostError(str(next_loss))
+        if not self._seen:  # at the first reset nothing was under way
+            return
+        for index, (part, numbers) in enumerate(zip(self.parts, member.ranges, strict=True)):
+            own, seen = slice(numbers.start, numbers.stop), self._seen[index]
+            there = slice(numbers.start - part.start, numbers.stop - part.start)
+            arrays["reward"][own], arrays["terminated"][own], arrays["ended"][own] = 0, False, True
+            for name, reached in (("obs", seen.obs), ("state", seen.state), ("active", seen.active)):
+                if reached is not None:
+                    arrays[f"next_{name}"][own] = reached[there].numpy()
+            # A part that was not under way is told at its next step, which is not sent.
+            if numbers and index not in under_way:
+                member.skipped.add(index)
+
+    def _admit(self, member: Member, layout: Any) -> None:
+        if difference := layout.spec.differs_from(self.spec):
+            raise UserError(f"the function makes environments that differ: {difference}")
+        member.show_in(self._shown.arrays, self.num_envs)
+
+    def _warn(self, told: list[str]) -> None:
+        for text in told:
+            warnings.warn(text, stacklevel=5)
+
+    @contextlib.contextmanager
+    def _closed_on_error(self) -> Generator[None]:
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+
+
+def _ranges(parts: Sequence[slice], worker: int, workers: int) -> list[range]:
+    """A worker's environments of each part: as many as the others', and of the second part counted from behind."""
+    ranges: list[range] = []
+    for index, part in enumerate(parts):
+        place, count = workers - 1 - worker if index else worker, part.stop - part.start
+        ranges.append(range(part.start + count * place // workers, part.start + count * (place + 1) // workers))
+    return ranges
+
+
+def _span(numbers: range) -> str:
+    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
+
+
+def _cut(step: TimeStep, part: slice) -> TimeStep:
+    return replace(step, **{name: x[part] for name, x in vars(step).items() if x is not None})
+
+
+def _joined(parts: Sequence[TimeStep]) -> TimeStep:
+    fields = {name: [getattr(step, name) for step in parts] for name, x in vars(parts[0]).items() if x is not None}
+    return replace(parts[0], **{name: torch.cat(xs) for name, xs in fields.items()})
+
+
+def _close(members: Sequence[Member], memory: SharedMemory) -> None:
+    for member in members:
+        member.hang_up()
+    for member in members:
+        member.close()
+    memory.file.close()

@@ -1,0 +1,61 @@
+"""A process that steps some of a pool's environments. Loads no torch: numpy and what the environments need."""
+
+import contextlib
+import faulthandler
+import mmap
+import pickle
+import signal
+from multiprocessing.connection import Connection
+from typing import Any
+
+from mappo.envs.game import Arrays
+from mappo.envs.shard import Shard
+from mappo.errors import UserError
+
+RESET, CHECKED_RESET = b"r", b"R"  # else the number of the part to step, as text
+
+
+def main(control: int, memory: int, blackbox: int) -> None:
+    """Serves a pool until it hangs up.
+
+    Args:
+        control: a socket. memory: a file that the pool maps too. blackbox: where the stack goes in a crash, or when the
+            pool asks for it by SIGUSR1.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the pool decides when to stop
+    faulthandler.enable(blackbox)
+    faulthandler.register(signal.SIGUSR1, blackbox)
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the pool was closed, or is gone
+        _serve(Connection(control), memory)
+
+
+def _serve(link: Connection, memory: int) -> None:
+    job: dict[str, Any] = link.recv()
+    try:
+        try:
+            make = pickle.loads(job["make"])
+        except Exception as error:
+            raise UserError(f"the function that makes environments cannot be read in a worker: {error!r}") from error
+        shard = Shard(make, job["ranges"], job["shared_reward"])
+    except UserError as error:
+        link.send(error)
+        return
+    link.send(shard.layout)
+    num_envs: int = link.recv()  # by now the file is as long as it takes
+    shared = mmap.mmap(memory, Arrays.size(shard.layout, num_envs))
+    shard.show_in(Arrays(shard.layout, num_envs, shared))
+    try:
+        while True:
+            order = link.recv_bytes()
+            try:
+                if order in (RESET, CHECKED_RESET):
+                    shard.reset(order == CHECKED_RESET)
+                else:
+                    shard.step(int(order))
+            except UserError as error:
+                link.send_bytes(pickle.dumps(error))
+                return
+            told = shard.warnings()
+            link.send_bytes(pickle.dumps(told) if told else b"")
+    finally:
+        shard.close()
