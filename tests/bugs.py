@@ -627,7 +627,7 @@ BUGS = [
     ),
     Bug(
         *("collector", "returns run on into the next episode", "collector.py"),
-        "self.running *= 1 - ended.unsqueeze(-1)",
+        "running *= 1 - ended.unsqueeze(-1)",
         "pass",
         "test_collector.py::test_episodes_are_counted_as_a_plain_book_would",
     ),

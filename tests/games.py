@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ class Game:
     def __init__(self, horizon: int = 7, act: Act | None = None, masks: bool = True, state: bool = True) -> None:
         self.horizon, self.act, self.masks = horizon, act, masks
         self.agents: list[str] = []
+        self.episodes = 0
         if state:
             self.state_space = spaces.Box(-np.inf, np.inf, (3,), np.float32)
             self.state = lambda: np.array([self.seed % 1000, self.clock, 1], np.float32)
@@ -31,13 +33,13 @@ class Game:
         return spaces.Discrete(3) if agent == "left" else spaces.Box(-2.0, 3.0, (2,), np.float32)
 
     def reset(self, seed: int | None = None, options: Any = None) -> Any:
-        self.seed, self.clock, self.last = seed or 0, 0, 0.0
+        self.seed, self.clock, self.last, self.episodes = seed or 0, 0, 0.0, self.episodes + 1
         self.agents = list(self.possible_agents)
         return self._look(self.agents)
 
     def step(self, actions: dict[str, Any]) -> Any:
         if self.act is not None:
-            self.act({"seed": self.seed, "clock": self.clock, "actions": actions})
+            self.act({"seed": self.seed, "clock": self.clock, "episodes": self.episodes})
         self.clock += 1
         self.last = float(sum(np.sum(a) for a in actions.values()))
         acted, cut, over = list(actions), self.clock == self.horizon, self.seed % 3 == 0 and self.clock == 5
@@ -71,3 +73,10 @@ def die(now: dict[str, Any]) -> None:
 def hang(now: dict[str, Any]) -> None:
     if now["seed"] == 13 and now["clock"] == 1:
         time.sleep(100)
+
+
+def die_late(path: Path, now: dict[str, Any]) -> None:
+    """In the third episode that a process plays of a game; once, and leaves a file behind."""
+    if now["episodes"] == 3 and now["clock"] == 1 and not path.exists():
+        path.touch()
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -124,13 +124,13 @@ def test_where_no_episode_ended_the_means_are_nan():
 def test_episodes_under_way_are_part_of_the_state():
     first, second = collector(Spread(6)), collector(Spread(6))
     first.collect()
-    assert first.steps.tolist() == [STEPS] * 6
+    assert first.age.tolist() == [STEPS] * 6
     state = {name: x.clone() for name, x in first.state_dict().items()}
     second.load_state_dict(state)
-    assert_close(second.step.obs, first.step.obs, atol=0, rtol=0)
+    assert_close(second.steps[0].obs, first.steps[0].obs, atol=0, rtol=0)
     first.collect()
     assert torch.equal(second.running, state["running"])
-    assert second.steps.tolist() == [STEPS] * 6
+    assert second.age.tolist() == [STEPS] * 6
 
 
 def test_episodes_of_an_environment_that_cannot_be_saved_start_anew():
@@ -138,7 +138,7 @@ def test_episodes_of_an_environment_that_cannot_be_saved_start_anew():
     first, second = collector(Chaos(**quiet)), collector(Chaos(**quiet))
     first.collect()
     second.load_state_dict(first.state_dict())
-    assert second.steps.tolist() == [0] * 6
+    assert second.age.tolist() == [0] * 6
     assert torch.equal(second.generator.get_state(), first.generator.get_state())
 
 

@@ -10,15 +10,19 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from games import Act, Game, die, hang
+from games import Act, Game, die, die_late, hang
 from torch import Tensor
 
+import mappo
+import mappo.checkpoint
+from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
 from mappo.envs import from_factory
 from mappo.envs.parallel import ParallelEnvs
 from mappo.envs.pool import WorkerPool
@@ -347,6 +351,41 @@ def test_environments_are_dealt_out_evenly(num_envs: int, workers: int):
     for own in dealt:
         for part, half in zip(own, halves(num_envs), strict=True):
             assert all(half.start <= i < half.stop for i in part)
+
+
+def trained(path: Path, workers: int, resume: bool = False, **env: Any) -> mappo.Run:
+    config = Config(
+        env=EnvConfig(num_envs=6, workers=workers, **env),
+        network=NetworkConfig(hidden=(8,), memory_size=4),
+        ppo=PPOConfig(rollout_length=10, epochs=2, minibatches=3),
+        run=RunConfig(total_steps=240, eval_interval=120, eval_episodes=5, dir=str(path), progress="off"),
+    )
+    return mappo.train(Game if not env else lambda: Game(act=partial(die_late, path / "died")), config, resume=resume)
+
+
+def test_metrics_are_the_same_for_any_number_of_workers(tmp_path: Path):
+    """Law 13, evaluations included."""
+    runs = [trained(tmp_path / str(workers), workers) for workers in (0, 1, 3)]
+    texts = [(run.path / "metrics.csv").read_bytes() for run in runs]
+    assert texts[0].count(b"\n") == 5
+    assert texts[1] == texts[0]
+    assert texts[2] == texts[0]
+
+
+def test_a_run_whose_worker_is_lost_is_saved_and_resumed(tmp_path: Path):
+    with pytest.raises(UserError, match=r"was killed by SIGKILL[^$]*The run is saved at step 60; mappo resume"):
+        trained(tmp_path / "run", 2, worker_timeout=59.0)
+    assert mappo.checkpoint.load(tmp_path / "run").state["step"] == 60
+    run = trained(tmp_path / "run", 2, resume=True, worker_timeout=59.0)
+    assert run.finished
+    assert run.metrics["step"].tolist() == [60, 120, 180, 240]
+
+
+def test_a_run_whose_workers_are_replaced_goes_on_and_counts_right(tmp_path: Path):
+    with pytest.warns(UserWarning, match="It is replaced") as told:
+        run = trained(tmp_path / "run", 2, restart=True)
+    assert len([w for w in told if "replaced" in str(w.message)]) == 1
+    assert run.metrics["step"].tolist() == [60, 120, 180, 240]
 
 
 def test_the_number_of_workers_decides_between_loop_and_pool():

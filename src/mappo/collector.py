@@ -1,7 +1,7 @@
 """The only code that steps a training environment."""
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, cast
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from mappo.errors import UserError
 from mappo.learner import MAPPO
 from mappo.state import flat, part
-from mappo.types import Environment, Resumable, Rollout, TimeStep
+from mappo.types import Environment, InParts, Resumable, Rollout, TimeStep
 
 NOW = ("obs", "state", "mask", "active", "is_first")
 THEN = ("reward", "terminated", "ended", "next_obs", "next_state", "next_active")
@@ -27,14 +27,16 @@ class Collector:
 
     def __init__(self, env: Environment, agent: MAPPO, length: int, step: TimeStep, generator: torch.Generator) -> None:
         self.env, self.agent, self.length, self.generator = env, agent, length, generator
-        self.step, self.memory = self._checked(step), agent.new_memory(env.num_envs)[0]
+        self.turns: InParts = env if isinstance(env, InParts) else _AsOne(env)
+        self.steps = self._parts_of(self._checked(step))
+        self.memory = agent.new_memory(env.num_envs)[0]
         self.chunk = agent.config.chunk or 1
         if length % self.chunk:
             raise ValueError(f"a rollout of {length} steps cannot be cut into chunks of {self.chunk}")
         self.rollout = self._allocate(step)
         # Raw rewards of the episodes under way: return of each agent, steps.
         self.running = torch.zeros_like(step.reward)
-        self.steps = torch.zeros_like(step.reward[:, 0])
+        self.age = torch.zeros_like(step.reward[:, 0])
 
     @torch.no_grad()
     def collect(self) -> tuple[Rollout, dict[str, Tensor]]:
@@ -48,19 +50,18 @@ class Collector:
         Raises:
             UserError: the environment gave a reward or an observation that is not finite.
         """
-        rollout, step = self.rollout, self.step
+        rollout = self.rollout
         noise = torch.rand(rollout.action.shape, generator=self.generator, device=self.agent.device)
         totals = torch.zeros(3, device=self.running.device, dtype=self.running.dtype)
         for t in range(self.length):
-            self._store(NOW, t, step)
             if rollout.memory is not None and t % self.chunk == 0:
                 rollout.memory[t // self.chunk] = cast(Tensor, self.memory)
-            action, log_prob, self.memory = self.agent.act(step, self.memory, noise=noise[t])
-            rollout.action[t], rollout.log_prob[t] = action, log_prob
-            step = self.env.step(self.agent.env_action(action))
-            self._store(THEN, t, step)
-            totals += self._count(step)
-        self.step = step
+            for index in range(len(self.steps)):
+                if t:
+                    totals += self._receive(t - 1, index)
+                self._act(t, index, noise)
+        for index in range(len(self.steps)):
+            totals += self._receive(self.length - 1, index)
         self._check_finite()
         count, return_sum, length = totals.unbind()
         return rollout, {
@@ -69,11 +70,29 @@ class Collector:
             "episode_length": length / count,
         }
 
+    def _act(self, t: int, index: int, noise: Tensor) -> None:
+        """Answers where one part of the environments is, and sends it on its way."""
+        step, part = self.steps[index], self.turns.parts[index]
+        self._store(NOW, (t, part), step)
+        memory = None if self.memory is None else self.memory[part]
+        action, log_prob, memory = self.agent.act(step, memory, noise=noise[t, part])
+        if self.memory is not None and memory is not None:
+            self.memory[part] = memory
+        self.rollout.action[t, part], self.rollout.log_prob[t, part] = action, log_prob
+        self.turns.send(index, self.agent.env_action(action))
+
+    def _receive(self, t: int, index: int) -> Tensor:
+        """What it brought; number, summed returns and lengths of the episodes that ended."""
+        step, part = self.turns.receive(index), self.turns.parts[index]
+        self.steps[index] = step
+        self._store(THEN, (t, part), step)
+        return self._count(step, part)
+
     def state_dict(self) -> dict[str, Tensor]:
         """The noise to come, and, where the environment can be saved, the episodes under way."""
         state = {"generator": self.generator.get_state()}
         if isinstance(self.env, Resumable):
-            state |= {"running": self.running, "steps": self.steps, **flat("env", self.env.state_dict())}
+            state |= {"running": self.running, "steps": self.age, **flat("env", self.env.state_dict())}
             if self.memory is not None and self.rollout.critic_memory is not None:
                 state |= {"memory": self.memory, "critic_memory": self.rollout.critic_memory}
         return state
@@ -83,31 +102,37 @@ class Collector:
         if "generator" in state:
             self.generator.set_state(state["generator"].cpu())
         if isinstance(self.env, Resumable) and "running" in state:
-            self.step = self.env.load_state_dict(part(state, "env"))
+            self.steps = self._parts_of(self.env.load_state_dict(part(state, "env")))
             self.running.copy_(state["running"])
-            self.steps.copy_(state["steps"])
+            self.age.copy_(state["steps"])
             if self.memory is not None and self.rollout.critic_memory is not None:
-                self.memory = state["memory"].to(self.memory.device)
+                self.memory.copy_(state["memory"])
                 self.rollout.critic_memory.copy_(state["critic_memory"])
 
-    def _count(self, step: TimeStep) -> Tensor:
-        """Number, summed returns and lengths of the episodes that end at this step."""
-        self.running += step.reward
-        self.steps += 1
-        ended = step.ended.to(self.running.dtype)
-        counted = torch.stack([ended, self.env.spec.team_reward(self.running) * ended, self.steps * ended]).sum(-1)
-        self.running *= 1 - ended.unsqueeze(-1)
-        self.steps *= 1 - ended
+    def _count(self, step: TimeStep, part: slice) -> Tensor:
+        running, age = self.running[part], self.age[part]
+        running += step.reward
+        age += 1
+        ended = step.ended.to(running.dtype)
+        counted = torch.stack([ended, self.env.spec.team_reward(running) * ended, age * ended]).sum(-1)
+        running *= 1 - ended.unsqueeze(-1)
+        age *= 1 - ended
         return counted
 
-    def _store(self, names: tuple[str, ...], t: int, step: TimeStep) -> None:
+    def _parts_of(self, step: TimeStep) -> list[TimeStep]:
+        if len(self.turns.parts) == 1:
+            return [step]
+        there = {name: x for name, x in vars(step).items() if x is not None}
+        return [replace(step, **{name: x[part] for name, x in there.items()}) for part in self.turns.parts]
+
+    def _store(self, names: tuple[str, ...], where: tuple[int, slice], step: TimeStep) -> None:
         for name in names:
             value, buffer = getattr(step, name), getattr(self.rollout, name)
             if (value is None) != (buffer is None):
                 raise UserError(f"the environment's {name} must be given at the reset and at every step, or never")
             if value is None:
                 continue
-            kept = buffer[t]
+            kept = buffer[where]
             if value.dtype != buffer.dtype:  # copying would round
                 raise UserError(f"the environment's {name} was {buffer.dtype} at the reset and is {value.dtype} now")
             if value.shape != kept.shape:  # copying would broadcast
@@ -187,3 +212,16 @@ class Collector:
         if not step.reward.is_floating_point():
             raise UserError(f"the environment's reward must be floating point, got {step.reward.dtype}")
         return step
+
+
+class _AsOne:
+    """An environment that is stepped as a whole, as one of a single part."""
+
+    def __init__(self, env: Environment) -> None:
+        self._env, self.parts = env, (slice(0, env.num_envs),)
+
+    def send(self, part: int, action: Tensor) -> None:
+        self._action = action
+
+    def receive(self, part: int) -> TimeStep:
+        return self._env.step(self._action)

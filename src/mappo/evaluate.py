@@ -43,12 +43,14 @@ def play(env: Environment, policy: Player, seeds: Sequence[int]) -> Episodes:
     played: list[Episodes] = []
     for start in range(0, len(seeds), env.num_envs):
         part = seeds[start : start + env.num_envs]
-        while True:
+        for _ in range(3):
             restarts: int = getattr(env, "restarts", 0)
             batch = _play_batch(env, policy, part)
             if getattr(env, "restarts", 0) == restarts:  # else a worker was replaced, and its games cut off
+                played.append(batch)
                 break
-        played.append(batch)
+        else:
+            raise UserError(f"the games of seeds {part[0]} to {part[-1]} were cut off three times, by workers lost")
     returns, sums, lengths = ([getattr(p, f.name) for p in played] for f in fields(Episodes))
     return Episodes(np.concatenate(returns), np.concatenate(sums), np.concatenate(lengths))
 

@@ -180,7 +180,8 @@ class Session:
         title = f"{self.name}  seed {config.run.seed}  {self.path}"
         total = config.num_updates * size
         with make_view(total, title, mode=config.run.progress) as view, warnings.catch_warnings():
-            warnings.showwarning = partial(_note, view)  # not across the live view
+            if config.run.progress != "off":
+                warnings.showwarning = partial(_note, view)  # not across the live view
             for note in self.notes:
                 view.note(note)
             for index in range(done + 1, config.num_updates + 1):

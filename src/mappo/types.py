@@ -60,6 +60,21 @@ class Environment(Protocol):
 
 
 @runtime_checkable
+class InParts(Protocol):
+    """An environment whose parts are stepped in turn: one is at work while the learner answers the other."""
+
+    parts: tuple[slice, ...]  # which environments, in order; the same for any number of workers
+
+    def send(self, part: int, action: Tensor) -> None:
+        """Begins a step of one part, by its actions `(e, A, D)`."""
+        ...
+
+    def receive(self, part: int) -> TimeStep:
+        """What that step brought; parts are asked in the order in which they were sent."""
+        ...
+
+
+@runtime_checkable
 class Resumable(Protocol):
     """An environment whose state can be saved and set again, for an exact resume."""
 

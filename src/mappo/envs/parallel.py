@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mappo.envs.game import Arrays
 from mappo.envs.layout import Layout
-from mappo.envs.shard import Shard, seeds_of
+from mappo.envs.shard import Shard, halves, seeds_of
 from mappo.errors import UserError
 from mappo.types import TimeStep
 
@@ -31,7 +31,8 @@ class ParallelEnvs:
     """
 
     def __init__(self, make: Callable[[], Any], num_envs: int, shared_reward: bool = False) -> None:
-        self.shard = Shard(make, [range(num_envs)], shared_reward)
+        self.parts = halves(num_envs)
+        self.shard = Shard(make, [range(p.start, p.stop) for p in self.parts], shared_reward)
         self.envs, self.spec = self.shard.envs, self.shard.layout.spec
         self.num_envs, self.device = num_envs, torch.device("cpu")
         self.shown = Shown(self.shard.layout, Arrays(self.shard.layout, num_envs))
@@ -41,17 +42,24 @@ class ParallelEnvs:
         """First episodes start from the seeds themselves, later ones from what derives from (seed, episode)."""
         check_order = self.shown.start(seed)
         self.shard.reset(check_order)
-        return self._answer(begun=True)
+        return self._answer(slice(0, self.num_envs), begun=True)
 
     def step(self, action: Tensor) -> TimeStep:
-        self.shown.act(action, slice(0, self.num_envs))
-        self.shard.step(0)
-        return self._answer()
+        for index, part in enumerate(self.parts):
+            self.send(index, action[part])
+        return self._answer(slice(0, self.num_envs))
 
-    def _answer(self, begun: bool = False) -> TimeStep:
+    def send(self, part: int, action: Tensor) -> None:
+        self.shown.act(action, self.parts[part])
+        self.shard.step(part)
+
+    def receive(self, part: int) -> TimeStep:
+        return self._answer(self.parts[part])
+
+    def _answer(self, part: slice, begun: bool = False) -> TimeStep:
         for text in self.shard.warnings():
             warnings.warn(text, stacklevel=3)
-        return self.shown.time_step(slice(0, self.num_envs), begun)
+        return self.shown.time_step(part, begun)
 
     def close(self) -> None:
         self.shard.close()

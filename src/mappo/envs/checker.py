@@ -1,0 +1,114 @@
+"""`mappo check`: plays an environment of PettingZoo's Parallel API at random, and names what is wrong with it.
+
+Loads no torch.
+"""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+from gymnasium import spaces
+
+from mappo.envs.check_notes import Notes, Stop, last_lines
+from mappo.envs.check_play import Player
+from mappo.envs.check_repeat import repeat
+from mappo.envs.check_report import Group, Report, Violation, show, workers
+from mappo.envs.check_rules import Finding
+from mappo.envs.layout import Layout
+from mappo.errors import UserError
+
+__all__ = ["Group", "Report", "Violation", "check", "show", "workers"]
+
+
+def check(
+    make: Callable[[], Any], episodes: int = 3, seed: int = 0, *, name: str = "", max_steps: int = 5_000
+) -> Report:
+    """Steps what `make` gives by random legal actions, and the first episode's beginning again.
+
+    Args:
+        make: makes one environment at each call.
+        episodes: how many to play, from the seeds `seed`, `seed + 1`, ...
+        name: of the environment, for the report; by default what it calls itself.
+        max_steps: an episode that is longer than this does not end.
+
+    Raises:
+        UserError: raised by `make` itself. All else that goes wrong stands in the report.
+    """
+    notes = Notes(Report(name or "environment", seed))
+    try:
+        env = notes.call("make", make, passes=UserError)
+        notes.report.name = name or _name(env)
+        player = _prepare(notes, env, seed)
+        notes.report.wall_s = notes.report.cpu_s = 0.0  # what was only prepared does not count
+        for notes.episode in range(1, episodes + 1):
+            player.play(seed + notes.episode - 1, max_steps)
+            if "never-ends" in notes.found:
+                break
+        notes.episode = notes.step = 0
+        _whole(notes, player)
+        spent = notes.report.wall_s, notes.report.cpu_s
+        repeat(notes, player.trace, env, make)
+        notes.report.wall_s, notes.report.cpu_s = spent
+    except Stop:
+        pass
+    except UserError:
+        raise
+    except Exception as error:  # what it gave could not be read: no traceback is owed to that
+        notes.add(Finding("unreadable", f"what it gave could not be read: {last_lines(error)}"))
+    return notes.report
+
+
+def _prepare(notes: Notes, env: Any, seed: int) -> Player:
+    """What can be asked before the first step."""
+    report = notes.report
+    if hasattr(env, "agent_iter"):
+        raise notes.stop("turn-based", "its agents act in turns (AEC)")
+    methods = ("observation_space", "action_space", "reset", "step", "close")
+    missing = [n for n in ("possible_agents", *methods) if not hasattr(env, n)]
+    missing += [f"method {n}" for n in methods if n not in missing and not callable(getattr(env, n))]
+    if missing:
+        raise notes.stop("missing", f"it has no {', no '.join(missing)}")
+    possible = list(env.possible_agents)
+    if not possible or len(set(possible)) < len(possible):
+        raise notes.stop("agents", f"possible_agents is {possible}")
+    observes = {a: notes.call("observation_space", env.observation_space, a) for a in possible}
+    acts = {a: notes.call("action_space", env.action_space, a) for a in possible}
+    notes.reset(env, seed)
+    if callable(getattr(env, "state", None)):
+        with contextlib.suppress(NotImplementedError):  # PettingZoo's base class
+            notes.call("state", env.state, passes=NotImplementedError)
+    try:
+        spec = Layout(env).spec
+    except UserError as error:
+        raise notes.stop("spaces", str(error)) from None
+    report.agents, report.shared_reward, report.state_shape = spec.agents, spec.shared_reward, spec.state_shape
+    for group in dict.fromkeys(spec.groups):
+        members = [a for a, g in zip(possible, spec.groups, strict=True) if g == group]
+        report.groups.append(Group(tuple(map(str, members)), _told(observes[members[0]]), _told(acts[members[0]])))
+    return Player(notes, env, observes, acts, spec.state_shape is not None, seed)
+
+
+def _whole(notes: Notes, player: Player) -> None:
+    """What only all episodes together tell."""
+    lengths, count = notes.report.lengths, len(notes.report.lengths)
+    if count > 1 and len(set(lengths)) == 1 and lengths[0] > 1 and notes.report.endings["terminated"] == count:
+        told = f"all {count} episodes terminated at step {lengths[0]}: this looks like a time limit"
+        fix = f"if it is a time limit, report it in truncations, or give --env.time-limit {lengths[0]}"
+        notes.add(Finding("limit-as-termination", told, fix=fix))
+    longer = [look for look in player.looks if look[0] > 1]
+    if longer and not any(observations for _, observations, _ in longer):
+        notes.add(Finding("obs-constant", "nothing that anybody observes changes during an episode"))
+    elif longer and player.has_state and not any(states for _, _, states in longer):
+        notes.add(Finding("state-constant", "state() does not change during an episode, and observations do"))
+
+
+def _name(env: Any) -> str:
+    metadata: Any = getattr(env, "metadata", {})
+    return str(metadata["name"]) if "name" in metadata else type(env).__name__
+
+
+def _told(space: Any) -> str:
+    text = " ".join(str(space).split())
+    if len(text) > 60 and isinstance(space, spaces.Box):  # each number has bounds of its own
+        return f"Box({space.low.min():g} to {space.high.max():g}, {space.shape}, {space.dtype})"
+    return text
