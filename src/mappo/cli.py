@@ -16,8 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mappo.commands import Evaluate, Play, Resume, Train, parse
-from mappo.config import Config
+from mappo.commands import Check, Envs, Evaluate, Play, Resume, Train, parse
+from mappo.config import Config, EnvConfig
 from mappo.errors import StopTraining, UserError
 
 DONE, MEND, STOPPED = 0, 2, 3
@@ -74,6 +74,16 @@ def _run(command: Any) -> int:
         return _train(env, replace(config, run=where), resume=True)
     if isinstance(command, Evaluate):
         return _evaluate(command)
+    if isinstance(command, Check):
+        from mappo.catalogue import check_environment
+
+        options = EnvConfig(options=command.options).own_options
+        return DONE if check_environment(command.env, command.episodes, command.seed, options) else MEND
+    if isinstance(command, Envs):
+        from mappo.catalogue import show_environments
+
+        show_environments(command.family)
+        return DONE
     return _play(command)
 
 
@@ -173,12 +183,13 @@ def _print_score(result: dict[str, Any]) -> None:
     for column in ("mean return", "95 % interval", "this run is ahead by"):
         table.add_column(column, justify="right")
     rows = {"this run": result["return_sum"], **result["baselines"]}
+    digits = 1 if max(abs(s["mean"]) for s in rows.values()) >= 10 else 3
     for name, s in rows.items():
         low, high = s["ci95"]
-        ahead = "difference" in s and "{:+.1f}  ({:+.1f} to {:+.1f})".format(
-            s["difference"]["mean"], *s["difference"]["ci95"]
+        ahead = "difference" in s and "{:+.{n}f}  ({:+.{n}f} to {:+.{n}f})".format(
+            s["difference"]["mean"], *s["difference"]["ci95"], n=digits
         )
-        table.add_row(name, f"{s['mean']:.1f}", f"{low:.1f} to {high:.1f}", ahead or "")
+        table.add_row(name, f"{s['mean']:.{digits}f}", f"{low:.{digits}f} to {high:.{digits}f}", ahead or "")
     Console().print(table)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mappo.envs.names import (
     FAMILIES,
     NATIVE,
+    Family,
     check_name,
     checked_options,
     family,
@@ -38,6 +39,7 @@ __all__ = [
     "NATIVE",
     "baselines",
     "check_name",
+    "factory",
     "for_training",
     "from_factory",
     "games_at_once",
@@ -77,33 +79,55 @@ def make(
         UserError: no environment has this name, its package is missing, or an option is not one of its.
     """
     check_name(name)
-    options = dict(options or {})
     if name in NATIVE:
         module, maker = NATIVE[name].maker.split(":")
         native = getattr(importlib.import_module(f"mappo.envs.{module}"), maker)
-        options |= _chosen_agents(name, native, "num_agents", num_agents)
+        chosen = checked_options(name, native, dict(options or {}), 1)
+        chosen |= _chosen_agents(name, native, "num_agents", num_agents)
         _no_limit(name, time_limit)
-        return native(num_envs, device=device, **NATIVE[name].options, **checked_options(name, native, options, 1))
+        return native(num_envs, device=device, **NATIVE[name].options, **chosen)
     if is_code(name):
-        return from_function(function(name), num_envs, options, time_limit=time_limit, **stepping)
+        return from_function(function(name), num_envs, options or {}, time_limit=time_limit, **stepping)
     found = family(name)
-    assert found is not None
+    if found is not None and found[0].batched:
+        _no_limit(name, time_limit)
+        return _maker(found[0])(found[1], num_envs, device, dict(options or {}))
+    one = factory(name, options or {}, num_agents=num_agents, render=render)
+    return from_factory(one, num_envs, time_limit=time_limit, **stepping)
+
+
+def factory(
+    name: str, options: Mapping[str, Any], *, num_agents: int | None = None, render: bool = False
+) -> Callable[[], Any]:
+    """What makes one environment of PettingZoo's Parallel API, of a family or of the user's.
+
+    Raises:
+        UserError: there is none of this name, or it steps many games at once.
+    """
+    check_name(name)
+    if is_code(name):
+        make_env = function(name)
+        return partial(make_env, **checked_options(name, make_env, options))
+    found = family(name)
+    if found is None or found[0].batched:
+        raise UserError(f"{name} steps many games at once: there is no single environment of it")
     kind, own_name = found
-    if kind.extra is not None and not is_installed(kind):
-        raise UserError(f"{kind.package} is not installed: pip install 'mappo[{kind.extra}]'")
-    module, maker = kind.maker.split(":")
-    build = getattr(importlib.import_module(f"mappo.envs.{module}"), maker)
+    options = dict(options)
     if num_agents is not None:
         if own_name not in ("simple_spread_v3", "simple_line_v1", "simple_formation_v1"):
             raise UserError(f"the number of agents of {name} is fixed, or in its name: leave out env.num-agents")
         options["N"] = num_agents
-    if kind.batched:
-        _no_limit(name, time_limit)
-        return build(own_name, num_envs, device, options)
-    if module == "zoo":
+    build = _maker(kind)
+    if kind.maker.startswith("zoo:"):
         build = partial(build, name.partition("/")[0])
-    one = partial(build, own_name, options, render)
-    return from_factory(one, num_envs, time_limit=time_limit, **stepping)
+    return partial(build, own_name, options, render)
+
+
+def _maker(kind: Family) -> Callable[..., Any]:
+    if kind.extra is not None and not is_installed(kind):
+        raise UserError(f"{kind.package} is not installed: pip install 'mappo[{kind.extra}]'")
+    module, maker = kind.maker.split(":")
+    return getattr(importlib.import_module(f"mappo.envs.{module}"), maker)
 
 
 def from_function(make_env: Callable[..., Any], num_envs: int, options: Mapping[str, Any], **settings: Any) -> Any:

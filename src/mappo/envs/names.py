@@ -144,7 +144,7 @@ FAMILIES = {
         "magent2",
         "magent2",
         "zoo:make",
-        ("adversarial_pursuit_v4", "tiger_deer_v4"),
+        ("battle_v4",),
     ),
     "vmas": Family(
         "physics of many robots, batched in torch (GPL)",
@@ -166,7 +166,12 @@ FAMILIES = {
     ),
     "smac": Family("StarCraft II micromanagement", None, "smac", "smac", "smac:make_smac", ("3m", "2s3z", "MMM2")),
     "smacv2": Family(
-        "StarCraft II with drawn teams", None, "smacv2", "smacv2", "smac:make_smacv2", ("10gen_terran", "10gen_zerg")
+        "StarCraft II with drawn teams",
+        None,
+        "smacv2",
+        "smacv2",
+        "smac:make_smacv2",
+        ("terran_5_vs_5", "protoss_5_vs_5"),
     ),
     "smaclite": Family(
         "SMAC without StarCraft II", None, "smaclite", "smaclite", "smac:make_smaclite", ("2s3z", "3s5z")

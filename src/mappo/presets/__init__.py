@@ -4,7 +4,7 @@ import difflib
 
 from mappo.config import Config, EnvConfig
 from mappo.errors import UserError
-from mappo.presets import speaker_listener, spread
+from mappo.presets import battle, lbf, reference, speaker_listener, spread
 
 PRESETS: dict[str, dict[str, Config]] = {
     "spread": spread.PRESETS,
@@ -12,7 +12,11 @@ PRESETS: dict[str, dict[str, Config]] = {
     "mpe2/simple_spread_v3": spread.PRESETS,
     "speaker_listener": speaker_listener.PRESETS,
     "mpe2/simple_speaker_listener_v4": speaker_listener.PRESETS,
+    "reference": reference.PRESETS,
+    "mpe2/simple_reference_v3": reference.PRESETS,
+    "battle": battle.PRESETS,
 }
+FAMILIES: dict[str, dict[str, Config]] = {"lbf": lbf.PRESETS}  # for all names that begin so
 
 
 def preset(env: str, name: str = "default") -> Config:
@@ -21,7 +25,8 @@ def preset(env: str, name: str = "default") -> Config:
     Raises:
         UserError: there is no such preset.
     """
-    known = PRESETS.get(env, {"default": Config(env=EnvConfig(num_envs=32))})
+    others = {"default": Config(env=EnvConfig(num_envs=32))}
+    known = PRESETS.get(env) or FAMILIES.get(env.partition("/")[0], others)
     if name in known:
         return known[name]
     near = difflib.get_close_matches(name, known, n=1)
