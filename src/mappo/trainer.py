@@ -19,6 +19,7 @@ from mappo.collector import Collector
 from mappo.config import Config
 from mappo.console import View, make_view
 from mappo.critic_input import UserInput
+from mappo.envs.pool import WorkerPool
 from mappo.errors import StopTraining, UserError
 from mappo.learner import MAPPO
 from mappo.logger import RunLogger, Update
@@ -139,6 +140,8 @@ class Session:
         self.env, self.testing = env, testing
         self.step, self.best, self.saved = 0, -math.inf, -1
         self.notes = [f"{agent.policy.describe()}; the critic reads {agent.critic_input.describe()}"]
+        if isinstance(env, WorkerPool):
+            self.notes.append(f"{env.num_envs} environments in {env.workers} worker processes")
         if testing is None:
             self.notes.append(f"{name} is one set of environments: there are no evaluations during training")
         self._games = range(evaluate.SELECT_SEED, evaluate.SELECT_SEED + config.run.eval_episodes)

@@ -272,7 +272,7 @@ def draw_battle(
 
     strip, scale, team = round(size * 0.07), 3, len(place) // 2
     image = Image.new("RGB", (size * scale, (size + 2 * strip) * scale))
-    canvas = draw._Canvas(ImageDraw.Draw(image, "RGBA"), size * scale, strip * scale)  # pyright: ignore[reportPrivateUsage]
+    canvas = draw.Canvas(ImageDraw.Draw(image, "RGBA"), size * scale, strip * scale)
     canvas.field()
     colors = [draw.AGENT_COLORS[0]] * team + [draw.COLLISION] * team
     for unit, target in shots:

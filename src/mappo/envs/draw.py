@@ -58,7 +58,7 @@ def draw_spread(
     """
     strip = round(size * 0.07) if title or caption else 0
     image = Image.new("RGB", (size * _SCALE, (size + 2 * strip) * _SCALE), _BACKGROUND)
-    canvas = _Canvas(ImageDraw.Draw(image, "RGBA"), size * _SCALE, strip * _SCALE)
+    canvas = Canvas(ImageDraw.Draw(image, "RGBA"), size * _SCALE, strip * _SCALE)
     canvas.field()
     for agent in range(len(agents)):
         canvas.trail([positions[agent] for positions in [*trails, agents]], AGENT_COLORS[agent % 10])
@@ -92,7 +92,7 @@ def draw_speaker_listener(
     """
     strip = round(size * 0.07)
     image = Image.new("RGB", (size * _SCALE, (size + 2 * strip) * _SCALE), _BACKGROUND)
-    canvas = _Canvas(ImageDraw.Draw(image, "RGBA"), size * _SCALE, strip * _SCALE)
+    canvas = Canvas(ImageDraw.Draw(image, "RGBA"), size * _SCALE, strip * _SCALE)
     canvas.field()
     canvas.trail([*trail, listener], LISTENER)
     canvas.agent(speaker, 0.075, SPEAKER, False)
@@ -111,7 +111,7 @@ def _collided(agents: NDArray[np.floating[Any]], distance: float) -> NDArray[np.
     return (apart < distance).any(axis=1)
 
 
-class _Canvas:
+class Canvas:
     """Draws world coordinates onto a supersampled picture; `size` and `top` are in its pixels."""
 
     def __init__(self, draw: ImageDraw.ImageDraw, size: int, top: int) -> None:

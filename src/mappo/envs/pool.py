@@ -63,9 +63,9 @@ class WorkerPool:
         self.num_envs, self.device, self.restart, self.restarts = num_envs, torch.device("cpu"), restart, 0
         self.parts, self._memory = halves(num_envs), SharedMemory()
         self._members: list[Member] = []
-        workers = min(workers, num_envs)
-        for w in range(workers):
-            ranges = _ranges(self.parts, w, workers)
+        self.workers = min(workers, num_envs)
+        for w in range(self.workers):
+            ranges = _ranges(self.parts, w, self.workers)
             name = f"worker {w} (environments {' and '.join(_span(r) for r in ranges if r)})"
             self._members.append(Member(name, ranges, job, self._memory, timeout))
         self._close = weakref.finalize(self, _close, self._members, self._memory)  # at the latest when the program ends

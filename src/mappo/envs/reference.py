@@ -225,7 +225,7 @@ def draw_reference(
 
     strip, scale = round(size * 0.07), 3
     image = Image.new("RGB", (size * scale, (size + 2 * strip) * scale))
-    canvas = draw._Canvas(ImageDraw.Draw(image, "RGBA"), size * scale, strip * scale)  # pyright: ignore[reportPrivateUsage]
+    canvas = draw.Canvas(ImageDraw.Draw(image, "RGBA"), size * scale, strip * scale)
     canvas.field()
     colors = draw.AGENT_COLORS[1:3]  # unlike the landmarks'
     for agent, color in enumerate(colors):

@@ -4,7 +4,7 @@ import difflib
 
 from mappo.config import Config, EnvConfig
 from mappo.errors import UserError
-from mappo.presets import battle, lbf, reference, speaker_listener, spread
+from mappo.presets import battle, lbf, mamujoco, reference, rware, speaker_listener, spread
 
 PRESETS: dict[str, dict[str, Config]] = {
     "spread": spread.PRESETS,
@@ -16,7 +16,12 @@ PRESETS: dict[str, dict[str, Config]] = {
     "mpe2/simple_reference_v3": reference.PRESETS,
     "battle": battle.PRESETS,
 }
-FAMILIES: dict[str, dict[str, Config]] = {"lbf": lbf.PRESETS}  # for all names that begin so
+# For all names that begin so.
+FAMILIES: dict[str, dict[str, Config]] = {
+    "lbf": lbf.PRESETS,
+    "rware": rware.PRESETS,
+    "mamujoco": mamujoco.PRESETS,
+}
 
 
 def preset(env: str, name: str = "default") -> Config:
