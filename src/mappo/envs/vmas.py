@@ -3,8 +3,8 @@
 `vmas/balance`, `vmas/navigation`, `vmas/transport`, ...: its own scenarios, those that it took from MPE, and its debug
 ones. The package is under the GPL, version 3: it is optional, and loaded when an environment is made.
 
-All environments of a batch share one stream of random numbers: environment i of a batch of other size, or after
-another start of its neighbours, plays other games.
+All games of a batch draw from one stream of random numbers. The same seed, number of environments and actions bring
+the same games again; one game alone, in another batch or beside others that end elsewhere, is not brought back by it.
 """
 
 import contextlib

@@ -2,11 +2,10 @@
 
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
 
-# Whole episodes of 50 steps. Greedy play wants the rate to fall: two agents that are as likely to wait for each other
-# as to go wait for ever.
+# Whole episodes of 50 steps. Agents that play alike and greedily wait for each other for ever: an id tells them apart.
 DEFAULT = Config(
     env=EnvConfig(num_envs=64),
-    network=NetworkConfig(hidden=(64, 64), activation="tanh"),
+    network=NetworkConfig(hidden=(64, 64), activation="tanh", agent_id=True),
     ppo=PPOConfig(
         rollout_length=50,
         epochs=5,
