@@ -268,7 +268,10 @@ def _limited(factory: Callable[[], Any], limit: int) -> Any:
 
 def _no_limit(name: str, time_limit: int | None) -> None:
     if time_limit is not None:
-        raise UserError(f"env.time-limit is for environments that are stepped one by one: {name} keeps its own")
+        raise UserError(
+            f"env.time-limit is for environments that are stepped one by one: {name} keeps its own; see its options, "
+            f"such as env.options horizon=50 or max_steps=50"
+        )
 
 
 def _usable_cores() -> int:

@@ -76,7 +76,8 @@ class Layout:
         """
         seen = np.zeros((len(self.agents), self._size), dtype=self.obs_dtype)
         mask, masked = self.spec.own_choices.copy(), 0
-        active = np.array([a in env.agents for a in self.agents])
+        living = set(env.agents)  # asked once: behind wrappers it is dear
+        active = np.array([a in living for a in self.agents])
         for j, agent in enumerate(self.agents):
             if agent not in obs:
                 if active[j]:

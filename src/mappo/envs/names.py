@@ -161,7 +161,7 @@ FAMILIES = {
         "envpool",
         "envpool",
         "envpool:make",
-        ("LevelBasedForaging-v0", "RobotWarehouse-v0"),
+        ("LevelBasedForaging-v0", "Cleaner-v0"),
         batched=True,
     ),
     "smac": Family("StarCraft II micromanagement", None, "smac", "smac", "smac:make_smac", ("3m", "2s3z", "MMM2")),
@@ -264,7 +264,8 @@ def checked_options(name: str, maker: Callable[..., Any], options: Mapping[str, 
     parameters = list(inspect.signature(maker).parameters.values())[given:]
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return dict(options)
-    known = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name != "device"]
+    own = ("device", "dtype", "num_agents", "num_envs")  # which are no options: see `make`
+    known = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in own]
     for option in options:
         if option not in known:
             there = f"there are: {', '.join(known)}" if known else "it has none"

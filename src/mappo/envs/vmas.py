@@ -160,9 +160,10 @@ class Vmas:
             return self._env.reset()
         for index in which:
             self._env.reset_at(index, return_observations=False)
-        return self._env.get_from_scenario(get_observations=True, get_rewards=False, get_infos=False, get_dones=False)[
-            0
-        ]
+        obs, *_ = self._env.get_from_scenario(
+            get_observations=True, get_rewards=False, get_infos=False, get_dones=False
+        )
+        return obs
 
     def _seen(self, obs: Sequence[Tensor]) -> Tensor:
         """What each agent sees, in the padded layout: a new tensor `(E, A, O)`, for vmas may go on in its own."""
