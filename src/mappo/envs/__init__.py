@@ -91,7 +91,12 @@ def make(
     found = family(name)
     if found is not None and found[0].batched:
         _no_limit(name, time_limit)
-        return _maker(found[0])(found[1], num_envs, device, dict(options or {}))
+        chosen = dict(options or {})
+        if num_agents is not None:
+            if found[0] is not FAMILIES["vmas"]:
+                raise UserError(f"the number of agents of {name} is fixed: leave out env.num-agents")
+            chosen["n_agents"] = num_agents
+        return _maker(found[0])(found[1], num_envs, device, chosen)
     one = factory(name, options or {}, num_agents=num_agents, render=render)
     return from_factory(one, num_envs, time_limit=time_limit, **stepping)
 

@@ -4,7 +4,7 @@ import difflib
 
 from mappo.config import Config, EnvConfig
 from mappo.errors import UserError
-from mappo.presets import battle, lbf, mamujoco, reference, rware, speaker_listener, spread
+from mappo.presets import battle, lbf, mamujoco, reference, rware, speaker_listener, spread, vmas
 
 PRESETS: dict[str, dict[str, Config]] = {
     "spread": spread.PRESETS,
@@ -15,12 +15,14 @@ PRESETS: dict[str, dict[str, Config]] = {
     "reference": reference.PRESETS,
     "mpe2/simple_reference_v3": reference.PRESETS,
     "battle": battle.PRESETS,
+    "vmas/balance": vmas.BALANCE_PRESETS,
 }
 # For all names that begin so.
 FAMILIES: dict[str, dict[str, Config]] = {
     "lbf": lbf.PRESETS,
     "rware": rware.PRESETS,
     "mamujoco": mamujoco.PRESETS,
+    "vmas": vmas.PRESETS,
 }
 
 
