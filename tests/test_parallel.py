@@ -930,8 +930,8 @@ def test_states_of_any_shape(space: spaces.Box, shape: tuple[int, ...], dtype: t
 
     env = ParallelEnvs(make, 2)
     assert env.spec.state_shape == shape
-    assert env.envs[0].resets == (0 if told else 1), "a reset costs time"
-    assert env.envs[1].resets == 0
+    # A reset costs time; and what one was reset, all are: with any number of workers the same.
+    assert [e.resets for e in env.envs] == ([0, 0] if told else [1, 1])
     for step in turns(env):
         for state in (step.state, step.next_state):
             assert state is not None

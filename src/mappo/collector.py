@@ -27,7 +27,9 @@ class Collector:
 
     def __init__(self, env: Environment, agent: MAPPO, length: int, step: TimeStep, generator: torch.Generator) -> None:
         self.env, self.agent, self.length, self.generator = env, agent, length, generator
-        self.turns: InParts = env if isinstance(env, InParts) else _AsOne(env)
+        # Of its own class: a wrapper that passes on what it does not know is stepped as a whole.
+        parted = isinstance(env, InParts) and hasattr(type(env), "send") and hasattr(type(env), "receive")
+        self.turns: InParts = cast(InParts, env) if parted else _AsOne(env)
         self.steps = self._parts_of(self._checked(step))
         self.memory = agent.new_memory(env.num_envs)[0]
         self.chunk = agent.config.chunk or 1

@@ -63,7 +63,7 @@ class Evaluate:
     sampled: tyro.conf.FlagCreatePairsOff[bool] = False
     """Draw actions from the policy, in place of the likeliest."""
     workers: int | None = None
-    """Processes that step environments in Python; by default one for each core."""
+    """Processes that step environments in Python; by default as in training."""
     allow_code: tyro.conf.FlagCreatePairsOff[bool] = False
     """Import the function that the run's config.json names as its environment."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False

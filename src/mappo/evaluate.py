@@ -1,7 +1,7 @@
 """Episodes of a policy, and what may be said of them: means with intervals, differences to baselines."""
 
 from collections.abc import Generator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -160,7 +160,7 @@ def evaluate_run(
         on: a package that holds the original environment, such as `mpe2`, to score on that.
         checkpoint: `last` or `best`. sampled: draw actions, in place of the likeliest.
         env: what to play in, as for `train`; needed only where the run's environment has no name.
-        workers: as `env.workers`, of environments in Python.
+        workers: as `env.workers`, of environments in Python; None: as in training.
         allow_code: import the function that the run's `config.json` names as its environment (`module:function`).
 
     Returns:
@@ -179,7 +179,8 @@ def evaluate_run(
         raise UserError("give env, or on, but not both")
     if env is None:
         check_code(name, allow_code)
-    with _games(name if env is None else env, name, replace(config.env, workers=workers), episodes, on) as (name, env):
+    where = config.env if workers is None else replace(config.env, workers=workers)
+    with _games(name if env is None else env, name, where, episodes, on) as (name, env):
         if difference := spec.differs_from(env.spec):
             raise UserError(f"{path} was trained in another environment: {difference}")
         about = {
@@ -202,10 +203,11 @@ def _games(env: Any, name: str, config: EnvConfig, episodes: int, on: str | None
     if not isinstance(env, str):
         made = envs.of_python(env, episodes, chosen)
     else:
-        if on is not None:  # options and limits are those of the environment trained in
-            env, chosen = envs.original(env, on), chosen | {"options": None, "time_limit": None}
+        if on is not None:
+            chosen["options"] = envs.carried(env, config.own_options)
+            env = envs.original(env, on)
         name, made = env, envs.make(env, envs.games_at_once(env, episodes), **chosen)
-    with closing(made):
+    with closing(made) if isinstance(env, str) or callable(env) else nullcontext():  # what was given is not closed
         yield name, made
 
 

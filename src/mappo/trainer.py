@@ -60,11 +60,19 @@ class Run:
         checkpoint: str = "last",
         sampled: bool = False,
         env: Any = None,
+        workers: int | None = None,
     ) -> dict[str, Any]:
         """Plays the saved policy, and the baselines on the same reset seeds; see `evaluate_run`."""
         # Whoever trained has named the environment: it is theirs, not a file's.
         return evaluate.evaluate_run(
-            self.path, episodes, on=on, checkpoint=checkpoint, sampled=sampled, env=env, allow_code=True
+            self.path,
+            episodes,
+            on=on,
+            checkpoint=checkpoint,
+            sampled=sampled,
+            env=env,
+            workers=workers,
+            allow_code=True,
         )
 
 
@@ -202,7 +210,11 @@ class Session:
                     view.note(f"step {self.step:,}: {metrics['skipped_steps']:.0f} gradient steps were not finite")
                 due = self.step // config.run.eval_interval > (self.step - size) // config.run.eval_interval
                 due = due or index == config.num_updates
-                metrics["eval_return"] = self.measure() if due else math.nan
+                metrics["eval_return"], failure = math.nan, None
+                try:
+                    metrics["eval_return"] = self.measure() if due else math.nan
+                except UserError as error:  # the row comes first
+                    failure = error
                 timing = {
                     "collect_s": middle - start,
                     "update_s": end - middle,
@@ -213,6 +225,8 @@ class Session:
                 update = Update(index, self.step, total, metrics=metrics, timing=timing)
                 self.logger.write(update)
                 view.update(update)
+                if failure is not None:
+                    raise self._failed(failure) from failure
                 if due:
                     self.save(metrics["eval_return"])
                 if callback is not None:

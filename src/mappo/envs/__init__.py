@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-import inspect
 import os
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from mappo.envs.names import (
     FAMILIES,
     NATIVE,
     Family,
+    carried,
     check_name,
     checked_options,
     family,
@@ -23,6 +24,7 @@ from mappo.envs.names import (
     is_installed,
     original,
     package_version,
+    parameters,
 )
 from mappo.errors import UserError
 
@@ -38,6 +40,7 @@ __all__ = [
     "FAMILIES",
     "NATIVE",
     "baselines",
+    "carried",
     "check_name",
     "factory",
     "for_training",
@@ -82,12 +85,14 @@ def make(
     if name in NATIVE:
         module, maker = NATIVE[name].maker.split(":")
         native = getattr(importlib.import_module(f"mappo.envs.{module}"), maker)
-        chosen = checked_options(name, native, dict(options or {}), 1)
-        chosen |= _chosen_agents(name, native, "num_agents", num_agents)
+        chosen = checked_options(name, native, options or {}, ("num_envs", "num_agents", "device", "dtype"))
+        chosen |= _chosen_agents(name, native, num_agents)
         _no_limit(name, time_limit)
         return native(num_envs, device=device, **NATIVE[name].options, **chosen)
     if is_code(name):
-        return from_function(function(name), num_envs, options or {}, time_limit=time_limit, **stepping)
+        make_env = function(name)
+        chosen = dict(options or {}) | _chosen_agents(name, make_env, num_agents)
+        return from_function(make_env, num_envs, chosen, time_limit=time_limit, **stepping)
     found = family(name)
     if found is not None and found[0].batched:
         _no_limit(name, time_limit)
@@ -137,8 +142,9 @@ def _maker(kind: Family) -> Callable[..., Any]:
 
 def from_function(make_env: Callable[..., Any], num_envs: int, options: Mapping[str, Any], **settings: Any) -> Any:
     """What a user's function makes: all environments at once, if it takes their number as `num_envs`, else each."""
-    options = checked_options(getattr(make_env, "__name__", "the function"), make_env, options)
-    if "num_envs" in _parameters(make_env):
+    options = checked_options(getattr(make_env, "__name__", "the function"), make_env, options, ("num_envs",))
+    if "num_envs" in parameters(make_env):
+        _no_limit(name_of(make_env), settings.get("time_limit"))
         made: Any = make_env(num_envs=num_envs, **options)
         if not is_batched(made):
             raise UserError(
@@ -167,16 +173,16 @@ def from_factory(
         workers: processes; 0: this one; None: one for each core that this process may use, if there are several.
         restart, worker_timeout: see `WorkerPool`.
     """
-    if time_limit is not None:
-        factory = partial(_limited, factory, time_limit)
     count = _usable_cores() if workers is None else workers
     if count and num_envs > 1 and not (workers is None and (count == 1 or os.name == "nt")):
         from mappo.envs.pool import WorkerPool
 
-        return WorkerPool(factory, num_envs, count, shared_reward, restart=restart, timeout=worker_timeout)
+        return WorkerPool(
+            *(factory, num_envs, count, shared_reward), time_limit=time_limit, restart=restart, timeout=worker_timeout
+        )
     from mappo.envs.parallel import ParallelEnvs
 
-    return ParallelEnvs(factory, num_envs, shared_reward)
+    return ParallelEnvs(factory, num_envs, shared_reward, time_limit)
 
 
 def settings(config: EnvConfig) -> dict[str, Any]:
@@ -206,14 +212,17 @@ def for_training(env: Any, config: Config, device: torch.device) -> tuple[Enviro
     count, tests, chosen = config.env.num_envs, config.run.eval_episodes, settings(config.env)
     if isinstance(env, str):
         training = make(env, count, device=device, **chosen)
-        return training, make(env, games_at_once(env, tests), device=device, **chosen)
+        with _closed_on_error(training):
+            return training, make(env, games_at_once(env, tests), device=device, **chosen)
     if is_batched(env):
         _no_limit(name_of(env), config.env.time_limit)
         return env, None
     if chosen.pop("num_agents") is not None:
         raise UserError("env.num-agents is for environments that have a name: your own has as many as it has")
     if callable(env):
-        return from_function(env, count, **chosen), from_function(env, min(tests, _SIDE_BY_SIDE), **chosen)
+        training = from_function(env, count, **chosen)
+        with _closed_on_error(training):
+            return training, from_function(env, min(tests, _SIDE_BY_SIDE), **chosen)
     warnings.warn(
         f"one {type(env).__name__} trains alone: slowly, on little data for each update, and without evaluations; "
         "give a function that makes one",
@@ -265,10 +274,13 @@ def baselines(name: str, num_agents: int) -> dict[str, Any]:
     return {}
 
 
-def _limited(factory: Callable[[], Any], limit: int) -> Any:
-    from mappo.envs.time_limit import TimeLimit
-
-    return TimeLimit(factory(), limit, cuts=True)
+@contextlib.contextmanager
+def _closed_on_error(env: Environment) -> Generator[None]:
+    try:
+        yield
+    except BaseException:
+        env.close()
+        raise
 
 
 def _no_limit(name: str, time_limit: int | None) -> None:
@@ -283,17 +295,9 @@ def _usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _parameters(maker: Callable[..., Any]) -> Mapping[str, Any]:
-    try:
-        return inspect.signature(maker).parameters
-    except (TypeError, ValueError):  # of some built-in ones nothing is known
-        return {}
-
-
-def _chosen_agents(name: str, maker: Any, option: str, num_agents: int | None) -> dict[str, int]:
-    """The number of agents as what makes the environment calls it."""
+def _chosen_agents(name: str, maker: Any, num_agents: int | None) -> dict[str, int]:
     if num_agents is None:
         return {}
-    if option not in inspect.signature(maker).parameters:
+    if "num_agents" not in parameters(maker):
         raise UserError(f"the number of agents of {name} is fixed: leave out env.num-agents")
-    return {option: num_agents}
+    return {"num_agents": num_agents}

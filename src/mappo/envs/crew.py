@@ -62,6 +62,7 @@ class Member:
         self.pending: deque[int] = deque()  # parts that it was sent and has not answered
         self.skipped: set[int] = set()  # parts that it lost: at the next step their episodes are over
         self.failures = 0  # in a row
+        self.process: Any = None  # not started yet
         self.arrays: Arrays | None = None
         self._job, self._memory = {**job, "ranges": list(ranges)}, memory
 
@@ -76,7 +77,7 @@ class Member:
         self._link, theirs = Pipe()
         handles = (theirs.fileno(), self._memory.fd, self._blackbox.fileno())
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _CODE, *map(str, handles), json.dumps(sys.path)],
+            [sys.executable, "-P", "-c", _CODE, *map(str, handles), json.dumps([str(path) for path in sys.path])],
             env=os.environ | _ONE_THREAD,
             pass_fds=handles,
             stdin=subprocess.DEVNULL,
@@ -106,13 +107,13 @@ class Member:
     def order(self, what: bytes) -> None:
         self._send(what)
 
-    def answer(self) -> list[str]:
-        """Waits until an order is done; warnings of its environments.
+    def answer(self, timeout: float | None = None) -> list[str]:
+        """Waits until an order is done, by default as long as a step may take; warnings of its environments.
 
         Raises:
             LostError: it is not there any more.
         """
-        told: Any = self._receive(self.timeout)
+        told: Any = self._receive(timeout or self.timeout)
         told = pickle.loads(told) if told else []
         if isinstance(told, UserError):
             raise LostError(f"{self.name}: {told}")
@@ -120,16 +121,19 @@ class Member:
 
     def hang_up(self) -> None:
         """Upon which it leaves."""
-        self._link.close()
+        if self.process is not None:
+            self._link.close()
 
     def close(self, patience: float = 5.0) -> None:
-        """Hangs up, and kills it if it does not leave."""
+        """Hangs up, and kills it if it does not leave, with all that its environments started."""
+        if self.process is None:
+            return
         self.hang_up()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(patience)
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
         self._blackbox.close()
 
     def _send(self, data: bytes) -> None:
@@ -146,7 +150,12 @@ class Member:
         raise LostError(self._hang(timeout))
 
     def _death(self) -> str:
-        code = self.process.wait()
+        try:
+            code = self.process.wait(5)
+        except subprocess.TimeoutExpired:  # it hung up, and a thread of the environment keeps it from leaving
+            self.process.kill()
+            self.process.wait()
+            return f"{self.name} hung up and did not leave {self._where()}{self._stack()}"
         try:
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         except ValueError:
@@ -155,11 +164,11 @@ class Member:
         return f"{self.name} {how} {self._where()}{hint}{self._stack()}"
 
     def _hang(self, timeout: float) -> str:
+        where = self._where()
         self.process.send_signal(signal.SIGUSR1)  # writes its stack down
         time.sleep(0.5)
-        told = f"{self.name} gave no answer for {timeout:g} s {self._where()} (env.worker-timeout){self._stack()}"
         self.process.kill()
-        return told
+        return f"{self.name} gave no answer for {timeout:g} s {where} (env.worker-timeout){self._stack()}"
 
     def _where(self) -> str:
         busy = [] if self.arrays is None else [i for i in self.numbers if self.arrays["busy"][i]]

@@ -127,7 +127,9 @@ class EnvPool:
             raise UserError(f"envpool/{self.game} cannot be made with the options {self._options}: {error}") from error
 
     def _warn_of_one_start(self) -> None:
-        starts = self._seen(self._made(range(8)).reset()[0])
+        pool = self._made(range(8))
+        starts = self._seen(pool.reset()[0])
+        pool.close()
         if (starts == starts[0]).all():
             warnings.warn(
                 f"envpool/{self.game} starts every episode from the same state, whatever the seed: what is learned "

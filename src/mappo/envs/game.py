@@ -154,6 +154,7 @@ class Game:
         if not (isinstance(started, tuple) and len(cast(Any, started)) == 2):
             raise UserError(f"{kind}.reset must return observations and infos, two dicts by agent")
         row, masked = self.layout.read(self.env, *cast(Any, started))
+        row.obs[~row.active] = 0
         if not row.active.any():
             raise UserError(f"{kind}.reset left nobody in env.agents: {self.env.agents!r}")
         self.rows["masked"][...] = self.rows["masked"] or masked

@@ -102,6 +102,13 @@ class Layout:
             state = state.astype(self.state_dtype)
         return Row(seen.reshape(len(self.agents), *self.spec.obs_shape), state, mask, active), masked
 
+    def is_like(self, other: "Layout") -> bool:
+        """Its arrays have the same shapes and dtypes, and its rewards the same meaning."""
+        mine, theirs = self.spec, other.spec
+        return (mine.state_shape, mine.shared_reward, self.obs_dtype, self.state_dtype) == (
+            *(theirs.state_shape, theirs.shared_reward, other.obs_dtype, other.state_dtype),
+        )
+
     def check_names(self, env: Any, what: str, given: Mapping[str, Any]) -> None:
         if not self._names.issuperset(given):
             stranger = next(name for name in given if name not in self._names)
@@ -127,7 +134,7 @@ class Layout:
 def state_space(env: Any) -> Any:
     """That of an environment's `state()`: its own, else from what there is after a reset; None without a state."""
     space = getattr(env, "state_space", None)
-    if space is not None or not callable(getattr(env, "state", None)):
+    if not needs_reset(env):
         return space
     env.reset(seed=0)
     try:
@@ -140,6 +147,11 @@ def state_space(env: Any) -> Any:
     if state.dtype == np.uint8:
         return spaces.Box(0, 255, state.shape, np.uint8)
     return spaces.Box(-np.inf, np.inf, state.shape, np.float32)
+
+
+def needs_reset(env: Any) -> bool:
+    """What its `state()` looks like can be seen after a reset alone."""
+    return getattr(env, "state_space", None) is None and callable(getattr(env, "state", None))
 
 
 def order_of(parts: list[np.ndarray], whole: np.ndarray) -> list[int] | None:

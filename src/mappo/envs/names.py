@@ -6,7 +6,7 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any, cast
@@ -21,12 +21,14 @@ class Native:
     Args:
         what: one line for the user. maker: a module of this package, and what of it to call; imported when asked for.
         options: what the name stands for. originals: the package that it follows step for step, and its name there.
+        carried: options that the package has too, and what they are called there.
     """
 
     what: str
     maker: str
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     originals: Mapping[str, str] = field(default_factory=dict[str, str])
+    carried: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ NATIVE = {
         "mpe2's simple_spread_v3, batched: cover all landmarks without bumping",
         "spread:Spread",
         originals={"mpe2": "mpe2/simple_spread_v3"},
+        carried={"horizon": "max_cycles", "local_ratio": "local_ratio"},
     ),
     "spread/paper": Native(
         "spread in the conventions of the MAPPO paper's code", "spread:Spread", {"conventions": "paper"}
@@ -62,11 +65,13 @@ NATIVE = {
         "mpe2's simple_speaker_listener_v4, batched: one sees the goal, the other moves",
         "speaker_listener:SpeakerListener",
         originals={"mpe2": "mpe2/simple_speaker_listener_v4"},
+        carried={"horizon": "max_cycles"},
     ),
     "reference": Native(
         "mpe2's simple_reference_v3, batched: each knows the other's goal, and speaks",
         "reference:Reference",
         originals={"mpe2": "mpe2/simple_reference_v3"},
+        carried={"horizon": "max_cycles", "local_ratio": "local_ratio"},
     ),
     "battle": Native("a skirmish against scripted enemies: masks, deaths, a state", "battle:Battle"),
     "matrix/climbing": Native("a matrix game: the best pair stands next to the dearest mistakes", "matrix:climbing"),
@@ -217,6 +222,20 @@ def original(name: str, package: str) -> str:
     return there[package]
 
 
+def carried(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of an environment of mappo's own, as the package that it follows calls them.
+
+    Raises:
+        UserError: the package has no such option.
+    """
+    known: Mapping[str, str] = NATIVE[name].carried if name in NATIVE else {option: option for option in options}
+    if strange := [option for option in options if option not in known]:
+        raise UserError(
+            f"{name} was trained with {', '.join(strange)}, which its package does not know: leave out --on"
+        )
+    return {known[option]: value for option, value in options.items()}
+
+
 def package_version(name: str) -> str:
     """Where the numbers of an environment come from, such as `mpe2 1.1.1`."""
     found = family(name)
@@ -241,7 +260,7 @@ def function(name: str) -> Callable[..., Any]:
     try:
         found: Any = importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name is None or not module.startswith(error.name):
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise UserError(f"{module} needs a module that is not installed: {error}") from error
         raise UserError(f"there is no module {module!r}, neither installed nor in {os.getcwd()}") from None
     except Exception as error:
@@ -257,15 +276,22 @@ def function(name: str) -> Callable[..., Any]:
     return cast(Any, found)
 
 
-def checked_options(name: str, maker: Callable[..., Any], options: Mapping[str, Any], given: int = 0) -> dict[str, Any]:
-    """Options that a maker takes, its first `given` arguments aside; else a UserError that lists those it does."""
-    if not options:
+def parameters(maker: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """By name; none of what is built in and does not tell."""
+    try:
+        return inspect.signature(maker).parameters
+    except (TypeError, ValueError):
         return {}
-    parameters = list(inspect.signature(maker).parameters.values())[given:]
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+
+
+def checked_options(
+    name: str, maker: Callable[..., Any], options: Mapping[str, Any], hidden: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Options that a maker takes, and that are not `hidden`; else a UserError that lists those it does."""
+    taken = parameters(maker).values()
+    if any(p.kind is p.VAR_KEYWORD for p in taken):
         return dict(options)
-    own = ("device", "dtype", "num_agents", "num_envs")  # which are no options: see `make`
-    known = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in own]
+    known = [p.name for p in taken if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in hidden]
     for option in options:
         if option not in known:
             there = f"there are: {', '.join(known)}" if known else "it has none"

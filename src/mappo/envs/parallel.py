@@ -25,14 +25,17 @@ class ParallelEnvs:
         make: called once for each environment.
         num_envs: E.
         shared_reward: all agents are given one number, the team's, which is not to be summed over them.
+        time_limit: the step at which an episode is cut off, and at which an end counts as that.
 
     Raises:
         UserError: what `make` gives has not this API, or spaces that cannot be used.
     """
 
-    def __init__(self, make: Callable[[], Any], num_envs: int, shared_reward: bool = False) -> None:
+    def __init__(
+        self, make: Callable[[], Any], num_envs: int, shared_reward: bool = False, time_limit: int | None = None
+    ) -> None:
         self.parts = halves(num_envs)
-        self.shard = Shard(make, [range(p.start, p.stop) for p in self.parts], shared_reward)
+        self.shard = Shard(make, [range(p.start, p.stop) for p in self.parts], shared_reward, time_limit)
         self.envs, self.spec = self.shard.envs, self.shard.layout.spec
         self.num_envs, self.device = num_envs, torch.device("cpu")
         self.shown = Shown(self.shard.layout, Arrays(self.shard.layout, num_envs))
@@ -78,6 +81,7 @@ class Shown:
     def __init__(self, layout: Layout, arrays: Arrays) -> None:
         self.layout, self.arrays, self.num_envs = layout, arrays, len(arrays["seed"])
         self._resets, self._masked = 0, False
+        arrays["seed"][...] = np.arange(self.num_envs)  # of those that are reset without a seed first
 
     def start(self, seed: int | Sequence[int] | None) -> bool:
         """Which episodes come next; True at the first time."""
@@ -90,7 +94,10 @@ class Shown:
 
     def act(self, action: Tensor, part: slice) -> None:
         """Takes the actions `(e, A, D)` of some environments."""
-        self.arrays["action"][part] = action.cpu().numpy()
+        chosen = self.arrays["action"][part]
+        if action.shape != chosen.shape:
+            raise ValueError(f"actions must be {chosen.shape}, got {tuple(action.shape)}")
+        chosen[...] = action.cpu().numpy()
 
     def time_step(self, part: slice, begun: bool = False) -> TimeStep:
         """What some environments show now, copied: the next step writes over the arrays.
@@ -105,7 +112,7 @@ class Shown:
         if begun:
             self._masked = bool(given.any())
         elif not self._masked and given[part].any():
-            agent = self.layout.agents[int(given[given > 0].min()) - 1]
+            agent = self.layout.agents[int(given[part][given[part] > 0].min()) - 1]
             raise UserError(f"{agent} was given an action mask, but nobody was at the reset: give masks from there on")
 
         def copied(name: str) -> Tensor:

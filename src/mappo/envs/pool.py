@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 import warnings
 import weakref
 from collections.abc import Callable, Generator, Sequence
@@ -12,7 +13,7 @@ import cloudpickle
 import torch
 from torch import Tensor
 
-from mappo.envs.crew import LostError, Member, SharedMemory
+from mappo.envs.crew import START_TIMEOUT, LostError, Member, SharedMemory
 from mappo.envs.game import Arrays
 from mappo.envs.parallel import Shown
 from mappo.envs.shard import halves
@@ -32,7 +33,7 @@ class WorkerPool:
 
     Args:
         make: called once for each environment, in a worker; may be a lambda or live in the main script.
-        num_envs: E. workers: processes. shared_reward: see `Layout`.
+        num_envs: E. workers: processes. shared_reward: see `Layout`. time_limit: see `TimeLimit`.
         restart: a worker that dies or hangs, or whose environment fails, is replaced: its episodes are then over, as
             by a time limit at the last observation, with reward 0, and new ones begin. Else it is an error.
         timeout: seconds that a worker may take for one step of its environments.
@@ -48,13 +49,14 @@ class WorkerPool:
         workers: int,
         shared_reward: bool = False,
         *,
+        time_limit: int | None = None,
         restart: bool = False,
         timeout: float = 60.0,
     ) -> None:
         if os.name == "nt":
             raise UserError("worker processes need Linux or macOS: use --env.workers 0")
         try:
-            job = {"make": cloudpickle.dumps(make), "shared_reward": shared_reward}
+            job = {"make": cloudpickle.dumps(make), "shared_reward": shared_reward, "time_limit": time_limit}
         except Exception as error:
             raise UserError(
                 f"the function that makes environments cannot be sent to worker processes ({error}): "
@@ -70,8 +72,11 @@ class WorkerPool:
             self._members.append(Member(name, ranges, job, self._memory, timeout))
         self._close = weakref.finalize(self, _close, self._members, self._memory)  # at the latest when the program ends
         with self._closed_on_error():
-            for member in self._members:
-                member.start()
+            try:
+                for member in self._members:
+                    member.start()
+            except OSError as error:
+                raise UserError(f"{self.workers} worker processes cannot be started: {error}") from error
             try:
                 layouts = [member.layout() for member in self._members]
             except LostError as lost:
@@ -85,17 +90,22 @@ class WorkerPool:
 
     def reset(self, seed: int | Sequence[int] | None = None) -> TimeStep:
         """First episodes start from the seeds themselves, later ones from what derives from (seed, episode)."""
-        order = CHECKED_RESET if self._shown.start(seed) else RESET
-        for member in self._members:
+        self._check_open()
+        for member in self._members:  # a game that is still stepped writes its episode
             while member.pending:
                 self._answered(member)
             member.skipped.clear()
+        self._seen = []  # nothing is under way: who is replaced has no episode to be cut off
+        order = CHECKED_RESET if self._shown.start(seed) else RESET
+        for member in self._members:
             member.order(order)
         for member in self._members:
             try:
-                self._warn(member.answer())
+                told = member.answer(START_TIMEOUT)  # some begin only now to start a program of their own
             except LostError as lost:
                 self._replace(member, lost)
+            else:
+                self._warn(told)
         step = self._shown.time_step(slice(0, self.num_envs), begun=True)
         self._seen = [_cut(step, part) for part in self.parts]
         return step
@@ -108,6 +118,7 @@ class WorkerPool:
 
     def send(self, part: int, action: Tensor) -> None:
         """Begins one step of `parts[part]`, by actions `(e, A, D)`."""
+        self._check_open()
         self._shown.act(action, self.parts[part])
         for member in self._members:
             if part in member.skipped:
@@ -129,12 +140,13 @@ class WorkerPool:
 
     def _answered(self, member: Member) -> None:
         try:
-            self._warn(member.answer())
+            told = member.answer()
         except LostError as lost:
             self._replace(member, lost)
             return
         member.pending.popleft()
         member.failures = 0
+        self._warn(told)  # last: it raises where warnings are errors
 
     def _replace(self, member: Member, lost: LostError) -> None:
         """Another process for the same environments, whose episodes are over and begin anew."""
@@ -154,27 +166,34 @@ class WorkerPool:
                 member.start()
                 self._admit(member, member.layout())
                 member.order(RESET)
-                self._warn(member.answer())
+                self._warn(member.answer(START_TIMEOUT))
                 break
             except (LostError, UserError) as next_loss:
                 lost = LostError(str(next_loss))
-        if not self._seen:  # at the first reset nothing was under way
+        if not self._seen:  # at a reset nothing is under way
             return
-        for index, (part, numbers) in enumerate(zip(self.parts, member.ranges, strict=True)):
-            own, seen = slice(numbers.start, numbers.stop), self._seen[index]
-            there = slice(numbers.start - part.start, numbers.stop - part.start)
+        for index, (part, share) in enumerate(zip(self.parts, member.ranges, strict=True)):
+            own, seen = slice(share.start, share.stop), self._seen[index]
+            there = slice(share.start - part.start, share.stop - part.start)
             arrays["reward"][own], arrays["terminated"][own], arrays["ended"][own] = 0, False, True
             for name, reached in (("obs", seen.obs), ("state", seen.state), ("active", seen.active)):
                 if reached is not None:
                     arrays[f"next_{name}"][own] = reached[there].numpy()
             # A part that was not under way is told at its next step, which is not sent.
-            if numbers and index not in under_way:
+            if share and index not in under_way:
                 member.skipped.add(index)
 
     def _admit(self, member: Member, layout: Any) -> None:
-        if difference := layout.spec.differs_from(self.spec):
+        difference = layout.spec.differs_from(self.spec)
+        if not difference and not layout.is_like(self._layout):
+            difference = "their states, dtypes or shared rewards do"
+        if difference:
             raise UserError(f"the function makes environments that differ: {difference}")
         member.show_in(self._shown.arrays, self.num_envs)
+
+    def _check_open(self) -> None:
+        if not self._close.alive:
+            raise UserError("these environments are closed")
 
     def _warn(self, told: list[str]) -> None:
         for text in told:
@@ -214,6 +233,7 @@ def _joined(parts: Sequence[TimeStep]) -> TimeStep:
 def _close(members: Sequence[Member], memory: SharedMemory) -> None:
     for member in members:
         member.hang_up()
+    last = time.monotonic() + 5
     for member in members:
-        member.close()
+        member.close(max(last - time.monotonic(), 0))
     memory.file.close()

@@ -2,12 +2,14 @@
 
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 
 from mappo.envs.game import Arrays, Game
-from mappo.envs.layout import Layout
+from mappo.envs.layout import Layout, needs_reset
+from mappo.envs.time_limit import TimeLimit
 from mappo.errors import UserError
 
 
@@ -16,16 +18,29 @@ class Shard:
 
     Args:
         make: called once for each environment. ranges: of the environments' numbers; one may be empty.
-        shared_reward: see `Layout`.
+        shared_reward: see `Layout`. time_limit: see `TimeLimit`, which then cuts.
 
     Raises:
         UserError: `make` fails, or what it gives cannot be used.
     """
 
-    def __init__(self, make: Callable[[], Any], ranges: Sequence[range], shared_reward: bool = False) -> None:
+    def __init__(
+        self,
+        make: Callable[[], Any],
+        ranges: Sequence[range],
+        shared_reward: bool = False,
+        time_limit: int | None = None,
+    ) -> None:
         self.ranges, self._numbers = ranges, [i for part in ranges for i in part]
         self.envs: list[Any] = []
         self._doing = (self._numbers[0], "made")  # which environment is at work, and at what
+        try:
+            self._make(make, time_limit, shared_reward)
+        except BaseException:
+            self.close()
+            raise
+
+    def _make(self, make: Callable[[], Any], time_limit: int | None, shared_reward: bool) -> None:
         with _Blame(self):
             for i in self._numbers:
                 self._doing = (i, "made")
@@ -35,6 +50,11 @@ class Shard:
         self._doing = (self._numbers[0], "asked for its spaces")
         with _Blame(self):
             self.layout = Layout(self.envs[0], shared_reward)
+            if needs_reset(self.envs[0]):  # the layout reset it; all alike, for any number of workers
+                for env in self.envs[1:]:
+                    env.reset(seed=0)
+        if time_limit is not None:
+            self.envs = [TimeLimit(env, time_limit, cuts=True) for env in self.envs]
 
     def show_in(self, arrays: Arrays) -> None:
         """From here on."""
@@ -76,9 +96,10 @@ class Shard:
         return told
 
     def close(self) -> None:
-        for env in self.envs:
-            if callable(close := getattr(env, "close", None)):
-                close()
+        with ExitStack() as stack:  # all of them, whatever one of them raises
+            for env in self.envs:
+                if callable(close := getattr(env, "close", None)):
+                    stack.callback(close)
 
     def blame(self, error: Exception) -> UserError:
         """An error in an environment's own code, as a message that names environment and seed."""

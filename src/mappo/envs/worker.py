@@ -3,10 +3,15 @@
 import contextlib
 import faulthandler
 import mmap
+import os
 import pickle
 import signal
+import threading
+import time
 from multiprocessing.connection import Connection
 from typing import Any
+
+import cloudpickle
 
 from mappo.envs.game import Arrays
 from mappo.envs.shard import Shard
@@ -25,8 +30,16 @@ def main(control: int, memory: int, blackbox: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the pool decides when to stop
     faulthandler.enable(blackbox)
     faulthandler.register(signal.SIGUSR1, blackbox)
+    threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the pool was closed, or is gone
         _serve(Connection(control), memory)
+
+
+def _follow(parent: int) -> None:
+    """Leaves when the learner is gone, also from an environment that hangs."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _serve(link: Connection, memory: int) -> None:
@@ -36,15 +49,15 @@ def _serve(link: Connection, memory: int) -> None:
             make = pickle.loads(job["make"])
         except Exception as error:
             raise UserError(f"the function that makes environments cannot be read in a worker: {error!r}") from error
-        shard = Shard(make, job["ranges"], job["shared_reward"])
+        shard = Shard(make, job["ranges"], job["shared_reward"], job["time_limit"])
     except UserError as error:
         link.send(error)
         return
-    link.send(shard.layout)
-    num_envs: int = link.recv()  # by now the file is as long as it takes
-    shared = mmap.mmap(memory, Arrays.size(shard.layout, num_envs))
-    shard.show_in(Arrays(shard.layout, num_envs, shared))
+    link.send_bytes(cloudpickle.dumps(shard.layout))  # its spaces may be classes of the main script
     try:
+        num_envs: int = link.recv()  # by now the file is as long as it takes
+        shared = mmap.mmap(memory, Arrays.size(shard.layout, num_envs))
+        shard.show_in(Arrays(shard.layout, num_envs, shared))
         while True:
             order = link.recv_bytes()
             try:

@@ -1,0 +1,410 @@
+"""The worker pool under violence: nothing is lost, miscounted or left behind. Linux only: reads /proc.
+
+    python tests/soak.py [--kills 200] [--interrupts 10] [--learners 6] [--errors 2] [--seed 0]
+
+Trains by the command line in a temporary folder, again and again, with workers that are killed, stopped or crash at
+random moments; with runs that are interrupted, with learners that are killed, with an environment that raises. Exits 1
+at the first violation, with all the facts, and keeps the folder. Take `nice`, and about a quarter of an hour.
+"""
+
+import argparse
+import csv
+import json
+import math
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from games import Game
+
+ENVS, LENGTH, UPDATES = 8, 10, 300
+STOP, KILL, CRASH = signal.SIGSTOP, signal.SIGKILL, signal.SIGSEGV
+REPLACED = "It is replaced, and its episodes begin anew"
+# One line names the worker, its environments and its end; that or the next, the environment at work and its seed.
+LOST = re.compile(
+    r"worker \d+ \(environments? [\d-]+(?: and [\d-]+)?\)"
+    r"(?: was killed by SIG\w+| gave no answer for [\d.]+ s|: environment \d+ \(seed \d+, episode \d+\) failed as)"
+)
+CAN_BE_EMPTY = {"return_sum", "episode_length", "eval_return"}  # nothing ended, nothing was measured
+
+
+class Quick(Game):
+    """A game that can be drawn, and that fails at a step with some probability."""
+
+    def __init__(self, failing: float = 0.0) -> None:
+        super().__init__(act=partial(fail, failing) if failing else None)
+
+    def render(self) -> np.ndarray:
+        return np.full((16, 16, 3), 20 * self.clock, np.uint8)
+
+
+def fail(probability: float, _now: dict[str, Any]) -> None:
+    if random.random() < probability:
+        raise ZeroDivisionError("a bug")
+
+
+class Violation(Exception):
+    pass
+
+
+class Program:
+    """`mappo ...`, in a session of its own, by which all that it starts is found again."""
+
+    def __init__(self, folder: Path, *args: str, log: str = "log") -> None:
+        self.folder, self.log = folder, folder / log
+        self.tmp, self.shared = folder / "tmp", set(os.listdir("/dev/shm"))
+        self.tmp.mkdir(exist_ok=True)
+        paths = [str(Path(__file__).resolve().parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+        self.command = [sys.executable, "-m", "mappo", *args]
+        settings = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(self.tmp)}
+        with open(self.log, "wb") as log_file:
+            self.process = subprocess.Popen(
+                ["sh", "-c", 'ulimit -c 0; exec "$@"', "sh", *self.command],
+                cwd=folder,
+                env=os.environ | settings,
+                stdin=subprocess.DEVNULL,
+                stdout=log_file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def workers(self) -> list[int]:
+        """Living processes of the session but its leader."""
+        found: list[int] = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            status = read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+            if len(status) > 3 and int(status[3]) == self.process.pid and status[0] not in "ZX":
+                found.append(int(pid))
+        return [pid for pid in found if pid != self.process.pid]
+
+    def left(self, *codes: int) -> None:
+        """Waits for its end, and asserts its exit code and that it left nothing behind."""
+        try:
+            code = self.process.wait(120)
+        except subprocess.TimeoutExpired:
+            self.violated("it does not end")
+        if code not in codes:
+            self.violated(f"exit code {code}, expected {' or '.join(map(str, codes))}")
+        until = time.monotonic() + 5
+        while (workers := self.workers()) and time.monotonic() < until:
+            time.sleep(0.02)
+        if workers:
+            self.violated(f"processes left: {[(p, read(f'/proc/{p}/stat')) for p in workers]}")
+        if new := set(os.listdir("/dev/shm")) - self.shared:
+            self.violated(f"left in /dev/shm: {new}")
+        # torch keeps a cache there.
+        if files := [name for name in os.listdir(self.tmp) if not name.startswith("torchinductor")]:
+            self.violated(f"temporary files left: {files}")
+
+    def violated(self, what: str) -> None:
+        if self.process.poll() is None:
+            for pid in [self.process.pid, *self.workers()]:
+                os.kill(pid, KILL)
+        command = " ".join(self.command)
+        raise Violation(f"{what}\n{command}\nin {self.folder}; {self.log.name} ends with:\n{self.text[-4000:]}")
+
+
+def read(path: str) -> str:
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:  # the process has left
+        return ""
+
+
+def train(folder: Path, updates: int, seed: int, *options: str) -> Program:
+    settings = {
+        "env.num-envs": ENVS,
+        "env.workers": 2,
+        "network.hidden": 8,
+        "ppo.rollout-length": LENGTH,
+        "ppo.epochs": 1,
+        "run.total-steps": updates * ENVS * LENGTH,
+        "run.eval-interval": 10 * ENVS * LENGTH,
+        "run.eval-episodes": 4,
+        "run.seed": seed,
+        "run.dir": "run",
+        "run.progress": "plain",
+    }
+    given = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    return Program(folder, "train", "soak:Quick", "--network.layer-norm", *given, *options)
+
+
+def check_run(program: Program, updates: int, whole: bool = True) -> None:
+    """A finished run: one row for each update, the right counters, finite numbers; it can be loaded and scored.
+
+    Args:
+        whole: it was not resumed, so that no step of an episode is missing from those that ended.
+    """
+    import mappo.checkpoint
+
+    run, size = program.folder / "run", ENVS * LENGTH
+    for name in ("metrics.csv", "timing.csv"):
+        with open(run / name, newline="") as file:
+            rows = list(csv.DictReader(file))
+        counted = [(int(row["update"]), int(row["step"])) for row in rows]
+        if counted != [(i, i * size) for i in range(1, updates + 1)]:
+            program.violated(f"rows of {name}: {counted}")
+        for row in rows:
+            for column, cell in row.items():
+                if not (math.isfinite(float(cell)) if cell else column in CAN_BE_EMPTY):
+                    program.violated(f"{name}, update {row['update']}: {column} is {cell!r}")
+        if name == "metrics.csv":
+            counts = [(float(row["episodes"]), float(row["episode_length"] or 0)) for row in rows]
+            steps = sum(count * length for count, length in counts)
+            # All steps but those of the episodes under way at the end.
+            most = updates * size
+            least = most - ENVS * Quick().horizon if whole else 1
+            if not least <= round(steps) <= most:
+                program.violated(f"{sum(c for c, _ in counts)} episodes of {steps} steps in a run of {most}")
+    step = mappo.checkpoint.load(run).state["step"]
+    if step != updates * size:
+        program.violated(f"the last checkpoint is of step {step}")
+    for name in ("curve.png", "replay.gif"):
+        if not (run / name).exists():
+            program.violated(f"{name} is missing")
+    scored = Program(program.folder, "evaluate", "run", "--allow-code", "--json", "--episodes", "32", log="evaluate")
+    scored.left(0)
+    if not math.isfinite(json.loads(scored.text)["return_sum"]["mean"]):
+        scored.violated("no score")
+
+
+class Hunter:
+    """Kills workers of one run, at random moments, and keeps account of all that it sees."""
+
+    def __init__(self, program: Program, rng: random.Random, limit: int) -> None:
+        self.program, self.rng, self.limit = program, rng, limit
+        self.pool_of: dict[int, int] = {}  # by process
+        self.ready, self.struck = set[int](), set[int]()
+        self.kills, self.rows = Counter[str](), 0
+        self.lately = Counter[int]()  # kills of each pool since the last update
+
+    def hunt(self) -> None:
+        due, late, row = 0.0, 0.0, 0
+        while self.program.process.poll() is None:
+            alive, now = self.look(), time.monotonic()
+            is_time = now >= due and (self.rows >= row or now >= late) and len(self.struck) < self.limit
+            if is_time and (prey := self.prey(alive)):
+                self.strike(self.rng.choice(prey))
+                # Some at once, some only after several updates: to replace a worker takes longer than those.
+                due, late = now + self.rng.uniform(0.05, 0.5), now + 1
+                row = self.rows + self.rng.choice([0, 0, 1, 5, 20])
+            time.sleep(0.01)
+
+    def look(self) -> list[int]:
+        alive = self.program.workers()
+        for pid in alive:
+            if pid not in self.pool_of and (pool := memory_of(pid)):
+                self.pool_of[pid] = pool
+            if pid in self.pool_of and pid not in self.ready and "memfd:mappo" in read(f"/proc/{pid}/maps"):
+                self.ready.add(pid)
+        if (rows := read(str(self.program.folder / "run" / "metrics.csv")).count("\n")) != self.rows:
+            self.rows = rows
+            self.lately.clear()
+        return alive
+
+    def prey(self, alive: list[int]) -> list[int]:
+        """Workers of pools that are up; two between two updates, for a pool gives up where one is lost four times."""
+        up = Counter(self.pool_of[pid] for pid in self.ready)
+        there = [pid for pid in alive if pid in self.pool_of and pid not in self.struck]
+        return [pid for pid in there if up[self.pool_of[pid]] >= 2 and self.lately[self.pool_of[pid]] < 2]
+
+    def strike(self, pid: int) -> None:
+        young = pid not in self.ready
+        how = self.rng.choice([KILL, KILL, CRASH] if young else [KILL, KILL, KILL, CRASH, CRASH, STOP])
+        try:
+            os.kill(pid, how)
+        except ProcessLookupError:
+            return
+        self.struck.add(pid)
+        self.lately[self.pool_of[pid]] += 1
+        self.kills[how.name] += 1
+        self.kills["of them as it started"] += young
+
+    def check(self) -> int:
+        """Each process but the first two of a pool replaced one that is named in the log; their number."""
+        replaced = len(self.pool_of) - 2 * len(set(self.pool_of.values()))
+        log = self.program.text
+        told, named = log.count(REPLACED), len(LOST.findall(log))
+        if not replaced == told == named:
+            self.program.violated(f"{replaced} workers were replaced, {told} times it is told, {named} times by name")
+        return replaced
+
+
+def memory_of(pid: int) -> int | None:
+    """Which memory a worker shares, and with it the pool; None for what is no worker yet."""
+    if "mappo.envs.worker" not in read(f"/proc/{pid}/cmdline"):
+        return None
+    try:
+        links = [f"/proc/{pid}/fd/{number}" for number in os.listdir(f"/proc/{pid}/fd")]
+        return next((os.stat(x).st_ino for x in links if "memfd:mappo" in os.readlink(x)), None)
+    except OSError:  # it has left
+        return None
+
+
+def kill_workers(folder: Path, rng: random.Random, limit: int) -> Counter[str]:
+    """One training with restarts, in which at most so many workers are killed."""
+    program = train(folder, UPDATES, rng.randrange(1000), "--env.restart", "--env.worker-timeout", "1.5")
+    hunter = Hunter(program, rng, limit)
+    hunter.hunt()
+    program.left(0)
+    replaced = hunter.check()
+    check_run(program, UPDATES)
+    return hunter.kills + Counter({"replaced": replaced})
+
+
+def wait(program: Program, seconds: float) -> bool:
+    """False where it has ended before."""
+    try:
+        program.process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return True
+    return False
+
+
+def interrupt(folder: Path, rng: random.Random, index: int) -> str:
+    """A training without restarts is sent a signal as by Ctrl-C, to the whole group; then it is resumed."""
+    signals = [[signal.SIGINT], [signal.SIGINT] * 2, [signal.SIGTERM], [signal.SIGINT], [signal.SIGTERM] * 2][index % 5]
+    moment = rng.uniform(0.15, 4) if index % 2 else rng.uniform(3, 14)
+    program = train(folder, UPDATES // 2, index)
+    if not wait(program, moment):
+        return "too late"
+    for number in signals:
+        os.killpg(program.process.pid, number)
+        if not wait(program, rng.uniform(0, 0.5)):
+            break
+    # Before there is a handler the signal itself ends it, which a shell reports as the same number.
+    program.left(128 + signals[0], -signals[0])
+    check_silence(program)
+    how = f"{' '.join(s.name for s in signals)} at {moment:.1f} s: "
+    return how + resume(program, UPDATES // 2)
+
+
+def kill_learner(folder: Path, rng: random.Random, index: int) -> str:
+    """The learner is killed; every other time with a worker that hangs."""
+    program = train(folder, UPDATES // 2, index)
+    moment = rng.uniform(1, 14)
+    if not wait(program, moment):
+        return "too late"
+    stopped = program.workers()[: index % 2]
+    for pid in stopped:
+        os.kill(pid, STOP)
+    program.process.kill()
+    program.left(-KILL)
+    return f"SIGKILL at {moment:.1f} s, {len(stopped)} workers stopped: " + resume(program, UPDATES // 2)
+
+
+def raise_errors(folder: Path, rng: random.Random, index: int) -> str:
+    """An environment that fails at random: every other time with restarts, else the run is resumed."""
+    restart = index % 2 == 0
+    options = ["--env.options", f"failing={0.0005 if restart else 0.0002}", *["--env.restart"] * restart]
+    program = train(folder, UPDATES // 2, rng.randrange(1000), *options)
+    if restart:
+        program.left(0)
+        told, named = program.text.count(REPLACED), len(LOST.findall(program.text))
+        if told != named:
+            program.violated(f"{told} workers were replaced, {named} times by name")
+        check_run(program, UPDATES // 2)
+        return f"restart: {told} workers replaced"
+    for attempt in range(30):
+        program.left(0, 2)
+        if program.process.returncode == 0:
+            check_run(program, UPDATES // 2, whole=False)
+            return f"no restart: resumed {attempt} times"
+        if not LOST.search(program.text) or "ZeroDivisionError: a bug" not in program.text:
+            program.violated("the failure is not named")
+        if saved(folder):
+            program = Program(folder, "resume", "run", "--allow-code", "--progress", "plain", log=f"resume-{attempt}")
+        else:
+            shutil.rmtree(folder / "run", ignore_errors=True)
+            program = train(folder, UPDATES // 2, rng.randrange(1000), *options)
+    program.violated("30 attempts do not finish it")
+    return ""
+
+
+def saved(folder: Path) -> bool:
+    return any((folder / "run" / "checkpoints").glob("[0-9]*"))
+
+
+def resume(program: Program, updates: int) -> str:
+    """Goes on with what a run left, if it saved a checkpoint, and checks the whole."""
+    if not (program.folder / "run").exists():
+        return "no run yet"
+    before, rows = saved(program.folder), len(read(str(program.folder / "run" / "metrics.csv")).splitlines())
+    resumed = Program(program.folder, "resume", "run", "--allow-code", "--progress", "plain", log="resume")
+    resumed.left(0 if before else 2)
+    check_silence(resumed)
+    if not before:
+        if "nothing was saved in it yet" not in resumed.text and "there is no config.json in it" not in resumed.text:
+            resumed.violated("it is not told that there is no checkpoint")
+        return "no checkpoint yet"
+    check_run(resumed, updates, whole=False)
+    return f"resumed after {max(0, rows - 1)} updates"
+
+
+def check_silence(program: Program) -> None:
+    for word in ("Traceback", "Exception ignored", "Error"):
+        if word in program.text:
+            program.violated(f"{word} in the output")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--kills", type=int, default=200, help="workers to kill, stop or crash")
+    parser.add_argument("--interrupts", type=int, default=10, help="runs to send SIGINT or SIGTERM")
+    parser.add_argument("--learners", type=int, default=6, help="runs whose learner is killed")
+    parser.add_argument("--errors", type=int, default=2, help="runs whose environment raises")
+    parser.add_argument("--seed", type=int, default=0, help="of all that is random here, but for the clock")
+    arguments = parser.parse_args()
+    started = time.monotonic()
+    folder = Path(tempfile.mkdtemp(prefix="soak-"))
+    total, number = Counter[str](), 0
+
+    def trial(kind: str, run: Callable[[Path, random.Random], Any]) -> Any:
+        nonlocal number
+        number += 1
+        place = folder / f"{number}-{kind}"
+        place.mkdir()
+        told = run(place, random.Random(f"{arguments.seed} {kind} {number}"))
+        text = ", ".join(f"{n} {name}" for name, n in told.items()) if isinstance(told, Counter) else told
+        print(f"{time.monotonic() - started:6.0f} s  {number:>3}  {kind:<10} {text}", flush=True)
+        shutil.rmtree(place)
+        return told
+
+    try:
+        while (done := sum(total[how.name] for how in (KILL, CRASH, STOP))) < arguments.kills:
+            total += trial("kills", partial(kill_workers, limit=min(25, arguments.kills - done)))
+        for kind, count, run in (
+            ("interrupt", arguments.interrupts, interrupt),
+            ("learner", arguments.learners, kill_learner),
+            ("error", arguments.errors, raise_errors),
+        ):
+            index = 0
+            while index < count:
+                index += trial(kind, partial(run, index=index)) != "too late"
+                total[kind] = index
+    except Violation as violation:
+        print(f"VIOLATED in trial {number} of seed {arguments.seed}: {violation}")
+        return 1
+    shutil.rmtree(folder)
+    print(f"no violation in {time.monotonic() - started:.0f} s: {', '.join(f'{n} {k}' for k, n in total.items())}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
