@@ -338,6 +338,118 @@ def test_warnings_of_an_environment_reach_the_learner():
             steps(env, 3)
 
 
+def test_a_reset_waits_for_what_is_under_way():
+    """A game that ends as it is reset would else count an episode of the new seed."""
+    with pool(lambda: Game(horizon=1), 4, 2) as env, pool(num_envs=4) as fresh:
+        env.reset(0)
+        env.send(0, torch.zeros(2, 2, 3))
+        env.send(1, torch.zeros(2, 2, 3))
+        assert torch.equal(env.reset(5).obs, fresh.reset(5).obs)
+
+
+def test_a_worker_lost_at_a_reset_begins_episodes_and_cuts_none_off(tmp_path: Path):
+    class Mortal(Game):
+        def reset(self, seed: int | None = None, options: Any = None) -> Any:
+            if seed == 22 and not (tmp_path / "died").exists():
+                (tmp_path / "died").touch()
+                os._exit(3)
+            return super().reset(seed, options)
+
+    loop = ParallelEnvs(Game, 4)
+    with pool(Mortal, 4, 2, restart=True) as env:
+        for either in (env, loop):
+            either.reset(10)
+            steps(either, 3)
+        with pytest.warns(UserWarning, match=r"while environment 2 \(seed 22, episode 0\) was at work"):
+            step = env.reset(20)
+        assert not step.ended.any()
+        assert step.obs[[0, 3]].equal(loop.reset(20).obs[[0, 3]]), "the other worker's"
+        assert not env.step(torch.zeros(4, 2, 3)).ended.any(), "nor later"
+
+
+def test_a_worker_that_cannot_be_started_is_told(monkeypatch: pytest.MonkeyPatch):
+    started: list[Any] = []
+    popen = subprocess.Popen
+
+    def second_fails(*args: Any, **kwargs: Any) -> Any:
+        if started:
+            raise OSError(24, "Too many open files")
+        started.append(popen(*args, **kwargs))
+        return started[0]
+
+    monkeypatch.setattr(subprocess, "Popen", second_fails)
+    with pytest.raises(UserError, match=r"2 worker processes cannot be started: .*Too many open files"):
+        WorkerPool(Game, 4, 2)
+    assert started[0].wait(5) is not None, "the first one has left"
+
+
+def test_what_an_environment_started_goes_with_its_worker(tmp_path: Path):
+    class Starts(Game):
+        def reset(self, seed: int | None = None, options: Any = None) -> Any:
+            (tmp_path / f"{os.getpid()}").write_text(str(subprocess.Popen(["sleep", "60"]).pid))
+            return super().reset(seed, options)
+
+    with pool(Starts, 2, 2) as env:
+        env.reset(0)
+        started = [int(path.read_text()) for path in tmp_path.iterdir()]
+        assert len(started) == 2
+        assert all(map(alive, started))
+    time.sleep(0.1)
+    assert not any(map(alive, started))
+
+
+def test_environments_that_differ_share_no_memory(tmp_path: Path):
+    def make() -> Game:
+        try:
+            (tmp_path / "first").touch(exist_ok=False)
+        except FileExistsError:
+            return Game(state=False)
+        return Game()
+
+    with pytest.raises(UserError, match="the function makes environments that differ: their states"):
+        WorkerPool(make, 2, 2)
+
+
+def test_one_object_given_several_times_is_refused_under_a_time_limit_too():
+    one = Game()
+    with pytest.raises(UserError, match="the function gave one Game several times"):
+        from_factory(lambda: one, 2, time_limit=5)
+
+
+def test_a_closed_pool_says_so():
+    with pool() as env:
+        env.reset(0)
+    with pytest.raises(UserError, match="these environments are closed"):
+        env.step(torch.zeros(5, 2, 3))
+    with pytest.raises(UserError, match="these environments are closed"):
+        env.reset(0)
+
+
+def test_actions_of_a_wrong_shape_are_refused_by_both():
+    loop = ParallelEnvs(Game, 5)
+    with pool() as env:
+        for either in (env, loop):
+            either.reset(0)
+            with pytest.raises(ValueError, match=r"actions must be \(2, 2, 3\), got \(2, 2, 1\)"):
+                either.step(torch.zeros(5, 2, 1))
+
+
+def test_a_run_in_this_process_is_scored_in_this_process(tmp_path: Path):
+    """What cannot be sent to a worker trains with workers 0, and must not be sent at its evaluation."""
+    lock = __import__("threading").Lock()
+
+    def make() -> Game:
+        return (lock, Game())[1]
+
+    config = Config(
+        env=EnvConfig(num_envs=2, workers=0),
+        ppo=PPOConfig(rollout_length=4, epochs=1),
+        run=RunConfig(total_steps=8, eval_episodes=2, dir=str(tmp_path / "run"), progress="off"),
+    )
+    run = mappo.train(make, config)
+    assert run.evaluate(4, env=make)["episodes"] == 4
+
+
 @pytest.mark.parametrize("num_envs", [1, 2, 3, 7])
 @pytest.mark.parametrize("workers", [1, 2, 3, 5])
 def test_environments_are_dealt_out_evenly(num_envs: int, workers: int):

@@ -73,18 +73,25 @@ class Member:
 
     def start(self) -> None:
         """Starts the process; its environments are being made when this returns."""
-        self._blackbox = tempfile.TemporaryFile()  # noqa: SIM115 (stays open)
-        self._link, theirs = Pipe()
-        handles = (theirs.fileno(), self._memory.fd, self._blackbox.fileno())
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _CODE, *map(str, handles), json.dumps([str(path) for path in sys.path])],
-            env=os.environ | _ONE_THREAD,
-            pass_fds=handles,
-            stdin=subprocess.DEVNULL,
-            stdout=2,  # standard output is the command's own
-            process_group=0,  # Ctrl-C is for the pool, which tells its workers
-        )
-        theirs.close()
+        blackbox = tempfile.TemporaryFile()  # noqa: SIM115 (stays open)
+        link, theirs = Pipe()
+        handles = (theirs.fileno(), self._memory.fd, blackbox.fileno())
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-c", _CODE, *map(str, handles), json.dumps([str(path) for path in sys.path])],
+                env=os.environ | _ONE_THREAD,
+                pass_fds=handles,
+                stdin=subprocess.DEVNULL,
+                stdout=2,  # standard output is the command's own
+                process_group=0,  # Ctrl-C is for the pool, which tells its workers
+            )
+        except BaseException:
+            blackbox.close()
+            link.close()
+            raise
+        finally:
+            theirs.close()
+        self._blackbox, self._link = blackbox, link
         self.pending.clear()
         self._send(pickle.dumps(self._job))
 
