@@ -327,12 +327,14 @@ def test_a_seed_makes_the_game(key: str):
         other, _ = play(key, env, SEED + 90, count)
         again, _ = play(key, env, SEED, count)
         shifted = env.reset([SEED + 2, SEED + 1, SEED + 3, SEED])
+        there, back = ([env.reset(s).obs for s in order] for order in (range(0, 60, E), range(56, -E, -E)))
     for step, known in zip(again, expected, strict=False):
         same(step, known)
     differ = [not torch.equal(x.obs, y.obs) for x, y in zip(other, expected, strict=False)]
     assert any(differ) == (key in having("others"))
     if not isinstance(env, Vmas):  # which has one stream for all
         assert torch.equal(shifted.obs, expected[0].obs[[2, 1, 3, 0]])
+    assert all(map(torch.equal, there, reversed(back))), "whatever was there before"
 
 
 def test_foragers_are_offered_what_the_rules_allow():
