@@ -113,11 +113,6 @@ class Turns(Team):
 
 
 @bug("missing")
-class NoClose(Team):
-    close = None  # type: ignore[assignment]
-
-
-@bug("missing")
 class NoAgents(Team):
     def reset(self, seed: int | None = None, options: Any = None) -> Any:
         given = super().reset(seed)
@@ -675,7 +670,6 @@ def test_every_rule_has_its_bug():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (NoClose, "it has no method close"),
         (Twins, "possible_agents is ['a', 'b', 'b']"),
         (OldReset, "reset returned dict"),
         (OldStep, "step returned (dict, dict, dict, dict)"),

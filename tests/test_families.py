@@ -423,7 +423,6 @@ def test_a_run_is_the_same_for_any_number_of_workers(key: str, tmp_path: Path):
     assert texts[2] == texts[0]
 
 
-@pytest.mark.xfail(reason="magent2's state() fails where a team has nobody left", raises=UserError)
 def test_a_battle_is_won():
     stay, two_west, one_west, hit_west = 6, 4, 5, 16
     with closing(made("magent2/battle_v4")) as env:
@@ -432,6 +431,8 @@ def test_a_battle_is_won():
             action = torch.full((E, env.spec.num_agents, 1), stay)
             action[:, 2:] = two_west if t < 4 else one_west if t == 4 else hit_west
             step = env.step(action)
+            if step.ended.any():
+                break
     assert step.ended.all()
     assert step.terminated.all()
 

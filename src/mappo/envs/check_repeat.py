@@ -32,7 +32,8 @@ def repeat(notes: Notes, trace: Trace, env: Any, make: Callable[[], Any]) -> Non
     if all(alike) and len(envs) > 1:
         _alike(notes, trace, envs)
     for one in envs.values():
-        notes.call("close", one.close)
+        if callable(close := getattr(one, "close", None)):
+            notes.call("close", close)
 
 
 def _alike(notes: Notes, trace: Trace, envs: dict[str, Any]) -> bool:

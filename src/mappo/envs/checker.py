@@ -63,7 +63,7 @@ def _prepare(notes: Notes, env: Any, seed: int) -> Player:
     report = notes.report
     if hasattr(env, "agent_iter"):
         raise notes.stop("turn-based", "its agents act in turns (AEC)")
-    methods = ("observation_space", "action_space", "reset", "step", "close")
+    methods = ("observation_space", "action_space", "reset", "step")
     missing = [n for n in ("possible_agents", *methods) if not hasattr(env, n)]
     missing += [f"method {n}" for n in methods if n not in missing and not callable(getattr(env, n))]
     if missing:

@@ -12,6 +12,7 @@ Of envpool 1.2.5:
 """
 
 import difflib
+import importlib
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -185,10 +186,9 @@ def _load(game: str) -> Any:
         hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(_GAMES)}"
         raise UserError(f"envpool/{game} is not a game that mappo plays; {hint}")
     try:
-        import envpool
+        return importlib.import_module("envpool")
     except ImportError as error:
         raise UserError(f"envpool is not installed ({error}): pip install 'mappo[envpool]'") from None
-    return envpool
 
 
 def _legal(obs: Mapping[str, np.ndarray]) -> Tensor:

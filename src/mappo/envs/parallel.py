@@ -69,6 +69,8 @@ class ParallelEnvs:
 
     def render(self, index: int) -> np.ndarray:
         """The picture of the environment itself: it must have been made with `render_mode="rgb_array"`."""
+        if not callable(getattr(self.envs[index], "render", None)):
+            raise UserError("this environment cannot draw: it has no render()")
         picture = self.envs[index].render()
         if picture is None:
             raise UserError("the environment gives no picture: make it with render_mode='rgb_array'")

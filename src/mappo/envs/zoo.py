@@ -109,6 +109,8 @@ def make(family: str, name: str, options: Mapping[str, Any], render: bool = Fals
     if name.startswith("multiwalker"):
         _keep_state(env)
         return TimeLimit(env, options.get("max_cycles", 500), cuts=False)  # its own limit, which it calls an end
+    if family == "magent2":
+        _keep_teams(env)
     return env
 
 
@@ -209,6 +211,21 @@ def _begin_anew(env: Any) -> None:
         begin()
 
     game.reinit = anew
+
+
+def _keep_teams(env: Any) -> None:
+    """magent2's `state()` fails where a team has nobody left: it is asked for those that have."""
+    world = env.unwrapped
+    whole, teams = world.state, world._all_handles
+
+    def state() -> Any:
+        world._all_handles = [team for team in teams if world.env.get_num(team)]
+        try:
+            return whole()
+        finally:
+            world._all_handles = teams
+
+    world.state = state
 
 
 def _keep_state(env: Any) -> None:
