@@ -96,7 +96,7 @@ class Program:
     def left(self, *codes: int) -> None:
         """Waits for its end, and asserts its exit code and that it left nothing behind."""
         try:
-            code = self.process.wait(120)
+            code = self.process.wait(300)
         except subprocess.TimeoutExpired:
             self.violated("it does not end")
         if code not in codes:
@@ -145,11 +145,12 @@ def train(folder: Path, updates: int, seed: int, *options: str) -> Program:
     return Program(folder, "train", "soak:Quick", "--network.layer-norm", *given, *options)
 
 
-def check_run(program: Program, updates: int, whole: bool = True) -> None:
+def check_run(program: Program, updates: int, whole: bool = True, score: bool = True) -> None:
     """A finished run: one row for each update, the right counters, finite numbers; it can be loaded and scored.
 
     Args:
         whole: it was not resumed, so that no step of an episode is missing from those that ended.
+        score: its environment does not fail.
     """
     import mappo.checkpoint
 
@@ -178,9 +179,12 @@ def check_run(program: Program, updates: int, whole: bool = True) -> None:
     for name in ("curve.png", "replay.gif"):
         if not (run / name).exists():
             program.violated(f"{name} is missing")
+    if not score:
+        return
     scored = Program(program.folder, "evaluate", "run", "--allow-code", "--json", "--episodes", "32", log="evaluate")
     scored.left(0)
-    if not math.isfinite(json.loads(scored.text)["return_sum"]["mean"]):
+    found = re.search(r"^\{.*\}$", scored.text, re.MULTILINE)
+    if found is None or not math.isfinite(json.loads(found[0])["return_sum"]["mean"]):
         scored.violated("no score")
 
 
@@ -213,8 +217,8 @@ class Hunter:
                 self.pool_of[pid] = pool
             if pid in self.pool_of and pid not in self.ready and "memfd:mappo" in read(f"/proc/{pid}/maps"):
                 self.ready.add(pid)
-        if (rows := read(str(self.program.folder / "run" / "metrics.csv")).count("\n")) != self.rows:
-            self.rows = rows
+        if (count := rows(self.program.folder)) != self.rows:
+            self.rows = count
             self.lately.clear()
         return alive
 
@@ -268,45 +272,61 @@ def kill_workers(folder: Path, rng: random.Random, limit: int) -> Counter[str]:
     return hunter.kills + Counter({"replaced": replaced})
 
 
-def wait(program: Program, seconds: float) -> bool:
-    """False where it has ended before."""
+def ended(program: Program, seconds: float) -> bool:
     try:
         program.process.wait(seconds)
     except subprocess.TimeoutExpired:
-        return True
-    return False
+        return False
+    return True
+
+
+def some_moment(program: Program, rng: random.Random, updates: int, index: int) -> str | None:
+    """Waits for a moment of the start-up, of training or of the scoring, by turns; its name, or None if all is over."""
+    phase = ("start-up", "training", "training", "start-up", "scoring")[index % 5]
+    row, delay = rng.randrange(1, updates), rng.uniform(0.1, 5)
+    if phase == "start-up":
+        return None if ended(program, delay) else f"at {delay:.1f} s"
+
+    def is_there() -> bool:
+        return rows(program.folder) >= row if phase == "training" else "Scoring" in program.text
+
+    while not is_there():
+        if ended(program, 0.01):
+            return None
+    return None if ended(program, delay / 20) else f"in {phase}, after {rows(program.folder)} updates"
+
+
+def rows(folder: Path) -> int:
+    return max(0, read(str(folder / "run" / "metrics.csv")).count("\n") - 1)
 
 
 def interrupt(folder: Path, rng: random.Random, index: int) -> str:
     """A training without restarts is sent a signal as by Ctrl-C, to the whole group; then it is resumed."""
-    signals = [[signal.SIGINT], [signal.SIGINT] * 2, [signal.SIGTERM], [signal.SIGINT], [signal.SIGTERM] * 2][index % 5]
-    moment = rng.uniform(0.15, 4) if index % 2 else rng.uniform(3, 14)
+    number, times = [(signal.SIGINT, 1), (signal.SIGINT, 2), (signal.SIGTERM, 1), (signal.SIGTERM, 2)][index % 4]
     program = train(folder, UPDATES // 2, index)
-    if not wait(program, moment):
+    if (moment := some_moment(program, rng, UPDATES // 2, index)) is None:
         return "too late"
-    for number in signals:
-        os.killpg(program.process.pid, number)
-        if not wait(program, rng.uniform(0, 0.5)):
-            break
-    # Before there is a handler the signal itself ends it, which a shell reports as the same number.
-    program.left(128 + signals[0], -signals[0])
+    for _ in range(times):
+        if program.process.poll() is None:
+            os.killpg(program.process.pid, number)
+        ended(program, rng.uniform(0, 0.3))
+    # Where there is no handler the signal itself ends it, which a shell reports as the same number.
+    program.left(128 + number, -number)
     check_silence(program)
-    how = f"{' '.join(s.name for s in signals)} at {moment:.1f} s: "
-    return how + resume(program, UPDATES // 2)
+    return f"{number.name} x {times} {moment}: {resume(program, UPDATES // 2)}"
 
 
 def kill_learner(folder: Path, rng: random.Random, index: int) -> str:
     """The learner is killed; every other time with a worker that hangs."""
     program = train(folder, UPDATES // 2, index)
-    moment = rng.uniform(1, 14)
-    if not wait(program, moment):
+    if (moment := some_moment(program, rng, UPDATES // 2, index)) is None:
         return "too late"
     stopped = program.workers()[: index % 2]
     for pid in stopped:
         os.kill(pid, STOP)
     program.process.kill()
     program.left(-KILL)
-    return f"SIGKILL at {moment:.1f} s, {len(stopped)} workers stopped: " + resume(program, UPDATES // 2)
+    return f"SIGKILL {moment}, {len(stopped)} workers stopped: {resume(program, UPDATES // 2)}"
 
 
 def raise_errors(folder: Path, rng: random.Random, index: int) -> str:
@@ -319,12 +339,12 @@ def raise_errors(folder: Path, rng: random.Random, index: int) -> str:
         told, named = program.text.count(REPLACED), len(LOST.findall(program.text))
         if told != named:
             program.violated(f"{told} workers were replaced, {named} times by name")
-        check_run(program, UPDATES // 2)
+        check_run(program, UPDATES // 2, score=False)
         return f"restart: {told} workers replaced"
     for attempt in range(30):
         program.left(0, 2)
         if program.process.returncode == 0:
-            check_run(program, UPDATES // 2, whole=False)
+            check_run(program, UPDATES // 2, whole=False, score=False)
             return f"no restart: resumed {attempt} times"
         if not LOST.search(program.text) or "ZeroDivisionError: a bug" not in program.text:
             program.violated("the failure is not named")
@@ -345,7 +365,7 @@ def resume(program: Program, updates: int) -> str:
     """Goes on with what a run left, if it saved a checkpoint, and checks the whole."""
     if not (program.folder / "run").exists():
         return "no run yet"
-    before, rows = saved(program.folder), len(read(str(program.folder / "run" / "metrics.csv")).splitlines())
+    before = saved(program.folder)
     resumed = Program(program.folder, "resume", "run", "--allow-code", "--progress", "plain", log="resume")
     resumed.left(0 if before else 2)
     check_silence(resumed)
@@ -354,7 +374,7 @@ def resume(program: Program, updates: int) -> str:
             resumed.violated("it is not told that there is no checkpoint")
         return "no checkpoint yet"
     check_run(resumed, updates, whole=False)
-    return f"resumed after {max(0, rows - 1)} updates"
+    return "resumed"
 
 
 def check_silence(program: Program) -> None:

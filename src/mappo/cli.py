@@ -11,13 +11,15 @@ import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mappo.commands import Check, Envs, Evaluate, Play, Resume, Train, parse
 from mappo.config import Config, EnvConfig
+from mappo.envs import is_code
 from mappo.errors import StopTraining, UserError
 
 DONE, MEND, STOPPED = 0, 2, 3
@@ -94,8 +96,15 @@ def _train(env: str, config: Config, resume: bool) -> int:
     with _Signals() as signals:
         run: Run = train(env, config, callback=signals.check, resume=resume)
     if not run.finished:
-        print(f"Stopped at step {run.step:,} and saved.  Go on with:  {_program()} resume {shlex.quote(str(run.path))}")
+        trust = " --allow-code" if is_code(run.env) else ""
+        print(
+            f"Stopped at step {run.step:,} and saved.  Go on with:  "
+            f"{_program()} resume {shlex.quote(str(run.path))}{trust}"
+        )
         return 128 + signals.caught if signals.caught else STOPPED
+    if signals.caught:
+        print(f"Finished and saved in {run.path}, and not scored: stopped")
+        return 128 + signals.caught
     _show_result(run)
     return DONE
 
@@ -131,7 +140,10 @@ def _show_result(run: Any) -> None:
     try:
         print(f"\nScoring 320 games{f' on the {package} package itself (may take minutes)' if package else ''} ...")
         result = run.evaluate(on=package)
-    except UserError as error:  # the package is not installed: the batched twin gives the same numbers
+    except UserError as error:
+        if package is None:
+            raise UserError(f"the run is complete, in {run.path}; it could not be scored: {error}") from error
+        # The package is not installed: the batched twin gives the same numbers.
         print(f"mappo: {error}; scoring on the built-in {run.env}", file=sys.stderr)
         package, result = None, run.evaluate()
     _print_score(result)
@@ -146,7 +158,7 @@ def _show_result(run: Any) -> None:
     for label, path in lines:
         print(f"  {label:<15} {path}")
     print("\nNext:")
-    program, path = _program(), shlex.quote(str(run.path))
+    program, path = _program(), shlex.quote(str(run.path)) + (" --allow-code" if is_code(run.env) else "")
     print(f"  {program} evaluate {path}{f' --on {package}' if package else ''} --episodes 2000")
     if drawn:
         print(f"  {program} play {path} --seed 7")
@@ -156,20 +168,35 @@ def _show_result(run: Any) -> None:
 def _evaluate(command: Evaluate) -> int:
     from mappo.evaluate import evaluate_run
 
-    result = evaluate_run(
-        command.run,
-        command.episodes,
-        on=command.on,
-        checkpoint=command.checkpoint,
-        sampled=command.sampled,
-        workers=command.workers,
-        allow_code=command.allow_code,
-    )
+    with _no_output() if command.json else nullcontext():
+        result = evaluate_run(
+            command.run,
+            command.episodes,
+            on=command.on,
+            checkpoint=command.checkpoint,
+            sampled=command.sampled,
+            workers=command.workers,
+            allow_code=command.allow_code,
+        )
     if command.json:
         print(json.dumps(result))
     else:
         _print_score(result)
     return DONE
+
+
+@contextmanager
+def _no_output() -> Generator[None]:
+    """What environments, and programs that they start, print goes to standard error."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _print_score(result: dict[str, Any]) -> None:

@@ -237,7 +237,10 @@ class Session:
         if isinstance(self.env, Resumable) or not self.step:
             return error
         self.save()
-        return UserError(f"{error}\nThe run is saved at step {self.step:,}; mappo resume {self.path} goes on with it")
+        return UserError(
+            f"{error}\nThe run is saved at step {self.step:,}; mappo resume {self.path}"
+            f"{' --allow-code' if envs.is_code(self.name) else ''} goes on with it"
+        )
 
     def measure(self) -> float:
         """Mean greedy return of the team over games that training never sees; NaN without a test env."""

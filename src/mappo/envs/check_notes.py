@@ -51,7 +51,7 @@ class Notes:
             return function(*args, **kwargs)
         except passes:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             seedless = what == "reset" and isinstance(error, TypeError) and "'seed'" in str(error)
             code = "reset-seed" if seedless else "raised"
             raise self.stop(code, f"{what} raised {last_lines(error)}") from None
@@ -78,7 +78,7 @@ class Notes:
         return given
 
 
-def last_lines(error: Exception) -> str:
+def last_lines(error: BaseException) -> str:
     """The error, and where it came from: lines of the user's code, if any are in it."""
     checker = str(Path(__file__).with_name("check"))
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(checker)]

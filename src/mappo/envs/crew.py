@@ -22,7 +22,7 @@ from mappo.errors import UserError
 # Not multiprocessing's Process: that would run the user's script once more in each worker.
 _CODE = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[4])\n"
-    "from mappo.envs.worker import main; main(*map(int, sys.argv[1:4]))"
+    "from mappo.envs.worker import main; main(*map(int, sys.argv[1:4]), int(sys.argv[5]))"
 )
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 START_TIMEOUT = 600.0  # seconds; some environments start a program of their own
@@ -75,10 +75,11 @@ class Member:
         """Starts the process; its environments are being made when this returns."""
         blackbox = tempfile.TemporaryFile()  # noqa: SIM115 (stays open)
         link, theirs = Pipe()
+        path = json.dumps([str(entry) for entry in sys.path])
         handles = (theirs.fileno(), self._memory.fd, blackbox.fileno())
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _CODE, *map(str, handles), json.dumps([str(path) for path in sys.path])],
+                [sys.executable, "-P", "-c", _CODE, *map(str, handles), path, str(os.getpid())],
                 env=os.environ | _ONE_THREAD,
                 pass_fds=handles,
                 stdin=subprocess.DEVNULL,

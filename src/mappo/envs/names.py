@@ -263,7 +263,7 @@ def function(name: str) -> Callable[..., Any]:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise UserError(f"{module} needs a module that is not installed: {error}") from error
         raise UserError(f"there is no module {module!r}, neither installed nor in {os.getcwd()}") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"{module} cannot be imported: {type(error).__name__}: {error}") from error
     for part in attribute.split("."):
         if not hasattr(found, part):

@@ -71,7 +71,10 @@ class ParallelEnvs:
         """The picture of the environment itself: it must have been made with `render_mode="rgb_array"`."""
         if not callable(getattr(self.envs[index], "render", None)):
             raise UserError("this environment cannot draw: it has no render()")
-        picture = self.envs[index].render()
+        try:
+            picture = self.envs[index].render()
+        except NotImplementedError:  # PettingZoo's base class
+            raise UserError("this environment cannot draw: it has no render()") from None
         if picture is None:
             raise UserError("the environment gives no picture: make it with render_mode='rgb_array'")
         return np.asarray(picture)

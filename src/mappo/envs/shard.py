@@ -101,7 +101,7 @@ class Shard:
                 if callable(close := getattr(env, "close", None)):
                     stack.callback(close)
 
-    def blame(self, error: Exception) -> UserError:
+    def blame(self, error: BaseException) -> UserError:
         """An error in an environment's own code, as a message that names environment and seed."""
         index, doing = self._doing
         where = f"environment {index}"
@@ -123,7 +123,8 @@ class _Blame:
         pass
 
     def __exit__(self, kind: Any, error: BaseException | None, _: Any) -> None:
-        if isinstance(error, Exception) and not isinstance(error, UserError):
+        # sys.exit, too: it is the environment that would go, not the program.
+        if isinstance(error, (Exception, SystemExit)) and not isinstance(error, UserError):
             raise self._shard.blame(error) from error
 
 

@@ -20,17 +20,17 @@ from mappo.errors import UserError
 RESET, CHECKED_RESET = b"r", b"R"  # else the number of the part to step, as text
 
 
-def main(control: int, memory: int, blackbox: int) -> None:
+def main(control: int, memory: int, blackbox: int, parent: int) -> None:
     """Serves a pool until it hangs up.
 
     Args:
         control: a socket. memory: a file that the pool maps too. blackbox: where the stack goes in a crash, or when the
-            pool asks for it by SIGUSR1.
+            pool asks for it by SIGUSR1. parent: the learner's process.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the pool decides when to stop
     faulthandler.enable(blackbox)
     faulthandler.register(signal.SIGUSR1, blackbox)
-    threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the pool was closed, or is gone
         _serve(Connection(control), memory)
 
