@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,8 @@ from typing import Any
 import numpy as np
 from games import Game
 
-ENVS, LENGTH, UPDATES = 8, 10, 300
+ENVS, LENGTH, UPDATES, EVAL = 8, 10, 300, 10  # of a run: E, T, updates, and those between evaluations
+PATIENCE = 300  # seconds for one command
 STOP, KILL, CRASH = signal.SIGSTOP, signal.SIGKILL, signal.SIGSEGV
 REPLACED = "It is replaced, and its episodes begin anew"
 # One line names the worker, its environments and its end; that or the next, the environment at work and its seed.
@@ -62,13 +64,16 @@ class Violation(Exception):
 class Program:
     """`mappo ...`, in a session of its own, by which all that it starts is found again."""
 
+    last: "Program | None" = None
+
     def __init__(self, folder: Path, *args: str, log: str = "log") -> None:
-        self.folder, self.log = folder, folder / log
+        self.folder, self.log, self.started = folder, folder / log, time.monotonic()
         self.tmp, self.shared = folder / "tmp", set(os.listdir("/dev/shm"))
         self.tmp.mkdir(exist_ok=True)
         paths = [str(Path(__file__).resolve().parent), *filter(None, [os.environ.get("PYTHONPATH")])]
         self.command = [sys.executable, "-m", "mappo", *args]
         settings = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(self.tmp)}
+        Program.last = self
         with open(self.log, "wb") as log_file:
             self.process = subprocess.Popen(
                 ["sh", "-c", 'ulimit -c 0; exec "$@"', "sh", *self.command],
@@ -96,7 +101,7 @@ class Program:
     def left(self, *codes: int) -> None:
         """Waits for its end, and asserts its exit code and that it left nothing behind."""
         try:
-            code = self.process.wait(300)
+            code = self.process.wait(max(0.1, self.started + PATIENCE - time.monotonic()))
         except subprocess.TimeoutExpired:
             self.violated("it does not end")
         if code not in codes:
@@ -112,10 +117,13 @@ class Program:
         if files := [name for name in os.listdir(self.tmp) if not name.startswith("torchinductor")]:
             self.violated(f"temporary files left: {files}")
 
-    def violated(self, what: str) -> None:
-        if self.process.poll() is None:
-            for pid in [self.process.pid, *self.workers()]:
+    def end(self) -> None:
+        """Of all that is left of it, where something went wrong."""
+        for pid in [*[self.process.pid] * (self.process.poll() is None), *self.workers()]:
+            with suppress(ProcessLookupError):
                 os.kill(pid, KILL)
+
+    def violated(self, what: str) -> None:
         command = " ".join(self.command)
         raise Violation(f"{what}\n{command}\nin {self.folder}; {self.log.name} ends with:\n{self.text[-4000:]}")
 
@@ -135,7 +143,7 @@ def train(folder: Path, updates: int, seed: int, *options: str) -> Program:
         "ppo.rollout-length": LENGTH,
         "ppo.epochs": 1,
         "run.total-steps": updates * ENVS * LENGTH,
-        "run.eval-interval": 10 * ENVS * LENGTH,
+        "run.eval-interval": EVAL * ENVS * LENGTH,
         "run.eval-episodes": 4,
         "run.seed": seed,
         "run.dir": "run",
@@ -194,13 +202,14 @@ class Hunter:
     def __init__(self, program: Program, rng: random.Random, limit: int) -> None:
         self.program, self.rng, self.limit = program, rng, limit
         self.pool_of: dict[int, int] = {}  # by process
-        self.ready, self.struck = set[int](), set[int]()
+        self.ready: dict[int, float] = {}  # since when
+        self.struck = set[int]()
         self.kills, self.rows = Counter[str](), 0
         self.lately = Counter[int]()  # kills of each pool since the last update
 
     def hunt(self) -> None:
-        due, late, row = 0.0, 0.0, 0
-        while self.program.process.poll() is None:
+        due, late, row, last = 0.0, 0.0, 0, time.monotonic() + PATIENCE
+        while self.program.process.poll() is None and time.monotonic() < last:
             alive, now = self.look(), time.monotonic()
             is_time = now >= due and (self.rows >= row or now >= late) and len(self.struck) < self.limit
             if is_time and (prey := self.prey(alive)):
@@ -216,7 +225,7 @@ class Hunter:
             if pid not in self.pool_of and (pool := memory_of(pid)):
                 self.pool_of[pid] = pool
             if pid in self.pool_of and pid not in self.ready and "memfd:mappo" in read(f"/proc/{pid}/maps"):
-                self.ready.add(pid)
+                self.ready[pid] = time.monotonic()
         if (count := rows(self.program.folder)) != self.rows:
             self.rows = count
             self.lately.clear()
@@ -230,7 +239,7 @@ class Hunter:
 
     def strike(self, pid: int) -> None:
         young = pid not in self.ready
-        how = self.rng.choice([KILL, KILL, CRASH] if young else [KILL, KILL, KILL, CRASH, CRASH, STOP])
+        how = self.rng.choice([KILL, KILL, KILL, CRASH, CRASH, *[STOP] * self.may_hang(pid)])
         try:
             os.kill(pid, how)
         except ProcessLookupError:
@@ -239,6 +248,13 @@ class Hunter:
         self.lately[self.pool_of[pid]] += 1
         self.kills[how.name] += 1
         self.kills["of them as it started"] += young
+
+    def may_hang(self, pid: int) -> bool:
+        """Not while it is made and reset for the first time: that may take ten minutes before it counts as hanging."""
+        pools = list(dict.fromkeys(self.pool_of.values()))
+        first_steps = dict(zip(pools, (1, EVAL + 1), strict=False))  # in training, in evaluations; none in the scoring
+        settled = time.monotonic() - self.ready.get(pid, math.inf) > 0.5
+        return settled and self.rows >= first_steps.get(self.pool_of[pid], math.inf)
 
     def check(self) -> int:
         """Each process but the first two of a pool replaced one that is named in the log; their number."""
@@ -421,6 +437,9 @@ def main() -> int:
     except Violation as violation:
         print(f"VIOLATED in trial {number} of seed {arguments.seed}: {violation}")
         return 1
+    finally:
+        if Program.last is not None:
+            Program.last.end()
     shutil.rmtree(folder)
     print(f"no violation in {time.monotonic() - started:.0f} s: {', '.join(f'{n} {k}' for k, n in total.items())}")
     return 0
