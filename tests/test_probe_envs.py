@@ -480,7 +480,6 @@ def test_a_probe_is_made_by_its_name(name: str):
     assert isinstance(env, Probe)
     assert env.num_envs == 2
     assert type(env) is MatrixGame or name == f"probe/{type(env).__name__.lower()}"
-    assert set(envs.NATIVE) == set(envs._MAKERS)  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.mark.parametrize("name", ["probe/memory", "probe/mask", "probe/death", "probe/target", "probe/image"])

@@ -125,7 +125,7 @@ def factory(
     options = dict(options)
     if num_agents is not None:
         if own_name not in ("simple_spread_v3", "simple_line_v1", "simple_formation_v1"):
-            raise UserError(f"the number of agents of {name} is fixed, or in its name: leave out env.num-agents")
+            raise UserError(f"the number of agents of {name} is fixed: leave out env.num-agents")
         options["N"] = num_agents
     build = _maker(kind)
     if kind.maker.startswith("zoo:"):
