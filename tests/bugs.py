@@ -1,6 +1,8 @@
-"""The bugs that `mutants.py` puts in: a table to read, law by law."""
+"""The bugs that `mutants.py` puts in: a table to read, law by law; those of the environments in `bugs_envs.py`."""
 
 from dataclasses import dataclass
+
+from bugs_envs import ENVS
 
 
 @dataclass(frozen=True)
@@ -168,8 +170,8 @@ BUGS = [
     ),
     Bug(
         *("4", "collector: log-probabilities of one step late", "collector.py"),
-        "rollout.action[t], rollout.log_prob[t] = action, log_prob",
-        "rollout.action[t], rollout.log_prob[t - 1] = action, log_prob",
+        "self.rollout.log_prob[t, part] = action, log_prob",
+        "self.rollout.log_prob[t - 1, part] = action, log_prob",
         "test_learner.py::test_a_rollout_read_again_with_the_same_weights_has_ratio_1_and_the_same_values_in_float32",
     ),
     Bug(
@@ -185,8 +187,14 @@ BUGS = [
                 *("a chunk starts from that behind its first step", "collector.py"),
                 "            if rollout.memory is not None and t % self.chunk == 0:\n"
                 "                rollout.memory[t // self.chunk] = cast(Tensor, self.memory)\n"
-                "            action, log_prob, self.memory = self.agent.act(step, self.memory, noise=noise[t])\n",
-                "            action, log_prob, self.memory = self.agent.act(step, self.memory, noise=noise[t])\n"
+                "            for index in range(len(self.steps)):\n"
+                "                if t:\n"
+                "                    totals += self._receive(t - 1, index)\n"
+                "                self._act(t, index, noise)\n",
+                "            for index in range(len(self.steps)):\n"
+                "                if t:\n"
+                "                    totals += self._receive(t - 1, index)\n"
+                "                self._act(t, index, noise)\n"
                 "            if rollout.memory is not None and t % self.chunk == 0:\n"
                 "                rollout.memory[t // self.chunk] = cast(Tensor, self.memory)\n",
                 "test_memory.py::test_three_rollouts_in_a_row_are_read_again_with_the_same_numbers",
@@ -393,92 +401,6 @@ BUGS = [
             ),
         ]
     ),
-    # 9: spread is mpe2's
-    Bug(
-        *("9", "spread: the velocity changes before the position", "envs/spread.py"),
-        "self._velocity * DT\n",
-        "(self._velocity * (1 - DAMPING) + force * DT) * DT\n",
-        "test_spread.py::test_an_episode_is_that_of_mpe2",
-    ),
-    Bug(
-        *("9", "spread: contact is left out", "envs/spread.py"),
-        "self._moves[action.squeeze(-1)] + self._contact()",
-        "self._moves[action.squeeze(-1)]",
-        "test_spread.py::test_contacts_are_those_of_mpe2",
-    ),
-    Bug(
-        *("9", "spread: contact is hard, not soft", "envs/spread.py"),
-        "torch.logaddexp(torch.zeros_like(depth), depth)",
-        "depth.clamp_min(0)",
-        "test_spread.py::test_contacts_are_those_of_mpe2",
-    ),
-    Bug(
-        *("9", "spread: agents collide at half the distance", "envs/spread.py"),
-        "-(self._apart < 2 * AGENT_RADIUS)",
-        "-(self._apart < AGENT_RADIUS)",
-        "test_spread.py::test_contacts_are_those_of_mpe2",
-    ),
-    Bug(
-        *("9", "spread: each agent's nearest landmark counts", "envs/spread.py"),
-        "self._to_goal.amin(1)",
-        "self._to_goal.amin(2)",
-        "test_spread.py::test_an_episode_is_that_of_mpe2",
-    ),
-    Bug(
-        *("9", "spread: a step too long", "envs/spread.py"),
-        "self._clock >= self.horizon",
-        "self._clock > self.horizon",
-        "test_spread.py::test_an_episode_is_that_of_mpe2",
-    ),
-    Bug(
-        *("9", "spread: the time limit is a termination", "envs/lockstep.py"),
-        "terminated=nobody",
-        "terminated=everyone if ended else nobody",
-        "test_spread.py::test_an_episode_is_that_of_mpe2",
-    ),
-    Bug(
-        *("9", "spread: next_obs is behind the reset", "envs/spread.py"),
-        "return self._time_step(obs, next_obs, reward, ended)",
-        "return self._time_step(obs, obs, reward, ended)",
-        "test_spread.py::test_at_the_time_limit_next_obs_is_before_the_reset_and_obs_behind_it",
-    ),
-    Bug(
-        *("9", "spread: landmarks are drawn first", "envs/spread.py"),
-        "torch.as_tensor(drawn)",
-        "torch.as_tensor(drawn).roll(self.num_agents, 1)",
-        "test_spread.py::test_a_reset_from_a_seed_is_mpe2s_bit_for_bit",
-    ),
-    *(
-        Bug("9", f"spread as in the paper: {name}", "envs/spread.py", old, new, f"test_spread.py::{test}")
-        for name, old, new, test in [
-            (
-                *("the position changes first", "        if self.paper:\n            self._velocity = velocity\n", ""),
-                "test_one_step_of_the_papers_conventions_is_that_of_numpy",
-            ),
-            (
-                *("no agent collides with itself", "common + own - 1", "common + own"),
-                "test_one_step_of_the_papers_conventions_is_that_of_numpy",
-            ),
-        ]
-    ),
-    *(
-        Bug("9", f"speaker: {name}", "envs/speaker_listener.py", old, new, f"test_speaker_listener.py::{test}")
-        for name, old, new, test in [
-            (
-                *("the last word is heard in the next game", "self._zeros(2), self._zeros(WORDS)"),
-                'self._zeros(2), getattr(self, "_heard", self._zeros(WORDS))',
-                "test_a_word_is_heard_in_the_next_observation_and_until_the_next_word",
-            ),
-            (
-                *("the goal stays for ever", "        self._goal = torch.randint(", "        torch.randint("),
-                "test_at_the_time_limit_next_obs_is_before_the_reset_and_obs_behind_it",
-            ),
-            (
-                *("the team is paid twice", "shared_reward=True", "shared_reward=False"),
-                "test_the_reward_is_one_number_for_both_and_the_teams",
-            ),
-        ]
-    ),
     # 11: one critic row for the team
     Bug(
         *("11", "team rows: any agent weighs like all", "learner.py"),
@@ -615,14 +537,14 @@ BUGS = [
     # Collector, value norm, networks
     Bug(
         *("collector", "observations are those behind the step", "collector.py"),
-        "            step = self.env.step(self.agent.env_action(action))\n",
-        "            step = self.env.step(self.agent.env_action(action))\n            self._store(NOW, t, step)\n",
+        "self._store(THEN, (t, part), step)",
+        "self._store((*NOW, *THEN), (t, part), step)",
         "test_collector.py::test_rollouts_are_what_a_plain_loop_sees",
     ),
     Bug(
         *("collector", "numbers are sent as they were drawn", "collector.py"),
-        "self.env.step(self.agent.env_action(action))",
-        "self.env.step(action)",
+        "self.turns.send(index, self.agent.env_action(action))",
+        "self.turns.send(index, action)",
         "test_collector.py::test_the_environment_is_sent_numbers_within_their_bounds_and_the_rollout_keeps_them_as_drawn",
     ),
     Bug(
@@ -743,107 +665,24 @@ BUGS = [
         for name, file, old, new in [
             ("other minibatches", "learner.py", 'self.generator.set_state(state["generator"].cpu())', "pass"),
             ("other action noise", "collector.py", 'self.generator.set_state(state["generator"].cpu())', "pass"),
-            ("new games", "collector.py", 'self.step = self.env.load_state_dict(part(state, "env"))', "pass"),
+            (
+                *("new games", "collector.py"),
+                'self.steps = self._parts_of(self.env.load_state_dict(part(state, "env")))',
+                "pass",
+            ),
             ("returns start anew", "collector.py", 'self.running.copy_(state["running"])', "pass"),
             ("no moments", "learner.py", "if moments}", "if False}"),
             ("no value statistics", "learner.py", 'self.value_norm.load_state_dict(part(state, "value_norm"))', "pass"),
             ("schedules start anew", "learner.py", 'self.updates = int(state["updates"])', "self.updates = 0"),
             (
                 *("actors have forgotten the episode", "collector.py"),
-                *('self.memory = state["memory"].to(self.memory.device)', "pass"),
+                *('self.memory.copy_(state["memory"])', "pass"),
             ),
             (
                 *("so has the critic", "collector.py"),
                 *('self.rollout.critic_memory.copy_(state["critic_memory"])', "pass"),
             ),
             ("the best is forgotten", "trainer.py", 'float(found.state["best"])', "-math.inf"),
-            ("other new games", "envs/spread.py", 'self._generator.set_state(state["generator"].cpu())', "pass"),
-        ]
-    ),
-    # 10: vectorised is looped
-    *(
-        Bug("10", f"parallel: {name}", "envs/parallel.py", old, new, f"test_parallel.py::{test}")
-        for name, old, new, test in [
-            (
-                *("a time limit is an end", "if not any(cuts.get(a) and not ends.get(a) for a in acting):", "if True:"),
-                "test_mpe2_in_a_batch_is_a_plain_loop_over_single_environments",
-            ),
-            (
-                "the final observation is the next game's first",
-                "reached.append(Row(row.obs, row.state, row.mask, there))\n                row = self._start(i)",
-                "row = self._start(i)\n                reached.append(Row(row.obs, row.state, row.mask, there))",
-                "test_mpe2_in_a_batch_is_a_plain_loop_over_single_environments",
-            ),
-            (
-                *("agents in the order of the dict", "for j, agent in enumerate(self.agents):"),
-                "for j, agent in enumerate(obs):",
-                "test_after_reset_there_is_no_reward_no_end_and_next_repeats_the_present",
-            ),
-            (
-                *("rewards of those who were not there", " if before[j] else 0.0", ""),
-                "test_an_agent_that_arrives_late_starts_a_life_then",
-            ),
-            (
-                *("deaths at a time limit are not told", "bool(ends.get(a, False)) and before[j]", "False"),
-                "test_who_dies_in_the_very_step_of_the_time_limit_is_not_there_to_be_bootstrapped",
-            ),
-            (
-                *("lives cut off alone go on", "terminated[i] |= gone", "pass"),
-                "test_a_life_cut_off_while_others_go_on_is_over",
-            ),
-            (
-                *("the dead are still seen", "row.obs[~row.active] = 0", "pass"),
-                "test_an_agent_that_dies_is_told_so_once_and_is_then_gone",
-            ),
-            (
-                *("an end leaves out the dead", "                    terminated[i] = True", "                    pass"),
-                "test_an_episode_that_ends_by_itself_is_terminated_for_all_the_dead_included",
-            ),
-            (
-                *("arrivals start no life", "is_first[i] = row.active & (~before | gone)", "is_first[i] = False"),
-                "test_an_agent_that_arrives_late_starts_a_life_then",
-            ),
-            (
-                *("the dead are there at a time limit", "there = before & ~terminated[i]", "there = before"),
-                "test_who_dies_in_the_very_step_of_the_time_limit_is_not_there_to_be_bootstrapped",
-            ),
-            (
-                *("every game is the first", "        if episode:", "        if False:"),
-                "test_first_games_start_from_the_seeds_later_ones_from_what_derives_from_them",
-            ),
-            (
-                *("masks in the info are lost", 'info.get("action_mask")', "None"),
-                "test_masks_are_read_from_the_info",
-            ),
-        ]
-    ),
-    Bug(
-        *("10", "parallel: actions count from 0", "spec.py"),
-        "return (columns + start).reshape(",
-        "return columns.reshape(",
-        "test_parallel.py::test_a_discrete_space_that_starts_elsewhere_is_sent_its_own_numbers",
-    ),
-    *(
-        Bug("10", f"parallel: {name}", file, old, new, f"test_parallel.py::{test}")
-        for name, file, old, new, test in [
-            (
-                *("an agent's columns are the first ones", "envs/layout.py"),
-                *("np.array(spec.columns(index), dtype=np.intp)", "np.arange(len(spec.columns(index)))"),
-                "test_each_agent_gets_exactly_its_own_action",
-            ),
-            (
-                *("a mask stands in the first places", "envs/layout.py"),
-                *("np.array(spec.choices(index), dtype=np.intp)", "np.arange(len(spec.choices(index)))"),
-                "test_masks_of_unequal_agents_stand_where_their_own_choices_do",
-            ),
-            (
-                *("the dead must have a choice", "envs/parallel.py", "if given is not None and active[j]:"),
-                *("if given is not None:", "test_the_dead_need_nothing_legal"),
-            ),
-            (
-                *("a state is kept as the game goes on writing it", "envs/parallel.py", "state = state.astype("),
-                *("state = state.astype(copy=False, dtype=", "test_a_state_that_is_written_over_is_kept_as_it_was"),
-            ),
         ]
     ),
     # 12: it learns
@@ -901,22 +740,6 @@ BUGS = [
             ),
         ]
     ),
-    *(
-        Bug("12", f"probes: {name}", file, old, new, f"test_probe_envs.py::{test}")
-        for name, file, old, new, test in [
-            (
-                *("a time limit is an end", "envs/probe_base.py", "        over = self._over(after)\n"),
-                '        over = self._over(after) | (after["clock"] >= self.horizon)\n',
-                "test_a_constant_reward_ends_by_a_time_limit_alone",
-            ),
-            (
-                *("a new life is the old one", "envs/probe_lives.py"),
-                "super()._first(game) | (self._age(game) == 0)",
-                "super()._first(game)",
-                "test_a_probe_keeps_the_contract",
-            ),
-        ]
-    ),
     # 13: the same seed
     *(
         Bug("13", name, file, old, new, f"test_trainer.py::{test}")
@@ -946,7 +769,7 @@ BUGS = [
                 "test_each_seed_counts_once_with_its_first_episode_whatever_the_batch",
             ),
             (
-                *("padding counts", "returns.append(total[: len(part)]", "returns.append(total"),
+                *("padding counts", "x[: len(seeds)].cpu()", "x.cpu()"),
                 "test_each_seed_counts_once_with_its_first_episode_whatever_the_batch",
             ),
             ("a third for a quarter", "len(values) // 4", "len(values) // 3", "test_summary_is_what_numpy_says"),
@@ -994,12 +817,6 @@ BUGS = [
         "test_trainer.py::test_a_run_that_crashed_between_checkpoints_repeats_what_was_lost",
     ),
     Bug(
-        *("runs", "trainer: a function is taken for the environment of its name", "envs/__init__.py"),
-        'return "custom/" + re',
-        "return re",
-        "test_trainer.py::test_a_function_called_as_an_environment_is_not_taken_for_it",
-    ),
-    Bug(
         *("runs", "cli: signals are not heard", "cli.py"),
         "raise StopTraining",
         "pass",
@@ -1011,4 +828,5 @@ BUGS = [
         "import dataclasses\n\nimport torch\n",
         "test_presets.py::test_presets_and_settings_load_without_torch",
     ),
+    *(Bug(*row) for row in ENVS),
 ]
