@@ -177,7 +177,7 @@ ENVS: list[tuple[str, str, str, str, str, str]] = [
             ),
             (
                 *("attacks are aimed from behind the move", "self._enemies(game)], 1)"),
-                'self._enemies({**game, "place": game["place"] + self._moves[torch.cat([own, own], 1)]})], 1)',
+                'self._enemies({**game, "place": game["place"] + self._moves[torch.cat([own, own * 0], 1)]})], 1)',
                 "test_chance_loses_the_naive_rule_wins_half_and_who_fights_together_nearly_always",
             ),
             (

@@ -204,6 +204,7 @@ class Hunter:
         self.pool_of: dict[int, int] = {}  # by process
         self.ready: dict[int, float] = {}  # since when
         self.struck = set[int]()
+        self.pause = rng.choice([5, 20, 60])  # updates; by the longest some are still killed in the scoring
         self.kills, self.rows = Counter[str](), 0
         self.lately = Counter[int]()  # kills of each pool since the last update
 
@@ -214,9 +215,9 @@ class Hunter:
             is_time = now >= due and (self.rows >= row or now >= late) and len(self.struck) < self.limit
             if is_time and (prey := self.prey(alive)):
                 self.strike(self.rng.choice(prey))
-                # Some at once, some only after several updates: to replace a worker takes longer than those.
+                # Some at once, some only after many updates: to replace a worker takes longer than those.
                 due, late = now + self.rng.uniform(0.05, 0.5), now + 1
-                row = self.rows + self.rng.choice([0, 0, 1, 5, 20])
+                row = self.rows + self.rng.choice([0, 0, 1, self.pause])
             time.sleep(0.01)
 
     def look(self) -> list[int]:
@@ -407,6 +408,7 @@ def main() -> int:
     parser.add_argument("--errors", type=int, default=2, help="runs whose environment raises")
     parser.add_argument("--seed", type=int, default=0, help="of all that is random here, but for the clock")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what runs is ended too
     started = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     total, number = Counter[str](), 0

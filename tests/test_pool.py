@@ -338,6 +338,30 @@ def test_warnings_of_an_environment_reach_the_learner():
             steps(env, 3)
 
 
+def test_a_replacement_that_dies_as_it_starts_ends_the_step_once(tmp_path: Path):
+    class Fragile(Game):
+        def reset(self, seed: int | None = None, options: Any = None) -> Any:
+            if (tmp_path / "lost").exists() and not (tmp_path / "again").exists():
+                (tmp_path / "again").touch()
+                os._exit(4)
+            return super().reset(seed, options)
+
+        def step(self, actions: dict[str, Any]) -> Any:
+            if self.seed == 13 and self.clock == 1:
+                (tmp_path / "lost").touch()
+                os._exit(3)
+            return super().step(actions)
+
+    with pool(Fragile, restart=True) as env, warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        env.reset(10)
+        steps(env, 1)
+        ended = [env.step(torch.zeros(5, 2, 3)).ended.tolist() for _ in range(3)]
+    assert len(told) == 2
+    assert [e[3:] for e in ended] == [[True, True], [False, False], [False, False]]
+    assert [e[0] for e in ended] == [False, True, False], "its other half, which was not under way"
+
+
 def test_a_reset_waits_for_what_is_under_way():
     """A game that ends as it is reset would else count an episode of the new seed."""
     with pool(lambda: Game(horizon=1), 4, 2) as env, pool(num_envs=4) as fresh:

@@ -1,6 +1,16 @@
-"""`python -m mappo` is `mappo`."""
+"""`mappo` and `python -m mappo`."""
 
-from mappo.cli import entry
+import sys
+
+
+def entry() -> None:
+    """The `mappo` program."""
+    try:
+        from mappo.cli import entry
+    except KeyboardInterrupt:  # imports take some tenths of a second
+        sys.exit(130)
+    entry()
+
 
 if __name__ == "__main__":
     entry()

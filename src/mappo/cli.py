@@ -30,7 +30,14 @@ def entry() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that lacks a letter must not end a run
+    signal.signal(signal.SIGINT, _interrupt)
     sys.exit(main(sys.argv[1:]))
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    """Ctrl-C; a second one, while this one is on its way out, ends the process at once and without a traceback."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    raise KeyboardInterrupt
 
 
 def main(args: Sequence[str]) -> int:

@@ -31,6 +31,10 @@ class Episodes:
     lengths: np.ndarray
 
 
+class CutOffError(UserError):
+    """Games that could not be played to their end; others may be."""
+
+
 def play(env: Environment, policy: Player, seeds: Sequence[int]) -> Episodes:
     """One episode from each reset seed, whole batches of environments at a time.
 
@@ -39,6 +43,7 @@ def play(env: Environment, policy: Player, seeds: Sequence[int]) -> Episodes:
 
     Raises:
         UserError: an episode does not end within 100,000 steps.
+        CutOffError: workers were lost and replaced again and again.
     """
     played: list[Episodes] = []
     for start in range(0, len(seeds), env.num_envs):
@@ -50,7 +55,7 @@ def play(env: Environment, policy: Player, seeds: Sequence[int]) -> Episodes:
                 played.append(batch)
                 break
         else:
-            raise UserError(f"the games of seeds {part[0]} to {part[-1]} were cut off three times, by workers lost")
+            raise CutOffError(f"the games of seeds {part[0]} to {part[-1]} were cut off three times, by workers lost")
     returns, sums, lengths = ([getattr(p, f.name) for p in played] for f in fields(Episodes))
     return Episodes(np.concatenate(returns), np.concatenate(sums), np.concatenate(lengths))
 

@@ -225,7 +225,9 @@ class Session:
                 update = Update(index, self.step, total, metrics=metrics, timing=timing)
                 self.logger.write(update)
                 view.update(update)
-                if failure is not None:
+                if isinstance(failure, evaluate.CutOffError):  # with restarts: training goes on
+                    view.note(f"step {self.step:,} is not evaluated: {failure}")
+                elif failure is not None:
                     raise self._failed(failure) from failure
                 if due:
                     self.save(metrics["eval_return"])
@@ -269,9 +271,11 @@ class Session:
         lines: dict[str, float] = {}
         if self.testing is not None and self.step >= self.config.num_updates * self.config.steps_per_update:
             # On the games of the evaluations, so that curve and lines compare.
-            lines = {
-                k: float(v.mean()) for k, v in evaluate.play_baselines(self.testing, self.name, self._games).items()
-            }
+            try:
+                played = evaluate.play_baselines(self.testing, self.name, self._games)
+                lines = {rival: float(sums.mean()) for rival, sums in played.items()}
+            except UserError as error:  # all else is done and saved
+                warnings.warn(f"the curve shows no baselines: {error}", stacklevel=3)
         if self.step:
             report.plot_curve(self.path, lines, title=f"{self.name}, seed {self.config.run.seed}")
 

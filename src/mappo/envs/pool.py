@@ -96,12 +96,13 @@ class WorkerPool:
                 self._answered(member)
             member.skipped.clear()
         self._seen = []  # nothing is under way: who is replaced has no episode to be cut off
-        order = CHECKED_RESET if self._shown.start(seed) else RESET
+        first = self._shown.start(seed)
+        order = CHECKED_RESET if first else RESET
         for member in self._members:
             member.order(order)
         for member in self._members:
             try:
-                told = member.answer(START_TIMEOUT)  # some begin only now to start a program of their own
+                told = member.answer(START_TIMEOUT if first else None)  # some start a program of their own only now
             except LostError as lost:
                 self._replace(member, lost)
             else:
@@ -151,6 +152,7 @@ class WorkerPool:
     def _replace(self, member: Member, lost: LostError) -> None:
         """Another process for the same environments, whose episodes are over and begin anew."""
         arrays, numbers = self._shown.arrays, member.numbers
+        under_way = set(member.pending)  # before another process is started, for which nothing is
         while True:
             member.failures += 1
             if not self.restart or member.failures > 3:
@@ -158,8 +160,10 @@ class WorkerPool:
                 again = f" ({member.failures} times in a row)" if member.failures > 1 else ""
                 raise UserError(f"{lost}{again}") from None
             self.restarts += 1
-            warnings.warn(f"{lost}\nIt is replaced, and its episodes begin anew.", stacklevel=5)
-            under_way, _ = set(member.pending), member.close(0)
+            # The number tells apart losses of one text, of which Python would show the first only; kernel logs name it.
+            told = f"{lost}\nIt is replaced, and its episodes begin anew; it was process {member.process.pid}."
+            warnings.warn(told, stacklevel=5)
+            member.close(0)
             arrays["busy"][numbers] = False
             arrays["episode"][numbers] += 1
             try:
