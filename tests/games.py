@@ -80,3 +80,10 @@ def die_late(path: Path, now: dict[str, Any]) -> None:
     if now["episodes"] == 3 and now["clock"] == 1 and not path.exists():
         path.touch()
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_once(path: Path, now: dict[str, Any]) -> None:
+    """As `die`; once, and leaves a file behind."""
+    if now["seed"] == 13 and now["clock"] == 1 and not path.exists():
+        path.touch()
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -593,3 +593,10 @@ def test_a_wrong_number_of_seeds_is_refused():
 def test_there_must_be_somebody_to_fight(sizes: tuple[int, int, int]):
     with pytest.raises(UserError, match="battle needs at least one environment, two agents and one step"):
         Battle(*sizes)
+
+
+def test_who_walks_out_of_range_is_still_hit():
+    env, _ = scene([(0.0, 0.0), (-1.5, -1.5)], [(0.5, 0.0), OUT])
+    act(env, LEFT, STOP)
+    assert place(env)[0] == [-0.125, 0.0]
+    assert health(env) == [7, 8, 8, 8]

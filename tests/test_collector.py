@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 import torch
 from chaos import Chaos, events
+from games import Game
 from torch import Tensor
 from torch.testing import assert_close
 
 from mappo.collector import NOW, THEN, Collector
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
+from mappo.envs.parallel import ParallelEnvs
 from mappo.envs.spread import Spread
 from mappo.errors import UserError
 from mappo.learner import MAPPO
@@ -277,3 +279,30 @@ def test_a_rollout_that_chunks_do_not_divide_is_refused():
     agent = MAPPO(env.spec, replace(config, network=replace(config.network, memory_size=4)))
     with pytest.raises(ValueError, match="a rollout of 7 steps cannot be cut into chunks of 10"):
         Collector(env, agent, 7, env.reset(3), torch.Generator())
+
+
+@pytest.mark.parametrize("memory_size", [0, 4])
+def test_halves_stepped_in_turn_are_a_plain_loop(memory_size: int):
+    length = 20
+    network, ppo = NetworkConfig((8,), actor_gain=1.0, memory_size=memory_size), PPOConfig(rollout_length=length)
+    env, loop = ParallelEnvs(Game, 5), ParallelEnvs(Game, 5)
+    agent = MAPPO(env.spec, Config(EnvConfig(num_envs=5), network, ppo))
+    collect = Collector(env, agent, length, env.reset(3), torch.Generator().manual_seed(7))
+    generator, step, memory = torch.Generator().manual_seed(7), loop.reset(3), agent.new_memory(5)[0]
+    returns, lengths = torch.zeros(5), torch.zeros(5)
+    for _ in range(2):
+        rollout, statistics = collect.collect()
+        noise, finished = torch.rand(rollout.action.shape, generator=generator), []
+        for t in range(length):
+            action, log_prob, memory = agent.act(step, memory, noise=noise[t])
+            seen = {name: getattr(step, name) for name in NOW} | {"action": action, "log_prob": log_prob}
+            step = loop.step(agent.env_action(action))
+            seen |= {name: getattr(step, name) for name in THEN}
+            for name, x in seen.items():
+                torch.testing.assert_close(getattr(rollout, name)[t], x, msg=name)
+            returns, lengths = returns + step.reward.sum(-1), lengths + 1
+            finished += [(float(returns[e]), float(lengths[e])) for e in step.ended.nonzero()[:, 0]]
+            returns, lengths = returns * ~step.ended, lengths * ~step.ended
+        told = [float(statistics[name]) for name in ("episodes", "return_sum", "episode_length")]
+        mean = [sum(x) / len(finished) for x in zip(*finished, strict=True)]
+        assert told == pytest.approx([len(finished), *mean], rel=1e-4)

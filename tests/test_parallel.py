@@ -977,3 +977,14 @@ def test_a_state_that_is_written_over_is_kept_as_it_was():
     assert env.spec.state_shape == (1,)
     _, step = steps_of(env, 1)
     assert (step.next_state.item(), step.state.item()) == (21, 30)
+
+
+def test_a_reset_shows_nothing_of_the_step_before():
+    env = ParallelEnvs(lambda: Scripted([{"live": "ac", "term": "b"}, {"live": "", "trunc": "ac"}]), 1)
+    for count in (1, 2):
+        *_, last = steps_of(env, count)
+        assert last.reward.any()
+        step = env.reset(0)
+        assert not step.reward.any()
+        assert not step.terminated.any()
+        assert not step.ended.any()

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from games import Act, Game, die, die_late, hang
+from games import Act, Game, die, die_late, die_once, hang
 from torch import Tensor
 
 import mappo
@@ -28,6 +28,7 @@ from mappo.envs.parallel import ParallelEnvs
 from mappo.envs.pool import WorkerPool
 from mappo.envs.shard import halves
 from mappo.errors import UserError
+from mappo.evaluate import play
 from mappo.types import Environment, TimeStep
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="worker processes need POSIX")
@@ -270,6 +271,7 @@ def test_a_pool_leaves_nothing_behind():
 
     if not os.path.isdir("/proc/self/fd"):
         pytest.skip("needs /proc")
+    gc.collect()  # what others left
     before = threads_and_files()
     shared = set(os.listdir("/dev/shm"))
     with pool() as env:
@@ -360,6 +362,75 @@ def test_a_replacement_that_dies_as_it_starts_ends_the_step_once(tmp_path: Path)
     assert len(told) == 2
     assert [e[3:] for e in ended] == [[True, True], [False, False], [False, False]]
     assert [e[0] for e in ended] == [False, True, False], "its other half, which was not under way"
+
+
+def test_what_an_environment_prints_goes_to_standard_error(capfd: pytest.CaptureFixture[str]):
+    def make() -> Game:
+        print("hello", flush=True)
+        return Game()
+
+    with pool(make, 2, 2) as env:
+        env.reset(0)
+    out, err = capfd.readouterr()
+    assert (out, err.count("hello")) == ("", 2)
+
+
+def test_workers_ignore_an_interrupt():
+    with pool() as env:
+        env.reset(0)
+        for member in env._members:  # pyright: ignore[reportPrivateUsage]
+            member.process.send_signal(signal.SIGINT)
+        steps(env, 3)
+
+
+def test_what_was_lost_before_a_reset_is_not_told_behind_it():
+    loop, generator = ParallelEnvs(Game, 5), torch.Generator().manual_seed(0)
+    with pool(lambda: Game(act=die), restart=True) as env:
+        env.reset(10)
+        with pytest.warns(UserWarning, match="It is replaced"):
+            steps(env, 2)
+        same(env.reset(20), loop.reset(20))
+        action = actions(env, generator)
+        same(env.step(action), loop.step(action))
+
+
+def test_losses_with_steps_between_them_are_not_counted_together():
+    def act(now: dict[str, Any]) -> None:
+        if now["clock"] == 1:
+            os._exit(3)
+
+    with pool(lambda: Game(act=act), 2, 1, restart=True) as env, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        env.reset(0)
+        steps(env, 12)
+        assert env.restarts > 4
+
+
+def test_games_cut_off_by_a_lost_worker_are_played_again(tmp_path: Path):
+    def policy(obs: torch.Tensor, memory: Any = None, **_: Any) -> Any:
+        return torch.zeros(len(obs), 2, 3), memory
+
+    expected = play(ParallelEnvs(Game, 5), policy, range(10, 15))
+    make = partial(Game, act=partial(die_once, tmp_path / "died"))
+    with pool(make, restart=True) as env, pytest.warns(UserWarning, match="It is replaced"):
+        played = play(env, policy, range(10, 15))
+    assert (played.lengths == expected.lengths).all()
+    assert (played.returns == expected.returns).all()
+
+
+def test_a_worker_whose_environments_cannot_be_made_at_once_is_tried_again(tmp_path: Path):
+    def make() -> Game:
+        count = len(list(tmp_path.iterdir()))
+        (tmp_path / str(count)).touch()
+        if count == 2:
+            raise RuntimeError("the port is taken")
+        return Game(act=die)
+
+    with pool(make, 2, 1, restart=True) as env, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        env.reset(12)
+        steps(env, 3)
+        assert env.restarts == 2
 
 
 def test_a_reset_waits_for_what_is_under_way():
