@@ -11,8 +11,8 @@ ENVS: list[tuple[str, str, str, str, str, str]] = [
                 *("(self._velocity * (1 - DAMPING) + force * DT) * DT\n", "test_an_episode_is_that_of_mpe2"),
             ),
             (
-                *("contact is left out", "envs/spread.py", "self._moves[action.squeeze(-1)] + self._contact()"),
-                *("self._moves[action.squeeze(-1)]", "test_contacts_are_those_of_mpe2"),
+                *("contact is left out", "envs/spread.py", "self._moves[action] + self._contact()"),
+                *("self._moves[action]", "test_contacts_are_those_of_mpe2"),
             ),
             (
                 *("contact is hard, not soft", "envs/spread.py", "torch.logaddexp(torch.zeros_like(depth), depth)"),
@@ -27,22 +27,26 @@ ENVS: list[tuple[str, str, str, str, str, str]] = [
                 *("self._to_goal.amin(2)", "test_an_episode_is_that_of_mpe2"),
             ),
             (
-                *("a step too long", "envs/spread.py", "self._clock >= self.horizon", "self._clock > self.horizon"),
+                *("a step too long", "envs/particles.py", "self._clock >= self.horizon", "self._clock > self.horizon"),
                 "test_an_episode_is_that_of_mpe2",
             ),
             (
-                *("the time limit is a termination", "envs/lockstep.py", "terminated=nobody"),
+                *("the time limit is a termination", "envs/particles.py", "terminated=nobody"),
                 *("terminated=everyone if ended else nobody", "test_an_episode_is_that_of_mpe2"),
             ),
             (
-                *("next_obs is behind the reset", "envs/spread.py"),
+                *("next_obs is behind the reset", "envs/particles.py"),
                 "return self._time_step(obs, next_obs, reward, ended)",
                 "return self._time_step(obs, obs, reward, ended)",
                 "test_at_the_time_limit_next_obs_is_before_the_reset_and_obs_behind_it",
             ),
             (
-                *("landmarks are drawn first", "envs/spread.py", "torch.as_tensor(drawn)"),
-                *("torch.as_tensor(drawn).roll(self.num_agents, 1)", "test_a_reset_from_a_seed_is_mpe2s_bit_for_bit"),
+                *("the clock is not saved", "envs/particles.py", 'self._clock = int(state["clock"])', "pass"),
+                "test_saved_in_the_middle_of_an_episode_it_goes_on_bit_for_bit",
+            ),
+            (
+                *("landmarks are drawn first", "envs/spread.py", "self._placed(places)"),
+                *("self._placed(places).roll(self.num_agents, 1)", "test_a_reset_from_a_seed_is_mpe2s_bit_for_bit"),
             ),
             (
                 *("in the paper, the position changes first", "envs/spread.py"),
@@ -82,17 +86,17 @@ ENVS: list[tuple[str, str, str, str, str, str]] = [
             ),
             (
                 "places are drawn before goals",
-                "            goals = np.stack([generator.integers(LANDMARKS, size=2) for generator in generators])\n"
-                "            places = np.stack([generator.uniform(-1, 1, (2 + LANDMARKS, 2)) for generator in "
+                "        goals = np.stack([generator.integers(LANDMARKS, size=2) for generator in generators])\n"
+                "        self._place = self._placed([generator.uniform(-1, 1, (2 + LANDMARKS, 2)) for generator in "
                 "generators])\n",
-                "            places = np.stack([generator.uniform(-1, 1, (2 + LANDMARKS, 2)) for generator in "
+                "        self._place = self._placed([generator.uniform(-1, 1, (2 + LANDMARKS, 2)) for generator in "
                 "generators])\n"
-                "            goals = np.stack([generator.integers(LANDMARKS, size=2) for generator in generators])\n",
+                "        goals = np.stack([generator.integers(LANDMARKS, size=2) for generator in generators])\n",
                 "test_a_reset_from_a_seed_is_mpe2s_bit_for_bit",
             ),
             (
-                *("an agent's own distance to the other's goal", "(moved.flip(1) - self._place"),
-                *("(moved - self._place", "test_an_agent_is_given_the_others_distance_and_the_team_the_sum"),
+                *("an agent's own distance to the other's goal", "(others - self._place"),
+                *("(others.flip(1) - self._place", "test_an_agent_is_given_the_others_distance_and_the_team_the_sum"),
             ),
             (
                 *("local_ratio is the share of the mean", "* (1 - self.local_ratio) + own * self.local_ratio"),
@@ -118,26 +122,13 @@ ENVS: list[tuple[str, str, str, str, str, str]] = [
                 "test_a_word_is_heard_by_the_other_in_the_next_observation_and_until_the_next_word",
             ),
             (
-                *("word and move are exchanged", "action.squeeze(-1) // len(MOVES), action.squeeze(-1) % len(MOVES)"),
-                "action.squeeze(-1) % WORDS, action.squeeze(-1) // WORDS",
+                *("word and move are exchanged", "action // len(MOVES), action % len(MOVES)"),
+                "action % WORDS, action // WORDS",
                 "test_whatever_is_said_the_move_is_that_of_the_remainder",
-            ),
-            (
-                *("a step too long", "self._clock >= self.horizon", "self._clock > self.horizon"),
-                "test_an_episode_is_that_of_mpe2",
-            ),
-            (
-                *("next_obs is behind the reset", "return self._time_step(obs, next_obs, reward, ended)"),
-                "return self._time_step(obs, obs, reward, ended)",
-                "test_at_the_time_limit_next_obs_is_before_the_reset_and_obs_behind_it",
             ),
             (
                 *("the goals stay for ever", "        self._goal = torch.randint(", "        torch.randint("),
                 "test_at_the_time_limit_next_obs_is_before_the_reset_and_obs_behind_it",
-            ),
-            (
-                *("the clock is not saved", 'self._clock = int(state["clock"])', "pass"),
-                "test_saved_in_the_middle_of_an_episode_it_goes_on_bit_for_bit",
             ),
         ]
     ),
@@ -257,7 +248,7 @@ ENVS: list[tuple[str, str, str, str, str, str]] = [
         ]
     ),
     (
-        *("7", "resume: other new games", "envs/spread.py", 'self._generator.set_state(state["generator"].cpu())'),
+        *("7", "resume: other new games", "envs/particles.py", 'self._generator.set_state(state["generator"].cpu())'),
         *("pass", "test_trainer.py::test_a_run_that_was_stopped_and_resumed_is_the_run_that_was_not"),
     ),
     # 10: vectorised is looped

@@ -19,16 +19,14 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from mappo.envs.lockstep import time_step
-from mappo.envs.spread import DAMPING, DT, MOVES, SENSITIVITY
+from mappo.envs.particles import DAMPING, DT, MOVES, Particles
 from mappo.errors import UserError
 from mappo.spec import ActionHeads, Spec
-from mappo.types import TimeStep
 
 LANDMARKS, WORDS = 3, 10
 
 
-class Reference:
+class Reference(Particles):
     """`num_envs` games at once, on CPU or GPU; an `Environment`.
 
     Both agents observe 21 numbers: the own velocity (2), the ways to the landmarks (6), the colour of the other's
@@ -37,10 +35,12 @@ class Reference:
 
     Args:
         num_envs: E.
-        horizon: steps of an episode, which then is truncated, never terminated.
+        horizon, dtype: see `Particles`.
         local_ratio: share of the other's distance in an agent's reward; the rest is the mean distance.
-        dtype: float64 follows mpe2 to rounding; float32 is for training.
     """
+
+    name = "reference"
+    saved = ("place", "velocity", "goal", "heard")
 
     def __init__(
         self,
@@ -50,92 +50,22 @@ class Reference:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        if num_envs < 1 or horizon < 1:
-            raise UserError(f"reference needs at least one environment and step: {num_envs}, {horizon}")
         if not 0 <= local_ratio <= 1:
             raise UserError(f"reference's local_ratio is a share, from 0 to 1: got {local_ratio}")
-        self.num_envs, self.horizon, self.local_ratio = num_envs, horizon, local_ratio
-        self.device, self.dtype = torch.device(device), dtype
-        self.spec = Spec(
+        spec = Spec(
             agents=("agent_0", "agent_1"),
             obs_spaces=(spaces.Box(-np.inf, np.inf, (8 + LANDMARKS + WORDS,), np.float32),) * 2,
             action_heads=(ActionHeads((WORDS * len(MOVES),)),) * 2,
         )
-        self._moves = torch.tensor(MOVES, device=self.device, dtype=dtype) * SENSITIVITY
+        super().__init__(num_envs, horizon, spec, device, dtype)
+        self.local_ratio = local_ratio
         self._words = torch.eye(WORDS, device=self.device, dtype=dtype)
         self._colors = torch.tensor(np.where(np.eye(LANDMARKS), 0.75, 0.25), device=self.device, dtype=dtype)
         self._games = torch.arange(num_envs, device=self.device).unsqueeze(-1)
-        self._all = torch.ones(num_envs, 2, dtype=torch.bool, device=self.device)
-        self._generator = torch.Generator(self.device)
         self._place = self._zeros(2 + LANDMARKS, 2)  # agents, landmarks
         self._goal = torch.zeros(num_envs, 2, dtype=torch.long, device=self.device)  # seen by i, where 1 - i has to go
-        self._clock = 0
         self._trail: list[np.ndarray] = []
         self._rest()
-
-    def reset(self, seed: int | Sequence[int] | None = None) -> TimeStep:
-        """Goals and places at random; a seed gives the same ones as mpe2's `reset(seed=...)`."""
-        if seed is None:
-            self._scatter()
-        else:
-            seeds = range(seed, seed + self.num_envs) if isinstance(seed, int) else seed
-            if len(seeds) != self.num_envs:
-                raise ValueError(f"reference: {len(seeds)} seeds for {self.num_envs} environments")
-            generators = [np.random.default_rng(s) for s in seeds]
-            goals = np.stack([generator.integers(LANDMARKS, size=2) for generator in generators])
-            places = np.stack([generator.uniform(-1, 1, (2 + LANDMARKS, 2)) for generator in generators])
-            self._goal = torch.as_tensor(goals).to(self.device)
-            self._place = torch.as_tensor(places).to(self.device, self.dtype)
-            self._generator.manual_seed(seeds[0])
-        self._rest()
-        return self._present()
-
-    def step(self, action: Tensor) -> TimeStep:
-        """One step of each game; actions `(E, 2, 1)` in [0, 50)."""
-        if action.shape != (self.num_envs, 2, 1):
-            raise ValueError(f"reference: actions must be {(self.num_envs, 2, 1)}, got {tuple(action.shape)}")
-        said, move = action.squeeze(-1) // len(MOVES), action.squeeze(-1) % len(MOVES)
-        moved = self._place[:, :2] + self._velocity * DT
-        self._place = torch.cat([moved, self._place[:, 2:]], 1)
-        self._velocity = self._velocity * (1 - DAMPING) + self._moves[move] * DT
-        self._heard = self._words[said.flip(1)]
-        self._clock += 1
-        next_obs = obs = self._look()
-        own = -torch.sqrt((moved.flip(1) - self._place[self._games, 2 + self._goal]).square().sum(-1))
-        reward = own.mean(-1, keepdim=True) * (1 - self.local_ratio) + own * self.local_ratio
-        ended = self._clock >= self.horizon
-        if ended:
-            self._scatter()
-            self._rest()
-            obs = self._look()
-        return self._time_step(obs, next_obs, reward, ended)
-
-    def close(self) -> None:
-        pass
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {
-            "place": self._place,
-            "velocity": self._velocity,
-            "goal": self._goal,
-            "heard": self._heard,
-            "clock": torch.tensor(self._clock),
-            "generator": self._generator.get_state(),
-        }
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> TimeStep:
-        """Sets what `state_dict` gave; the next `step` goes on from there.
-
-        Returns:
-            Where the games are, as after a reset.
-        """
-        self._place = state["place"].to(self.device, self.dtype)
-        self._velocity = state["velocity"].to(self.device, self.dtype)
-        self._goal = state["goal"].to(self.device)
-        self._heard = state["heard"].to(self.device, self.dtype)
-        self._clock = int(state["clock"])
-        self._generator.set_state(state["generator"].cpu())
-        return self._present()
 
     def render(self, index: int) -> np.ndarray:
         """Game `index` with the trails of the pictures before, uint8 `(H, W, 3)`."""
@@ -154,30 +84,36 @@ class Reference:
         self._trail.append(agents)
         return picture
 
-    def _present(self) -> TimeStep:
-        obs = self._look()
-        return self._time_step(obs, obs, torch.zeros_like(self._all, dtype=self.dtype), ended=False)
-
-    def _zeros(self, *shape: int) -> Tensor:
-        return torch.zeros(self.num_envs, *shape, device=self.device, dtype=self.dtype)
+    def _seeded(self, generators: list[np.random.Generator]) -> None:
+        goals = np.stack([generator.integers(LANDMARKS, size=2) for generator in generators])
+        self._place = self._placed([generator.uniform(-1, 1, (2 + LANDMARKS, 2)) for generator in generators])
+        self._goal = torch.as_tensor(goals).to(self.device)
 
     def _scatter(self) -> None:
         self._goal = torch.randint(LANDMARKS, (self.num_envs, 2), generator=self._generator, device=self.device)
-        drawn = torch.rand(self._place.shape, generator=self._generator, device=self.device, dtype=self.dtype)
-        self._place = drawn * 2 - 1
+        self._place = self._uniform(2 + LANDMARKS, 2)
 
     def _rest(self) -> None:
-        """An episode begins: both stand still, and have heard nothing."""
+        """Both stand still, and have heard nothing."""
         self._velocity, self._heard = self._zeros(2, 2), self._zeros(2, WORDS)
-        self._clock = 0
+
+    def _advance(self, action: Tensor) -> None:
+        """In [0, 50): a word and a move."""
+        said, move = action // len(MOVES), action % len(MOVES)
+        moved = self._place[:, :2] + self._velocity * DT
+        self._place = torch.cat([moved, self._place[:, 2:]], 1)
+        self._velocity = self._velocity * (1 - DAMPING) + self._moves[move] * DT
+        self._heard = self._words[said.flip(1)]
+
+    def _reward(self) -> Tensor:
+        others = self._place[:, :2].flip(1)
+        own = -torch.sqrt((others - self._place[self._games, 2 + self._goal]).square().sum(-1))
+        return own.mean(-1, keepdim=True) * (1 - self.local_ratio) + own * self.local_ratio
 
     def _look(self) -> Tensor:
         """What each agent sees: float32 `(E, 2, 21)`."""
         ways = (self._place[:, 2:].unsqueeze(1) - self._place[:, :2].unsqueeze(2)).flatten(2)
         return torch.cat([self._velocity, ways, self._colors[self._goal], self._heard], -1).float()
-
-    def _time_step(self, obs: Tensor, next_obs: Tensor, reward: Tensor, ended: bool) -> TimeStep:
-        return time_step(self._all, obs, next_obs, reward, first=self._clock == 0, ended=ended)
 
 
 def informed_pair(obs: Tensor, memory: Any = None, **_: Any) -> tuple[Tensor, Any]:

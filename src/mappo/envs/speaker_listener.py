@@ -10,7 +10,6 @@ mpe2's `state()` is the observations side by side, which is what a critic's `joi
 this environment gives no state of its own.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,16 +18,13 @@ from gymnasium import spaces
 from torch import Tensor
 from torch.nn import functional
 
-from mappo.envs.lockstep import time_step
-from mappo.envs.spread import DAMPING, DT, MOVES, SENSITIVITY
-from mappo.errors import UserError
+from mappo.envs.particles import DAMPING, DT, MOVES, Particles
 from mappo.spec import ActionHeads, Spec
-from mappo.types import TimeStep
 
 WORDS = 3  # as many as there are landmarks
 
 
-class SpeakerListener:
+class SpeakerListener(Particles):
     """`num_envs` games at once, on CPU or GPU; an `Environment`.
 
     The speaker (agent 0) observes 3 numbers and has 3 choices, the listener (agent 1) 11 and 5. In the padded layout
@@ -37,9 +33,11 @@ class SpeakerListener:
 
     Args:
         num_envs: E.
-        horizon: steps of an episode, which then is truncated, never terminated.
-        dtype: float64 follows mpe2 to rounding; float32 is for training.
+        horizon, dtype: see `Particles`.
     """
+
+    name = "speaker_listener"
+    saved = ("place", "velocity", "goal", "heard")
 
     def __init__(
         self,
@@ -48,90 +46,20 @@ class SpeakerListener:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        if num_envs < 1 or horizon < 1:
-            raise UserError(f"speaker_listener needs at least one environment and step: {num_envs}, {horizon}")
-        self.num_envs, self.horizon = num_envs, horizon
-        self.device, self.dtype = torch.device(device), dtype
-        self.spec = Spec(
+        spec = Spec(
             agents=("speaker_0", "listener_0"),
             obs_spaces=tuple(spaces.Box(-np.inf, np.inf, (size,), np.float32) for size in (3, 11)),
             action_heads=(ActionHeads((WORDS,)), ActionHeads((len(MOVES),))),
             shared_reward=True,
         )
-        self._moves = torch.tensor(MOVES, device=self.device, dtype=dtype) * SENSITIVITY
+        super().__init__(num_envs, horizon, spec, device, dtype)
         self._words = torch.eye(len(MOVES), WORDS, device=self.device, dtype=dtype)  # zeros where there is no word
         self._colors = torch.tensor(np.where(np.eye(WORDS), 0.65, 0.15), device=self.device, dtype=dtype)
         self._games = torch.arange(num_envs, device=self.device)
-        self._all = torch.ones(num_envs, 2, dtype=torch.bool, device=self.device)
-        self._generator = torch.Generator(self.device)
         self._place = self._zeros(5, 2)  # speaker, listener, landmarks
         self._goal = torch.zeros(num_envs, dtype=torch.long, device=self.device)
-        self._clock = 0
         self._trail: list[np.ndarray] = []
         self._rest()
-
-    def reset(self, seed: int | Sequence[int] | None = None) -> TimeStep:
-        """Goal and places at random; a seed gives the same ones as mpe2's `reset(seed=...)`."""
-        if seed is None:
-            self._scatter()
-        else:
-            seeds = range(seed, seed + self.num_envs) if isinstance(seed, int) else seed
-            if len(seeds) != self.num_envs:
-                raise ValueError(f"speaker_listener: {len(seeds)} seeds for {self.num_envs} environments")
-            generators = [np.random.default_rng(s) for s in seeds]
-            goals = [int(generator.integers(WORDS)) for generator in generators]
-            places = np.stack([generator.uniform(-1, 1, (5, 2)) for generator in generators])
-            self._goal = torch.tensor(goals, device=self.device)
-            self._place = torch.as_tensor(places).to(self.device, self.dtype)
-            self._generator.manual_seed(seeds[0])
-        self._rest()
-        return self._present()
-
-    def step(self, action: Tensor) -> TimeStep:
-        """One step of each game; actions `(E, 2, 1)`: a word in [0, 3) and a move in [0, 5)."""
-        if action.shape != (self.num_envs, 2, 1):
-            raise ValueError(f"speaker_listener: actions must be {(self.num_envs, 2, 1)}, got {tuple(action.shape)}")
-        said, move = action.squeeze(-1).unbind(-1)
-        moved = self._place[:, 1] + self._velocity * DT
-        self._place = torch.cat([self._place[:, :1], moved.unsqueeze(1), self._place[:, 2:]], 1)
-        self._velocity = self._velocity * (1 - DAMPING) + self._moves[move] * DT
-        self._heard = self._words[said]
-        self._clock += 1
-        next_obs = obs = self._look()
-        reward = -(moved - self._place[self._games, 2 + self._goal]).square().sum(-1, keepdim=True).repeat(1, 2)
-        ended = self._clock >= self.horizon
-        if ended:
-            self._scatter()
-            self._rest()
-            obs = self._look()
-        return self._time_step(obs, next_obs, reward, ended)
-
-    def close(self) -> None:
-        pass
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {
-            "place": self._place,
-            "velocity": self._velocity,
-            "goal": self._goal,
-            "heard": self._heard,
-            "clock": torch.tensor(self._clock),
-            "generator": self._generator.get_state(),
-        }
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> TimeStep:
-        """Sets what `state_dict` gave; the next `step` goes on from there.
-
-        Returns:
-            Where the games are, as after a reset.
-        """
-        self._place = state["place"].to(self.device, self.dtype)
-        self._velocity = state["velocity"].to(self.device, self.dtype)
-        self._goal = state["goal"].to(self.device)
-        self._heard = state["heard"].to(self.device, self.dtype)
-        self._clock = int(state["clock"])
-        self._generator.set_state(state["generator"].cpu())
-        return self._present()
 
     def render(self, index: int) -> np.ndarray:
         """Game `index` with the trail of the pictures before, uint8 `(H, W, 3)`."""
@@ -153,22 +81,29 @@ class SpeakerListener:
         self._trail.append(listener)
         return picture
 
-    def _present(self) -> TimeStep:
-        obs = self._look()
-        return self._time_step(obs, obs, torch.zeros_like(self._all, dtype=self.dtype), ended=False)
-
-    def _zeros(self, *shape: int) -> Tensor:
-        return torch.zeros(self.num_envs, *shape, device=self.device, dtype=self.dtype)
+    def _seeded(self, generators: list[np.random.Generator]) -> None:
+        self._goal = torch.tensor([int(generator.integers(WORDS)) for generator in generators], device=self.device)
+        self._place = self._placed([generator.uniform(-1, 1, (5, 2)) for generator in generators])
 
     def _scatter(self) -> None:
         self._goal = torch.randint(WORDS, (self.num_envs,), generator=self._generator, device=self.device)
-        drawn = torch.rand(self._place.shape, generator=self._generator, device=self.device, dtype=self.dtype)
-        self._place = drawn * 2 - 1
+        self._place = self._uniform(5, 2)
 
     def _rest(self) -> None:
-        """An episode begins: the listener stands still, and has heard nothing."""
+        """The listener stands still, and has heard nothing."""
         self._velocity, self._heard = self._zeros(2), self._zeros(WORDS)
-        self._clock = 0
+
+    def _advance(self, action: Tensor) -> None:
+        """A word in [0, 3) and a move in [0, 5)."""
+        said, move = action.unbind(-1)
+        moved = self._place[:, 1] + self._velocity * DT
+        self._place = torch.cat([self._place[:, :1], moved.unsqueeze(1), self._place[:, 2:]], 1)
+        self._velocity = self._velocity * (1 - DAMPING) + self._moves[move] * DT
+        self._heard = self._words[said]
+
+    def _reward(self) -> Tensor:
+        way = self._place[:, 1] - self._place[self._games, 2 + self._goal]
+        return -way.square().sum(-1, keepdim=True).repeat(1, 2)
 
     def _look(self) -> Tensor:
         """What the speaker and the listener see: float32 `(E, 2, 11)`."""
@@ -176,9 +111,6 @@ class SpeakerListener:
         listener = torch.cat([self._velocity, ways, self._heard], -1)
         speaker = functional.pad(self._colors[self._goal], (0, listener.shape[-1] - 3))
         return torch.stack([speaker, listener], 1).float()
-
-    def _time_step(self, obs: Tensor, next_obs: Tensor, reward: Tensor, ended: bool) -> TimeStep:
-        return time_step(self._all, obs, next_obs, reward, first=self._clock == 0, ended=ended)
 
 
 def informed_pair(obs: Tensor, memory: Any = None, **_: Any) -> tuple[Tensor, Any]:

@@ -11,7 +11,6 @@ gives no state of its own.
 """
 
 import itertools
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -19,19 +18,16 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from mappo.envs.lockstep import time_step
+from mappo.envs.particles import DAMPING, DT, MOVES, Particles
 from mappo.errors import UserError
 from mappo.spec import ActionHeads, Spec
-from mappo.types import TimeStep
 
-DT, DAMPING, SENSITIVITY = 0.1, 0.25, 5.0
 CONTACT_FORCE, CONTACT_MARGIN = 100.0, 1e-3
 AGENT_RADIUS = 0.15
 COVERED = 0.1  # a landmark with an agent this near
-MOVES = ((0.0, 0.0), (-1.0, 0.0), (1.0, 0.0), (0.0, -1.0), (0.0, 1.0))  # stay, left, right, down, up
 
 
-class Spread:
+class Spread(Particles):
     """`num_envs` games at once, on CPU or GPU; an `Environment`.
 
     Args:
@@ -44,6 +40,9 @@ class Spread:
             distance and the own collisions, each counted as colliding with itself too, whatever `local_ratio` is.
             The order of the actions is mpe2's in both.
     """
+
+    name = "spread"
+    saved = ("place", "velocity")
 
     def __init__(
         self,
@@ -61,96 +60,26 @@ class Spread:
             raise UserError(
                 f"spread needs at least one environment, agent and step: {num_envs}, {num_agents}, {horizon}"
             )
-        self.num_envs, self.num_agents = num_envs, num_agents
-        self.horizon, self.local_ratio = horizon, local_ratio
-        self.device, self.dtype = torch.device(device), dtype
+        self.num_agents, self.local_ratio = num_agents, local_ratio
         self.paper = conventions == "paper"
         self._square = 0.8 if self.paper else 1.0  # half the side of where landmarks start
         obs_space = spaces.Box(-np.inf, np.inf, (6 * num_agents,), np.float32)
-        self.spec = Spec(
+        spec = Spec(
             agents=tuple(f"agent_{i}" for i in range(num_agents)),
             obs_spaces=(obs_space,) * num_agents,
             action_heads=(ActionHeads((len(MOVES),)),) * num_agents,
             groups=(0,) * num_agents,
             shared_reward=self.paper,
         )
-        self._moves = torch.tensor(MOVES, device=self.device, dtype=dtype) * SENSITIVITY
+        super().__init__(num_envs, horizon, spec, device, dtype)
         self._eye = torch.eye(num_agents, device=self.device, dtype=dtype)
         pairs = [i * num_agents + j for i in range(num_agents) for j in range(num_agents) if i != j]
         self._others = torch.tensor(pairs, device=self.device, dtype=torch.long)  # in the order of the agents
         self._silence = self._zeros(num_agents, 2 * (num_agents - 1))
-        self._all = torch.ones(num_envs, num_agents, dtype=torch.bool, device=self.device)
-        self._generator = torch.Generator(self.device)
         self._place = self._zeros(2 * num_agents, 2)  # agents, then landmarks
-        self._velocity = self._zeros(num_agents, 2)
-        self._clock = 0
         self._trail: list[np.ndarray] = []
+        self._rest()
         self._look()
-
-    def reset(self, seed: int | Sequence[int] | None = None) -> TimeStep:
-        """Places everything at random; a seed gives the same places as mpe2's `reset(seed=...)`."""
-        if seed is None:
-            self._scatter()
-        else:
-            seeds = range(seed, seed + self.num_envs) if isinstance(seed, int) else seed
-            if len(seeds) != self.num_envs:
-                raise ValueError(f"spread: {len(seeds)} seeds for {self.num_envs} environments")
-            shape = (2 * self.num_agents, 2)
-            drawn = np.stack([np.random.default_rng(s).uniform(-1, 1, shape) for s in seeds])
-            drawn[:, self.num_agents :] *= self._square
-            self._place = torch.as_tensor(drawn).to(self.device, self.dtype)
-            self._generator.manual_seed(seeds[0])
-        self._velocity = torch.zeros_like(self._velocity)
-        self._clock = 0
-        return self._present()
-
-    def step(self, action: Tensor) -> TimeStep:
-        """One step of each game; actions `(E, A, 1)` in [0, 5)."""
-        if action.shape != (self.num_envs, self.num_agents, 1):
-            raise ValueError(
-                f"spread: actions must be {(self.num_envs, self.num_agents, 1)}, got {tuple(action.shape)}"
-            )
-        force = self._moves[action.squeeze(-1)] + self._contact()
-        n = self.num_agents
-        velocity = self._velocity * (1 - DAMPING) + force * DT
-        if self.paper:
-            self._velocity = velocity
-        moved = self._place[:, :n] + self._velocity * DT
-        self._place = torch.cat([moved, self._place[:, n:]], 1)
-        self._velocity = velocity
-        self._clock += 1
-        next_obs = obs = self._look()
-        reward = self._reward()
-        ended = self._clock >= self.horizon
-        if ended:
-            self._scatter()
-            self._velocity = torch.zeros_like(self._velocity)
-            self._clock = 0
-            obs = self._look()
-        return self._time_step(obs, next_obs, reward, ended)
-
-    def close(self) -> None:
-        pass
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {
-            "place": self._place,
-            "velocity": self._velocity,
-            "clock": torch.tensor(self._clock),
-            "generator": self._generator.get_state(),
-        }
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> TimeStep:
-        """Sets what `state_dict` gave; the next `step` goes on from there.
-
-        Returns:
-            Where the games are, as after a reset.
-        """
-        self._place = state["place"].to(self.device, self.dtype)
-        self._velocity = state["velocity"].to(self.device, self.dtype)
-        self._clock = int(state["clock"])
-        self._generator.set_state(state["generator"].cpu())
-        return self._present()
 
     def render(self, index: int) -> np.ndarray:
         """Game `index` with the trails of the pictures before, uint8 `(H, W, 3)`."""
@@ -171,17 +100,27 @@ class Spread:
         self._trail.append(agents)
         return picture
 
-    def _present(self) -> TimeStep:
-        obs = self._look()
-        return self._time_step(obs, obs, torch.zeros_like(self._all, dtype=self.dtype), ended=False)
-
-    def _zeros(self, *shape: int) -> Tensor:
-        return torch.zeros(self.num_envs, *shape, device=self.device, dtype=self.dtype)
+    def _seeded(self, generators: list[np.random.Generator]) -> None:
+        places = np.stack([generator.uniform(-1, 1, (2 * self.num_agents, 2)) for generator in generators])
+        places[:, self.num_agents :] *= self._square
+        self._place = self._placed(places)
 
     def _scatter(self) -> None:
-        drawn = torch.rand(self._place.shape, generator=self._generator, device=self.device, dtype=self.dtype)
-        self._place = drawn * 2 - 1
+        self._place = self._uniform(2 * self.num_agents, 2)
         self._place[:, self.num_agents :] *= self._square
+
+    def _rest(self) -> None:
+        self._velocity = self._zeros(self.num_agents, 2)
+
+    def _advance(self, action: Tensor) -> None:
+        """In [0, 5)."""
+        n, force = self.num_agents, self._moves[action] + self._contact()
+        velocity = self._velocity * (1 - DAMPING) + force * DT
+        if self.paper:
+            self._velocity = velocity
+        moved = self._place[:, :n] + self._velocity * DT
+        self._place = torch.cat([moved, self._place[:, n:]], 1)
+        self._velocity = velocity
 
     def _look(self) -> Tensor:
         """Measures all distances, and gives what each agent sees: float32 `(E, A, 6 N)`."""
@@ -208,9 +147,6 @@ class Spread:
         if self.paper:
             return (common + own - 1).sum(-1, keepdim=True).repeat(1, self.num_agents)
         return common * (1 - self.local_ratio) + own * self.local_ratio
-
-    def _time_step(self, obs: Tensor, next_obs: Tensor, reward: Tensor, ended: bool) -> TimeStep:
-        return time_step(self._all, obs, next_obs, reward, first=self._clock == 0, ended=ended)
 
 
 def _length(x: Tensor) -> Tensor:
