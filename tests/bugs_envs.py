@@ -220,11 +220,11 @@ ENVS: list[tuple[str, str, str, str, str, str]] = [
                 *("np.random.default_rng(seeds[0])", "test_a_battle_starts_from_its_own_seed_whatever_the_batch"),
             ),
             (
-                *("sight has no end", " & (_length(ways) <= SIGHT)", ""),
+                *("sight has no end", " & (length(ways) <= SIGHT)", ""),
                 "test_an_agent_sees_itself_the_others_and_the_enemies_up_to_one_away",
             ),
             (
-                *("the dead are still seen", '(game["health"] > 0).unsqueeze(1) & (_length', "(_length"),
+                *("the dead are still seen", '(game["health"] > 0).unsqueeze(1) & (length', "(length"),
                 "test_an_agent_sees_itself_the_others_and_the_enemies_up_to_one_away",
             ),
             (
@@ -563,7 +563,7 @@ ENVS: list[tuple[str, str, str, str, str, str]] = [
                 "test_warnings_of_an_environment_reach_the_learner",
             ),
             (
-                *("one environment has a pool", "envs/__init__.py", "if count and num_envs > 1 and not"),
+                *("one environment has a pool", "envs/making.py", "if count and num_envs > 1 and not"),
                 *("if count and not", "test_the_number_of_workers_decides_between_loop_and_pool"),
             ),
             (
@@ -1322,7 +1322,7 @@ ENVS: list[tuple[str, str, str, str, str, str]] = [
     ),
     # names
     (
-        *("runs", "trainer: a function is taken for the environment of its name", "envs/__init__.py"),
+        *("runs", "trainer: a function is taken for the environment of its name", "envs/making.py"),
         *('return "custom/" + re', "return re"),
         "test_trainer.py::test_a_function_called_as_an_environment_is_not_taken_for_it",
     ),

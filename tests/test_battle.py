@@ -10,8 +10,9 @@ from torch import Tensor
 from mappo.actor import RandomPolicy
 from mappo.collector import Collector
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
-from mappo.envs.battle import Battle, attack_nearest, focus_fire
+from mappo.envs.battle import Battle
 from mappo.envs.draw import AGENT_COLORS, COLLISION
+from mappo.envs.fighters import attack_nearest, focus_fire
 from mappo.errors import UserError
 from mappo.learner import MAPPO
 from mappo.types import Environment, Renderable, Resumable, TimeStep

@@ -25,10 +25,10 @@ import mappo
 from mappo import envs
 from mappo.actor import RandomPolicy
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
-from mappo.envs.names import FAMILIES
 from mappo.envs.parallel import ParallelEnvs
 from mappo.envs.smac import SmacLite
 from mappo.envs.smac_env import SmacEnv
+from mappo.envs.tables import FAMILIES
 from mappo.envs.vmas import Vmas
 from mappo.errors import UserError
 from mappo.types import Environment, Renderable, TimeStep

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mappo.envs import FAMILIES, NATIVE, checker, factory
-from mappo.envs.names import is_installed, package_version
+from mappo.envs.names import is_installed, package_version, require
 from mappo.errors import UserError
 
 
@@ -62,10 +62,9 @@ def _names(family: str) -> list[str]:
     if family not in FAMILIES:
         raise UserError(f"there is no family {family!r}; there are: {', '.join(FAMILIES)}")
     kind = FAMILIES[family]
-    if kind.extra is not None and not is_installed(kind):
-        raise UserError(f"{kind.package} is not installed: pip install 'mappo[{kind.extra}]'")
+    require(kind)
     module: Any = importlib.import_module(f"mappo.envs.{kind.maker.split(':')[0]}")
     listed = getattr(module, "names", None)
     if listed is None:
         return [f"{family}/{example}" for example in (*kind.examples, "...")]
-    return [f"{family}/{name}" for name in (listed(family) if kind.maker.startswith("zoo:") else listed())]
+    return [f"{family}/{name}" for name in listed(family)]

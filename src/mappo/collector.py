@@ -1,7 +1,7 @@
 """The only code that steps a training environment."""
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any, cast
 
 import torch
@@ -124,8 +124,7 @@ class Collector:
     def _parts_of(self, step: TimeStep) -> list[TimeStep]:
         if len(self.turns.parts) == 1:
             return [step]
-        there = {name: x for name, x in vars(step).items() if x is not None}
-        return [replace(step, **{name: x[part] for name, x in there.items()}) for part in self.turns.parts]
+        return [step.of(part) for part in self.turns.parts]
 
     def _store(self, names: tuple[str, ...], where: tuple[int, slice], step: TimeStep) -> None:
         for name in names:

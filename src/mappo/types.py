@@ -5,7 +5,7 @@ an action, `C` of them continuous, `H` width of a memory, `K` chunks of a rollou
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -35,6 +35,10 @@ class TimeStep:
     next_obs: Tensor  # (E, A, *shape): what the action reached, before any reset
     next_state: Tensor | None  # (E, *S)
     next_active: Tensor  # (E, A) bool: who was there, before any reset
+
+    def of(self, envs: slice) -> "TimeStep":
+        """That of some of the environments alone: views."""
+        return replace(self, **{name: x[envs] for name, x in vars(self).items() if x is not None})
 
 
 @runtime_checkable

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import os
-import re
 import warnings
 from collections.abc import Callable, Generator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from mappo.envs.code import checked_options, function, parameters
+from mappo.envs.making import from_factory, from_function, is_batched, name_of, no_limit
 from mappo.envs.names import (
-    FAMILIES,
-    NATIVE,
-    Family,
     carried,
     check_name,
-    checked_options,
     family,
-    function,
     is_code,
-    is_installed,
+    native_of,
     original,
     package_version,
-    parameters,
+    require,
 )
+from mappo.envs.tables import FAMILIES, NATIVE, Family
 from mappo.errors import UserError
 
 if TYPE_CHECKING:
@@ -83,11 +79,10 @@ def make(
     """
     check_name(name)
     if name in NATIVE:
-        module, maker = NATIVE[name].maker.split(":")
-        native = getattr(importlib.import_module(f"mappo.envs.{module}"), maker)
+        native = _named(NATIVE[name].maker)
         chosen = checked_options(name, native, options or {}, ("num_envs", "num_agents", "device", "dtype"))
         chosen |= _chosen_agents(name, native, num_agents)
-        _no_limit(name, time_limit)
+        no_limit(name, time_limit)
         return native(num_envs, device=device, **NATIVE[name].options, **chosen)
     if is_code(name):
         make_env = function(name)
@@ -95,13 +90,9 @@ def make(
         return from_function(make_env, num_envs, chosen, time_limit=time_limit, **stepping)
     found = family(name)
     if found is not None and found[0].batched:
-        _no_limit(name, time_limit)
-        chosen = dict(options or {})
-        if num_agents is not None:
-            if found[0] is not FAMILIES["vmas"]:
-                raise UserError(f"the number of agents of {name} is fixed: leave out env.num-agents")
-            chosen["n_agents"] = num_agents
-        return _maker(found[0])(found[1], num_envs, device, chosen)
+        no_limit(name, time_limit)
+        kind, own_name = found
+        return _maker(kind)(own_name, num_envs, device, dict(options or {}) | _count(name, kind, own_name, num_agents))
     one = factory(name, options or {}, num_agents=num_agents, render=render)
     return from_factory(one, num_envs, time_limit=time_limit, **stepping)
 
@@ -122,67 +113,7 @@ def factory(
     if found is None or found[0].batched:
         raise UserError(f"{name} steps many games at once: there is no single environment of it")
     kind, own_name = found
-    options = dict(options)
-    if num_agents is not None:
-        if own_name not in ("simple_spread_v3", "simple_line_v1", "simple_formation_v1"):
-            raise UserError(f"the number of agents of {name} is fixed: leave out env.num-agents")
-        options["N"] = num_agents
-    build = _maker(kind)
-    if kind.maker.startswith("zoo:"):
-        build = partial(build, name.partition("/")[0])
-    return partial(build, own_name, options, render)
-
-
-def _maker(kind: Family) -> Callable[..., Any]:
-    if kind.extra is not None and not is_installed(kind):
-        raise UserError(f"{kind.package} is not installed: pip install 'mappo[{kind.extra}]'")
-    module, maker = kind.maker.split(":")
-    return getattr(importlib.import_module(f"mappo.envs.{module}"), maker)
-
-
-def from_function(make_env: Callable[..., Any], num_envs: int, options: Mapping[str, Any], **settings: Any) -> Any:
-    """What a user's function makes: all environments at once, if it takes their number as `num_envs`, else each."""
-    options = checked_options(getattr(make_env, "__name__", "the function"), make_env, options, ("num_envs",))
-    if "num_envs" in parameters(make_env):
-        _no_limit(name_of(make_env), settings.get("time_limit"))
-        made: Any = make_env(num_envs=num_envs, **options)
-        if not is_batched(made):
-            raise UserError(
-                f"a function that takes num_envs must make a mappo.Environment of so many games, got "
-                f"{type(made).__name__}; one that makes a single environment takes no num_envs"
-            )
-        return made
-    return from_factory(partial(make_env, **options) if options else make_env, num_envs, **settings)
-
-
-def from_factory(
-    factory: Callable[[], Any],
-    num_envs: int,
-    shared_reward: bool = False,
-    *,
-    time_limit: int | None = None,
-    workers: int | None = 0,
-    restart: bool = False,
-    worker_timeout: float = 60.0,
-) -> Environment:
-    """Calls `factory` once for each environment, and steps them in a loop, or in worker processes.
-
-    Args:
-        shared_reward: all agents are given one number, the team's, which is not to be summed over them.
-        time_limit: the step at which an episode is cut off, and at which an end counts as that.
-        workers: processes; 0: this one; None: one for each core that this process may use, if there are several.
-        restart, worker_timeout: see `WorkerPool`.
-    """
-    count = _usable_cores() if workers is None else workers
-    if count and num_envs > 1 and not (workers is None and (count == 1 or os.name == "nt")):
-        from mappo.envs.pool import WorkerPool
-
-        return WorkerPool(
-            *(factory, num_envs, count, shared_reward), time_limit=time_limit, restart=restart, timeout=worker_timeout
-        )
-    from mappo.envs.parallel import ParallelEnvs
-
-    return ParallelEnvs(factory, num_envs, shared_reward, time_limit)
+    return partial(_maker(kind), own_name, dict(options) | _count(name, kind, own_name, num_agents), render)
 
 
 def settings(config: EnvConfig) -> dict[str, Any]:
@@ -195,11 +126,6 @@ def settings(config: EnvConfig) -> dict[str, Any]:
         "restart": config.restart,
         "worker_timeout": config.worker_timeout,
     }
-
-
-def name_of(env: Any) -> str:
-    """`custom/NAME` of what was given in place of a name: never one that is known here, and fit for a directory."""
-    return "custom/" + re.sub(r"\W+", "-", getattr(env, "__name__", type(env).__name__)).strip("-")
 
 
 def for_training(env: Any, config: Config, device: torch.device) -> tuple[Environment, Environment | None]:
@@ -215,7 +141,7 @@ def for_training(env: Any, config: Config, device: torch.device) -> tuple[Enviro
         with _closed_on_error(training):
             return training, make(env, games_at_once(env, tests), device=device, **chosen)
     if is_batched(env):
-        _no_limit(name_of(env), config.env.time_limit)
+        no_limit(name_of(env), config.env.time_limit)
         return env, None
     if chosen.pop("num_agents") is not None:
         raise UserError("env.num-agents is for environments that have a name: your own has as many as it has")
@@ -245,33 +171,42 @@ def games_at_once(name: str, games: int) -> int:
     return min(games, 2048 if name in NATIVE or (found is not None and found[0].batched) else _SIDE_BY_SIDE)
 
 
-def is_batched(env: Any) -> bool:
-    """It steps many games at once, as `types.Environment` says; a vector of another library's has no `Spec`."""
-    from mappo.spec import Spec
-    from mappo.types import Environment
-
-    return isinstance(env, Environment) and isinstance(env.spec, Spec)  # pyright: ignore[reportUnnecessaryIsInstance]
-
-
 def baselines(name: str, num_agents: int) -> dict[str, Any]:
     """Scripted policies that an environment is measured by, beside the random one."""
-    if name in ("spread", "spread/paper", "mpe2/simple_spread_v3"):
-        from mappo.envs.spread import central_planner
+    native = native_of(name)
+    return {} if native is None or native.baselines is None else _named(native.baselines)(num_agents)
 
-        return {"planner": central_planner} if num_agents <= 6 else {}  # it tries all N! assignments
-    if name in ("speaker_listener", "mpe2/simple_speaker_listener_v4"):
-        from mappo.envs.speaker_listener import informed_pair
 
-        return {"scripted pair": informed_pair}
-    if name in ("reference", "mpe2/simple_reference_v3"):
-        from mappo.envs.reference import informed_pair as informed
+def _maker(kind: Family) -> Callable[..., Any]:
+    require(kind)
+    return _named(kind.maker)
 
-        return {"scripted pair": informed}
-    if name == "battle":
-        from mappo.envs.battle import attack_nearest, focus_fire
 
-        return {"attack nearest": attack_nearest, "focus fire": focus_fire}
-    return {}
+def _named(maker: str) -> Any:
+    """What `module:function` of this package is."""
+    module, _, attribute = maker.partition(":")
+    return getattr(importlib.import_module(f"mappo.envs.{module}"), attribute)
+
+
+def _count(name: str, kind: Family, own_name: str, num_agents: int | None) -> dict[str, int]:
+    """The number of agents as an option of a family's environment."""
+    if num_agents is None:
+        return {}
+    if kind.count is None or (kind.counted and own_name not in kind.counted):
+        raise _fixed(name)
+    return {kind.count: num_agents}
+
+
+def _chosen_agents(name: str, maker: Any, num_agents: int | None) -> dict[str, int]:
+    if num_agents is None:
+        return {}
+    if "num_agents" not in parameters(maker):
+        raise _fixed(name)
+    return {"num_agents": num_agents}
+
+
+def _fixed(name: str) -> UserError:
+    return UserError(f"the number of agents of {name} is fixed: leave out env.num-agents")
 
 
 @contextlib.contextmanager
@@ -281,23 +216,3 @@ def _closed_on_error(env: Environment) -> Generator[None]:
     except BaseException:
         env.close()
         raise
-
-
-def _no_limit(name: str, time_limit: int | None) -> None:
-    if time_limit is not None:
-        raise UserError(
-            f"env.time-limit is for environments that are stepped one by one: {name} keeps its own; see its options, "
-            f"such as env.options horizon=50 or max_steps=50"
-        )
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _chosen_agents(name: str, maker: Any, num_agents: int | None) -> dict[str, int]:
-    if num_agents is None:
-        return {}
-    if "num_agents" not in parameters(maker):
-        raise UserError(f"the number of agents of {name} is fixed: leave out env.num-agents")
-    return {"num_agents": num_agents}

@@ -108,7 +108,7 @@ class WorkerPool:
             else:
                 self._warn(told)
         step = self._shown.time_step(slice(0, self.num_envs), begun=True)
-        self._seen = [_cut(step, part) for part in self.parts]
+        self._seen = [step.of(part) for part in self.parts]
         return step
 
     def step(self, action: Tensor) -> TimeStep:
@@ -223,10 +223,6 @@ def _ranges(parts: Sequence[slice], worker: int, workers: int) -> list[range]:
 
 def _span(numbers: range) -> str:
     return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
-
-
-def _cut(step: TimeStep, part: slice) -> TimeStep:
-    return replace(step, **{name: x[part] for name, x in vars(step).items() if x is not None})
 
 
 def _joined(parts: Sequence[TimeStep]) -> TimeStep:

@@ -116,6 +116,11 @@ class Reference(Particles):
         return torch.cat([self._velocity, ways, self._colors[self._goal], self._heard], -1).float()
 
 
+def baselines(_num_agents: int) -> dict[str, Any]:
+    """What a team is measured by."""
+    return {"scripted pair": informed_pair}
+
+
 def informed_pair(obs: Tensor, memory: Any = None, **_: Any) -> tuple[Tensor, Any]:
     """A baseline that agreed on a language: word i stands for landmark i. Each one uses its own observation only.
 

@@ -113,6 +113,11 @@ class SpeakerListener(Particles):
         return torch.stack([speaker, listener], 1).float()
 
 
+def baselines(_num_agents: int) -> dict[str, Any]:
+    """What a team is measured by."""
+    return {"scripted pair": informed_pair}
+
+
 def informed_pair(obs: Tensor, memory: Any = None, **_: Any) -> tuple[Tensor, Any]:
     """A baseline that agreed on a language: word i stands for landmark i. Each one uses its own observation only.
 

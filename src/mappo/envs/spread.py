@@ -153,6 +153,11 @@ def _length(x: Tensor) -> Tensor:
     return torch.linalg.vector_norm(x, dim=-1)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
 
 
+def baselines(num_agents: int) -> dict[str, Any]:
+    """What a team is measured by; the planner tries all N! assignments, so it is for few."""
+    return {"planner": central_planner} if num_agents <= 6 else {}
+
+
 def central_planner(obs: Tensor, memory: Any = None, **_: Any) -> tuple[Tensor, Any]:
     """A baseline that sees everything: assigns agents to landmarks by least total distance, anew each step.
 

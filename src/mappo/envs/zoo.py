@@ -27,13 +27,13 @@ import re
 import sys
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, cast
 
+from mappo.envs.tables import FAMILIES
 from mappo.envs.time_limit import TimeLimit
 from mappo.errors import UserError
 
-EXTRAS = {"mpe2": "mpe", "sisl": "sisl", "butterfly": "butterfly", "magent2": "magent", "mamujoco": "mujoco"}
-_PACKAGES = {"sisl": "pettingzoo", "butterfly": "pettingzoo", "mamujoco": "gymnasium_robotics"}  # others: the family
 _ROBOTS = (
     "Ant-2x4",
     "Ant-2x4d",
@@ -76,7 +76,7 @@ def make(family: str, name: str, options: Mapping[str, Any], render: bool = Fals
     """One environment. It has `shared_reward = True` where all agents are given one number, the team's.
 
     Args:
-        family: one of `EXTRAS`.
+        family: one of those above.
         name: what follows the family, such as `simple_spread_v3`.
         options: keyword arguments of the package's own constructor.
         render: it will be asked for pictures.
@@ -111,11 +111,14 @@ def make(family: str, name: str, options: Mapping[str, Any], render: bool = Fals
         return TimeLimit(env, options.get("max_cycles", 500), cuts=False)  # its own limit, which it calls an end
     if family == "magent2":
         _keep_teams(env)
+    if family == "mpe2":
+        # All observations, side by side, observed once more: the critic has these already, and a step costs a tenth.
+        env.state_space, env.state = None, None
     return env
 
 
 def _package(family: str) -> Any:
-    return _imported(family, "magent2.environments" if family == "magent2" else _PACKAGES.get(family, family))
+    return _imported(family, "magent2.environments" if family == "magent2" else FAMILIES[family].module)
 
 
 def _module(family: str, name: str) -> Any:
@@ -136,10 +139,9 @@ def _imported(family: str, path: str) -> Any:
             warnings.simplefilter("ignore", DeprecationWarning)
             return importlib.import_module(path)
     except ImportError as error:
-        package = _PACKAGES.get(family, family)
         raise UserError(
-            f"{package} is not installed, or not with all that {family} needs ({error}): "
-            f"pip install 'mappo[{EXTRAS[family]}]'"
+            f"{FAMILIES[family].package} is not installed, or not with all that {family} needs ({error}): "
+            f"pip install 'mappo[{FAMILIES[family].extra}]'"
         ) from None
 
 
@@ -237,3 +239,8 @@ def _keep_state(env: Any) -> None:
         return {i: w.get_observation() if w.hull else [0.0] * size for i, w in enumerate(walkers.walkers)}
 
     walkers.get_last_obs = seen
+
+
+mpe2, sisl, butterfly, magent2, mamujoco = (
+    partial(make, family) for family in ("mpe2", "sisl", "butterfly", "magent2", "mamujoco")
+)
