@@ -75,3 +75,11 @@ def within(name: str, value: float, low: float, high: float) -> None:
     """`low <= value <= high`."""
     if not low <= value <= high:
         raise UserError(f"{name} must be between {low} and {high}, got {value:g}")
+
+
+def nearest_divisor(number: int, wish: int) -> int:
+    """The largest divisor of a number up to `wish`."""
+    wish = min(wish, number)
+    while number % wish:  # downwards: 1 always divides, and the answer stays near for numbers of many divisors
+        wish -= 1
+    return wish
