@@ -189,11 +189,11 @@ BUGS = [
                 "                rollout.memory[t // self.chunk] = cast(Tensor, self.memory)\n"
                 "            for index in range(len(self.steps)):\n"
                 "                if t:\n"
-                "                    totals += self._receive(t - 1, index)\n"
+                "                    self._receive(t - 1, index, totals)\n"
                 "                self._act(t, index, noise)\n",
                 "            for index in range(len(self.steps)):\n"
                 "                if t:\n"
-                "                    totals += self._receive(t - 1, index)\n"
+                "                    self._receive(t - 1, index, totals)\n"
                 "                self._act(t, index, noise)\n"
                 "            if rollout.memory is not None and t % self.chunk == 0:\n"
                 "                rollout.memory[t // self.chunk] = cast(Tensor, self.memory)\n",
@@ -495,8 +495,8 @@ BUGS = [
     ),
     Bug(
         *("learner", "minibatches overlap", "learner.py"),
-        "torch.randperm(batch.log_prob.shape[axis], ",
-        "torch.randint(batch.log_prob.shape[axis], batch.log_prob.shape[axis : axis + 1], ",
+        "torch.randperm(rows, ",
+        "torch.randint(rows, (rows,), ",
         "test_learner.py::test_minibatches_cover_each_row_exactly_once_in_random_order",
     ),
     Bug(
@@ -664,23 +664,22 @@ BUGS = [
         for test in ["test_a_run_that_was_stopped_and_resumed_is_the_run_that_was_not"]
         for name, file, old, new in [
             ("other minibatches", "learner.py", 'self.generator.set_state(state["generator"].cpu())', "pass"),
-            ("other action noise", "collector.py", 'self.generator.set_state(state["generator"].cpu())', "pass"),
+            ("other action noise", "collector.py", 'self.generators[seed].set_state(state["generator"].cpu())', "pass"),
             (
                 *("new games", "collector.py"),
-                'self.steps = self._parts_of(self.env.load_state_dict(part(state, "env")))',
-                "pass",
+                *("self.steps = self._parts_of(joined(shown))", "pass"),
             ),
-            ("returns start anew", "collector.py", 'self.running.copy_(state["running"])', "pass"),
+            ("returns start anew", "collector.py", 'self.running[share] = state["running"]', "pass"),
             ("no moments", "learner.py", "if moments}", "if False}"),
             ("no value statistics", "learner.py", 'self.value_norm.load_state_dict(part(state, "value_norm"))', "pass"),
             ("schedules start anew", "learner.py", 'self.updates = int(state["updates"])', "self.updates = 0"),
             (
                 *("actors have forgotten the episode", "collector.py"),
-                *('self.memory.copy_(state["memory"])', "pass"),
+                *('self.memory[share] = state["memory"]', "pass"),
             ),
             (
                 *("so has the critic", "collector.py"),
-                *('self.rollout.critic_memory.copy_(state["critic_memory"])', "pass"),
+                *('self.rollout.critic_memory[share] = state["critic_memory"]', "pass"),
             ),
             ("the best is forgotten", "trainer.py", 'float(found.state["best"])', "-math.inf"),
         ]
@@ -694,7 +693,7 @@ BUGS = [
                 "adv = (adv - weighted_mean(adv, acted))",
                 "adv = (weighted_mean(adv, acted) - adv)",
             ),
-            ("no step is taken", 'group["lr"] = lr * decay', 'group["lr"] = 0.0'),
+            ("no step is taken", 'group["lr"] = now[name]', 'group["lr"] = 0.0'),
         ]
         for task, test in [
             ("signal", "test_each_agent_learns_to_name_what_it_sees"),

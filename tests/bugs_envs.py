@@ -568,7 +568,7 @@ ENVS: list[tuple[str, str, str, str, str, str]] = [
             ),
             (
                 *("halves are received in another order than sent", "collector.py"),
-                *("totals += self._receive(t - 1, index)", "totals += self._receive(t - 1, index - 1)"),
+                *("self._receive(t - 1, index, totals)", "self._receive(t - 1, index - 1, totals)"),
                 "test_metrics_are_the_same_for_any_number_of_workers",
             ),
             (

@@ -141,7 +141,7 @@ def test_episodes_of_an_environment_that_cannot_be_saved_start_anew():
     first.collect()
     second.load_state_dict(first.state_dict())
     assert second.age.tolist() == [0] * 6
-    assert torch.equal(second.generator.get_state(), first.generator.get_state())
+    assert torch.equal(second.generators[0].get_state(), first.generators[0].get_state())
 
 
 def test_the_same_buffers_are_filled_again():

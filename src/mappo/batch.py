@@ -1,6 +1,6 @@
 """What the gradient steps of one update read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, cast
 
@@ -32,8 +32,16 @@ class Batch:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
         """A batch of what `function` makes of each tensor."""
-        made = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Batch(**{name: cast(Any, x if x is None else function(x)) for name, x in made.items()})
+        return Batch.of({name: function(x) for name, x in self.tensors().items()})
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Those that are there, by name."""
+        return {name: x for name, x in vars(self).items() if x is not None}
+
+    @staticmethod
+    def of(tensors: Mapping[str, Tensor]) -> "Batch":
+        """The inverse of `tensors`."""
+        return Batch(**cast(Any, {f.name: tensors.get(f.name) for f in fields(Batch)}))
 
 
 def chunked(x: Tensor, length: int | None) -> Tensor:

@@ -1,16 +1,18 @@
 """The only code that steps a training environment."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from mappo.envs.side_by_side import SideBySide
 from mappo.errors import UserError
 from mappo.learner import MAPPO
+from mappo.seeds import Seeds
 from mappo.state import flat, part
-from mappo.types import Environment, InParts, Resumable, Rollout, TimeStep
+from mappo.types import Environment, InParts, Resumable, Rollout, TimeStep, joined
 
 NOW = ("obs", "state", "mask", "active", "is_first")
 THEN = ("reward", "terminated", "ended", "next_obs", "next_state", "next_active")
@@ -22,11 +24,22 @@ class Collector:
     Args:
         env: stepped by nobody else. agent: acts. length: T, steps of each rollout.
         step: where the environments are: what `env.reset` gave.
-        generator: of the action noise, on the agent's device.
+        generator: of the action noise, on the agent's device; of `Seeds` one for each, who share the environments out
+            among them in order.
     """
 
-    def __init__(self, env: Environment, agent: MAPPO, length: int, step: TimeStep, generator: torch.Generator) -> None:
-        self.env, self.agent, self.length, self.generator = env, agent, length, generator
+    def __init__(
+        self,
+        env: Environment,
+        agent: MAPPO | Seeds,
+        length: int,
+        step: TimeStep,
+        generator: torch.Generator | Sequence[torch.Generator],
+    ) -> None:
+        self.env, self.agent, self.length = env, agent, length
+        self.generators = [generator] if isinstance(generator, torch.Generator) else list(generator)
+        size = env.num_envs // len(self.generators)
+        self.shares = [slice(k * size, (k + 1) * size) for k in range(len(self.generators))]
         # Of its own class: a wrapper that passes on what it does not know is stepped as a whole.
         parted = isinstance(env, InParts) and hasattr(type(env), "send") and hasattr(type(env), "receive")
         self.turns: InParts = cast(InParts, env) if parted else _AsOne(env)
@@ -45,27 +58,28 @@ class Collector:
         """T steps of all environments.
 
         Returns:
-            The rollout, which the next call overwrites, and of the episodes that ended in it, as scalars:
-            `episodes` (number), `return_sum` (mean over episodes of the team reward summed over steps, raw) and
-            `episode_length` (mean, steps); the means are NaN where none ended.
+            The rollout, which the next call overwrites, and of the episodes that ended in it, as scalars (of several
+            seeds `(S,)`): `episodes` (number), `return_sum` (mean over episodes of the team reward summed over steps,
+            raw) and `episode_length` (mean, steps); the means are NaN where none ended.
 
         Raises:
             UserError: the environment gave a reward or an observation that is not finite.
         """
         rollout = self.rollout
-        noise = torch.rand(rollout.action.shape, generator=self.generator, device=self.agent.device)
-        totals = torch.zeros(3, device=self.running.device, dtype=self.running.dtype)
+        noise = self._noise()
+        totals = self.running.new_zeros(self.env.num_envs, 3)
         for t in range(self.length):
             if rollout.memory is not None and t % self.chunk == 0:
                 rollout.memory[t // self.chunk] = cast(Tensor, self.memory)
             for index in range(len(self.steps)):
                 if t:
-                    totals += self._receive(t - 1, index)
+                    self._receive(t - 1, index, totals)
                 self._act(t, index, noise)
         for index in range(len(self.steps)):
-            totals += self._receive(self.length - 1, index)
+            self._receive(self.length - 1, index, totals)
         self._check_finite()
-        count, return_sum, length = totals.unbind()
+        counted = totals.reshape(len(self.shares), -1, 3).sum(1)
+        count, return_sum, length = (counted if len(self.shares) > 1 else counted[0]).unbind(-1)
         return rollout, {
             "episodes": count,
             "return_sum": return_sum / count,
@@ -83,43 +97,55 @@ class Collector:
         self.rollout.action[t, part], self.rollout.log_prob[t, part] = action, log_prob
         self.turns.send(index, self.agent.env_action(action))
 
-    def _receive(self, t: int, index: int) -> Tensor:
-        """What it brought; number, summed returns and lengths of the episodes that ended."""
+    def _receive(self, t: int, index: int, totals: Tensor) -> None:
+        """What it brought; number, returns and lengths of the episodes that ended enter the totals `(E, 3)`."""
         step, part = self.turns.receive(index), self.turns.parts[index]
         self.steps[index] = step
         self._store(THEN, (t, part), step)
-        return self._count(step, part)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The noise to come, and, where the environment can be saved, the episodes under way."""
-        state = {"generator": self.generator.get_state()}
-        if isinstance(self.env, Resumable):
-            state |= {"running": self.running, "steps": self.age, **flat("env", self.env.state_dict())}
-            if self.memory is not None and self.rollout.critic_memory is not None:
-                state |= {"memory": self.memory, "critic_memory": self.rollout.critic_memory}
-        return state
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Goes on where `state_dict` was taken; with new episodes, where the environment cannot be saved."""
-        if "generator" in state:
-            self.generator.set_state(state["generator"].cpu())
-        if isinstance(self.env, Resumable) and "running" in state:
-            self.steps = self._parts_of(self.env.load_state_dict(part(state, "env")))
-            self.running.copy_(state["running"])
-            self.age.copy_(state["steps"])
-            if self.memory is not None and self.rollout.critic_memory is not None:
-                self.memory.copy_(state["memory"])
-                self.rollout.critic_memory.copy_(state["critic_memory"])
-
-    def _count(self, step: TimeStep, part: slice) -> Tensor:
         running, age = self.running[part], self.age[part]
         running += step.reward
         age += 1
         ended = step.ended.to(running.dtype)
-        counted = torch.stack([ended, self.env.spec.team_reward(running) * ended, age * ended]).sum(-1)
+        totals[part] += torch.stack([ended, self.env.spec.team_reward(running) * ended, age * ended], -1)
         running *= 1 - ended.unsqueeze(-1)
         age *= 1 - ended
-        return counted
+
+    def _noise(self) -> Tensor:
+        """Uniform in [0, 1), for each action of a rollout; of each seed from its own generator."""
+        length, envs, *rest = self.rollout.action.shape
+        shape = (length, envs // len(self.generators), *rest)
+        drawn = [torch.rand(shape, generator=g, device=self.agent.device) for g in self.generators]
+        return drawn[0] if len(drawn) == 1 else torch.cat(drawn, 1)
+
+    def state_dict(self, seed: int = 0) -> dict[str, Tensor]:
+        """The noise to come, and, where the environment can be saved, the episodes under way; of one of the seeds."""
+        state, share, env = {"generator": self.generators[seed].get_state()}, self.shares[seed], self._env_of(seed)
+        if isinstance(env, Resumable):
+            state |= {"running": self.running[share], "steps": self.age[share], **flat("env", env.state_dict())}
+            if self.memory is not None and self.rollout.critic_memory is not None:
+                state |= {"memory": self.memory[share], "critic_memory": self.rollout.critic_memory[share]}
+        return state
+
+    def load_state_dict(self, *states: Mapping[str, Tensor]) -> None:
+        """Goes on where `state_dict` was taken of each seed; with new episodes, where environments cannot be saved."""
+        shown: list[TimeStep] = []
+        for seed, (state, share) in enumerate(zip(states, self.shares, strict=True)):
+            if "generator" in state:
+                self.generators[seed].set_state(state["generator"].cpu())
+            env = self._env_of(seed)
+            if not isinstance(env, Resumable) or "running" not in state:
+                continue
+            shown.append(env.load_state_dict(part(state, "env")))
+            self.running[share] = state["running"]
+            self.age[share] = state["steps"]
+            if self.memory is not None and self.rollout.critic_memory is not None:
+                self.memory[share] = state["memory"]
+                self.rollout.critic_memory[share] = state["critic_memory"]
+        if shown:
+            self.steps = self._parts_of(joined(shown))
+
+    def _env_of(self, seed: int) -> Environment:
+        return self.env.envs[seed] if isinstance(self.env, SideBySide) else self.env
 
     def _parts_of(self, step: TimeStep) -> list[TimeStep]:
         if len(self.turns.parts) == 1:

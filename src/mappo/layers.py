@@ -105,11 +105,15 @@ class Tanh(torch.autograd.Function):
     For whole batches: at the few rows of one step of a `GRU` the call costs more than it saves.
     """
 
+    generate_vmap_rule = True  # of many seeds at once
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        y = torch.sigmoid(2 * x).mul_(2).sub_(1)
-        ctx.save_for_backward(y)
-        return y
+    def forward(x: Tensor) -> Tensor:
+        return torch.sigmoid(2 * x).mul_(2).sub_(1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
+        ctx.save_for_backward(output)
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> Tensor:

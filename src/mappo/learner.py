@@ -4,7 +4,7 @@ Yu et al. 2022, "The Surprising Effectiveness of PPO in Cooperative Multi-Agent 
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -113,11 +113,7 @@ class MAPPO:
         Returns:
             Scalars without gradient, means over all gradient steps; `docs/metrics.md` explains each.
         """
-        ppo, progress = self.config.ppo, min(self.updates / self.config.num_updates, 1.0)
-        decay, entropy_weight = _line(1.0, ppo.lr_final, progress), ppo.entropy_weight
-        entropy_weight *= _line(1.0, ppo.entropy_final, progress)
-        for group, lr in zip(self.optimizer.param_groups, (ppo.actor_lr, ppo.critic_lr), strict=True):
-            group["lr"] = lr * decay
+        ppo, entropy_weight = self.config.ppo, self.set_schedule()
         batch, metrics, memory = self.prepare(rollout)
         steps: list[dict[str, Tensor]] = []
         epoch = 0
@@ -128,18 +124,35 @@ class MAPPO:
             steps += done
             if ppo.target_kl is not None and torch.stack([s["approx_kl"] for s in done]).mean() > ppo.target_kl:
                 break
+        self.look_back(rollout, memory)
+        for name in steps[0]:
+            metrics[name] = torch.stack([s[name] for s in steps]).mean()
+        metrics["skipped_steps"] *= len(steps)
+        numbers = self.schedule() | {"epochs": epoch + 1}
+        self.updates += 1
+        return metrics | {k: torch.full((), float(v), device=self.device) for k, v in numbers.items()}
+
+    def schedule(self) -> dict[str, float]:
+        """The learning rates and the entropy weight of the next update."""
+        ppo, progress = self.config.ppo, min(self.updates / self.config.num_updates, 1.0)
+        decay = _line(1.0, ppo.lr_final, progress)
+        numbers = {"actor_lr": ppo.actor_lr * decay, "critic_lr": ppo.critic_lr * decay}
+        return numbers | {"entropy_weight": ppo.entropy_weight * _line(1.0, ppo.entropy_final, progress)}
+
+    def set_schedule(self) -> float:
+        """Sets the learning rates of the next update; its entropy weight."""
+        now = self.schedule()
+        for group, name in zip(self.optimizer.param_groups, ("actor_lr", "critic_lr"), strict=True):
+            group["lr"] = now[name]
+        return now["entropy_weight"]
+
+    def look_back(self, rollout: Rollout, memory: Tensor | None) -> None:
+        """What comes last in an update: the critic's memory goes on, and observations enter their statistics."""
         if memory is not None:
             cast(Tensor, rollout.critic_memory).copy_(memory)
         if self.network.actor.norm is not None:
             self.network.actor.norm.update(rollout.obs, rollout.active)
         self.critic.look_back(rollout)
-        self.updates += 1
-        for name in steps[0]:
-            metrics[name] = torch.stack([s[name] for s in steps]).mean()
-        metrics["skipped_steps"] *= len(steps)
-        numbers = {"actor_lr": ppo.actor_lr * decay, "critic_lr": ppo.critic_lr * decay}
-        numbers |= {"entropy_weight": entropy_weight, "epochs": epoch + 1}
-        return metrics | {k: torch.full((), float(v), device=self.device) for k, v in numbers.items()}
 
     @torch.no_grad()
     def prepare(self, rollout: Rollout, again: bool = False) -> tuple[Batch, dict[str, Tensor], Tensor | None]:
@@ -255,13 +268,16 @@ class MAPPO:
         return metrics
 
     def _minibatches(self, batch: Batch) -> Iterator[Batch]:
-        count, axis = self.config.ppo.minibatches, 0 if self.config.chunk is None else 1
-        if count == 1:
-            yield batch  # the order of the rows does not matter
-            return
-        order = torch.randperm(batch.log_prob.shape[axis], generator=self.generator, device=self.device)
-        for index in order.chunk(count):
-            yield batch.map(partial(torch.index_select, dim=axis, index=index))
+        axis = 0 if self.config.chunk is None else 1
+        for index in self.deal(batch.log_prob.shape[axis]):
+            yield batch if index is None else batch.map(partial(torch.index_select, dim=axis, index=index))
+
+    def deal(self, rows: int) -> Sequence[Tensor | None]:
+        """Which of so many rows each minibatch of an epoch holds; None for all, whose order does not matter."""
+        if self.config.ppo.minibatches == 1:
+            return [None]
+        order = torch.randperm(rows, generator=self.generator, device=self.device)
+        return order.chunk(self.config.ppo.minibatches)
 
     def state_dict(self) -> dict[str, Tensor]:
         """All that an exact resume needs, by dotted names: `network.*`, `value_norm.*`, `optimizer.*`, ..."""

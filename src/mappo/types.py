@@ -41,6 +41,14 @@ class TimeStep:
         return replace(self, **{name: x[envs] for name, x in vars(self).items() if x is not None})
 
 
+def joined(steps: Sequence[TimeStep]) -> TimeStep:
+    """The environments of several, one behind the other."""
+    if len(steps) == 1:
+        return steps[0]
+    fields = {name: [getattr(step, name) for step in steps] for name, x in vars(steps[0]).items() if x is not None}
+    return replace(steps[0], **{name: torch.cat(xs) for name, xs in fields.items()})
+
+
 @runtime_checkable
 class Environment(Protocol):
     """`num_envs` copies stepped side by side, each reset by itself when its episode is over."""
@@ -121,3 +129,8 @@ class Rollout:
     next_active: Tensor
     memory: Tensor | None = None  # (K, E, A, H): the actors', before the first step of each chunk
     critic_memory: Tensor | None = None  # (E, H) or (E, A, H): before the first step; `update` leaves the next one
+
+    def of(self, envs: slice) -> "Rollout":
+        """That of some of the environments alone: views."""
+        there = {name: x for name, x in vars(self).items() if x is not None}
+        return replace(self, **{name: x[envs] if name == "critic_memory" else x[:, envs] for name, x in there.items()})

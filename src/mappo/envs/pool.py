@@ -6,7 +6,6 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import cloudpickle
@@ -19,7 +18,7 @@ from mappo.envs.parallel import Shown
 from mappo.envs.shard import halves
 from mappo.envs.worker import CHECKED_RESET, RESET
 from mappo.errors import UserError
-from mappo.types import TimeStep
+from mappo.types import TimeStep, joined
 
 
 class WorkerPool:
@@ -115,7 +114,7 @@ class WorkerPool:
         for index, part in enumerate(self.parts):
             self.send(index, action[part])
         seen = [self.receive(index) for index in range(len(self.parts))]
-        return seen[0] if len(seen) == 1 else _joined(seen)
+        return joined(seen)
 
     def send(self, part: int, action: Tensor) -> None:
         """Begins one step of `parts[part]`, by actions `(e, A, D)`."""
@@ -223,11 +222,6 @@ def _ranges(parts: Sequence[slice], worker: int, workers: int) -> list[range]:
 
 def _span(numbers: range) -> str:
     return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
-
-
-def _joined(parts: Sequence[TimeStep]) -> TimeStep:
-    fields = {name: [getattr(step, name) for step in parts] for name, x in vars(parts[0]).items() if x is not None}
-    return replace(parts[0], **{name: torch.cat(xs) for name, xs in fields.items()})
 
 
 def _close(members: Sequence[Member], memory: SharedMemory) -> None:

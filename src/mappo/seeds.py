@@ -1,0 +1,185 @@
+"""Many learners at once: runs of one config that differ in nothing but their seeds, computed side by side.
+
+The arithmetic is the learner's own, under `torch.func.vmap`: one call does for all seeds what `MAPPO` does for one, on
+weights that lie along a first axis (S). What is cheap or draws random numbers is done by each learner in turn.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap  # pyright: ignore[reportUnknownVariableType]
+
+from mappo.batch import Batch
+from mappo.learner import MAPPO
+from mappo.types import Rollout, TimeStep
+
+Weights = dict[str, Tensor]
+
+
+class Seeds:
+    """S learners as one: to a `Collector` it is a learner of S x E environments, the first E of which are the first's.
+
+    Each keeps its own optimizer, generator, statistics and schedule, and may be asked for its actor or its state as
+    always: its weights are views of those that are computed with. In exact arithmetic each learns what it would alone.
+
+    Args:
+        agents: of one spec and config, on one device, fresh or loaded.
+    """
+
+    def __init__(self, agents: Sequence[MAPPO]) -> None:
+        self.agents, first = list(agents), agents[0]
+        self.spec, self.config, self.device = first.spec, first.config, first.device
+        self._first, self._caller = first, _Caller(first.network)
+        self._weights = {
+            name: torch.stack([cast(Tensor, agent.network.get_parameter(name)).detach() for agent in agents])
+            for name, _ in first.network.named_parameters()
+        }
+        for name, stacked in self._weights.items():
+            stacked.requires_grad_().grad = torch.zeros_like(stacked)
+            for agent, own, gradient in zip(agents, stacked.detach(), cast(Tensor, stacked.grad), strict=True):
+                parameter = agent.network.get_parameter(name)
+                parameter.data, parameter.grad = own, gradient
+        self._statistics = {
+            name: torch.stack([agent.network.get_buffer(name) for agent in agents])
+            for name in first.network.state_dict()
+            if name not in self._weights
+        }
+        for name, stacked in self._statistics.items():
+            for agent, own in zip(agents, stacked, strict=True):
+                agent.network.get_buffer(name).data = own
+
+    @torch.no_grad()
+    def act(
+        self, step: TimeStep, memory: Tensor | None = None, *, noise: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """As `MAPPO.act`, of S x E environments: each seed's own act in its own."""
+        names = ("obs", "mask", "is_first", "active")
+        told: dict[str, Tensor | None] = {n: getattr(step, n) for n in names} | {"memory": memory, "noise": noise}
+        given = {n: x.reshape(len(self.agents), -1, *x.shape[1:]) for n, x in told.items() if x is not None}
+
+        def act(weights: Weights, given: dict[str, Tensor]) -> dict[str, Tensor]:
+            answers = self._call(weights, self._first.policy, **given)
+            return {n: x for n, x in zip(("action", "log_prob", "memory"), answers, strict=True) if x is not None}
+
+        answer = cast(Any, vmap(act))(self._weights | self._statistics, given)
+        answer = {name: x.flatten(0, 1) for name, x in answer.items()}
+        return answer["action"], answer["log_prob"], answer.get("memory")
+
+    def new_memory(self, num_envs: int) -> tuple[Tensor | None, Tensor | None]:
+        """As `MAPPO.new_memory`."""
+        return self._first.new_memory(num_envs)
+
+    def env_action(self, action: Tensor) -> Tensor:
+        """As `MAPPO.env_action`."""
+        return self._first.env_action(action)
+
+    def update(self, rollout: Rollout) -> dict[str, Tensor]:
+        """Learns from one rollout of S x E environments.
+
+        Returns:
+            As `MAPPO.update`, each `(S,)`.
+        """
+        ppo, count = self.config.ppo, len(self.agents)
+        size = rollout.ended.shape[1] // count
+        own = [rollout.of(slice(k * size, (k + 1) * size)) for k in range(count)]
+        entropy_weight = max(agent.set_schedule() for agent in self.agents)  # the same for all
+        batch, metrics, memories = self._prepare(own)
+        going = [True] * count  # until the KL stops a seed
+        steps: list[dict[str, Tensor]] = []
+        done: list[list[bool]] = []
+        for epoch in range(ppo.epochs):
+            if epoch and ppo.recompute_advantages:
+                batch, _, later = self._prepare(own, again=True)
+                memories = [new if goes else old for new, old, goes in zip(later, memories, going, strict=True)]
+            now = [self._gradient_step(part, entropy_weight, going) for part in self._minibatches(batch, going)]
+            steps += now
+            done += [going] * len(now)
+            if ppo.target_kl is not None:
+                kl = cast(list[float], torch.stack([s["approx_kl"] for s in now]).mean(0).tolist())
+                going = [g and not x > ppo.target_kl for g, x in zip(going, kl, strict=True)]
+                if not any(going):
+                    break
+        counted = torch.tensor(done, device=self.device)
+        for name in steps[0]:
+            metrics[name] = torch.where(counted, torch.stack([s[name] for s in steps]), 0.0).sum(0) / counted.sum(0)
+        metrics["skipped_steps"] *= counted.sum(0)
+        epochs = counted.sum(0) / ppo.minibatches
+        for agent, rollout_, memory in zip(self.agents, own, memories, strict=True):
+            agent.look_back(rollout_, memory)
+        numbers = [agent.schedule() for agent in self.agents]
+        for agent in self.agents:
+            agent.updates += 1
+        told = {name: [float(n[name]) for n in numbers] for name in numbers[0]}
+        return metrics | {k: torch.tensor(v, device=self.device) for k, v in told.items()} | {"epochs": epochs}
+
+    def _prepare(
+        self, own: Sequence[Rollout], again: bool = False
+    ) -> tuple[Batch, dict[str, Tensor], list[Tensor | None]]:
+        """Each learner's batch, by itself; then all of them, `(S, ...)`."""
+        made = [agent.prepare(rollout, again) for agent, rollout in zip(self.agents, own, strict=True)]
+        tensors = [b.tensors() for b, _, _ in made]
+        batch = Batch.of({name: torch.stack([x[name] for x in tensors]) for name in tensors[0]})
+        metrics = {name: torch.stack([m[name] for _, m, _ in made]) for name in made[0][1]}
+        return batch, metrics, [memory for _, _, memory in made]
+
+    def _minibatches(self, batch: Batch, going: Sequence[bool]) -> Iterator[Batch]:
+        axis = 0 if self.config.chunk is None else 1
+        rows = batch.log_prob.shape[1 + axis]
+        dealt = [agent.deal(rows) if goes else None for agent, goes in zip(self.agents, going, strict=True)]
+        anyone = next(x for x in dealt if x is not None)  # who stands still draws nothing, and is dealt what another is
+        for indices in zip(*(x or anyone for x in dealt), strict=True):
+            if indices[0] is None:
+                yield batch
+            else:
+                index = torch.stack(indices)
+                yield batch.map(lambda x, i=index: cast(Any, vmap(torch.index_select, (0, None, 0)))(x, axis, i))
+
+    def _gradient_step(self, batch: Batch, entropy_weight: float, going: Sequence[bool]) -> dict[str, Tensor]:
+        """As `MAPPO`'s: the gradient of a sum of losses that share no weight is each one's own."""
+        gradients = {name: cast(Tensor, x.grad) for name, x in self._weights.items()}
+        for gradient in gradients.values():
+            gradient.zero_()  # in place: learners hold views of them
+
+        def loss(weights: Weights, part: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+            return self._call(weights, self._first.loss, Batch.of(part), entropy_weight)
+
+        total, metrics = cast(Any, vmap(loss))(self._weights | self._statistics, batch.tensors())
+        total.sum().backward()
+        for name in ("actor", "critic"):
+            mine = [x for parameter, x in gradients.items() if parameter.startswith(name + ".")]
+            metrics[f"grad_norm_{name}"] = clip_each(mine, self.config.ppo.max_grad_norm or math.inf)
+        broken = ~(metrics["grad_norm_actor"] + metrics["grad_norm_critic"]).isfinite()
+        metrics["skipped_steps"] = broken.to(total.dtype)
+        for agent, stays, goes in zip(self.agents, broken.float(), going, strict=True):
+            if goes:
+                cast(Any, agent.optimizer).found_inf = stays
+                agent.optimizer.step()
+        return metrics
+
+    def _call(self, weights: Mapping[str, Tensor], function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """A function of the first learner's, with the network's weights and statistics replaced by one seed's."""
+        renamed = {f"network.{name}": x for name, x in weights.items()}
+        return functional_call(self._caller, renamed, (function, *args), kwargs)
+
+
+class _Caller(nn.Module):
+    """`functional_call` replaces the weights of a module while it calls it."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+
+def clip_each(gradients: Sequence[Tensor], limit: float) -> Tensor:
+    """`torch.nn.utils.clip_grad_norm_` for each entry of the first axis: in place; the norms `(S,)` before."""
+    norm = torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0).sqrt()
+    scale = (limit / (norm + 1e-6)).clamp_max(1.0)
+    for g in gradients:
+        g.mul_(scale.reshape(-1, *(1,) * (g.ndim - 1)))
+    return norm
