@@ -1,7 +1,7 @@
 """Episodes of a policy, and what may be said of them: means with intervals, differences to baselines."""
 
 from collections.abc import Generator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from mappo import envs, report
 from mappo.actor import Player, RandomPolicy
 from mappo.checkpoint import load, load_actor
 from mappo.config import EnvConfig
+from mappo.envs.closing import closed
 from mappo.errors import UserError
 from mappo.rundir import read_run
 from mappo.types import Environment, Renderable
@@ -212,7 +213,7 @@ def _games(env: Any, name: str, config: EnvConfig, episodes: int, on: str | None
             chosen["options"] = envs.carried(env, config.own_options)
             env = envs.original(env, on)
         name, made = env, envs.make(env, envs.games_at_once(env, episodes), **chosen)
-    with closing(made) if isinstance(env, str) or callable(env) else nullcontext():  # what was given is not closed
+    with closed(made) if isinstance(env, str) or callable(env) else nullcontext():  # what was given is not closed
         yield name, made
 
 
@@ -241,6 +242,6 @@ def draw_replay(
     check_code(name, allow_code)
     actor = load_actor(path, checkpoint=checkpoint)
     out = path / "replay.gif"
-    with closing(envs.make(name, 1, render=True, **envs.settings(replace(config.env, workers=0)))) as env:
+    with closed(envs.make(name, 1, render=True, **envs.settings(replace(config.env, workers=0)))) as env:
         report.write_gif(replay(env, actor, range(seed, seed + episodes)), out)
     return out

@@ -19,6 +19,7 @@ from mappo.collector import Collector
 from mappo.config import Config
 from mappo.console import View, make_view
 from mappo.critic_input import UserInput
+from mappo.envs.closing import close
 from mappo.envs.pool import WorkerPool
 from mappo.errors import StopTraining, UserError
 from mappo.learner import MAPPO
@@ -113,7 +114,7 @@ def train(
         training, testing = envs.for_training(env, config, device)
         for made in (training, testing):
             if made is not None and (isinstance(env, str) or callable(env)):  # what was given is not closed
-                stack.callback(made.close)
+                stack.callback(close, made)
         if config.run.device == "cuda" and training.device.type == "cpu":
             raise UserError(f"run.device cuda: {name} is stepped on the CPU, and trains there: use cpu or auto")
         if training.num_envs != config.env.num_envs:

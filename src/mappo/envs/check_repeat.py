@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mappo.envs import closing
 from mappo.envs.check_notes import Notes
 from mappo.envs.check_rules import Finding
 from mappo.envs.check_seen import leaves
@@ -33,7 +34,8 @@ def repeat(notes: Notes, trace: Trace, env: Any, make: Callable[[], Any]) -> Non
         _alike(notes, trace, envs)
     for one in envs.values():
         if callable(close := getattr(one, "close", None)):
-            notes.call("close", close)
+            with closing.limit:
+                notes.call("close", close)
 
 
 def _alike(notes: Notes, trace: Trace, envs: dict[str, Any]) -> bool:

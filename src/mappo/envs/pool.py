@@ -21,6 +21,8 @@ from mappo.envs.worker import CHECKED_RESET, RESET
 from mappo.errors import UserError
 from mappo.types import TimeStep
 
+CLOSE_TIMEOUT = 5.0  # seconds, for all workers together
+
 
 class WorkerPool:
     """`ParallelEnvs`, stepped by worker processes: the same numbers, whatever the number of workers.
@@ -137,7 +139,9 @@ class WorkerPool:
         return self._seen[part]
 
     def close(self) -> None:
-        self._close()
+        if stuck := self._close():
+            told = f"{' and '.join(stuck)} did not close the environments within {CLOSE_TIMEOUT:g} s"
+            warnings.warn(f"{told}, and {'was' if len(stuck) == 1 else 'were'} killed", stacklevel=2)
 
     def _answered(self, member: Member) -> None:
         try:
@@ -156,7 +160,7 @@ class WorkerPool:
         while True:
             member.failures += 1
             if not self.restart or member.failures > 3:
-                self.close()
+                self._close()
                 again = f" ({member.failures} times in a row)" if member.failures > 1 else ""
                 raise UserError(f"{lost}{again}") from None
             self.restarts += 1
@@ -208,7 +212,7 @@ class WorkerPool:
         try:
             yield
         except BaseException:
-            self.close()
+            self._close()
             raise
 
 
@@ -234,10 +238,11 @@ def _joined(parts: Sequence[TimeStep]) -> TimeStep:
     return replace(parts[0], **{name: torch.cat(xs) for name, xs in fields.items()})
 
 
-def _close(members: Sequence[Member], memory: SharedMemory) -> None:
+def _close(members: Sequence[Member], memory: SharedMemory) -> list[str]:
+    """Who had to be killed."""
     for member in members:
         member.hang_up()
-    last = time.monotonic() + 5
-    for member in members:
-        member.close(max(last - time.monotonic(), 0))
+    last = time.monotonic() + CLOSE_TIMEOUT
+    stuck = [member.name for member in members if not member.close(max(last - time.monotonic(), 0))]
     memory.file.close()
+    return stuck
