@@ -1,8 +1,10 @@
 """Games that misbehave, each in one way. Loads no torch: workers import it."""
 
 import ctypes
+import os
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,3 +46,22 @@ class LeavesThreads(Drawn):
             for name in ("reader", "writer", "watcher", "waiter"):
                 threading.Thread(target=time.sleep, args=(1000,), name=name).start()
         return super().reset(seed)
+
+
+class NeverEnds(Drawn):
+    """Once it is scored, or played in an evaluation, it makes the file that MARK names."""
+
+    def __init__(self) -> None:
+        super().__init__(horizon=-1, masks=False, state=False)
+
+    def reset(self, seed: int | None = None, options: Any = None) -> Any:
+        if seed in (1_000_000, 2_000_000) and "MARK" in os.environ:
+            Path(os.environ["MARK"]).touch()
+        return super().reset(seed)
+
+    def step(self, actions: dict[str, Any]) -> Any:
+        time.sleep(1e-3)
+        obs, rewards, ends, cuts, infos = super().step(actions)
+        self.agents = list(self.possible_agents)
+        obs, infos = self._look(self.agents)
+        return obs, rewards, dict.fromkeys(ends, False), cuts, infos

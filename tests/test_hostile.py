@@ -1,19 +1,26 @@
 """Environments that hang, shout and fall over: the program keeps its word, and its exit code, all the same."""
 
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import hostile
+import numpy as np
 import pytest
+import torch
 
 import mappo
+from mappo import checkpoint, evaluate
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
 from mappo.envs import closing, pool
 from mappo.envs.checker import check
+from mappo.envs.parallel import ParallelEnvs
 from mappo.envs.pool import WorkerPool
 from mappo.signals import Patience
 
@@ -144,3 +151,67 @@ def test_a_close_that_cannot_be_interrupted_ends_the_program():
     code, _, err = told("check", "hostile:CloseCannotBeInterrupted")
     assert code == 2
     assert err == "mappo: ended by force, for the environment's close() cannot be interrupted: mend it\n"
+
+
+# Games that never end
+
+
+def stopped(number: signal.Signals, mark: Path, *args: str) -> tuple[int, str, str]:
+    """As `told`, of a program that gets a signal while it plays the games of an evaluation or a score."""
+    command, variables = program(*args)
+    variables |= {"MARK": str(mark)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables) as process:
+        try:
+            last = time.monotonic() + 60
+            while not mark.exists() and process.poll() is None and time.monotonic() < last:
+                time.sleep(0.02)
+            time.sleep(0.3)
+            process.send_signal(number)
+            out, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 2), (signal.SIGTERM, 0)])
+def test_a_signal_ends_an_evaluation_within_training(number: signal.Signals, workers: int, tmp_path: Path):
+    path = tmp_path / "run"
+    options = "--env.num-envs 2 --network.hidden 8 --ppo.rollout-length 4 --ppo.epochs 1 --run.eval-episodes 2"
+    options += f" --run.total-steps 24 --run.eval-interval 8 --env.workers {workers} --run.dir {path}"
+    code, out, err = stopped(number, tmp_path / "mark", "train", "hostile:NeverEnds", *options.split())
+    assert code == 128 + number
+    assert err == "\nmappo: stopping after this update, and saving; once more leaves at once\n"
+    assert f"Stopped at step 8 and saved.  Go on with:  mappo resume {path} --allow-code" in out
+    assert checkpoint.load(path).state["step"] == 8
+    assert mappo.Run(path, "", Config(), 0).metrics["step"].tolist() == [8], "the row of that update"
+
+
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 0), (signal.SIGTERM, 2)])
+def test_a_signal_ends_a_score(number: signal.Signals, workers: int, tmp_path: Path):
+    path = mappo.train(partial(hostile.Drawn, masks=False, state=False), small(tmp_path / "run")).path
+    config = path / "config.json"
+    config.write_text(re.sub('"env": "custom/[^"]*"', '"env": "hostile:NeverEnds"', config.read_text()))
+    args = ["evaluate", str(path), "--allow-code", "--workers", str(workers)]
+    assert stopped(number, tmp_path / "mark", *args) == (128 + number, "", "mappo: stopped\n")
+
+
+def test_the_baselines_of_a_run_that_is_complete_are_not_waited_for(tmp_path: Path):
+    calls: list[int] = []
+
+    def stop() -> None:
+        calls.append(1)
+        if len(calls) > 3 * 7:  # three evaluations, of two games side by side
+            raise mappo.StopTraining
+
+    run = mappo.train(hostile.Drawn, small(tmp_path / "run"), stop=stop)
+    assert run.finished
+    assert len(calls) == 3 * 7 + 1
+    assert np.isfinite(run.metrics["eval_return"]).all()
+
+
+def test_a_replay_of_a_game_that_goes_on_shows_its_beginning(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(evaluate, "MAX_DRAWN", 10)
+    env = ParallelEnvs(hostile.NeverEnds, 1)
+    with pytest.warns(UserWarning, match="the game of seed 5 is shown up to step 10: it went on"):
+        frames = evaluate.replay(env, lambda obs, memory=None, **_: (torch.zeros(1, 2, 3), memory), [5])
+    assert len(frames) == 10 + 4

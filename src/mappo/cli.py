@@ -107,7 +107,7 @@ def _train(env: str, config: Config, resume: bool) -> int:
 
     _keep_memory()
     with Signals() as signals:
-        run: Run = train(env, config, callback=signals.check, resume=resume)
+        run: Run = train(env, config, callback=signals.check, stop=signals.check, resume=resume)
     if not run.finished:
         trust = " --allow-code" if is_code(run.env) else ""
         print(

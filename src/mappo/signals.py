@@ -39,7 +39,10 @@ def _stop(number: int, _frame: FrameType | None) -> None:
 
 
 class Signals:
-    """The first Ctrl-C or SIGTERM ends the run after the update under way, and saves; a second leaves at once."""
+    """The first Ctrl-C or SIGTERM ends the run after the update, or within the evaluation, under way, and saves.
+
+    A second one leaves at once.
+    """
 
     def __init__(self) -> None:
         self.caught = 0
@@ -54,8 +57,8 @@ class Signals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def check(self, _update: object) -> None:
-        """The callback of the run."""
+    def check(self, _update: object = None) -> None:
+        """The callback of the run, and what its evaluations ask."""
         if self.caught:
             raise StopTraining
 
