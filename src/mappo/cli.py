@@ -92,8 +92,8 @@ def _run(command: Any) -> int:
     if isinstance(command, Check):
         from mappo.catalogue import check_environment
 
-        options = EnvConfig(options=command.options).own_options
-        return DONE if check_environment(command.env, command.episodes, command.seed, options) else MEND
+        config = EnvConfig(options=command.options, time_limit=command.time_limit)
+        return DONE if check_environment(command.env, command.episodes, command.seed, config) else MEND
     if isinstance(command, Envs):
         from mappo.catalogue import show_environments
 
