@@ -816,7 +816,7 @@ BUGS = [
         "test_trainer.py::test_a_run_that_crashed_between_checkpoints_repeats_what_was_lost",
     ),
     Bug(
-        *("runs", "cli: signals are not heard", "cli.py"),
+        *("runs", "signals are not heard", "signals.py"),
         "raise StopTraining",
         "pass",
         "test_cli.py::test_a_signal_ends_training_after_the_update_under_way",

@@ -4,6 +4,7 @@ import io
 import itertools
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -915,6 +916,62 @@ def test_only_the_episodes_count_for_the_speed(monkeypatch: pytest.MonkeyPatch):
     report = check(Team, episodes=2)
     assert report.wall_s == sum(2 + 2 * n for n in report.lengths)  # each reset and step, each with a look at the state
     assert report.steps_per_second == report.steps / report.wall_s
+
+
+def test_episodes_too_short_to_be_timed_are_followed_by_others(monkeypatch: pytest.MonkeyPatch):
+    clock = itertools.count()
+    monkeypatch.setattr("mappo.envs.check_notes.time.process_time", lambda: next(clock))
+    report = check(Team, episodes=1, seconds=200)
+    longest = 2 + 2 * max(report.lengths)  # of an episode, by this clock
+    assert 200 <= report.cpu_s < 200 + longest
+    assert report.endings == {"truncated": len(report.lengths)}
+    assert [v.message for v in check(LimitCalledEnd, episodes=1, seconds=50).violations] == [
+        "all 3 episodes terminated at step 8: this looks like a time limit"
+    ]
+
+
+@pytest.mark.parametrize(("timer", "steps"), [("process_time", 5_000), ("perf_counter", 1)])
+def test_what_takes_no_time_and_what_waits_is_not_played_for_ever(
+    monkeypatch: pytest.MonkeyPatch, timer: str, steps: int
+):
+    """The first is fast, the second spends its time elsewhere."""
+    clock = itertools.count(0, 5000)
+    monkeypatch.setattr("mappo.envs.check_notes.time.process_time", lambda: 0)
+    if timer == "perf_counter":
+        monkeypatch.setattr("mappo.envs.check_notes.time.perf_counter", lambda: next(clock))
+    report = check(Team, episodes=1, seconds=100)
+    assert steps <= report.steps < steps + 12
+
+
+def test_what_is_wrong_is_not_timed():
+    assert len(check(PaysWords, episodes=2, seconds=100).lengths) == 2
+
+    class Late(Team):
+        def reset(self, seed: int | None = None, options: Any = None) -> Any:
+            if seed == 7:
+                raise RuntimeError("out of licences")
+            return super().reset(seed)
+
+    report = check(Late, episodes=1, seconds=100)
+    assert [v.where for v in report.violations] == ["team, episode 8, reset"]
+
+
+def test_a_failure_behind_the_episodes_is_not_timed():
+    class Slow(Team):
+        def close(self) -> None:
+            time.sleep(1.0)
+            raise RuntimeError("too late")
+
+    assert check(Slow, episodes=1).wall_s < 0.9
+
+
+def test_a_check_may_have_a_time_limit():
+    report = check(Endless, time_limit=6, max_steps=60)
+    assert (codes(report), report.lengths, report.endings) == ([], [6] * 3, {"truncated": 3})
+    for make, code in ((OldStep, "step-return"), (OldReset, "reset-return"), (always_one, "same-object")):
+        assert codes(check(make, time_limit=4, max_steps=60)) == [code], make
+    assert codes(check(OldStep, time_limit=1)) == ["step-return"]
+    assert codes(check(lambda: None, time_limit=4)) == ["missing"]
 
 
 def test_actions_are_legal_and_all_that_is_legal_is_tried():

@@ -1,15 +1,17 @@
 """`mappo envs` and `mappo check`: what environments there are, and what is wrong with one. Loads no torch."""
 
 import importlib
-from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from mappo.config import EnvConfig
 from mappo.envs import FAMILIES, NATIVE, checker, factory
 from mappo.envs.names import is_installed, package_version, require
 from mappo.errors import UserError
+
+_TIMED = 0.1  # seconds of an environment's own work, by which workers are advised or not
 
 
 def show_environments(family: str | None) -> None:
@@ -42,8 +44,11 @@ def show_environments(family: str | None) -> None:
     )
 
 
-def check_environment(name: str, episodes: int, seed: int, options: Mapping[str, Any]) -> bool:
+def check_environment(name: str, episodes: int, seed: int, config: EnvConfig) -> bool:
     """Prints what `mappo check` finds; True where nothing must be mended.
+
+    Args:
+        config: its options and its time limit are heeded.
 
     Raises:
         UserError: there is no such environment, or it cannot be checked.
@@ -52,7 +57,8 @@ def check_environment(name: str, episodes: int, seed: int, options: Mapping[str,
         raise UserError(f"{name} is a part of mappo, whose own tests check it")
     if episodes < 1:
         raise UserError(f"episodes must be at least 1, got {episodes}")
-    report = checker.check(factory(name, options), episodes, seed, name=name)
+    make, limit = factory(name, config.own_options), config.time_limit
+    report = checker.check(make, episodes, seed, name=name, time_limit=limit, seconds=_TIMED)
     checker.show(report)
     return report.ok
 

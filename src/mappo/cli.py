@@ -19,10 +19,13 @@ from typing import Any
 
 from mappo.commands import Check, Envs, Evaluate, Play, Resume, Train, parse
 from mappo.config import Config, EnvConfig
-from mappo.envs import is_code
-from mappo.errors import StopTraining, UserError
+from mappo.envs import closing, is_code
+from mappo.errors import UserError, warn_in_one_line
+from mappo.signals import MEND, Patience, Signals, Stopped, listen, listen_no_more
 
-DONE, MEND, STOPPED = 0, 2, 3
+DONE, STOPPED = 0, 3
+# Seconds that an environment may take to be closed (a worker pool takes 5 by its own clock), and the program to end.
+CLOSING, ENDING = 8.0, 5.0
 
 
 def entry() -> None:
@@ -30,14 +33,17 @@ def entry() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that lacks a letter must not end a run
-    signal.signal(signal.SIGINT, _interrupt)
-    sys.exit(main(sys.argv[1:]))
-
-
-def _interrupt(_number: int, _frame: object) -> None:
-    """Ctrl-C; a second one, while this one is on its way out, ends the process at once and without a traceback."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    raise KeyboardInterrupt
+    warn_in_one_line()
+    listen()
+    if hasattr(signal, "pthread_kill"):
+        closing.limit = Patience(CLOSING)
+    code = 1  # of an error that nobody foresaw
+    try:
+        code = main(sys.argv[1:])
+    finally:
+        listen_no_more()
+        closing.end_within(ENDING, code, "mappo: ")
+    sys.exit(code)
 
 
 def main(args: Sequence[str]) -> int:
@@ -47,9 +53,9 @@ def main(args: Sequence[str]) -> int:
     except UserError as error:
         print(f"mappo: {error}", file=sys.stderr)
         return MEND
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("mappo: stopped", file=sys.stderr)
-        return 128 + signal.SIGINT
+        return 128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT)
     except BrokenPipeError:  # the reader left, as in `mappo evaluate RUN | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
@@ -86,8 +92,8 @@ def _run(command: Any) -> int:
     if isinstance(command, Check):
         from mappo.catalogue import check_environment
 
-        options = EnvConfig(options=command.options).own_options
-        return DONE if check_environment(command.env, command.episodes, command.seed, options) else MEND
+        config = EnvConfig(options=command.options, time_limit=command.time_limit)
+        return DONE if check_environment(command.env, command.episodes, command.seed, config) else MEND
     if isinstance(command, Envs):
         from mappo.catalogue import show_environments
 
@@ -100,8 +106,8 @@ def _train(env: str, config: Config, resume: bool) -> int:
     from mappo.trainer import Run, train
 
     _keep_memory()
-    with _Signals() as signals:
-        run: Run = train(env, config, callback=signals.check, resume=resume)
+    with Signals() as signals:
+        run: Run = train(env, config, callback=signals.check, stop=signals.check, resume=resume)
     if not run.finished:
         trust = " --allow-code" if is_code(run.env) else ""
         print(
@@ -234,33 +240,3 @@ def _play(command: Play) -> int:
         raise UserError(f"seed must be at least 0 and below 2^63, got {command.seed}")
     print(draw_replay(command.run, command.episodes, command.seed, command.checkpoint, command.allow_code))
     return DONE
-
-
-class _Signals:
-    """The first Ctrl-C or SIGTERM ends the run after the update under way, and saves; a second leaves at once."""
-
-    def __init__(self) -> None:
-        self.caught = 0
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> "_Signals":
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._catch)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def check(self, _update: object) -> None:
-        """The callback of the run."""
-        if self.caught:
-            raise StopTraining
-
-    def _catch(self, number: int, _frame: object) -> None:
-        if self.caught:
-            if sys.stderr.isatty():
-                os.write(2, b"\x1b[?25h\n")  # the live view had hidden the cursor
-            os._exit(128 + number)
-        self.caught = number
-        os.write(2, b"\nmappo: stopping after this update, and saving; once more leaves at once\n")

@@ -93,9 +93,11 @@ class Check:
     env: Annotated[str, tyro.conf.arg(metavar="ENV"), tyro.conf.Positional]
     """The environment, such as my_module:make_env."""
     episodes: int = 3
-    """How many."""
+    """How many; more are played where these are too short to be timed."""
     seed: int = 0
     """Of the first reset; the others count up."""
+    time_limit: int | None = None
+    """Steps after which an episode is cut off, as by --env.time-limit in training."""
     options: tuple[str, ...] = ()
     """The environment's own, as NAME=VALUE."""
 

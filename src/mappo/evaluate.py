@@ -1,7 +1,8 @@
 """Episodes of a policy, and what may be said of them: means with intervals, differences to baselines."""
 
-from collections.abc import Generator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+import warnings
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,15 @@ from mappo import envs, report
 from mappo.actor import Player, RandomPolicy
 from mappo.checkpoint import load, load_actor
 from mappo.config import EnvConfig
+from mappo.envs.closing import closed
 from mappo.errors import UserError
 from mappo.rundir import read_run
 from mappo.types import Environment, Renderable
 
 # First reset seeds: final scores and the choice of the best checkpoint see other games (up to a million each).
 SCORE_SEED, SELECT_SEED = 1_000_000, 2_000_000
-MAX_STEPS = 100_000
+MAX_STEPS, MAX_DRAWN = 100_000, 1_000
+Stop = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -35,11 +38,14 @@ class CutOffError(UserError):
     """Games that could not be played to their end; others may be."""
 
 
-def play(env: Environment, policy: Player, seeds: Sequence[int]) -> Episodes:
+def play(env: Environment, policy: Player, seeds: Sequence[int], stop: Stop | None = None) -> Episodes:
     """One episode from each reset seed, whole batches of environments at a time.
 
     Every environment plays the first episode of its seed and no other, so that short episodes are not
     counted more often than long ones.
+
+    Args:
+        stop: called ahead of each step; what it raises ends the games.
 
     Raises:
         UserError: an episode does not end within 100,000 steps.
@@ -50,7 +56,7 @@ def play(env: Environment, policy: Player, seeds: Sequence[int]) -> Episodes:
         part = seeds[start : start + env.num_envs]
         for _ in range(3):
             restarts: int = getattr(env, "restarts", 0)
-            batch = _play_batch(env, policy, part)
+            batch = _play_batch(env, policy, part, stop)
             if getattr(env, "restarts", 0) == restarts:  # else a worker was replaced, and its games cut off
                 played.append(batch)
                 break
@@ -60,13 +66,15 @@ def play(env: Environment, policy: Player, seeds: Sequence[int]) -> Episodes:
     return Episodes(np.concatenate(returns), np.concatenate(sums), np.concatenate(lengths))
 
 
-def _play_batch(env: Environment, policy: Player, seeds: Sequence[int]) -> Episodes:
+def _play_batch(env: Environment, policy: Player, seeds: Sequence[int], stop: Stop | None) -> Episodes:
     """At most as many seeds as there are environments."""
     step, memory = env.reset([*seeds, *[seeds[-1]] * (env.num_envs - len(seeds))]), None
     total = torch.zeros(step.reward.shape, dtype=torch.float64, device=env.device)
     length = torch.zeros(env.num_envs, dtype=torch.long, device=env.device)
     going = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)
     for _ in range(MAX_STEPS):
+        if stop is not None:
+            stop()
         action, memory = policy(step.obs, memory, mask=step.mask, is_first=step.is_first, active=step.active)
         step = env.step(action)
         total += torch.where(going.unsqueeze(-1), step.reward, 0.0)
@@ -90,13 +98,15 @@ def summary(values: np.ndarray) -> dict[str, Any]:
     return {"mean": float(values.mean()), "iqm": float(middle.mean()), "ci95": [float(low), float(high)]}
 
 
-def play_baselines(env: Environment, name: str, seeds: Sequence[int]) -> dict[str, np.ndarray]:
+def play_baselines(
+    env: Environment, name: str, seeds: Sequence[int], stop: Stop | None = None
+) -> dict[str, np.ndarray]:
     """Team returns `(N,)` of the random policy and of the scripted ones that the environment is measured by."""
     rivals: dict[str, Player] = {
         "random": RandomPolicy(env.spec, seeds[0], env.device),
         **envs.baselines(name, env.spec.num_agents),
     }
-    return {rival: play(env, policy, seeds).sums for rival, policy in rivals.items()}
+    return {rival: play(env, policy, seeds, stop).sums for rival, policy in rivals.items()}
 
 
 def score(env: Environment, name: str, policy: Player, episodes: int, seed: int = SCORE_SEED) -> dict[str, Any]:
@@ -136,12 +146,14 @@ def replay(env: Any, policy: Player, seeds: Sequence[int]) -> list[np.ndarray]:
     frames: list[np.ndarray] = []
     for seed in seeds:
         step, memory = env.reset([seed] * env.num_envs), None
-        for _ in range(MAX_STEPS):
+        for _ in range(MAX_DRAWN):
             frames.append(env.render(0))
             action, memory = policy(step.obs, memory, mask=step.mask, is_first=step.is_first, active=step.active)
             step = env.step(action)
             if step.ended[0]:
                 break
+        else:
+            warnings.warn(f"the game of seed {seed} is shown up to step {MAX_DRAWN:,}: it went on", stacklevel=3)
         frames.extend(frames[-1:] * 4)
     return frames
 
@@ -212,7 +224,7 @@ def _games(env: Any, name: str, config: EnvConfig, episodes: int, on: str | None
             chosen["options"] = envs.carried(env, config.own_options)
             env = envs.original(env, on)
         name, made = env, envs.make(env, envs.games_at_once(env, episodes), **chosen)
-    with closing(made) if isinstance(env, str) or callable(env) else nullcontext():  # what was given is not closed
+    with closed(made) if isinstance(env, str) or callable(env) else nullcontext():  # what was given is not closed
         yield name, made
 
 
@@ -241,6 +253,6 @@ def draw_replay(
     check_code(name, allow_code)
     actor = load_actor(path, checkpoint=checkpoint)
     out = path / "replay.gif"
-    with closing(envs.make(name, 1, render=True, **envs.settings(replace(config.env, workers=0)))) as env:
+    with closed(envs.make(name, 1, render=True, **envs.settings(replace(config.env, workers=0)))) as env:
         report.write_gif(replay(env, actor, range(seed, seed + episodes)), out)
     return out

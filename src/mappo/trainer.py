@@ -19,6 +19,7 @@ from mappo.collector import Collector
 from mappo.config import Config
 from mappo.console import View, make_view
 from mappo.critic_input import UserInput
+from mappo.envs.closing import close
 from mappo.envs.pool import WorkerPool
 from mappo.errors import StopTraining, UserError
 from mappo.learner import MAPPO
@@ -81,6 +82,7 @@ def train(
     config: Config | None = None,
     *,
     callback: Callback | None = None,
+    stop: evaluate.Stop | None = None,
     resume: bool = False,
     critic_input: UserInput | None = None,
 ) -> Run:
@@ -92,6 +94,7 @@ def train(
             makes a batched `Environment`; or such a one. A single environment trains too, alone, with a warning.
         config: by default the environment's preset (`mappo.preset`).
         callback: called after each update; may raise `StopTraining`, upon which the run is saved and returned.
+        stop: called at each step of an evaluation, which may be long; may raise `StopTraining` too.
         resume: go on with the run that `config.run` names, from its last checkpoint.
         critic_input: what the critic reads, `f(obs, state, active)` of tensors `(*B, A, *obs_shape)`, `(*B, *S)` or
             None, and `(*B, A)`: rows `(*B, F)` for the team, or `(*B, A, F)`.
@@ -113,7 +116,7 @@ def train(
         training, testing = envs.for_training(env, config, device)
         for made in (training, testing):
             if made is not None and (isinstance(env, str) or callable(env)):  # what was given is not closed
-                stack.callback(made.close)
+                stack.callback(close, made)
         if config.run.device == "cuda" and training.device.type == "cpu":
             raise UserError(f"run.device cuda: {name} is stepped on the CPU, and trains there: use cpu or auto")
         if training.num_envs != config.env.num_envs:
@@ -121,7 +124,7 @@ def train(
         agent = MAPPO(training.spec, config, training.device, derive_seed(config.run.seed, 0), critic_input)
         path = open_run(name, config, training.spec, resume)
         stack.enter_context(locked(path))
-        session = Session(path, name, config, agent, training, testing)
+        session = Session(path, name, config, agent, training, testing, stop)
         done = session.resume() if resume else session.start()
         stack.callback(session.logger.close)  # whatever happens
         try:
@@ -143,9 +146,10 @@ class Session:
         agent: MAPPO,
         env: Environment,
         testing: Environment | None,
+        stop: evaluate.Stop | None,
     ) -> None:
         self.path, self.name, self.config, self.agent = path, name, config, agent
-        self.env, self.testing = env, testing
+        self.env, self.testing, self.stop = env, testing, stop
         self.step, self.best, self.saved = 0, -math.inf, -1
         self.notes = [f"{agent.policy.describe()}; the critic reads {agent.critic_input.describe()}"]
         if isinstance(env, WorkerPool):
@@ -213,7 +217,7 @@ class Session:
                 metrics["eval_return"], failure = math.nan, None
                 try:
                     metrics["eval_return"] = self.measure() if due else math.nan
-                except UserError as error:  # the row comes first
+                except (UserError, StopTraining) as error:  # the row comes first
                     failure = error
                 timing = {
                     "collect_s": middle - start,
@@ -227,12 +231,14 @@ class Session:
                 view.update(update)
                 if isinstance(failure, evaluate.CutOffError):  # with restarts: training goes on
                     view.note(f"step {self.step:,} is not evaluated: {failure}")
-                elif failure is not None:
+                elif isinstance(failure, UserError):
                     raise self._failed(failure) from failure
                 if due:
                     self.save(metrics["eval_return"])
                 if callback is not None:
                     callback(update)
+                if isinstance(failure, StopTraining):
+                    raise failure
 
     def _failed(self, error: UserError) -> UserError:
         """The environment failed: where new episodes could go on from here, what was learned is saved."""
@@ -248,7 +254,7 @@ class Session:
         """Mean greedy return of the team over games that training never sees; NaN without a test env."""
         if self.testing is None:
             return math.nan
-        return float(evaluate.play(self.testing, self.agent.actor(), self._games).sums.mean())
+        return float(evaluate.play(self.testing, self.agent.actor(), self._games, self.stop).sums.mean())
 
     def save(self, result: float = math.nan) -> None:
         """A checkpoint of now, unless there is one."""
@@ -272,8 +278,10 @@ class Session:
         if self.testing is not None and self.step >= self.config.num_updates * self.config.steps_per_update:
             # On the games of the evaluations, so that curve and lines compare.
             try:
-                played = evaluate.play_baselines(self.testing, self.name, self._games)
+                played = evaluate.play_baselines(self.testing, self.name, self._games, self.stop)
                 lines = {rival: float(sums.mean()) for rival, sums in played.items()}
+            except StopTraining:  # the curve is drawn without them
+                pass
             except UserError as error:  # all else is done and saved
                 warnings.warn(f"the curve shows no baselines: {error}", stacklevel=3)
         if self.step:

@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mappo.envs import closing
 from mappo.envs.check_notes import Notes
 from mappo.envs.check_rules import Finding
 from mappo.envs.check_seen import leaves
+from mappo.envs.time_limit import TimeLimit
 
 Digests = dict[str, bytes]  # by agent, of all that it was given
 
@@ -25,15 +27,20 @@ class Trace:
 def repeat(notes: Notes, trace: Trace, env: Any, make: Callable[[], Any]) -> None:
     """Plays it on the same object, on another, and on both side by side; then closes them."""
     other = notes.call("make", make)
-    if other is env:
+    if _bare(other) is _bare(env):
         notes.add(Finding("same-object", "the function gave one object twice"))
-    envs = {"the same environment": env} | ({"another one": other} if other is not env else {})
+    envs = {"the same environment": env} | ({"another one": other} if _bare(other) is not _bare(env) else {})
     alike = [_alike(notes, trace, {which: one}) for which, one in envs.items()]
     if all(alike) and len(envs) > 1:
         _alike(notes, trace, envs)
     for one in envs.values():
         if callable(close := getattr(one, "close", None)):
-            notes.call("close", close)
+            with closing.limit:
+                notes.call("close", close)
+
+
+def _bare(env: Any) -> Any:
+    return env.env if isinstance(env, TimeLimit) else env
 
 
 def _alike(notes: Notes, trace: Trace, envs: dict[str, Any]) -> bool:

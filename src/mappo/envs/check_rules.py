@@ -27,7 +27,7 @@ RULES: dict[str, tuple[Level, str]] = {
     "reset-seed": ("error", "let it be reset(self, seed=None, options=None)"),
     "reset-return": ("error", "return observations, infos: two dicts by agent"),
     "step-return": ("error", "return observations, rewards, terminations, truncations, infos: five dicts by agent"),
-    "never-ends": ("error", "truncate it after some steps, or give --env.time-limit"),
+    "never-ends": ("error", "truncate it after some steps, or give --env.time-limit (of check, --time-limit)"),
     "limit-as-termination": ("warning", "if it is a time limit, report it in truncations, or give --env.time-limit"),
     # who is there
     "nobody": ("error", "let reset fill agents: self.agents = list(self.possible_agents)"),

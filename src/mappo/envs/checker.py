@@ -5,6 +5,7 @@ Loads no torch.
 
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from gymnasium import spaces
@@ -15,13 +16,24 @@ from mappo.envs.check_repeat import repeat
 from mappo.envs.check_report import Group, Report, Violation, show, workers
 from mappo.envs.check_rules import Finding
 from mappo.envs.layout import Layout
+from mappo.envs.time_limit import TimeLimit
 from mappo.errors import UserError
 
 __all__ = ["Group", "Report", "Violation", "check", "show", "workers"]
 
+_METHODS = ("observation_space", "action_space", "reset", "step")
+_TIMED = 5_000  # steps: what does so many in less than is asked for is fast, whatever the clock says
+
 
 def check(
-    make: Callable[[], Any], episodes: int = 3, seed: int = 0, *, name: str = "", max_steps: int = 5_000
+    make: Callable[[], Any],
+    episodes: int = 3,
+    seed: int = 0,
+    *,
+    name: str = "",
+    max_steps: int = 5_000,
+    time_limit: int | None = None,
+    seconds: float = 0.0,
 ) -> Report:
     """Steps what `make` gives by random legal actions, and the first episode's beginning again.
 
@@ -30,11 +42,15 @@ def check(
         episodes: how many to play, from the seeds `seed`, `seed + 1`, ...
         name: of the environment, for the report; by default what it calls itself.
         max_steps: an episode that is longer than this does not end.
+        time_limit: the step at which an episode is cut off; see `TimeLimit`.
+        seconds: of the processor's time in the environment that its speed is measured by. More episodes are played
+            where those asked for are shorter, up to 5,000 steps in all.
 
     Raises:
         UserError: raised by `make` itself. All else that goes wrong stands in the report.
     """
     notes = Notes(Report(name or "environment", seed))
+    make = make if time_limit is None else partial(_limited, make, time_limit)
     try:
         env = notes.call("make", make, passes=UserError)
         notes.report.name = name or _name(env)
@@ -44,11 +60,14 @@ def check(
             player.play(seed + notes.episode - 1, max_steps)
             if "never-ends" in notes.found:
                 break
+        _go_on(notes, player, seconds, max_steps)
         notes.episode = notes.step = 0
         _whole(notes, player)
         spent = notes.report.wall_s, notes.report.cpu_s
-        repeat(notes, player.trace, env, make)
-        notes.report.wall_s, notes.report.cpu_s = spent
+        try:
+            repeat(notes, player.trace, env, make)
+        finally:
+            notes.report.wall_s, notes.report.cpu_s = spent
     except Stop:
         pass
     except UserError:
@@ -63,9 +82,8 @@ def _prepare(notes: Notes, env: Any, seed: int) -> Player:
     report = notes.report
     if hasattr(env, "agent_iter"):
         raise notes.stop("turn-based", "its agents act in turns (AEC)")
-    methods = ("observation_space", "action_space", "reset", "step")
-    missing = [n for n in ("possible_agents", *methods) if not hasattr(env, n)]
-    missing += [f"method {n}" for n in methods if n not in missing and not callable(getattr(env, n))]
+    missing = [n for n in ("possible_agents", *_METHODS) if not hasattr(env, n)]
+    missing += [f"method {n}" for n in _METHODS if n not in missing and not callable(getattr(env, n))]
     if missing:
         raise notes.stop("missing", f"it has no {', no '.join(missing)}")
     possible = list(env.possible_agents)
@@ -86,6 +104,20 @@ def _prepare(notes: Notes, env: Any, seed: int) -> Player:
         members = [a for a, g in zip(possible, spec.groups, strict=True) if g == group]
         report.groups.append(Group(tuple(map(str, members)), _told(observes[members[0]]), _told(acts[members[0]])))
     return Player(notes, env, observes, acts, spec.state_shape is not None, seed)
+
+
+def _limited(make: Callable[[], Any], limit: int) -> Any:
+    """An environment under a time limit; what is none as it is, to be told so."""
+    env = make()
+    return TimeLimit(env, limit, cuts=True) if all(callable(getattr(env, n, None)) for n in _METHODS) else env
+
+
+def _go_on(notes: Notes, player: Player, seconds: float, max_steps: int) -> None:
+    """Plays until the speed is known, or something is wrong."""
+    report = notes.report
+    while report.ok and report.steps < _TIMED and report.cpu_s < seconds and report.wall_s < 10 * seconds:
+        notes.episode += 1
+        player.play(report.seed + notes.episode - 1, max_steps)
 
 
 def _whole(notes: Notes, player: Player) -> None:

@@ -132,17 +132,23 @@ class Member:
         if self.process is not None:
             self._link.close()
 
-    def close(self, patience: float = 5.0) -> None:
-        """Hangs up, and kills it if it does not leave, with all that its environments started."""
+    def close(self, patience: float = 5.0) -> bool:
+        """Hangs up, and kills it if it does not leave, with all that its environments started.
+
+        Returns:
+            Whether it had left by itself.
+        """
         if self.process is None:
-            return
+            return True
         self.hang_up()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(patience)
+        left = self.process.poll() is not None
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self._blackbox.close()
+        return left
 
     def _send(self, data: bytes) -> None:
         # To one that died: the answer that does not come tells.

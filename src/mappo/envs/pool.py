@@ -20,6 +20,8 @@ from mappo.envs.worker import CHECKED_RESET, RESET
 from mappo.errors import UserError
 from mappo.types import TimeStep, joined
 
+CLOSE_TIMEOUT = 5.0  # seconds, for all workers together
+
 
 class WorkerPool:
     """`ParallelEnvs`, stepped by worker processes: the same numbers, whatever the number of workers.
@@ -136,7 +138,9 @@ class WorkerPool:
         return self._seen[part]
 
     def close(self) -> None:
-        self._close()
+        if stuck := self._close():
+            told = f"{' and '.join(stuck)} did not close the environments within {CLOSE_TIMEOUT:g} s"
+            warnings.warn(f"{told}, and {'was' if len(stuck) == 1 else 'were'} killed", stacklevel=2)
 
     def _answered(self, member: Member) -> None:
         try:
@@ -155,7 +159,7 @@ class WorkerPool:
         while True:
             member.failures += 1
             if not self.restart or member.failures > 3:
-                self.close()
+                self._close()
                 again = f" ({member.failures} times in a row)" if member.failures > 1 else ""
                 raise UserError(f"{lost}{again}") from None
             self.restarts += 1
@@ -207,7 +211,7 @@ class WorkerPool:
         try:
             yield
         except BaseException:
-            self.close()
+            self._close()
             raise
 
 
@@ -224,10 +228,11 @@ def _span(numbers: range) -> str:
     return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
 
 
-def _close(members: Sequence[Member], memory: SharedMemory) -> None:
+def _close(members: Sequence[Member], memory: SharedMemory) -> list[str]:
+    """Who had to be killed."""
     for member in members:
         member.hang_up()
-    last = time.monotonic() + 5
-    for member in members:
-        member.close(max(last - time.monotonic(), 0))
+    last = time.monotonic() + CLOSE_TIMEOUT
+    stuck = [member.name for member in members if not member.close(max(last - time.monotonic(), 0))]
     memory.file.close()
+    return stuck

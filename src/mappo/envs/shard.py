@@ -2,11 +2,11 @@
 
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 
+from mappo.envs.closing import close
 from mappo.envs.game import Arrays, Game
 from mappo.envs.layout import Layout, needs_reset
 from mappo.envs.time_limit import TimeLimit
@@ -96,10 +96,7 @@ class Shard:
         return told
 
     def close(self) -> None:
-        with ExitStack() as stack:  # all of them, whatever one of them raises
-            for env in self.envs:
-                if callable(close := getattr(env, "close", None)):
-                    stack.callback(close)
+        close(*self.envs)
 
     def blame(self, error: BaseException) -> UserError:
         """An error in an environment's own code, as a message that names environment and seed."""

@@ -1,6 +1,6 @@
 """A time limit around an environment of PettingZoo's Parallel API. Loads no torch."""
 
-from typing import Any
+from typing import Any, cast
 
 from mappo.errors import UserError
 
@@ -44,10 +44,16 @@ class TimeLimit:
 
     def step(self, actions: dict[str, Any]) -> Any:
         before = list(self.env.agents)
-        obs, rewards, ends, cuts, infos = self.env.step(actions)
+        given = self.env.step(actions)
         self._steps += 1
-        if self._steps == self.limit and before:
-            over = [a for a in before if (self.cuts or ends.get(a)) and a in obs]
-            ends, cuts = {**ends, **dict.fromkeys(over, False)}, {**cuts, **dict.fromkeys(over, True)}
-            self._cut = self.cuts
+        if self._steps != self.limit or not before or not _has_five(given):  # else who reads it says so
+            return given
+        obs, rewards, ends, cuts, infos = given
+        over = [a for a in before if (self.cuts or ends.get(a)) and a in obs]
+        ends, cuts = {**ends, **dict.fromkeys(over, False)}, {**cuts, **dict.fromkeys(over, True)}
+        self._cut = self.cuts
         return obs, rewards, ends, cuts, infos
+
+
+def _has_five(given: object) -> bool:
+    return isinstance(given, tuple) and len(cast(Any, given)) == 5

@@ -13,9 +13,10 @@ from typing import Any
 
 import cloudpickle
 
+from mappo.envs.closing import end_within
 from mappo.envs.game import Arrays
 from mappo.envs.shard import Shard
-from mappo.errors import UserError
+from mappo.errors import UserError, warn_in_one_line
 
 RESET, CHECKED_RESET = b"r", b"R"  # else the number of the part to step, as text
 
@@ -28,11 +29,13 @@ def main(control: int, memory: int, blackbox: int, parent: int) -> None:
             pool asks for it by SIGUSR1. parent: the learner's process.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the pool decides when to stop
+    warn_in_one_line()
     faulthandler.enable(blackbox)
     faulthandler.register(signal.SIGUSR1, blackbox)
     threading.Thread(target=_follow, args=(parent,), daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the pool was closed, or is gone
         _serve(Connection(control), memory)
+    end_within(1.0, 0)
 
 
 def _follow(parent: int) -> None:
