@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mappo.config import EnvConfig
-from mappo.envs import FAMILIES, NATIVE, checker, factory
-from mappo.envs.names import is_installed, package_version
+from mappo.envs import FAMILIES, NATIVE, checker, factory, is_code
+from mappo.envs.names import function, is_installed, package_version, parameters
 from mappo.errors import UserError
 
 _TIMED = 0.1  # seconds of an environment's own work, by which workers are advised or not
@@ -57,6 +57,8 @@ def check_environment(name: str, episodes: int, seed: int, config: EnvConfig) ->
         raise UserError(f"{name} is a part of mappo, whose own tests check it")
     if episodes < 1:
         raise UserError(f"episodes must be at least 1, got {episodes}")
+    if is_code(name) and "num_envs" in parameters(function(name)):
+        raise UserError(f"{name} makes many games at once (it takes num_envs), and what is checked are single ones")
     make, limit = factory(name, config.own_options), config.time_limit
     report = checker.check(make, episodes, seed, name=name, time_limit=limit, seconds=_TIMED)
     checker.show(report)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any, cast
 
+from mappo.envs.code import check_given, code_parts
 from mappo.errors import UserError
 
 
@@ -254,7 +255,7 @@ def function(name: str) -> Callable[..., Any]:
     Raises:
         UserError: there is no such module or function.
     """
-    module, _, attribute = name.partition(":")
+    module, attribute = code_parts(name)
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
@@ -269,7 +270,7 @@ def function(name: str) -> Callable[..., Any]:
         if not hasattr(found, part):
             near = difflib.get_close_matches(part, dir(found), n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise UserError(f"{module} has no {attribute or 'function'!r}{hint}")
+            raise UserError(f"{module} has no {attribute!r}{hint}")
         found = getattr(found, part)
     if not callable(found):
         raise UserError(f"{name} is a {type(found).__name__}: name a function that makes an environment")
@@ -289,6 +290,7 @@ def checked_options(
 ) -> dict[str, Any]:
     """Options that a maker takes, and that are not `hidden`; else a UserError that lists those it does."""
     taken = parameters(maker).values()
+    check_given(name, taken, options, hidden)
     if any(p.kind is p.VAR_KEYWORD for p in taken):
         return dict(options)
     known = [p.name for p in taken if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in hidden]
