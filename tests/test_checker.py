@@ -607,6 +607,11 @@ class TakesActions(Team):
         return super().step({a: actions.pop(a) for a in list(actions)})
 
 
+@bug("none", "NoneType")
+def forgets_to_return() -> Any:
+    Team()
+
+
 @bug("same-object")
 def always_one() -> Any:
     return ONE
@@ -756,7 +761,7 @@ def test_of_a_long_way_the_last_lines_are_told():
 @pytest.mark.parametrize("thing", [None, 3, "spread", [], Team, object()])
 def test_what_is_no_environment_gives_no_traceback(thing: Any):
     report = check(lambda: thing)
-    assert codes(report)[0] in ("missing", "raised", "unreadable")
+    assert codes(report)[0] in ("none", "missing", "raised", "unreadable")
     assert not report.ok
 
 
@@ -971,7 +976,7 @@ def test_a_check_may_have_a_time_limit():
     for make, code in ((OldStep, "step-return"), (OldReset, "reset-return"), (always_one, "same-object")):
         assert codes(check(make, time_limit=4, max_steps=60)) == [code], make
     assert codes(check(OldStep, time_limit=1)) == ["step-return"]
-    assert codes(check(lambda: None, time_limit=4)) == ["missing"]
+    assert codes(check(lambda: None, time_limit=4)) == ["none"]
 
 
 def test_actions_are_legal_and_all_that_is_legal_is_tried():

@@ -7,7 +7,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mappo.config import EnvConfig
-from mappo.envs import FAMILIES, NATIVE, checker, factory
+from mappo.envs import FAMILIES, NATIVE, checker, factory, is_code
+from mappo.envs.code import function, parameters
 from mappo.envs.names import is_installed, package_version, require
 from mappo.errors import UserError
 
@@ -57,6 +58,8 @@ def check_environment(name: str, episodes: int, seed: int, config: EnvConfig) ->
         raise UserError(f"{name} is a part of mappo, whose own tests check it")
     if episodes < 1:
         raise UserError(f"episodes must be at least 1, got {episodes}")
+    if is_code(name) and "num_envs" in parameters(function(name)):
+        raise UserError(f"{name} makes many games at once (it takes num_envs), and what is checked are single ones")
     make, limit = factory(name, config.own_options), config.time_limit
     report = checker.check(make, episodes, seed, name=name, time_limit=limit, seconds=_TIMED)
     checker.show(report)

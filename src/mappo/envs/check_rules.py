@@ -17,6 +17,7 @@ RULES: dict[str, tuple[Level, str]] = {
     "raised": ("error", "mend the code that these lines name"),
     "unreadable": ("error", "give dicts by agent of arrays, numbers and booleans, as PettingZoo's Parallel API says"),
     "turn-based": ("error", "make it by parallel_env(...) in place of env(...)"),
+    "none": ("error", "let the function return the environment that it makes"),
     "missing": ("error", "give it what PettingZoo's ParallelEnv has"),
     "same-object": ("error", "make a new environment at each call"),
     "agents": ("error", "name each agent once in possible_agents"),

@@ -80,6 +80,8 @@ def check(
 def _prepare(notes: Notes, env: Any, seed: int) -> Player:
     """What can be asked before the first step."""
     report = notes.report
+    if env is None:
+        raise notes.stop("none", "the function that makes environments gave None")
     if hasattr(env, "agent_iter"):
         raise notes.stop("turn-based", "its agents act in turns (AEC)")
     missing = [n for n in ("possible_agents", *_METHODS) if not hasattr(env, n)]

@@ -5,10 +5,35 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from mappo.errors import UserError
+
+
+def code_parts(name: str) -> tuple[str, str]:
+    """Module and function.
+
+    Raises:
+        UserError: one of them is missing, or a file stands for the module.
+    """
+    module, _, function = name.partition(":")
+    if not module:
+        raise UserError(f"{name!r} names no module: write module:function, such as my_module:{function or 'make_env'}")
+    if not function:
+        raise UserError(f"{name!r} names no function: write module:function, such as {module}:make_env")
+    if ":" in function:
+        raise UserError(f"{name!r} has more than one colon: write module:function")
+    if module.endswith(".py") or module.startswith(".") or "/" in module or "\\" in module:
+        file = Path(module.replace("\\", "/"))
+        file = file.with_suffix("") if file.suffix == ".py" else file
+        if file.is_absolute() or ".." in file.parts:
+            way = f"go to its folder ({file.parent}) and write {file.name}:{function}"
+        else:
+            way = f"write {'.'.join(file.parts) or 'my_module'}:{function}"
+        raise UserError(f"{name!r} names a file: name the module, as one imports it from here: {way}")
+    return module, function
 
 
 def function(name: str) -> Callable[..., Any]:
@@ -17,7 +42,7 @@ def function(name: str) -> Callable[..., Any]:
     Raises:
         UserError: there is no such module or function.
     """
-    module, _, attribute = name.partition(":")
+    module, attribute = code_parts(name)
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
@@ -32,7 +57,7 @@ def function(name: str) -> Callable[..., Any]:
         if not hasattr(found, part):
             near = difflib.get_close_matches(part, dir(found), n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise UserError(f"{module} has no {attribute or 'function'!r}{hint}")
+            raise UserError(f"{module} has no {attribute!r}{hint}")
         found = getattr(found, part)
     if not callable(found):
         raise UserError(f"{name} is a {type(found).__name__}: name a function that makes an environment")
@@ -52,6 +77,7 @@ def checked_options(
 ) -> dict[str, Any]:
     """Options that a maker takes, and that are not `hidden`; else a UserError that lists those it does."""
     taken = parameters(maker).values()
+    check_given(name, taken, options, hidden)
     if any(p.kind is p.VAR_KEYWORD for p in taken):
         return dict(options)
     known = [p.name for p in taken if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in hidden]
@@ -60,3 +86,15 @@ def checked_options(
             there = f"there are: {', '.join(known)}" if known else "it has none"
             raise UserError(f"{name} has no option {option!r}; {there}")
     return dict(options)
+
+
+def check_given(name: str, taken: Iterable[inspect.Parameter], options: Container[str], hidden: Container[str]) -> None:
+    """Raises UserError where a function has parameters without a default that are neither options nor `hidden`."""
+    optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = [p.name for p in taken if p.default is p.empty and p.kind not in optional]
+    if missing := [p for p in needed if p not in options and p not in hidden]:
+        values = " ".join(f"{p}=VALUE" for p in missing)
+        raise UserError(
+            f"{name} cannot be called without {', '.join(missing)}: give --env.options {values} (to mappo check "
+            f"--options {values}), or write defaults"
+        )

@@ -45,6 +45,8 @@ class Shard:
             for i in self._numbers:
                 self._doing = (i, "made")
                 self.envs.append(make())
+        if any(env is None for env in self.envs):
+            raise UserError("the function that makes environments gave None: let it return the environment")
         if len({id(env) for env in self.envs}) < len(self.envs):
             raise UserError(f"the function gave one {type(self.envs[0]).__name__} several times: make one at each call")
         self._doing = (self._numbers[0], "asked for its spaces")
