@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import mappo
-from mappo import checkpoint, envs, evaluate, rundir, trainer
+from mappo import checkpoint, envs, evaluate, report, rundir
 from mappo.cli import main
 from mappo.envs.spread import Spread
 from mappo.logger import RunLogger
@@ -76,7 +76,7 @@ def run(trained: tuple[Path, str], tmp_path: Path) -> Path:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures as small as they get."""
     monkeypatch.setattr(Spread, "render", lambda *_: np.zeros((4, 4, 3), dtype=np.uint8))
-    monkeypatch.setattr(trainer.report, "plot_curve", lambda *_, **__: None)
+    monkeypatch.setattr(report, "plot_curve", lambda *_, **__: None)
 
 
 @pytest.mark.parametrize("args", [[], ["--help"], ["-h"]])
@@ -388,9 +388,7 @@ def test_a_missing_original_is_scored_on_the_built_in_one(
     assert f"spread (mappo {mappo.__version__}), 320 games" in out
 
 
-@pytest.mark.parametrize(
-    ("where", "name"), [(checkpoint, "save_file"), (RunLogger, "write"), (trainer.report, "plot_curve")]
-)
+@pytest.mark.parametrize(("where", "name"), [(checkpoint, "save_file"), (RunLogger, "write"), (report, "plot_curve")])
 def test_a_full_disk_is_told(told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: Any, name: str):
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

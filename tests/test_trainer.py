@@ -16,14 +16,16 @@ from mpe2 import simple_spread_v3
 from torch import Tensor
 
 import mappo
-from mappo import checkpoint, rundir, trainer
+from mappo import checkpoint, report, rundir, trainer
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
 from mappo.envs.probes import Signal
 from mappo.envs.spread import Spread
 from mappo.errors import StopTraining, UserError
 from mappo.evaluate import SELECT_SEED, play
 from mappo.logger import Update
-from mappo.trainer import Run, derive_seed, train
+from mappo.run import Run
+from mappo.track import derive_seed
+from mappo.trainer import train
 from mappo.types import Environment, TimeStep
 
 # Rollouts of 10 steps and episodes of 25: updates, checkpoints and stops fall into the middle of games.
@@ -92,7 +94,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing a curve and the baselines beside it takes longer than these runs."""
-    monkeypatch.setattr(trainer.report, "plot_curve", lambda *_, **__: None)
+    monkeypatch.setattr(report, "plot_curve", lambda *_, **__: None)
     monkeypatch.setattr(trainer.evaluate, "play_baselines", lambda *_: {})
 
 

@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from mappo.returns import gae as gae
     from mappo.returns import gae_data as gae_data
     from mappo.returns import n_step_return as n_step_return
+    from mappo.run import Run as Run
     from mappo.spec import ActionHeads as ActionHeads
     from mappo.spec import Spec as Spec
-    from mappo.trainer import Run as Run
     from mappo.trainer import train as train
     from mappo.types import Environment as Environment
     from mappo.types import Rollout as Rollout
@@ -60,7 +60,8 @@ _HOME = {
     "presets": ["preset"],
     "returns": ["discounted_return", "gae", "gae_data", "n_step_return"],
     "spec": ["ActionHeads", "Spec"],
-    "trainer": ["Run", "train"],
+    "run": ["Run"],
+    "trainer": ["train"],
     "types": ["Environment", "Rollout", "TimeStep"],
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}

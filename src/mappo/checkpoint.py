@@ -26,7 +26,7 @@ from mappo.actor import Actor
 from mappo.errors import UserError
 from mappo.networks import build_actor
 from mappo.policy import Policy
-from mappo.rundir import FORMAT, flush, read_json, read_run, write_text
+from mappo.rundir import FORMAT, flush, read_json, read_run, seed_paths, write_text
 from mappo.state import part
 
 KEPT = 2  # checkpoints besides the best: the last, and the one before in case the last is damaged
@@ -95,8 +95,11 @@ def save(
     return final
 
 
-def load(run: Path, which: str = "last") -> Checkpoint:
+def load(run: Path, which: str = "last", until: int | None = None) -> Checkpoint:
     """Reads the `last` checkpoint that is whole, or the `best` one.
+
+    Args:
+        until: the last one up to this step.
 
     Raises:
         UserError: there is none, or it is damaged.
@@ -110,11 +113,14 @@ def load(run: Path, which: str = "last") -> Checkpoint:
         return _read_checkpoint(folder / name)
     problems: list[str] = []
     for path in reversed(_steps(folder)):
+        if until is not None and int(path.name) > until:
+            continue
         try:
             return replace(_read_checkpoint(path), passed_over=tuple(problems))
         except UserError as error:
             problems.append(str(error))
-    raise UserError("; ".join(problems) or f"{run} holds no checkpoint: nothing was saved in it yet")
+    late = "nothing was saved in it yet" if until is None else f"none of step {until:,} or before is left"
+    raise UserError("; ".join(problems) or f"{run} holds no checkpoint: {late}")
 
 
 def load_actor(path: str | Path, *, checkpoint: str = "last", sampled: bool = False, device: str = "cpu") -> Actor:
@@ -132,6 +138,8 @@ def load_actor(path: str | Path, *, checkpoint: str = "last", sampled: bool = Fa
         UserError: there is no run, or its checkpoint is damaged.
     """
     _, config, spec = read_run(Path(path))
+    if config.run.seeds > 1:
+        raise UserError(f"{path} holds {config.run.seeds} seeds: name one, such as {seed_paths(Path(path), config)[0]}")
     found = load(Path(path), checkpoint)
     tower = build_actor(spec, config.network)
     try:

@@ -103,11 +103,11 @@ def _run(command: Any) -> int:
 
 
 def _train(env: str, config: Config, resume: bool) -> int:
-    from mappo.trainer import Run, train
+    from mappo.trainer import train
 
     _keep_memory()
     with Signals() as signals:
-        run: Run = train(env, config, callback=signals.check, stop=signals.check, resume=resume)
+        run = train(env, config, callback=signals.check, stop=signals.check, resume=resume)
     if not run.finished:
         trust = " --allow-code" if is_code(run.env) else ""
         print(
@@ -166,7 +166,7 @@ def _show_result(run: Any) -> None:
     except UserError as error:
         drawn = False
         print(f"no replay: {error}")
-    lines.append(("numbers", run.path / "metrics.csv"))
+    lines.append(("numbers", run.path / ("metrics.csv" if run.config.run.seeds == 1 else "seed-*/metrics.csv")))
     print()
     for label, path in lines:
         print(f"  {label:<15} {path}")
@@ -217,7 +217,8 @@ def _print_score(result: dict[str, Any]) -> None:
     from rich.table import Table
 
     what = f"{result['env']} ({result['package_version']}), {result['episodes']:,} games"
-    print(f"\n{what}, {result['policy']} policy, {result['checkpoint']} checkpoint; the team's return:")
+    seeds = f"; {len(result['by_policy'])} seeds, intervals over them" if "by_policy" in result else ""
+    print(f"\n{what}, {result['policy']} policy, {result['checkpoint']} checkpoint; the team's return{seeds}:")
     table = Table()
     table.add_column("policy")
     for column in ("mean return", "95 % interval", "this run is ahead by"):

@@ -16,7 +16,7 @@ from mappo.checkpoint import load, load_actor
 from mappo.config import EnvConfig
 from mappo.envs.closing import closed
 from mappo.errors import UserError
-from mappo.rundir import read_run
+from mappo.rundir import read_run, seed_paths
 from mappo.types import Environment, Renderable
 
 # First reset seeds: final scores and the choice of the best checkpoint see other games (up to a million each).
@@ -109,30 +109,38 @@ def play_baselines(
     return {rival: play(env, policy, seeds, stop).sums for rival, policy in rivals.items()}
 
 
-def score(env: Environment, name: str, policy: Player, episodes: int, seed: int = SCORE_SEED) -> dict[str, Any]:
-    """A policy and the baselines of its environment, on the same reset seeds.
+def score(
+    env: Environment, name: str, policy: Player | Sequence[Player], episodes: int, seed: int = SCORE_SEED
+) -> dict[str, Any]:
+    """A policy, or those of several seeds, and the baselines of its environment, on the same reset seeds.
 
     Returns:
         `episodes`, `seed`, `return_sum` (see `summary`), `return_per_agent` (means), `episode_length` (mean) and
-        `baselines`: for each a `summary`, and `difference`, that of policy less baseline, game by game.
+        `baselines`: for each a `summary`, and `difference`, that of policy less baseline, game by game. Of several
+        policies each counts as one, by its mean over the games, and intervals are over them: `by_policy` has the means.
     """
-    seeds = range(seed, seed + episodes)
-    played = play(env, policy, seeds)
+    seeds, policies = range(seed, seed + episodes), policy if isinstance(policy, Sequence) else [policy]
+    played = [play(env, one, seeds) for one in policies]
+    sums = np.stack([p.sums for p in played])  # (policies, games)
+
+    def told(x: np.ndarray) -> dict[str, Any]:
+        return summary(x[0] if len(x) == 1 else x.mean(1))
+
     baselines: dict[str, Any] = {}
-    for rival, sums in play_baselines(env, name, seeds).items():
-        difference = summary(played.sums - sums)
+    for rival, theirs in play_baselines(env, name, seeds).items():
+        difference = told(sums - theirs)
         baselines[rival] = {
-            **summary(sums),
+            **summary(theirs),
             "difference": {"mean": difference["mean"], "ci95": difference["ci95"]},
         }
     return {
         "episodes": episodes,
         "seed": seed,
-        "return_sum": summary(played.sums),
-        "return_per_agent": [float(x) for x in played.returns.mean(0)],
-        "episode_length": float(played.lengths.mean()),
+        "return_sum": told(sums),
+        "return_per_agent": [float(x) for x in np.mean([p.returns.mean(0) for p in played], 0)],
+        "episode_length": float(np.mean([p.lengths.mean() for p in played])),
         "baselines": baselines,
-    }
+    } | ({"by_policy": [float(x) for x in sums.mean(1)]} if len(policies) > 1 else {})
 
 
 def replay(env: Any, policy: Player, seeds: Sequence[int]) -> list[np.ndarray]:
@@ -170,7 +178,7 @@ def evaluate_run(
     workers: int | None = None,
     allow_code: bool = False,
 ) -> dict[str, Any]:
-    """Plays a run's policy and the baselines of its environment, on the same reset seeds.
+    """Plays a run's policy, or those of its seeds, and the baselines of its environment, on the same reset seeds.
 
     Args:
         path: the run directory. episodes: how many games.
@@ -189,7 +197,8 @@ def evaluate_run(
     if episodes < 1:
         raise UserError(f"episodes must be at least 1, got {episodes}")
     name, config, spec = read_run(Path(path))
-    actor = load_actor(path, checkpoint=checkpoint, sampled=sampled)
+    paths = seed_paths(Path(path), config)
+    actors = [load_actor(own, checkpoint=checkpoint, sampled=sampled) for own in paths]
     if env is None and name.startswith("custom/"):
         raise UserError(f"{name} has no name that mappo knows: give the environment, run.evaluate(env=make_env)")
     if env is not None and on is not None:
@@ -205,9 +214,9 @@ def evaluate_run(
             "package_version": envs.package_version(name),
             "policy": "sampled" if sampled else "greedy",
             "checkpoint": checkpoint,
-            "step": load(Path(path), checkpoint).state["step"],
+            "step": min(load(own, checkpoint).state["step"] for own in paths),
         }
-        return about | score(env, name, actor, episodes, seed)
+        return about | score(env, name, actors, episodes, seed)
 
 
 @contextmanager
@@ -240,7 +249,7 @@ def check_code(name: str, allowed: bool) -> None:
 def draw_replay(
     path: Path, episodes: int = 4, seed: int = SCORE_SEED, checkpoint: str = "last", allow_code: bool = False
 ) -> Path:
-    """Writes `replay.gif` into the run directory: greedy games from the seeds that scores are made of.
+    """Writes `replay.gif` into the run directory: greedy games (of its first seed) from the seeds of scores.
 
     Raises:
         UserError: there is no such run, or its environment cannot draw.
@@ -251,7 +260,7 @@ def draw_replay(
     if name.startswith("custom/"):
         raise UserError(f"{name} has no name that mappo knows: its games cannot be drawn from here")
     check_code(name, allow_code)
-    actor = load_actor(path, checkpoint=checkpoint)
+    actor = load_actor(seed_paths(path, config)[0], checkpoint=checkpoint)
     out = path / "replay.gif"
     with closed(envs.make(name, 1, render=True, **envs.settings(replace(config.env, workers=0)))) as env:
         report.write_gif(replay(env, actor, range(seed, seed + episodes)), out)

@@ -25,13 +25,21 @@ _BASELINES = ["#4D4D4D", "#009E73", "#CC79A7", "#E69F00", "#8C6D1F"]
 _TEXT, _GRID = "#333333", "#E3E3E3"
 
 
-def plot_curve(run: Path, baselines: Mapping[str, float], out: Path | None = None, *, title: str | None = None) -> Path:
+def plot_curve(
+    run: Path,
+    baselines: Mapping[str, float],
+    out: Path | None = None,
+    *,
+    title: str | None = None,
+    tables: Sequence[Path] = (),
+) -> Path:
     """Draw the learning curve in `run/metrics.csv` as a PNG of 1200 x 750 pixels and return its path.
 
-    `baselines` maps names to returns (sum over agents). `out` defaults to `run/curve.png`, `title` to the
-    folder's name. Of several seeds the mean and the range are shown. `ValueError` if columns are missing.
+    `baselines` maps names to returns (sum over agents). `out` defaults to `run/curve.png`, `title` to the folder's
+    name, `tables` to `run/metrics.csv` alone. Of several seeds the mean is shown, and its 95 % bootstrap interval.
+    `ValueError` if columns are missing.
     """
-    sampled, greedy = _read(run / "metrics.csv")
+    sampled, greedy = _read(tables or [run / "metrics.csv"])
     figure = Figure(figsize=(8, 5), dpi=150, layout="constrained", facecolor="white")
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -50,7 +58,13 @@ def plot_curve(run: Path, baselines: Mapping[str, float], out: Path | None = Non
 
     axes.set_title(run.resolve().name if title is None else title, loc="left", pad=32, weight="bold", size=13)
     if max(len(sampled), len(greedy)) > 1:
-        axes.set_title("mean and range of seeds", loc="right", pad=32, color=_TEXT, size=9)
+        axes.set_title(
+            f"mean and 95 % interval of {max(len(sampled), len(greedy))} seeds",
+            loc="right",
+            pad=32,
+            color=_TEXT,
+            size=9,
+        )
     axes.set_xlabel(f"Environment steps ({unit_name})", color=_TEXT)
     axes.set_ylabel("Team return", color=_TEXT)
     axes.grid(color=_GRID, lw=0.8)
@@ -110,19 +124,20 @@ def _replace(out: Path, write: Callable[[Path], None]) -> None:
         part.unlink(missing_ok=True)
 
 
-def _read(path: Path) -> tuple[Seeds, Seeds]:
+def _read(paths: Sequence[Path]) -> tuple[Seeds, Seeds]:
     """Steps and values per seed, of the sampled returns and of the greedy evaluations, NaN left out."""
-    text = path.read_text(encoding="utf-8")
-    # A run may be writing its last line just now.
-    rows = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
     names = ["seed", "step", "return_sum", "eval_return"]
     points: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    if missing := [name for name in names if name not in (rows.fieldnames or names)]:
-        raise ValueError(f"{path} lacks the columns {', '.join(missing)}")
-    for row in rows:
-        for name in names[2:]:
-            if row[name]:
-                points.setdefault((name, row["seed"]), []).append((float(row["step"]), float(row[name])))
+    for path in paths:
+        text = path.read_text(encoding="utf-8")
+        # A run may be writing its last line just now.
+        rows = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
+        if missing := [name for name in names if name not in (rows.fieldnames or names)]:
+            raise ValueError(f"{path} lacks the columns {', '.join(missing)}")
+        for row in rows:
+            for name in names[2:]:
+                if row[name]:
+                    points.setdefault((name, row["seed"]), []).append((float(row["step"]), float(row[name])))
 
     def seeds(wanted: str) -> Seeds:
         series = [np.array(sorted(values)).T for (name, _), values in points.items() if name == wanted]
@@ -141,14 +156,16 @@ def _smooth(values: Floats) -> Floats:
 
 
 def _draw_mean(axes: Axes, seeds: Seeds, unit: float, label: str, color: str, marker: str) -> None:
-    """Line of the mean over seeds, with a band from the lowest to the highest of them."""
+    """Line of the mean over seeds, with a band that is its 95 % bootstrap interval."""
     if not seeds:
         return
     # Seeds may have been measured at different steps; the mean is drawn where all of them have values.
     steps = np.unique(np.concatenate([steps for steps, _ in seeds]))
     stack = np.stack([np.interp(steps, s, v, left=math.nan, right=math.nan) for s, v in seeds])
     if len(seeds) > 1:
-        axes.fill_between(steps / unit, stack.min(axis=0), stack.max(axis=0), color=color, alpha=0.15, lw=0)
+        drawn = np.random.default_rng(0).integers(len(stack), size=(1000, len(stack)))
+        low, high = np.quantile(stack[drawn].mean(1), [0.025, 0.975], axis=0)
+        axes.fill_between(steps / unit, low, high, color=color, alpha=0.15, lw=0)
     marker = marker or ("o" if len(steps) == 1 else "")
     axes.plot(steps / unit, stack.mean(axis=0), color=color, lw=1.8, marker=marker, ms=4, label=label, clip_on=False)
 

@@ -3,6 +3,7 @@
 runs/NAME/config.json               the environment, the config and the spaces
           metrics.csv, timing.csv   see logger.py
           checkpoints/              see checkpoint.py
+          seed-N/                   of several seeds (`run.seeds`) all but the first of these, each a run of its own
 """
 
 import json
@@ -11,7 +12,7 @@ import os
 import re
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -48,14 +49,29 @@ def open_run(name: str, config: Config, spec: Spec, resume: bool) -> Path:
             raise UserError(f"{given} was made in another environment: {difference}")
         return given
     if given is not None:
-        create_run(given, name, config, spec)
+        _create(given, name, config, spec)
         return given
     stem = re.sub(r"[^\w.-]", "-", name)
     number = 1
     while (path := Path("runs") / f"{stem}-{number}").exists():
         number += 1
-    create_run(path, name, config, spec)
+    _create(path, name, config, spec)
     return path
+
+
+def _create(path: Path, name: str, config: Config, spec: Spec) -> None:
+    """The directory of a run, and those of its seeds, each of which is a run of its own."""
+    create_run(path, name, config, spec)
+    for seed, own in zip(range(config.run.seed, 2**63), seed_paths(path, config), strict=False):
+        if own != path:
+            run = replace(config.run, seed=seed, seeds=1, name=None, dir=None)
+            create_run(own, name, replace(config, run=run), spec)
+
+
+def seed_paths(path: Path, config: Config) -> list[Path]:
+    """Where the seeds of a run are: one seed in the run's own directory, several in `seed-N` of it."""
+    run = config.run
+    return [path] if run.seeds == 1 else [path / f"seed-{s}" for s in range(run.seed, run.seed + run.seeds)]
 
 
 def create_run(path: Path, env: str, config: Config, spec: Spec) -> None:

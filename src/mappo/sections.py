@@ -190,6 +190,8 @@ class RunConfig:
     """Environment steps, all agents acting once, summed over environments; rounded up to whole rollouts."""
     seed: int = 1
     """Everything random derives from it."""
+    seeds: int = 1
+    """Runs side by side, of this seed and the ones behind it, each in its own directory seed-N."""
     name: str | None = None
     """The run's directory is runs/NAME; by default the environment's name and the next free number."""
     dir: str | None = None
@@ -207,9 +209,10 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_types("run", self)
-        for name in ("total_steps", "threads", "eval_interval", "eval_episodes"):
+        for name in ("total_steps", "seeds", "threads", "eval_interval", "eval_episodes"):
             at_least(option("run", name), getattr(self, name), 1)
         at_most("run.threads", self.threads, 1024)
+        at_most("run.seeds", self.seeds, 10_000)
         at_most("run.eval-episodes", self.eval_episodes, 1_000_000)
         at_least("run.seed", self.seed, 0)
         if self.name is not None and self.dir is not None:

@@ -136,19 +136,22 @@ def for_training(env: Any, config: Config, device: torch.device) -> tuple[Enviro
             warning.
     """
     count, tests, chosen = config.env.num_envs, config.run.eval_episodes, settings(config.env)
+    seeds = config.run.seeds
     if isinstance(env, str):
-        training = make(env, count, device=device, **chosen)
+        training = _for_seeds(lambda n: make(env, n, device=device, **chosen), count, seeds, at_once(env))
         with _closed_on_error(training):
             return training, make(env, games_at_once(env, tests), device=device, **chosen)
     if is_batched(env):
         no_limit(name_of(env), config.env.time_limit)
+        _one_seed(seeds)
         return env, None
     if chosen.pop("num_agents") is not None:
         raise UserError("env.num-agents is for environments that have a name: your own has as many as it has")
     if callable(env):
-        training = from_function(env, count, **chosen)
+        training = _for_seeds(lambda n: from_function(env, n, **chosen), count, seeds, at_once(env))
         with _closed_on_error(training):
             return training, from_function(env, min(tests, _SIDE_BY_SIDE), **chosen)
+    _one_seed(seeds)
     warnings.warn(
         f"one {type(env).__name__} trains alone: slowly, on little data for each update, and without evaluations; "
         "give a function that makes one",
@@ -167,8 +170,29 @@ def of_python(env: Any, games: int, chosen: Mapping[str, Any]) -> Environment:
 
 def games_at_once(name: str, games: int) -> int:
     """How many environments to make for so many games: of the batched ones, hundreds step as fast as a few."""
-    found = family(name)
-    return min(games, 2048 if name in NATIVE or (found is not None and found[0].batched) else _SIDE_BY_SIDE)
+    return min(games, 2048 if not is_code(name) and at_once(name) else _SIDE_BY_SIDE)
+
+
+def at_once(env: str | Callable[..., Any]) -> bool:
+    """What is made of a name or a function steps many games at once by itself, with random numbers in common."""
+    if isinstance(env, str) and not is_code(env):
+        found = family(env)
+        return env in NATIVE or (found is not None and found[0].batched)
+    return "num_envs" in parameters(function(env) if isinstance(env, str) else env)
+
+
+def _one_seed(seeds: int) -> None:
+    if seeds > 1:
+        raise UserError("run.seeds needs environments for each seed: give a name, or a function that makes them")
+
+
+def _for_seeds(make_some: Callable[[int], Environment], count: int, seeds: int, at_once: bool) -> Environment:
+    """So many games for each seed; each episode of those stepped one by one has a seed of its own anyway."""
+    if seeds == 1 or not at_once:
+        return make_some(count * seeds)
+    from mappo.envs.side_by_side import SideBySide
+
+    return SideBySide([make_some(count) for _ in range(seeds)])
 
 
 def baselines(name: str, num_agents: int) -> dict[str, Any]:

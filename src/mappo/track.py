@@ -1,0 +1,91 @@
+"""One seed of a run: its directory, its learner, and what is written of it."""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from mappo import checkpoint
+from mappo.checkpoint import Checkpoint
+from mappo.errors import UserError
+from mappo.learner import MAPPO
+from mappo.logger import RunLogger
+from mappo.state import flat
+
+
+class Track:
+    """Records and checkpoints of one seed.
+
+    Args:
+        path: the seed's own run directory. seed: that of its run. agent: its learner.
+    """
+
+    def __init__(self, path: Path, seed: int, agent: MAPPO) -> None:
+        self.path, self.seed, self.agent = path, seed, agent
+        self.best, self.saved = -math.inf, -1
+        self.logger: RunLogger
+
+    def start(self) -> None:
+        """A new run."""
+        self.logger = RunLogger(self.path, seed=self.seed)
+
+    def resume(self, found: Checkpoint) -> tuple[dict[str, Tensor], list[str]]:
+        """Sets the learner, and the records, to what they were.
+
+        Returns:
+            What the checkpoint holds of the rest, without what another kind of device cannot read; and notes for the
+            user.
+        """
+        notes = [f"passed over: {problem}" for problem in found.passed_over]
+        tensors = found.trainer
+        if found.state["device"] != self.agent.device.type:  # generators of one kind cannot be set on another
+            notes.append(f"resumed from {found.state['device']}: random streams and episodes start anew")
+            tensors = {k: v for k, v in tensors.items() if k != "generator" and not k.startswith("collector.")}
+            self.agent.generator.manual_seed(derive_seed(self.seed, 3, int(found.state["updates"])))
+        try:
+            self.agent.load_state_dict({**found.model, **tensors})
+        except RuntimeError as error:
+            first = str(error).splitlines()[-1].strip()
+            raise UserError(f"{found.path} does not fit {self.path}/config.json: {first}") from None
+        self.saved = int(found.state["step"])
+        self.best = -math.inf if found.state["best"] is None else float(found.state["best"])
+        self.logger = RunLogger(self.path, seed=self.seed, resume_step=self.saved)
+        return tensors, notes
+
+    def save(self, step: int, result: float, collector: Callable[[], Mapping[str, Tensor]]) -> None:
+        """A checkpoint of now, unless there is one."""
+        if self.saved == step:
+            return
+        best = result > self.best
+        self.best = max(self.best, result) if best else self.best
+        everything = self.agent.state_dict() | flat("collector", collector())
+        model = {k: v for k, v in everything.items() if k.startswith(("network.", "value_norm."))}
+        trainer = {k: v for k, v in everything.items() if k not in model}
+        measured = {"best": self.best, "eval_return": result}
+        state: dict[str, Any] = {k: v if math.isfinite(v) else None for k, v in measured.items()}
+        state |= {"updates": self.agent.updates, "device": self.agent.device.type}
+        checkpoint.save(self.path, step, state, model, trainer, best)
+        self.saved = step
+
+
+def last_of_all(tracks: list[Track]) -> list[Checkpoint]:
+    """The last checkpoint of each that is whole, of one and the same step.
+
+    Raises:
+        UserError: one of them has none.
+    """
+    until: int | None = None
+    while True:
+        found = [checkpoint.load(track.path, until=until) for track in tracks]
+        steps = [int(f.state["step"]) for f in found]
+        if len(set(steps)) == 1:
+            return found
+        until = min(steps)  # the others were saved once more before the process died
+
+
+def derive_seed(*path: int) -> int:
+    """An independent seed for each purpose of each run: (run seed, purpose, ...)."""
+    return int(np.random.SeedSequence(path).generate_state(1)[0])
