@@ -42,7 +42,8 @@ class Collector:
         self.shares = [slice(k * size, (k + 1) * size) for k in range(len(self.generators))]
         # Of its own class: a wrapper that passes on what it does not know is stepped as a whole.
         parted = isinstance(env, InParts) and hasattr(type(env), "send") and hasattr(type(env), "receive")
-        self.turns: InParts = cast(InParts, env) if parted else _AsOne(env)
+        # All seeds act at once, so that a part would have to hold as many environments of each.
+        self.turns: InParts = cast(InParts, env) if parted and len(self.generators) == 1 else _AsOne(env)
         self.steps = self._parts_of(self._checked(step))
         self.memory = agent.new_memory(env.num_envs)[0]
         self.chunk = agent.config.chunk or 1

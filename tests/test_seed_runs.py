@@ -1,0 +1,158 @@
+"""Runs of several seeds: their directories, records, checkpoints and scores."""
+
+import json
+import shutil
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from games import Game
+from test_trainer import CONFIG, SETTINGS, SIZE, assert_same, stop_after, within
+
+import mappo
+from mappo import checkpoint
+from mappo.cli import main
+from mappo.config import Config
+from mappo.envs.battle import Battle
+from mappo.errors import UserError
+from mappo.evaluate import evaluate_run
+from mappo.run import Run
+from mappo.trainer import train
+
+SEEDS = (1, 2, 3)
+
+
+def seeds(config: Config, path: Path) -> Config:
+    return within(config, path, seeds=len(SEEDS))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Three seeds that nothing interrupted."""
+    return train("spread", seeds(SETTINGS["memory"], tmp_path_factory.mktemp("whole") / "run"))
+
+
+def children(path: Path) -> list[Path]:
+    return [path / f"seed-{k}" for k in SEEDS]
+
+
+def test_each_seed_is_a_run_like_one_alone(whole: Run, tmp_path: Path):
+    for seed, own in zip(SEEDS, children(whole.path), strict=True):
+        alone = train("spread", within(SETTINGS["memory"], tmp_path / str(seed), seed=seed))
+        mine = Run(own, "spread", alone.config, whole.step).metrics
+        assert list(mine) == list(alone.metrics)
+        for name, x in alone.metrics.items():
+            np.testing.assert_allclose(mine[name], x, rtol=2e-3, atol=2e-3, err_msg=name)
+        assert json.loads((own / "config.json").read_text())["config"]["run"]["seed"] == seed
+        assert mappo.load_actor(own)
+
+
+def test_the_runs_numbers_are_those_of_all_seeds(whole: Run):
+    metrics = whole.metrics
+    assert metrics["seed"].tolist() == [seed for seed in SEEDS for _ in range(6)]
+    assert len(set(metrics["total_loss"].tolist())) == 18
+    assert (whole.path / "curve.png").stat().st_size > 10_000
+    assert whole.finished
+    assert whole.step == 6 * SIZE
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_stopped_and_resumed_all_seeds_are_what_they_would_have_been(whole: Run, tmp_path: Path, count: int):
+    config = seeds(SETTINGS["memory"], tmp_path / "run")
+    half = train("spread", config, callback=stop_after(count))
+    assert not half.finished
+    assert train("spread", config, resume=True).finished
+    for a, b in zip(children(whole.path), children(tmp_path / "run"), strict=True):
+        assert_same(a, b)
+
+
+def test_where_the_process_died_between_two_saves_all_go_back_to_the_step_that_all_have(whole: Run, tmp_path: Path):
+    config = seeds(SETTINGS["memory"], tmp_path / "run")
+    train("spread", config, callback=stop_after(4))
+    last = checkpoint.load(children(tmp_path / "run")[1]).path
+    assert last.name == f"{4 * SIZE:012d}"
+    shutil.rmtree(last)  # seeds 1 and 3 are ahead
+    rest = train("spread", config, resume=True)
+    assert rest.finished
+    for a, b in zip(children(whole.path), children(tmp_path / "run"), strict=True):
+        assert_same(a, b)
+    shutil.rmtree(children(tmp_path / "run")[1] / "checkpoints")
+    with pytest.raises(UserError, match="seed-2 holds no checkpoint"):
+        train("spread", config, resume=True)
+
+
+def test_a_damaged_checkpoint_takes_all_seeds_back(whole: Run, tmp_path: Path):
+    config = seeds(SETTINGS["memory"], tmp_path / "run")
+    train("spread", config, callback=stop_after(4))
+    file = checkpoint.load(children(tmp_path / "run")[2]).path / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-7])
+    train("spread", config, resume=True)
+    for a, b in zip(children(whole.path), children(tmp_path / "run"), strict=True):
+        assert_same(a, b)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_python_environments_of_all_seeds_share_the_workers_and_no_episode(tmp_path: Path, workers: int):
+    small = replace(CONFIG, env=replace(CONFIG.env, num_envs=4, workers=workers), network=replace(CONFIG.network))
+    run = replace(small.run, total_steps=160, eval_interval=160, eval_episodes=4)
+    small = replace(small, run=run)
+    together = train(partial(Game, 5), seeds(small, tmp_path / "run"))
+    for seed, own in zip(SEEDS, children(together.path), strict=True):
+        alone = train(partial(Game, 5), within(small, tmp_path / str(seed), seed=seed))
+        mine = Run(own, "custom/Game", alone.config, together.step).metrics
+        for name, x in alone.metrics.items():
+            np.testing.assert_allclose(mine[name], x, rtol=2e-3, atol=2e-3, err_msg=name)
+
+
+def test_a_function_that_takes_num_envs_is_called_for_each_seed(tmp_path: Path):
+    def make_env(num_envs: int) -> Any:
+        made.append(num_envs)
+        return Battle(num_envs, 2)
+
+    made: list[int] = []
+    train(make_env, seeds(replace(CONFIG, run=replace(CONFIG.run, eval_episodes=8)), tmp_path / "run"))
+    assert made[:3] == [8, 8, 8]
+
+
+def test_a_score_is_that_of_the_seeds_and_its_interval_is_over_them(whole: Run):
+    result = whole.evaluate(64)
+    each = [evaluate_run(own, 64) for own in children(whole.path)]
+    means = [x["return_sum"]["mean"] for x in each]
+    np.testing.assert_allclose(result["by_policy"], means, rtol=1e-9)
+    assert result["return_sum"]["mean"] == pytest.approx(np.mean(means))
+    low, high = result["return_sum"]["ci95"]
+    assert min(means) <= low <= high <= max(means)
+    assert result["baselines"]["random"]["mean"] == each[0]["baselines"]["random"]["mean"]
+    difference = result["baselines"]["random"]["difference"]["mean"]
+    assert difference == pytest.approx(np.mean([x["baselines"]["random"]["difference"]["mean"] for x in each]))
+    assert "by_policy" not in each[0]
+
+
+def test_the_command_line_resumes_scores_and_draws_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    path = tmp_path / "run"
+    train("spread", seeds(CONFIG, path), callback=stop_after(2))
+    assert main(["resume", str(path), "--progress", "plain"]) == 0
+    told = capfd.readouterr().out
+    assert "seeds 1 to 3, mean" in told
+    assert "3 seeds, intervals over them" in told
+    assert main(["evaluate", str(path), "--episodes", "8", "--json"]) == 0
+    assert len(json.loads(capfd.readouterr().out)["by_policy"]) == 3
+    assert main(["play", str(path), "--episodes", "1"]) == 0
+    assert (path / "replay.gif").exists()
+    assert main(["evaluate", str(path / "seed-2"), "--episodes", "8"]) == 0
+
+
+def test_what_cannot_be_is_told(tmp_path: Path, whole: Run, capfd: pytest.CaptureFixture[str]):
+    with pytest.raises(UserError, match="give a name, or a function"):
+        train(Battle(8, 2), seeds(CONFIG, tmp_path / "batched"))
+    with pytest.raises(UserError, match="give a name, or a function"):
+        train(Game(5), seeds(CONFIG, tmp_path / "single"))
+    with pytest.raises(UserError, match=r"holds 3 seeds: name one, such as .*seed-1"):
+        mappo.load_actor(whole.path)
+    with pytest.raises(UserError, match=r"run.seeds 3, not 1"):
+        train("spread", within(SETTINGS["memory"], whole.path), resume=True)
+    assert main(["train", "spread", "--run.seeds", "0"]) == 2
+    assert "run.seeds must be at least 1" in capfd.readouterr().err.replace("\n", " ")
