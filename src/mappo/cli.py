@@ -53,9 +53,12 @@ def main(args: Sequence[str]) -> int:
     except UserError as error:
         print(f"mappo: {error}", file=sys.stderr)
         return MEND
-    except KeyboardInterrupt as stop:
+    except Stopped as stop:
         print("mappo: stopped", file=sys.stderr)
-        return 128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT)
+        return 128 + stop.number
+    except KeyboardInterrupt:  # none of ours: `Stopped` is what the signals raise
+        print("mappo: stopped by a KeyboardInterrupt that the environment raised", file=sys.stderr)
+        return MEND
     except BrokenPipeError:  # the reader left, as in `mappo evaluate RUN | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE

@@ -205,6 +205,9 @@ class Session:
                     rollout, episodes = self.collector.collect()
                 except UserError as error:
                     raise self._failed(error) from error
+                except KeyboardInterrupt:
+                    view.note(self._kept().strip())
+                    raise
                 middle = time.perf_counter()
                 tensors = {**episodes, **self.agent.update(rollout)}
                 numbers = cast(list[float], torch.stack([x.float() for x in tensors.values()]).tolist())  # one sync
@@ -217,7 +220,7 @@ class Session:
                 metrics["eval_return"], failure = math.nan, None
                 try:
                     metrics["eval_return"] = self.measure() if due else math.nan
-                except (UserError, StopTraining) as error:  # the row comes first
+                except (UserError, StopTraining, KeyboardInterrupt) as error:  # the row comes first
                     failure = error
                 timing = {
                     "collect_s": middle - start,
@@ -237,18 +240,21 @@ class Session:
                     self.save(metrics["eval_return"])
                 if callback is not None:
                     callback(update)
-                if isinstance(failure, StopTraining):
+                if isinstance(failure, StopTraining | KeyboardInterrupt):
                     raise failure
 
     def _failed(self, error: UserError) -> UserError:
-        """The environment failed: where new episodes could go on from here, what was learned is saved."""
+        """The environment failed, and the run with it."""
+        kept = self._kept()
+        return UserError(f"{error}{kept}") if kept else error
+
+    def _kept(self) -> str:
+        """Where new episodes could go on from here, what was learned is saved, and this says so."""
         if isinstance(self.env, Resumable) or not self.step:
-            return error
+            return ""
         self.save()
-        return UserError(
-            f"{error}\nThe run is saved at step {self.step:,}; mappo resume {self.path}"
-            f"{' --allow-code' if envs.is_code(self.name) else ''} goes on with it"
-        )
+        trust = " --allow-code" if envs.is_code(self.name) else ""
+        return f"\nThe run is saved at step {self.step:,}; mappo resume {self.path}{trust} goes on with it"
 
     def measure(self) -> float:
         """Mean greedy return of the team over games that training never sees; NaN without a test env."""
