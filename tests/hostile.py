@@ -65,3 +65,30 @@ class NeverEnds(Drawn):
         self.agents = list(self.possible_agents)
         obs, infos = self._look(self.agents)
         return obs, rewards, dict.fromkeys(ends, False), cuts, infos
+
+
+class Mine(BaseException):
+    """Not an `Exception`."""
+
+
+class Raises(Drawn):
+    """What is given, in the second step of the second episode and later."""
+
+    def __init__(self, error: type[BaseException]) -> None:
+        super().__init__()
+        self.error = error
+
+    def step(self, actions: dict[str, Any]) -> Any:
+        if self.episodes > 1 and self.clock == 1:
+            self.fail(2)
+        return super().step(actions)
+
+    def fail(self, depth: int) -> None:
+        if depth:
+            self.fail(depth - 1)
+        raise self.error("no more")
+
+
+class RaisesInterrupt(Raises):
+    def __init__(self) -> None:
+        super().__init__(KeyboardInterrupt)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import mappo
 from mappo import checkpoint, envs, evaluate, report, rundir
@@ -397,6 +398,40 @@ def test_a_full_disk_is_told(told: Told, tmp_path: Path, monkeypatch: pytest.Mon
     code, _, err = told("train", "spread", "--run.dir", tmp_path / "run", *SMALL)
     assert code == 2
     assert "No space left on device" in err
+
+
+@pytest.mark.parametrize("length", [10**12, 10**18])
+def test_a_rollout_larger_than_any_memory_is_told(told: Told, tmp_path: Path, length: int):
+    code, _, err = told("train", "spread", "--run.dir", tmp_path / "run", *SMALL, "--ppo.rollout-length", length)
+    assert code == 2
+    assert err.startswith("mappo: out of memory (")
+    assert err.endswith("fewer environments or games, shorter rollouts or a smaller network need less")
+    assert "enforce fail" not in err
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError(), "out of memory (MemoryError): fewer"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried 2 GiB.\nDetails"), "(CUDA out of memory. Tried 2 GiB.): "),
+        (RuntimeError("CUDA error: out of memory\nCompile with ..."), "out of memory (CUDA error: out of memory): "),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), None),
+    ],
+)
+def test_out_of_memory_is_told_apart_from_bugs(
+    told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str | None
+):
+    def fails(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(trainer, "train", fails)
+    if message is None:
+        with pytest.raises(type(error)):
+            told("train", "spread", *SMALL)
+    else:
+        code, _, err = told("train", "spread", *SMALL)
+        assert code == 2
+        assert message in err
 
 
 def test_a_directory_that_cannot_be_made_is_told(told: Told, run: Path):

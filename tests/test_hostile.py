@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ import pytest
 import torch
 
 import mappo
-from mappo import checkpoint, evaluate
+from mappo import checkpoint, cli, evaluate
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
-from mappo.envs import closing, pool
+from mappo.envs import check_name as check_named
+from mappo.envs import closing, pool, trace
 from mappo.envs.checker import check
 from mappo.envs.parallel import ParallelEnvs
 from mappo.envs.pool import WorkerPool
+from mappo.errors import UserError
 from mappo.signals import Patience
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
@@ -215,3 +218,87 @@ def test_a_replay_of_a_game_that_goes_on_shows_its_beginning(monkeypatch: pytest
     with pytest.warns(UserWarning, match="the game of seed 5 is shown up to step 10: it went on"):
         frames = evaluate.replay(env, lambda obs, memory=None, **_: (torch.zeros(1, 2, 3), memory), [5])
     assert len(frames) == 10 + 4
+
+
+# What they raise
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("error", [ValueError, SystemExit, GeneratorExit, hostile.Mine, KeyboardInterrupt])
+def test_whatever_an_environment_raises_is_told_from_its_first_line_on_and_the_run_saved(
+    error: type[BaseException], workers: int, tmp_path: Path
+):
+    if error is KeyboardInterrupt and not workers:
+        pytest.skip("may be the user's")
+    config = small(tmp_path / "run", workers)
+    with pytest.raises(UserError) as raised:
+        mappo.train(partial(hostile.Raises, error), config)
+    what, title, first, *rest = str(raised.value).splitlines()
+    assert re.search(r"environment \d \(seed \d+, episode 1\) failed as it was stepped:$", what)
+    assert title == "Traceback (most recent call last):"
+    assert re.search(r'hostile\.py", line \d+, in step$', first), "nothing of ours ahead of it"
+    assert "".join(rest).count("in fail") == 3
+    assert rest[-2].endswith(f"{error.__name__}: no more")
+    assert rest[-1] == f"The run is saved at step 8; mappo resume {config.run.dir} goes on with it"
+    assert checkpoint.load(tmp_path / "run").state["step"] == 8
+
+
+def test_lines_of_ours_between_and_behind_theirs_stay_and_causes_begin_with_theirs_too():
+    def cause() -> None:
+        check_named(3)  # pyright: ignore[reportArgumentType]
+
+    def act(_now: dict[str, Any]) -> None:
+        try:
+            cause()
+        except TypeError as error:
+            raise RuntimeError("all is lost") from error
+
+    env = ParallelEnvs(partial(hostile.Drawn, act=act), 1)
+    env.reset(0)
+    with pytest.raises(UserError) as raised:
+        env.step(torch.zeros(1, 2, 3))
+    frames = re.findall(r"line \d+, in (\w+)", str(raised.value))
+    assert frames == ["act", "cause", "check_name", "is_code", "step", "act"]
+    assert "The above exception was the direct cause of the following exception" in str(raised.value)
+
+
+def test_an_error_of_ours_alone_keeps_its_lines():
+    with pytest.raises(TypeError) as raised:
+        check_named(3)  # pyright: ignore[reportArgumentType]
+    error = raised.value.with_traceback(raised.tb.tb_next)
+    assert "in check_name" in trace.told(error)
+
+
+@pytest.mark.parametrize("interval", [8, 1000])
+def test_an_interrupt_in_this_process_may_be_the_users_and_passes_with_the_run_saved(interval: int, tmp_path: Path):
+    """In the first evaluation, and in the second rollout."""
+    config = small(tmp_path / "run")
+    config = replace(config, run=replace(config.run, eval_interval=interval))
+    with pytest.raises(KeyboardInterrupt):
+        mappo.train(hostile.RaisesInterrupt, config)
+    assert checkpoint.load(tmp_path / "run").state["step"] == 8
+    assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 2
+
+
+def test_an_interrupt_of_an_environments_own_is_told_by_the_program():
+    code, _, err = told("check", "hostile:RaisesInterrupt")
+    assert (code, err) == (2, "mappo: stopped by a KeyboardInterrupt that the environment raised\n")
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [
+        (lambda _: 1 // 0, r"environment 0 \(seed 1000000, episode 0\) failed as it was drawn:\nTraceback"),
+        (lambda _: np.zeros((8, 8)), r"make no replay: frames must all be uint8 \(H, W, 3\), got float64 \(8, 8\)"),
+        (lambda game: np.zeros((8, 8 + game.clock, 3), np.uint8), r"got uint8 \(8, 9, 3\) after \(8, 8, 3\)"),
+    ],
+)
+def test_pictures_that_are_none_are_told(
+    picture: Any, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    path = mappo.train(hostile.Drawn, small(tmp_path / "run")).path
+    config = path / "config.json"
+    config.write_text(config.read_text().replace("custom/Drawn", "hostile:Drawn"))
+    monkeypatch.setattr(hostile.Drawn, "render", picture)
+    assert cli.main(["play", str(path), "--allow-code"]) == 2
+    assert re.search(message, capsys.readouterr().err)

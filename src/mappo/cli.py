@@ -53,9 +53,12 @@ def main(args: Sequence[str]) -> int:
     except UserError as error:
         print(f"mappo: {error}", file=sys.stderr)
         return MEND
-    except KeyboardInterrupt as stop:
+    except Stopped as stop:
         print("mappo: stopped", file=sys.stderr)
-        return 128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT)
+        return 128 + stop.number
+    except KeyboardInterrupt:  # none of ours: `Stopped` is what the signals raise
+        print("mappo: stopped by a KeyboardInterrupt that the environment raised", file=sys.stderr)
+        return MEND
     except BrokenPipeError:  # the reader left, as in `mappo evaluate RUN | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
@@ -63,13 +66,22 @@ def main(args: Sequence[str]) -> int:
         kept = "; checkpoints saved before are whole" if args[:1] in (["train"], ["resume"]) else ""
         print(f"mappo: {error}{kept}", file=sys.stderr)
         return MEND
-    except MemoryError as error:
-        print(
-            f"mappo: out of memory ({error}): fewer environments, games or a smaller network need less", file=sys.stderr
-        )
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        told = str(error).partition("\n")[0].rpartition("DefaultCPUAllocator: ")[2] or type(error).__name__
+        less = "fewer environments or games, shorter rollouts or a smaller network need less"
+        print(f"mappo: out of memory ({told}): {less}", file=sys.stderr)
         return MEND
     except SystemExit as stop:  # tyro has printed its help or its box
         return stop.code if isinstance(stop.code, int) else MEND
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """torch has an error of its own for devices, and for the CPU a text; it is not loaded here."""
+    texts = ("DefaultCPUAllocator: ", "Storage size calculation overflowed", "CUDA error: out of memory")
+    named = type(error).__name__ == "OutOfMemoryError"
+    return isinstance(error, MemoryError) or named or any(text in str(error) for text in texts)
 
 
 def _run(command: Any) -> int:

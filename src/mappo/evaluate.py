@@ -263,5 +263,9 @@ def draw_replay(
     actor = load_actor(seed_paths(path, config)[0], checkpoint=checkpoint)
     out = path / "replay.gif"
     with closed(envs.make(name, 1, render=True, **envs.settings(replace(config.env, workers=0)))) as env:
-        report.write_gif(replay(env, actor, range(seed, seed + episodes)), out)
+        frames = replay(env, actor, range(seed, seed + episodes))
+    try:
+        report.write_gif(frames, out)
+    except ValueError as error:
+        raise UserError(f"the pictures of {name} make no replay: {error}") from None
     return out

@@ -110,6 +110,9 @@ class Session:
                     rollout, episodes = self.collector.collect()
                 except UserError as error:
                     raise self._failed(error) from error
+                except KeyboardInterrupt:
+                    view.note(self._kept().strip())
+                    raise
                 middle = time.perf_counter()
                 metrics = self._numbers({**episodes, **self.learner.update(rollout)})
                 end, self.step = time.perf_counter(), index * size
@@ -141,7 +144,7 @@ class Session:
                     self.save([own["eval_return"] for own in metrics])
                 if callback is not None:
                     callback(update)
-                if isinstance(failure, StopTraining):
+                if isinstance(failure, StopTraining | KeyboardInterrupt):
                     raise failure
 
     def _title(self) -> str:
@@ -155,7 +158,7 @@ class Session:
         rows: list[list[float]] = stacked.tolist()
         return [dict(zip(tensors, row, strict=True)) | {"eval_return": math.nan} for row in rows]
 
-    def _evaluate(self, metrics: Sequence[dict[str, float]]) -> UserError | StopTraining | None:
+    def _evaluate(self, metrics: Sequence[dict[str, float]]) -> UserError | StopTraining | KeyboardInterrupt | None:
         """Enters `eval_return`: each team's mean greedy return over games that training never sees; NaN without any.
 
         What ends it is given back: the row comes first.
@@ -165,20 +168,23 @@ class Session:
         for track, own in zip(self.tracks, metrics, strict=True):
             try:
                 played = evaluate.play(self.testing, track.agent.actor(), self._games, self.stop)
-            except (UserError, StopTraining) as error:
+            except (UserError, StopTraining, KeyboardInterrupt) as error:
                 return error
             own["eval_return"] = float(played.sums.mean())
         return None
 
     def _failed(self, error: UserError) -> UserError:
-        """The environment failed: where new episodes could go on from here, what was learned is saved."""
+        """The environment failed, and the run with it."""
+        kept = self._kept()
+        return UserError(f"{error}{kept}") if kept else error
+
+    def _kept(self) -> str:
+        """Where new episodes could go on from here, what was learned is saved, and this says so."""
         if self.resumable or not self.step:
-            return error
+            return ""
         self.save()
-        return UserError(
-            f"{error}\nThe run is saved at step {self.step:,}; mappo resume {self.path}"
-            f"{' --allow-code' if envs.is_code(self.name) else ''} goes on with it"
-        )
+        trust = " --allow-code" if envs.is_code(self.name) else ""
+        return f"\nThe run is saved at step {self.step:,}; mappo resume {self.path}{trust} goes on with it"
 
     def save(self, results: Sequence[float] | None = None) -> None:
         """A checkpoint of each seed, with what it was measured at, unless there is one of now."""

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from mappo.envs.check_report import Report, Violation
 from mappo.envs.check_rules import RULES, Finding
+from mappo.envs.trace import is_ours
 
 
 class Stop(Exception):
@@ -51,7 +52,9 @@ class Notes:
             return function(*args, **kwargs)
         except passes:
             raise
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:  # the user's
+            raise
+        except BaseException as error:
             seedless = what == "reset" and isinstance(error, TypeError) and "'seed'" in str(error)
             code = "reset-seed" if seedless else "raised"
             raise self.stop(code, f"{what} raised {last_lines(error)}") from None
@@ -80,8 +83,7 @@ class Notes:
 
 def last_lines(error: BaseException) -> str:
     """The error, and where it came from: lines of the user's code, if any are in it."""
-    checker = str(Path(__file__).with_name("check"))
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(checker)]
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not is_ours(f.filename)]
     own = [f for f in frames if "site-packages" not in f.filename] or frames
     here = f"{Path.cwd()}{os.sep}"
     lines = [f"\n{f.filename.removeprefix(here)}, line {f.lineno}, in {f.name}: {f.line}" for f in own[-3:]]

@@ -69,12 +69,7 @@ class ParallelEnvs:
 
     def render(self, index: int) -> np.ndarray:
         """The picture of the environment itself: it must have been made with `render_mode="rgb_array"`."""
-        if not callable(getattr(self.envs[index], "render", None)):
-            raise UserError("this environment cannot draw: it has no render()")
-        try:
-            picture = self.envs[index].render()
-        except NotImplementedError:  # PettingZoo's base class
-            raise UserError("this environment cannot draw: it has no render()") from None
+        picture = self.shard.draw(index)
         if picture is None:
             raise UserError("the environment gives no picture: make it with render_mode='rgb_array'")
         return np.asarray(picture)

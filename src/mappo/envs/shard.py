@@ -1,6 +1,6 @@
 """Several environments stepped one after another, in one process. Loads no torch."""
 
-import traceback
+import signal
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +10,7 @@ from mappo.envs.closing import close
 from mappo.envs.game import Arrays, Game
 from mappo.envs.layout import Layout, needs_reset
 from mappo.envs.time_limit import TimeLimit
+from mappo.envs.trace import told
 from mappo.errors import UserError
 
 
@@ -92,10 +93,25 @@ class Shard:
 
     def warnings(self) -> list[str]:
         """What the environments should be told, once."""
-        told = [text for game in self.games.values() for text in game.warnings]
+        texts = [text for game in self.games.values() for text in game.warnings]
         for game in self.games.values():
             game.warnings.clear()
-        return told
+        return texts
+
+    def draw(self, index: int) -> Any:
+        """The picture of one environment.
+
+        Raises:
+            UserError: there is none.
+        """
+        self._doing, env = (index, "drawn"), self.envs[index]
+        if not callable(getattr(env, "render", None)):
+            raise UserError("this environment cannot draw: it has no render()")
+        with _Blame(self):
+            try:
+                return env.render()
+            except NotImplementedError:  # PettingZoo's base class
+                raise UserError("this environment cannot draw: it has no render()") from None
 
     def close(self) -> None:
         close(*self.envs)
@@ -107,9 +123,7 @@ class Shard:
         if hasattr(self, "arrays"):
             seed, episode = (int(self.arrays[name][index]) for name in ("seed", "episode"))
             where += f" (seed {seed}, episode {episode})"
-        lines = traceback.format_exception(error)
-        kept = [line for line in lines if __file__ not in line]
-        return UserError(f"{where} failed as it was {doing}:\n{''.join(kept).rstrip()}")
+        return UserError(f"{where} failed as it was {doing}:\n{told(error)}")
 
 
 class _Blame:
@@ -122,9 +136,12 @@ class _Blame:
         pass
 
     def __exit__(self, kind: Any, error: BaseException | None, _: Any) -> None:
-        # sys.exit, too: it is the environment that would go, not the program.
-        if isinstance(error, (Exception, SystemExit)) and not isinstance(error, UserError):
-            raise self._shard.blame(error) from error
+        # Whatever it is, sys.exit too: the environment would go, not the program. Ctrl-C is the user's, if it is heard.
+        if error is None or isinstance(error, UserError):
+            return
+        if isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            return
+        raise self._shard.blame(error) from error
 
 
 def seeds_of(seed: Any, count: int) -> np.ndarray:
