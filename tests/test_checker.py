@@ -964,7 +964,7 @@ def page(report: Report) -> str:
 
 
 def test_the_page(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("mappo.envs.check_report.cores", lambda: 4)
+    monkeypatch.setattr("mappo.envs.check_report.usable_cores", lambda: 4)
     report = check(PaysTheDead, episodes=3)
     report.steps, report.wall_s, report.cpu_s = 100, 0.1, 0.05
     assert [line.rstrip() for line in page(report).splitlines()] == [

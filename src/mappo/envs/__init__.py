@@ -27,6 +27,7 @@ from mappo.envs.names import (
     parameters,
 )
 from mappo.errors import UserError
+from mappo.machine import usable_cores
 
 if TYPE_CHECKING:
     import torch
@@ -173,7 +174,7 @@ def from_factory(
         workers: processes; 0: this one; None: one for each core that this process may use, if there are several.
         restart, worker_timeout: see `WorkerPool`.
     """
-    count = _usable_cores() if workers is None else workers
+    count = usable_cores() if workers is None else workers
     if count and num_envs > 1 and not (workers is None and (count == 1 or os.name == "nt")):
         from mappo.envs.pool import WorkerPool
 
@@ -289,10 +290,6 @@ def _no_limit(name: str, time_limit: int | None) -> None:
             f"env.time-limit is for environments that are stepped one by one: {name} keeps its own; see its options, "
             f"such as env.options horizon=50 or max_steps=50"
         )
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _chosen_agents(name: str, maker: Any, num_agents: int | None) -> dict[str, int]:

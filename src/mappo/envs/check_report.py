@@ -1,6 +1,5 @@
 """What `mappo check` found, and how it is shown. Loads no torch."""
 
-import os
 import shutil
 from collections import Counter
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mappo.envs.check_rules import Level
+from mappo.machine import usable_cores
 
 _POOL_BELOW = 20_000
 _COLOURS = {"error": "bold red", "warning": "bold yellow"}
@@ -88,11 +88,6 @@ def workers(steps_per_second: float, cores: int) -> int:
     return cores if cores > 1 and 0 < steps_per_second < _POOL_BELOW else 0
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def show(report: Report, console: Console | None = None) -> None:
     """Prints a report as a page: what was found, what is wrong and how to mend it, and the verdict."""
     console = console or Console(width=min(100, shutil.get_terminal_size((100, 0)).columns))
@@ -123,7 +118,7 @@ def _found(report: Report) -> Table:
         span = f"{low:,}" if low == high else f"{low:,} to {high:,} (mean {mean:,.0f})"
         rows += [("episodes", f"{span} steps; " + ", ".join(f"{n} {how}" for how, n in report.endings.items()))]
     if report.steps:
-        speed, count = report.steps_per_cpu_second, cores()
+        speed, count = report.steps_per_cpu_second, usable_cores()
         number = workers(speed, count)
         why = f"one for each core: a pool pays below {_POOL_BELOW:,} steps in a CPU second"
         if not number:
