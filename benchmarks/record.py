@@ -1,13 +1,17 @@
-"""What the benchmarks share: where and on what numbers arose, and the tables that they are added to."""
+"""What the benchmarks share: where numbers arose, the tables they are added to, and programs that are timed."""
 
 import csv
 import os
 import platform
 import shlex
+import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, NoReturn
 
 from mappo import machine
 
@@ -19,6 +23,8 @@ def circumstances() -> dict[str, object]:
     """The first columns of every table."""
     commit, dirty = machine.checkout(HERE, "../src", "*.py") or ("unknown", False)
     load = machine.load()
+    # Where things lie on this machine is nobody's business.
+    arguments = [Path(x).name if Path(x).is_absolute() else x for x in sys.argv]
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
         "commit": commit,
@@ -28,7 +34,7 @@ def circumstances() -> dict[str, object]:
         "load": "" if load is None else round(load, 2),
         "torch": machine.version("torch"),
         "python": platform.python_version(),
-        "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "command": shlex.join(["python", f"benchmarks/{Path(arguments[0]).name}", *arguments[1:]]),
     }
 
 
@@ -36,7 +42,7 @@ def append(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Adds rows to a table, which is made where there is none; they are on the disk when this returns.
 
     Raises:
-        SystemExit: the table that is there has other columns.
+        SystemExit: with a message; the table that is there has other columns.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     titles = list(rows[0])
@@ -44,10 +50,48 @@ def append(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
         file.seek(0)
         there = next(csv.reader(file), None)
         if there is not None and there != titles:
-            raise SystemExit(f"{path} has other columns than these rows: move it away, or give another --out")
+            fail(f"{path} has other columns than these rows: move it away, or give another --out")
         writer = csv.DictWriter(file, titles, lineterminator="\n")
         if there is None:
             writer.writeheader()
         writer.writerows(rows)
         file.flush()
         os.fsync(file.fileno())
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a program took, with all that it started and waited for."""
+
+    code: int
+    wall: float
+    cpu: float
+    peak_mib: float
+
+
+def finished(process: subprocess.Popen[Any], started: float) -> Usage:
+    """Waits for a program; `started` is what `time.perf_counter` said before it."""
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    peak = used.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB on Linux
+    return Usage(process.returncode, time.perf_counter() - started, used.ru_utime + used.ru_stime, peak)
+
+
+def run(command: Sequence[str], log: Path) -> Usage:
+    """Runs a program on one thread, what it prints in a file."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    with log.open("w", encoding="utf-8") as file:
+        started = time.perf_counter()
+        return finished(subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment), started)
+
+
+def last_line(log: Path) -> str:
+    """Where a program that failed says why."""
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
+    return next((line for line in reversed(lines) if line), "it printed nothing")
+
+
+def fail(message: str) -> NoReturn:
+    """Ends the script with one message, for what its user can mend."""
+    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+    raise SystemExit(2)
