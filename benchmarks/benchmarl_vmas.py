@@ -218,14 +218,14 @@ def summary(found: dict[str, list[dict[str, Any]]], setting: Setting) -> list[di
 
 def run_once(python: str, system: str, name: str, setting: Setting, seed: int, folder: Path) -> dict[str, Any]:
     """One process; what it found, and what the whole of it took."""
-    from record import fail, last_line, run
+    from record import fail, run, tail
 
     out, log = folder / "marks.json", folder / "log.txt"
     out.unlink(missing_ok=True)
     asked = [str(setting.burn_in), str(setting.updates), str(seed), str(out)]
     used = run([python, __file__, "--work", system, name, *asked], log)
     if used.code or not out.exists():
-        fail(f"the run of {system} by {python} failed: {last_line(log)}")
+        fail(f"the run of {system} by {python} failed: {tail(log)}")
     return json.loads(out.read_text(encoding="utf-8")) | {"whole": (used.wall, used.cpu)}
 
 

@@ -85,10 +85,11 @@ def run(command: Sequence[str], log: Path) -> Usage:
         return finished(subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment), started)
 
 
-def last_line(log: Path) -> str:
-    """Where a program that failed says why."""
-    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
-    return next((line for line in reversed(lines) if line), "it printed nothing")
+def tail(log: Path, count: int = 1) -> str:
+    """The last lines of a program that failed: there it says why. Empty ones and the frames of boxes say nothing."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    spoken = [line.strip(" │") for line in lines if any(map(str.isalnum, line))]
+    return "\n".join(spoken[-count:]) or "it printed nothing"
 
 
 def fail(message: str) -> NoReturn:
