@@ -5,20 +5,12 @@ does slows both alike. The straightforward one below is frozen: it changes only 
 """
 
 import argparse
-import csv
-import os
-import platform
-import shlex
 import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
 
 import torch
+from record import RESULTS, append, circumstances
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -26,17 +18,14 @@ from torch.distributions import Categorical
 from torch.nn.functional import huber_loss
 from torch.nn.utils import clip_grad_norm_
 
-from mappo.collector import Collector
-from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
 from mappo.envs.spread import Spread
-from mappo.learner import MAPPO
+from mappo.workload import RECIPES, Part, Spent, Training, measure, products, reference
 
-# The reference work: 3 agents, 128 environments of 25 steps, 64-64 actor and critic, 10 epochs, 1 minibatch.
+# The reference work, as `mappo.workload.reference` has it: tests/test_benchmarks.py sees that they agree.
 AGENTS, ENVS, STEPS, HIDDEN, EPOCHS, MINIBATCHES = 3, 128, 25, 64, 10, 1
 OBS, STATE, ACTIONS = 6 * AGENTS, 6 * AGENTS * AGENTS, 5
 LR, ADAM_EPS, GAMMA, LAMBDA, CLIP, ENTROPY, GRAD_NORM = 7e-4, 1e-5, 0.99, 0.95, 0.2, 0.01, 10.0
 HUBER, VALUE_CLIP = 10.0, 0.2  # of the full recipe, as are tanh, LayerNorm and value normalisation
-RECIPES = ("full", "plain")  # plain: ReLU, squared value loss
 
 Update = Callable[[], float]  # one rollout and its gradient steps -> mean return of the episodes
 
@@ -187,98 +176,31 @@ def straightforward(recipe: str, seed: int) -> Update:
 
 def ours(recipe: str, seed: int) -> Update:
     """The library's learner and collector, with the same settings."""
-    full = recipe == "full"
-    config = Config(
-        env=EnvConfig(num_envs=ENVS),
-        network=NetworkConfig((HIDDEN, HIDDEN), "tanh" if full else "relu", layer_norm=full, actor_gain=0.01),
-        ppo=PPOConfig(
-            rollout_length=STEPS,
-            epochs=EPOCHS,
-            minibatches=MINIBATCHES,
-            gamma=GAMMA,
-            gae_lambda=LAMBDA,
-            clip_ratio=CLIP,
-            value_clip=VALUE_CLIP if full else None,
-            huber_delta=HUBER if full else None,
-            value_norm=full,
-            entropy_weight=ENTROPY,
-            actor_lr=LR,
-            critic_lr=LR,
-            adam_eps=ADAM_EPS,
-            max_grad_norm=GRAD_NORM,
-        ),
-    )
-    env = Spread(ENVS, AGENTS)
-    agent = MAPPO(env.spec, config, seed=seed)
-    noise = torch.Generator().manual_seed(seed)
-    collector = Collector(env, agent, STEPS, env.reset(seed), noise)
-
-    def update() -> float:
-        rollout, episodes = collector.collect()
-        metrics = agent.update(rollout)
-        torch.stack([x.float() for x in metrics.values()]).tolist()
-        return episodes["return_sum"].item()
-
-    return update
+    training = Training(reference(recipe, ENVS), seed=seed)
+    return lambda: training.update()["return_sum"]
 
 
-def products(recipe: str, seed: int) -> Update:
+def bare(recipe: str, seed: int) -> Update:
     """The matrix products of this work and nothing else, with one critic row for each environment."""
-    del recipe, seed  # both recipes have the same ones
-    nets = ((OBS, HIDDEN, HIDDEN, ACTIONS), ENVS * AGENTS), ((STATE, HIDDEN, HIDDEN, 1), ENVS)
-
-    def buffers(rows: int, sizes: tuple[int, ...]) -> tuple[list[Tensor], list[Tensor]]:
-        return [torch.randn(rows, n) for n in sizes], [torch.randn(o, i) for i, o in pairwise(sizes)]
-
-    def forward(x: list[Tensor], w: list[Tensor]) -> None:
-        for layer, weight in enumerate(w):
-            torch.mm(x[layer], weight.t(), out=x[layer + 1])
-
-    (actor, actor_rows), (critic, critic_rows) = nets
-    act, last = buffers(actor_rows, actor), buffers(critic_rows, critic)
-    batches = [buffers(rows * STEPS, sizes) for sizes, rows in nets]
-    gradients = [([torch.empty_like(x) for x in xs], [torch.empty_like(w) for w in ws]) for xs, ws in batches]
+    work = products(Training(reference(recipe, ENVS), seed=seed)).work
 
     def update() -> float:
-        for _ in range(STEPS):
-            forward(*act)
-        forward(*batches[1])  # the values, and those behind the last step
-        forward(*last)
-        for _ in range(EPOCHS):
-            for (x, w), (dx, dw) in zip(batches, gradients, strict=True):
-                forward(x, w)
-                for layer in reversed(range(len(w))):
-                    torch.mm(dx[layer + 1].t(), x[layer], out=dw[layer])
-                    if layer:  # the input needs no gradient
-                        torch.mm(dx[layer + 1], w[layer], out=dx[layer])
+        work()
         return 0.0
 
-    for dx, _ in gradients:
-        dx[-1].normal_()
     return update
 
 
-SYSTEMS = {"straightforward": straightforward, "mappo": ours, "bare products": products}
+SYSTEMS = {"straightforward": straightforward, "mappo": ours, "bare products": bare}
 
 
-def measure(recipe: str, rounds: int, updates: int) -> dict[str, list[tuple[float, float]]]:
+def turns(recipe: str, rounds: int, updates: int) -> dict[str, list[Spent]]:
     """CPU and wall seconds for each 1,000 environment steps, of each system in each round."""
-    systems = {name: make(recipe, 1) for name, make in SYSTEMS.items()}
-    for update in systems.values():
-        for _ in range(2):  # burn-in
-            update()
-    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in systems}
-    scale = 1000 / (updates * ENVS * STEPS)
-    for _ in range(rounds):
-        for name, update in systems.items():
-            wall, cpu = time.perf_counter(), time.process_time()
-            for _ in range(updates):
-                update()
-            seconds[name].append(((time.process_time() - cpu) * scale, (time.perf_counter() - wall) * scale))
-    return seconds
+    systems = [Part(name, make(recipe, 1)) for name, make in SYSTEMS.items()]
+    return measure(systems, ENVS * STEPS, rounds, repeats=updates)
 
 
-def summary(seconds: dict[str, list[tuple[float, float]]]) -> list[dict[str, object]]:
+def summary(seconds: dict[str, list[Spent]]) -> list[dict[str, object]]:
     """A row for each system; `ratio` is the median over rounds of straightforward / this, of CPU seconds."""
     rows: list[dict[str, object]] = []
     for name, times in seconds.items():
@@ -297,34 +219,6 @@ def summary(seconds: dict[str, list[tuple[float, float]]]) -> list[dict[str, obj
             }
         )
     return rows
-
-
-def circumstances() -> dict[str, object]:
-    """Where and on what these numbers arose."""
-
-    def git(*words: str) -> str:
-        try:
-            here = Path(__file__).parent
-            return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-        except (OSError, subprocess.CalledProcessError):
-            return "unknown"
-
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        cpu = platform.processor() or platform.machine()
-    return {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
-        "commit": git("rev-parse", "--short", "HEAD"),
-        "dirty": bool(git("status", "--porcelain", "--", "../src", "speed.py")),
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 2),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "command": shlex.join(["python", "benchmarks/speed.py", *sys.argv[1:]]),
-    }
 
 
 def report(console: Console, recipe: str, rows: list[dict[str, object]]) -> None:
@@ -362,9 +256,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Training speed on spread, beside a straightforward learner.")
     parser.add_argument("--rounds", type=int, default=7, help="turns of each system")
     parser.add_argument("--updates", type=int, default=4, help="updates in each turn")
-    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=RECIPES)
+    parser.add_argument("--recipes", nargs="+", choices=list(RECIPES), default=list(RECIPES))
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "speed.csv")
+    parser.add_argument("--out", type=Path, default=RESULTS / "speed.csv")
     parser.add_argument("--check", action="store_true", help="train both, and compare what they reach")
     parser.add_argument("--check-steps", type=int, default=200_000, help="environment steps of each")
     parser.add_argument("--tolerance", type=float, default=5.0, help="difference of returns that passes")
@@ -377,16 +271,10 @@ def main() -> int:
     written = []
     for recipe in args.recipes:
         where = circumstances()
-        rows = summary(measure(recipe, args.rounds, args.updates))
+        rows = summary(turns(recipe, args.rounds, args.updates))
         report(console, recipe, rows)
         written += [{**where, "recipe": recipe, **row} for row in rows]
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    new = not args.out.exists()
-    with args.out.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(written[0]), lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerows(written)
+    append(args.out, written)
     console.print(f"added to {args.out}")
     return 0
 

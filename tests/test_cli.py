@@ -19,7 +19,7 @@ import pytest
 import torch
 
 import mappo
-from mappo import checkpoint, envs, evaluate, report, rundir
+from mappo import checkpoint, envs, evaluate, report, rundir, trainer
 from mappo.cli import main
 from mappo.envs.spread import Spread
 from mappo.logger import RunLogger
@@ -28,7 +28,7 @@ SMALL = [
     *("--env.num-envs", "32", "--network.hidden", "16", "--ppo.epochs", "1", "--ppo.minibatches", "1"),
     *("--run.total-steps", "6400", "--run.eval-interval", "3200", "--run.eval-episodes", "256"),
 ]
-COMMANDS = ["train", "resume", "evaluate", "play"]
+COMMANDS = ["train", "resume", "evaluate", "play", "bench"]
 Told = Callable[..., tuple[int, str, str]]
 
 
@@ -115,13 +115,14 @@ def test_messages_come_before_torch_is_loaded():
     calls = [
         *([], ["--help"], ["--version"], ["nope"], ["train", "--help"], ["train", "spread", "--help"]),
         *(["train", "spraed"], ["train", "spread", "--ppo.gamma", "nan"], ["train", "spread", "--preset", "nope"]),
+        *(["bench", "--help"], ["bench", "--rounds", "0"]),
     ]
     code = (
         f"import sys; from mappo.cli import main; print([main(c) for c in {calls}]); assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip().endswith("[0, 0, 0, 2, 0, 0, 2, 2, 2]")
+    assert done.stdout.strip().endswith("[0, 0, 0, 2, 0, 0, 2, 2, 2, 0, 2]")
 
 
 MISTAKES = {

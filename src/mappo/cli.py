@@ -3,7 +3,6 @@
 Exit codes: 0 done, 2 the user can mend it, 3 stopped and resumable, 130 and 143 for SIGINT and SIGTERM.
 """
 
-import ctypes
 import io
 import json
 import os
@@ -17,7 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mappo.commands import Check, Envs, Evaluate, Play, Resume, Train, parse
+from mappo import machine
+from mappo.commands import Bench, Check, Envs, Evaluate, Play, Resume, Train, parse
 from mappo.config import Config, EnvConfig
 from mappo.envs import closing, is_code
 from mappo.errors import UserError, warn_in_one_line
@@ -111,13 +111,19 @@ def _run(command: Any) -> int:
 
         show_environments(command.family)
         return DONE
+    if isinstance(command, Bench):
+        from mappo.bench import run
+
+        machine.keep_memory()  # as in training
+        run(command.device, command.num_envs, command.threads, command.rounds)
+        return DONE
     return _play(command)
 
 
 def _train(env: str, config: Config, resume: bool) -> int:
     from mappo.trainer import train
 
-    _keep_memory()
+    machine.keep_memory()
     with Signals() as signals:
         run = train(env, config, callback=signals.check, stop=signals.check, resume=resume)
     if not run.finished:
@@ -141,19 +147,6 @@ def _program() -> str:
         return "mappo"
     near = os.path.relpath(program)
     return shlex.quote(near if not near.startswith("..") else str(program))
-
-
-def _keep_memory() -> None:
-    """Tells glibc to keep freed memory: returning a rollout's temporaries to the system and faulting them in again
-    takes a fifth of an update (benchmarks/README.md). Elsewhere there is no such function, and nothing to do.
-    """
-    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
-    try:
-        libc = ctypes.CDLL(None)
-        libc.mallopt(trim_threshold, 1 << 30)
-        libc.mallopt(mmap_threshold, 1 << 25)
-    except (OSError, TypeError, AttributeError):
-        pass
 
 
 def _show_result(run: Any) -> None:

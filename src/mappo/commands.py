@@ -14,6 +14,7 @@ from mappo.config import Config
 from mappo.envs import FAMILIES, NATIVE, check_name
 from mappo.errors import UserError
 from mappo.presets import preset
+from mappo.validate import at_least, at_most
 
 Which = Literal["last", "best"]
 
@@ -110,6 +111,26 @@ class Envs:
     """All names of one of them, such as mpe2."""
 
 
+@dataclass(frozen=True)
+class Bench:
+    """Measure how fast this machine trains, as tables to paste into an issue."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` takes cuda where there is one."""
+    num_envs: int = 128
+    """Environments stepped side by side; 128 are the reference."""
+    threads: int = 1
+    """CPU threads."""
+    rounds: int = 5
+    """Turns of each part; a figure is the median over them."""
+
+    def __post_init__(self) -> None:
+        for name, most in (("num_envs", 1_000_000), ("threads", 1024), ("rounds", 1000)):
+            told = f"--{name.replace('_', '-')}"
+            at_least(told, getattr(self, name), 1)
+            at_most(told, getattr(self, name), most)
+
+
 COMMANDS: dict[str, type] = {
     "train": Train,
     "resume": Resume,
@@ -117,6 +138,7 @@ COMMANDS: dict[str, type] = {
     "play": Play,
     "check": Check,
     "envs": Envs,
+    "bench": Bench,
 }
 
 

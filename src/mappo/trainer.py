@@ -83,8 +83,8 @@ def train(
         return Run(path, name, config, session.step)
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str, option: str = "run.device") -> torch.device:
     """`auto` is cuda where there is one, never MPS."""
     if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("run.device cuda: torch finds no CUDA device here; use cpu or auto")
+        raise UserError(f"{option} cuda: torch finds no CUDA device here; use cpu or auto")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

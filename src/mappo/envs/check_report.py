@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mappo.envs.check_rules import Level
-from mappo.envs.making import usable_cores
+from mappo.machine import usable_cores
 
 _POOL_BELOW = 20_000
 _COLOURS = {"error": "bold red", "warning": "bold yellow"}

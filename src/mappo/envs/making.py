@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mappo.envs.code import checked_options, parameters
 from mappo.errors import UserError
+from mappo.machine import usable_cores
 
 if TYPE_CHECKING:
     from mappo.types import Environment
@@ -80,8 +81,3 @@ def no_limit(name: str, time_limit: int | None) -> None:
             f"env.time-limit is for environments that are stepped one by one: {name} keeps its own; see its options, "
             f"such as env.options horizon=50 or max_steps=50"
         )
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
