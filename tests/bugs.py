@@ -681,7 +681,7 @@ BUGS = [
                 *("so has the critic", "collector.py"),
                 *('self.rollout.critic_memory[share] = state["critic_memory"]', "pass"),
             ),
-            ("the best is forgotten", "trainer.py", 'float(found.state["best"])', "-math.inf"),
+            ("the best is forgotten", "track.py", 'float(found.state["best"])', "-math.inf"),
         ]
     ),
     # 12: it learns
@@ -746,9 +746,9 @@ BUGS = [
         for name, file, old, new in [
             (
                 "noise from the clock",
-                "trainer.py",
-                "generator.manual_seed(derive_seed(seed, 1, updates))",
-                "generator.seed()",
+                "session.py",
+                "generators[-1].manual_seed(derive_seed(track.seed, 1, updates))",
+                "generators[-1].seed()",
             ),
             (
                 "weights from the clock",
@@ -756,7 +756,7 @@ BUGS = [
                 "default_generator.manual_seed(seed)",
                 "default_generator.seed()",
             ),
-            ("every seed is 0", "trainer.py", "SeedSequence(path)", "SeedSequence(path[1:])"),
+            ("every seed is 0", "track.py", "SeedSequence(path)", "SeedSequence(path[1:])"),
         ]
     ),
     # Besides the laws
@@ -772,7 +772,7 @@ BUGS = [
                 "test_each_seed_counts_once_with_its_first_episode_whatever_the_batch",
             ),
             ("a third for a quarter", "len(values) // 4", "len(values) // 3", "test_summary_is_what_numpy_says"),
-            ("pairs are mixed", "played.sums - sums)", "played.sums - sums[::-1])", "test_score_compares_game_by_game"),
+            ("pairs are mixed", "told(sums - theirs)", "told(sums - theirs[::-1])", "test_score_compares_game_by_game"),
         ]
     ),
     *(
@@ -811,7 +811,7 @@ BUGS = [
     ),
     Bug(
         *("runs", "trainer: a crash leaves files open", "trainer.py"),
-        "stack.callback(session.logger.close)",
+        "stack.callback(session.close)",
         "pass",
         "test_trainer.py::test_a_run_that_crashed_between_checkpoints_repeats_what_was_lost",
     ),
@@ -826,6 +826,69 @@ BUGS = [
         "import dataclasses\n",
         "import dataclasses\n\nimport torch\n",
         "test_presets.py::test_presets_and_settings_load_without_torch",
+    ),
+    *(
+        Bug("seeds", name, file, old, new, f"{test}")
+        for name, file, old, new, test in [
+            (
+                *("all draw the same minibatches", "seeds.py"),
+                "dealt = [agent.deal(rows) if goes else None for agent, goes in zip(self.agents, going, strict=True)]",
+                "dealt = [self._first.deal(rows) if k == 0 else None for k, _ in enumerate(self.agents)]",
+                "test_seeds.py::test_each_seed_learns_what_it_learns_alone",
+            ),
+            (
+                *("one norm clips all", "seeds.py", ".square().sum(1) for", ".square().sum().expand(len(g)) for"),
+                "test_seeds.py::test_gradients_are_clipped_as_torch_does",
+            ),
+            (
+                *(
+                    "who was stopped by the KL learns on",
+                    "seeds.py",
+                    "            if goes:\n",
+                    "            if True:\n",
+                ),
+                "test_seeds.py::test_each_seed_learns_what_it_learns_alone",
+            ),
+            (
+                *("one gradient that is not finite stops all", "seeds.py", "zip(self.agents, broken.float(), going"),
+                "zip(self.agents, broken.any().float().expand(len(going)), going",
+                "test_seeds.py::test_a_seed_whose_gradient_is_not_finite_stands_still_and_the_others_learn",
+            ),
+            (
+                *("statistics are those of the first", "seeds.py", "self._weights | self._statistics, given"),
+                *("self._weights, given", "test_seeds.py::test_each_seed_learns_what_it_learns_alone"),
+            ),
+            (
+                *(
+                    "all draw the same noise",
+                    "collector.py",
+                    "for g in self.generators]",
+                    "for g in self.generators[:1]]",
+                ),
+                "test_seeds.py::test_each_seed_learns_what_it_learns_alone",
+            ),
+            (
+                *("halves mix the seeds", "collector.py", "parted and len(self.generators) == 1", "parted"),
+                "test_seed_runs.py::test_python_environments_of_all_seeds_share_the_workers_and_no_episode",
+            ),
+            (
+                *("seeds go on from different steps", "track.py", "if len(set(steps)) == 1:", "if True:"),
+                "test_seed_runs.py::test_where_the_process_died_between_two_saves_all_go_back_to_the_step_that_all_have",
+            ),
+            (
+                *("the interval is over games", "evaluate.py", "x[0] if len(x) == 1 else x.mean(1)", "x.reshape(-1)"),
+                "test_seed_runs.py::test_a_score_is_that_of_the_seeds_and_its_interval_is_over_them",
+            ),
+            (
+                *(
+                    "all seeds of batched games start alike",
+                    "session.py",
+                    "first = derive_seed(track.seed, 2, updates)",
+                ),
+                "first = derive_seed(1, 2, updates)",
+                "test_seed_runs.py::test_each_seed_is_a_run_like_one_alone",
+            ),
+        ]
     ),
     *(Bug(*row) for row in ENVS),
 ]

@@ -16,6 +16,13 @@ class Drawn(Game):
         return np.full((8, 8, 3), self.clock, np.uint8)
 
 
+class Prints(Drawn):
+    def reset(self, seed: int | None = None, options: Any = None) -> Any:
+        print("hello from Python")
+        os.system("echo hello from a program")
+        return super().reset(seed)
+
+
 class CloseHangs(Drawn):
     def close(self) -> None:
         time.sleep(1000)

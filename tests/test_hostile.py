@@ -302,3 +302,33 @@ def test_pictures_that_are_none_are_told(
     monkeypatch.setattr(hostile.Drawn, "render", picture)
     assert cli.main(["play", str(path), "--allow-code"]) == 2
     assert re.search(message, capsys.readouterr().err)
+
+
+# What they print
+
+
+def test_what_they_print_stays_out_of_standard_output(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    path = mappo.train(hostile.Drawn, small(tmp_path / "run")).path
+    config = path / "config.json"
+    config.write_text(config.read_text().replace("custom/Drawn", "hostile:Prints"))
+    capfd.readouterr()
+    for command, shown in (("play", str(path / "replay.gif")), ("evaluate", "2 games"), ("check", "ready to train")):
+        args = [str(path), "--allow-code", "--episodes", "2"] if command != "check" else ["hostile:Prints"]
+        assert cli.main([command, *args]) == 0
+        out, err = capfd.readouterr()
+        assert "hello" not in out
+        assert shown in out
+        assert "hello from Python" in err
+        assert "hello from a program" in err
+        if command == "play":
+            assert out == shown + "\n"
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_may_be_closed(closed: str):
+    command, variables = program("check", "hostile:Prints")
+    shell = ["sh", "-c", f'exec "$@" {closed}', "sh", *command]
+    done = subprocess.run(shell, capture_output=True, text=True, check=False, env=variables, timeout=60)
+    assert done.returncode == 0
+    assert ("ready to train" in done.stdout) == (closed == "2>&-")
+    assert "Traceback" not in done.stderr

@@ -45,8 +45,8 @@ def show_environments(family: str | None) -> None:
     )
 
 
-def check_environment(name: str, episodes: int, seed: int, config: EnvConfig) -> bool:
-    """Prints what `mappo check` finds; True where nothing must be mended.
+def check_environment(name: str, episodes: int, seed: int, config: EnvConfig) -> checker.Report:
+    """What `mappo check` finds.
 
     Args:
         config: its options and its time limit are heeded.
@@ -61,9 +61,7 @@ def check_environment(name: str, episodes: int, seed: int, config: EnvConfig) ->
     if is_code(name) and "num_envs" in parameters(function(name)):
         raise UserError(f"{name} makes many games at once (it takes num_envs), and what is checked are single ones")
     make, limit = factory(name, config.own_options), config.time_limit
-    report = checker.check(make, episodes, seed, name=name, time_limit=limit, seconds=_TIMED)
-    checker.show(report)
-    return report.ok
+    return checker.check(make, episodes, seed, name=name, time_limit=limit, seconds=_TIMED)
 
 
 def _names(family: str) -> list[str]:

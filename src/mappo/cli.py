@@ -3,15 +3,13 @@
 Exit codes: 0 done, 2 the user can mend it, 3 stopped and resumable, 130 and 143 for SIGINT and SIGTERM.
 """
 
-import io
 import json
 import os
 import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from mappo.config import Config, EnvConfig
 from mappo.envs import closing, is_code
 from mappo.errors import UserError, warn_in_one_line
 from mappo.signals import MEND, Patience, Signals, Stopped, listen, listen_no_more
+from mappo.streams import only_own_output, prepare_streams
 
 DONE, STOPPED = 0, 3
 # Seconds that an environment may take to be closed (a worker pool takes 5 by its own clock), and the program to end.
@@ -30,9 +29,7 @@ CLOSING, ENDING = 8.0, 5.0
 
 def entry() -> None:
     """The `mappo` program."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that lacks a letter must not end a run
+    prepare_streams()
     warn_in_one_line()
     listen()
     if hasattr(signal, "pthread_kill"):
@@ -103,9 +100,13 @@ def _run(command: Any) -> int:
         return _evaluate(command)
     if isinstance(command, Check):
         from mappo.catalogue import check_environment
+        from mappo.envs.checker import show
 
         config = EnvConfig(options=command.options, time_limit=command.time_limit)
-        return DONE if check_environment(command.env, command.episodes, command.seed, config) else MEND
+        with only_own_output():
+            report = check_environment(command.env, command.episodes, command.seed, config)
+        show(report)
+        return DONE if report.ok else MEND
     if isinstance(command, Envs):
         from mappo.catalogue import show_environments
 
@@ -186,7 +187,7 @@ def _show_result(run: Any) -> None:
 def _evaluate(command: Evaluate) -> int:
     from mappo.evaluate import evaluate_run
 
-    with _no_output() if command.json else nullcontext():
+    with only_own_output():
         result = evaluate_run(
             command.run,
             command.episodes,
@@ -201,20 +202,6 @@ def _evaluate(command: Evaluate) -> int:
     else:
         _print_score(result)
     return DONE
-
-
-@contextmanager
-def _no_output() -> Generator[None]:
-    """What environments, and programs that they start, print goes to standard error."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        with redirect_stdout(sys.stderr):
-            yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
 
 
 def _print_score(result: dict[str, Any]) -> None:
@@ -244,5 +231,7 @@ def _play(command: Play) -> int:
 
     if not 0 <= command.seed < 2**63:
         raise UserError(f"seed must be at least 0 and below 2^63, got {command.seed}")
-    print(draw_replay(command.run, command.episodes, command.seed, command.checkpoint, command.allow_code))
+    with only_own_output():
+        path = draw_replay(command.run, command.episodes, command.seed, command.checkpoint, command.allow_code)
+    print(path)
     return DONE
