@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from games import Act, Game, die, die_late, die_once, hang
+from games import Act, Game, die, die_late, die_once, fail, hang, leave, made_at
 from torch import Tensor
 
 import mappo
@@ -259,6 +259,69 @@ def test_a_worker_that_dies_again_and_again_is_given_up():
         warnings.simplefilter("ignore")
         env.reset(0)
         with pytest.raises(UserError, match=r"ended with exit code 3 while environment .* \(4 times in a row\)"):
+            steps(env, 9)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        (leave, r"worker 0 \(environments 0 and 1-2\) ended with exit code 3 as its environments were made"),
+        (fail, r"worker 0 \(environments 0 and 1-2\): environment \d failed as it was made:[^$]*the port is taken"),
+    ],
+)
+def test_a_worker_that_is_lost_as_the_pool_starts_is_replaced(how: Callable[[], Any], message: str, tmp_path: Path):
+    make = partial(made_at, {0, 1}, tmp_path / "count", how)
+    with pytest.raises(UserError, match=message):
+        WorkerPool(make, 3, 1)
+    loop = ParallelEnvs(Game, 3)
+    (tmp_path / "count").unlink()
+    with pytest.warns(UserWarning, match=message + r"\nIt is replaced; it was process \d+\.$"):
+        env = WorkerPool(make, 3, 1, restart=True)
+    try:
+        assert env.restarts == 2
+        same(env.reset(0), loop.reset(0))
+    finally:
+        env.close()
+
+
+def test_a_worker_that_is_lost_whenever_the_pool_starts_is_given_up(tmp_path: Path):
+    make = partial(made_at, set(range(99)), tmp_path / "count", leave)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(UserError, match=r"as its environments were made \(4 times in a row"):
+            WorkerPool(make, 3, 1, restart=True)
+    assert len((tmp_path / "count").read_text()) == 4
+
+
+def test_a_function_that_is_wrong_is_not_tried_again(tmp_path: Path):
+    make = partial(made_at, set(range(99)), tmp_path / "count", dict)
+    with pytest.raises(UserError, match="is not an environment of PettingZoo's Parallel API"):
+        WorkerPool(make, 1, 1, restart=True)
+    assert len((tmp_path / "count").read_text()) == 1
+
+
+def test_a_worker_that_dies_within_a_message_is_named():
+    def act(now: dict[str, Any]) -> None:
+        if now["seed"] == 13 and now["clock"] == 1:
+            os.write(int(sys.argv[1]), b"\x00\x00\x00\x64only")  # four of a hundred bytes, where it answers
+            os._exit(3)
+
+    with pool(lambda: Game(act=act)) as env:
+        env.reset(10)
+        with pytest.raises(UserError, match=r"ended with exit code 3 while environment 3 \(seed 13, episode 0\)"):
+            steps(env, 3)
+
+
+def test_a_replacement_that_cannot_be_started_counts(monkeypatch: pytest.MonkeyPatch):
+    with pool(lambda: Game(act=die), restart=True) as env, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        env.reset(10)
+
+        def full(*_: Any, **__: Any) -> Any:
+            raise OSError(11, "Resource temporarily unavailable")
+
+        monkeypatch.setattr(subprocess, "Popen", full)
+        with pytest.raises(UserError, match=r"Resource temporarily unavailable \(4 times in a row\)"):
             steps(env, 9)
 
 

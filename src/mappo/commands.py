@@ -199,7 +199,10 @@ def _read_config(file: Path, base: Config) -> Config:
         data = cast(Any, data)["config"]
     if not isinstance(data, dict):
         raise UserError(f"--config {file}: expected an object with env, network, ppo, run")
-    config = Config.from_dict(cast(dict[str, Any], data), base)
+    try:
+        config = Config.from_dict(cast(dict[str, Any], data), base)
+    except UserError as error:
+        raise UserError(f"--config {file}: {error}") from None
     return replace(config, run=replace(config.run, name=None, dir=None))
 
 

@@ -110,11 +110,10 @@ def read_run(path: Path) -> tuple[str, Config, Spec]:
     if data.get("format") != FORMAT:
         raise UserError(f"{path}: config.json has format {data.get('format')!r}, this version reads {FORMAT}")
     try:
-        return str(data["env"]), Config.from_dict(data["config"]), _spec_from_dict(data["spec"])
-    except UserError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path / 'config.json'} is damaged: {type(error).__name__} {error}") from None
+        config = Config.from_dict(_field(data, "config", dict))
+        return _field(data, "env", str), config, _spec_from_dict(_field(data, "spec", dict))
+    except (TypeError, ValueError) as error:  # UserError is one
+        raise UserError(f"{path / 'config.json'} is damaged: {error}") from None
 
 
 def _must_match(path: Path, old: tuple[str, Config], new: tuple[str, Config]) -> None:
@@ -176,14 +175,34 @@ def _spec_to_dict(spec: Spec) -> dict[str, Any]:
 
 
 def _spec_from_dict(data: dict[str, Any]) -> Spec:
+    seen = _list(data, "obs", dict)
     return Spec(
-        agents=tuple(data["agents"]),
-        obs_spaces=tuple(_box(tuple(o["shape"]), np.dtype(o["dtype"])) for o in data["obs"]),
-        action_heads=tuple(_heads(h) for h in data["heads"]),
-        groups=tuple(data["groups"]),
-        state_shape=None if data["state_shape"] is None else tuple(data["state_shape"]),
-        shared_reward=bool(data["shared_reward"]),
+        agents=_list(data, "agents", str),
+        obs_spaces=tuple(_box(_list(o, "shape", int), np.dtype(_field(o, "dtype", str))) for o in seen),
+        action_heads=tuple(_heads(h) for h in _list(data, "heads", dict)),
+        groups=_list(data, "groups", int),
+        state_shape=None if data.get("state_shape", 0) is None else _list(data, "state_shape", int),
+        shared_reward=_field(data, "shared_reward", bool),
     )
+
+
+def _field(data: dict[str, Any], name: str, kind: type) -> Any:
+    """What an object of a file holds, of a kind that JSON has."""
+    if name not in data:
+        raise UserError(f"it has no {name!r}")
+    return _checked(name, data[name], kind)
+
+
+def _list(data: dict[str, Any], name: str, kind: type) -> tuple[Any, ...]:
+    return tuple(_checked(name, x, kind) for x in _field(data, name, list))
+
+
+def _checked(name: str, value: Any, kind: type) -> Any:
+    fits = isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
+    if not fits or (kind is int and not -(2**31) <= value < 2**31):
+        words = {str: "text", dict: "an object", list: "a list", bool: "true or false", int: "a whole number"}
+        raise UserError(f"{name!r} should be {words[kind]}, and is {json.dumps(value)[:60]}")
+    return value
 
 
 def _finite(bounds: tuple[float, ...]) -> list[float | None]:
@@ -192,9 +211,10 @@ def _finite(bounds: tuple[float, ...]) -> list[float | None]:
 
 
 def _heads(data: dict[str, Any]) -> ActionHeads:
-    low = tuple(-math.inf if x is None else float(x) for x in data["low"])
-    high = tuple(math.inf if x is None else float(x) for x in data["high"])
-    return ActionHeads(tuple(data["categorical"]), low, high, tuple(data["start"]), tuple(data["shape"]))
+    low = tuple(-math.inf if x is None else float(x) for x in _field(data, "low", list))
+    high = tuple(math.inf if x is None else float(x) for x in _field(data, "high", list))
+    categorical, start, shape = (_list(data, name, int) for name in ("categorical", "start", "shape"))
+    return ActionHeads(categorical, low, high, start, shape)
 
 
 def _box(shape: tuple[int, ...], dtype: np.dtype[Any]) -> spaces.Box:

@@ -17,6 +17,7 @@ from typing import Any
 
 from mappo.envs.game import Arrays
 from mappo.envs.layout import Layout
+from mappo.envs.shard import FailedError
 from mappo.errors import UserError
 
 # Not multiprocessing's Process: that would run the user's script once more in each worker.
@@ -100,9 +101,11 @@ class Member:
         """What its environments look like, once they are made.
 
         Raises:
-            UserError: they cannot be. LostError: it is not there any more.
+            UserError: they cannot be used. LostError: it is not there any more, or one of them failed.
         """
         answer: Any = pickle.loads(self._receive(START_TIMEOUT))
+        if isinstance(answer, FailedError):
+            raise LostError(f"{self.name}: {answer}")
         if isinstance(answer, UserError):
             raise answer
         return answer
@@ -159,7 +162,7 @@ class Member:
         try:
             if self._link.poll(timeout):
                 return self._link.recv_bytes()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # also within a message
             raise LostError(self._death()) from None
         raise LostError(self._hang(timeout))
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mappo.envs.crew import START_TIMEOUT, LostError, Member, SharedMemory
 from mappo.envs.game import Arrays
+from mappo.envs.layout import Layout
 from mappo.envs.parallel import Shown
 from mappo.envs.shard import halves
 from mappo.envs.worker import CHECKED_RESET, RESET
@@ -76,12 +77,9 @@ class WorkerPool:
             try:
                 for member in self._members:
                     member.start()
+                layouts = [self._first_layout(member) for member in self._members]
             except OSError as error:
                 raise UserError(f"{self.workers} worker processes cannot be started: {error}") from error
-            try:
-                layouts = [member.layout() for member in self._members]
-            except LostError as lost:
-                raise UserError(str(lost)) from None
             self._layout, self.spec = layouts[0], layouts[0].spec
             memory = self._memory.map(Arrays.size(self._layout, num_envs))
             self._shown = Shown(self._layout, Arrays(self._layout, num_envs, memory))
@@ -152,21 +150,33 @@ class WorkerPool:
         member.failures = 0
         self._warn(told)  # last: it raises where warnings are errors
 
-    def _replace(self, member: Member, lost: LostError) -> None:
+    def _first_layout(self, member: Member) -> Layout:
+        """What its environments look like; those of another process, where one is lost as it starts."""
+        while True:
+            try:
+                return member.layout()
+            except LostError as lost:
+                self._bury(member, lost, "It is replaced")
+                member.start()
+
+    def _bury(self, member: Member, lost: Exception, told: str) -> None:
+        """Says that it is lost and will be replaced; a UserError where that is not wanted, or was tried enough."""
+        member.failures += 1
+        if not self.restart or member.failures > 3:
+            self._close()
+            again = f" ({member.failures} times in a row)" if member.failures > 1 else ""
+            raise UserError(f"{lost}{again}") from None
+        self.restarts += 1
+        # The number tells apart losses of one text, of which Python would show the first only; kernel logs name it.
+        warnings.warn(f"{lost}\n{told}; it was process {member.process.pid}.", stacklevel=6)
+        member.close(0)
+
+    def _replace(self, member: Member, lost: Exception) -> None:
         """Another process for the same environments, whose episodes are over and begin anew."""
         arrays, numbers = self._shown.arrays, member.numbers
         under_way = set(member.pending)  # before another process is started, for which nothing is
         while True:
-            member.failures += 1
-            if not self.restart or member.failures > 3:
-                self._close()
-                again = f" ({member.failures} times in a row)" if member.failures > 1 else ""
-                raise UserError(f"{lost}{again}") from None
-            self.restarts += 1
-            # The number tells apart losses of one text, of which Python would show the first only; kernel logs name it.
-            told = f"{lost}\nIt is replaced, and its episodes begin anew; it was process {member.process.pid}."
-            warnings.warn(told, stacklevel=5)
-            member.close(0)
+            self._bury(member, lost, "It is replaced, and its episodes begin anew")
             arrays["busy"][numbers] = False
             arrays["episode"][numbers] += 1
             try:
@@ -175,8 +185,8 @@ class WorkerPool:
                 member.order(RESET)
                 self._warn(member.answer(START_TIMEOUT))
                 break
-            except (LostError, UserError) as next_loss:
-                lost = LostError(str(next_loss))
+            except (LostError, UserError, OSError) as next_loss:
+                lost = next_loss
         if not self._seen:  # at a reset nothing is under way
             return
         for index, (part, share) in enumerate(zip(self.parts, member.ranges, strict=True)):

@@ -14,6 +14,10 @@ from mappo.envs.trace import told
 from mappo.errors import UserError
 
 
+class FailedError(UserError):
+    """The environment's own code raised."""
+
+
 class Shard:
     """Some of the environments that `Arrays` shows: those of several ranges, each stepped by itself.
 
@@ -116,14 +120,14 @@ class Shard:
     def close(self) -> None:
         close(*self.envs)
 
-    def blame(self, error: BaseException) -> UserError:
+    def blame(self, error: BaseException) -> FailedError:
         """An error in an environment's own code, as a message that names environment and seed."""
         index, doing = self._doing
         where = f"environment {index}"
         if hasattr(self, "arrays"):
             seed, episode = (int(self.arrays[name][index]) for name in ("seed", "episode"))
             where += f" (seed {seed}, episode {episode})"
-        return UserError(f"{where} failed as it was {doing}:\n{told(error)}")
+        return FailedError(f"{where} failed as it was {doing}:\n{told(error)}")
 
 
 class _Blame:
