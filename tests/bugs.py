@@ -889,6 +889,30 @@ BUGS = [
                 "test_seed_runs.py::test_each_seed_is_a_run_like_one_alone",
             ),
         ]
+    # What is measured
+    Bug(
+        *("bench", "the clock is read before the device is done", "workload.py"),
+        "            part.work()\n            sync()\n",
+        "            part.work()\n",
+        "test_bench.py::test_what_a_device_still_has_to_do_counts_for_whoever_asked_for_it",
+    ),
+    Bug(
+        *("bench", "the device's earlier work counts too", "workload.py"),
+        "                part.before()\n            sync()\n",
+        "                part.before()\n",
+        "test_bench.py::test_what_a_device_still_has_to_do_counts_for_whoever_asked_for_it",
+    ),
+    Bug(
+        *("bench", "a product is left out", "workload.py"),
+        "                    if layer:  #",
+        "                    if layer > 1:  #",
+        "test_bench.py::test_the_bare_products_are_the_products_of_the_work",
+    ),
+    Bug(
+        *("bench", "shares of medians of different rounds", "bench.py"),
+        "statistics.median(own[clock] / whole[clock] for own, whole in zip(times, spent[WHOLE], strict=True))",
+        "statistics.median(t[clock] for t in times) / statistics.median(t[clock] for t in spent[WHOLE])",
+        "test_bench.py::test_figures_are_medians_and_shares_those_of_each_round",
     ),
     *(Bug(*row) for row in ENVS),
 ]

@@ -97,13 +97,14 @@ def test_parts_take_turns_and_each_fills_its_turn(clock: Clock, monkeypatch: pyt
 
 @pytest.mark.parametrize(("device", "share"), [("cpu", "25.0%"), ("cuda", "75.0%")])
 def test_figures_are_medians_and_shares_those_of_each_round(device: str, share: str):
+    # A quarter of the CPU time and three quarters of the clock, in two rounds of three; not so of the medians.
     spent = {
-        "a": [Spent(1, 3), Spent(2, 6), Spent(30, 90)],  # a quarter of CPU and three quarters of time, in two rounds
-        "end to end": [Spent(4, 4), Spent(8, 8), Spent(9, 10)],
+        "a": [Spent(1, 3), Spent(3, 3), Spent(8, 24)],
+        "end to end": [Spent(4, 4), Spent(4, 12), Spent(32, 32)],
     }
     rows = bench.figures("full", spent, torch.device(device))
-    assert rows[0] == ["full", "a", "2.00000", "6.00000", "167", share]
-    assert rows[1] == ["full", "end to end", "8.00000", "8.00000", "125", "100.0%"]
+    assert rows[0] == ["full", "a", "3.00000", "3.00000", "333", share]
+    assert rows[1] == ["full", "end to end", "4.00000", "12.00000", "83", "100.0%"]
 
 
 def test_the_reference_is_the_work_of_the_paper():

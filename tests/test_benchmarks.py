@@ -4,15 +4,19 @@ import csv
 import importlib
 import json
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import mappo
+from mappo import workload
 from mappo.workload import Spent, Training, reference
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -295,8 +299,116 @@ def test_what_could_be_measured_is_drawn(load: Any, tmp_path: Path):
     assert module.nice([300, 300]) == [200, 500]
 
 
+@pytest.fixture
+def gpu(load: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The script for a GPU, on the CPU, and in as little time as may be."""
+    module, threads = load("gpu"), torch.get_num_threads()
+    monkeypatch.setattr(workload, "TURN", 0)
+    monkeypatch.setattr(workload, "reference", partial(small, workload.reference))
+    monkeypatch.setattr(module, "reference", workload.reference)
+    yield module
+    torch.set_num_threads(threads)
+
+
+def small(reference: Any, *args: Any) -> Any:
+    config = reference(*args)
+    return replace(config, ppo=replace(config.ppo, epochs=1, rollout_length=5))
+
+
+def test_each_section_of_the_gpu_benchmark_leaves_its_rows(gpu: ModuleType, monkeypatch: Any, tmp_path: Path):
+    for name in ("launches", "learning"):
+        monkeypatch.setattr(gpu, name, lambda *_, _as=name: iter([gpu.Found(_as, 7.0, "")]))
+    out = tmp_path / "gpu.csv"
+    gpu.main(["--device", "cpu", "--envs", "2", "--rounds", "1", "--out", str(out)])
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in table(out):
+        assert row["error"] == ""
+        assert float(row["value"]) > 0
+        found.setdefault((row["section"], row["network"]), []).append(row["name"])
+    alone = ["environment alone", "policy alone", "update alone", "end to end"]
+    assert found == {
+        ("bandwidth", ""): ["copy"],
+        ("parts", "feed-forward"): alone,
+        ("parts", "gru"): alone,
+        ("products", "feed-forward"): ["bare matrix products"],
+        ("launches", "feed-forward"): ["launches"],
+        ("launches", "gru"): ["launches"],
+        ("learning", "feed-forward"): ["learning"],
+    }
+
+
+def test_a_memory_asks_more_of_the_device(gpu: ModuleType):
+    counts = {x: list(gpu.launches(x, 2, torch.device("cpu"))) for x in ("feed-forward", "gru")}
+    assert [found.name for found in counts["gru"]] == ["operators in an update"]
+    assert counts["gru"][0].value > counts["feed-forward"][0].value > 500
+
+
+def test_a_section_that_fails_leaves_a_row_and_the_others_their_numbers(
+    gpu: ModuleType, monkeypatch: Any, tmp_path: Path
+):
+    def broken(*_: Any) -> Iterator[Any]:
+        yield gpu.Found("half", 1.0, "s")
+        raise RuntimeError("CUDA out of memory.\nTried to allocate")
+
+    monkeypatch.setattr(gpu, "parts", broken)
+    for name in ("bare", "launches", "learning"):
+        monkeypatch.setattr(gpu, name, lambda *_: iter([gpu.Found("x", 2.0, "")]))
+    out = tmp_path / "gpu.csv"
+    gpu.main(["--device", "cpu", "--envs", "2", "--out", str(out)])
+    rows = table(out)
+    assert [r["error"] for r in rows if r["section"] == "parts"] == ["", "RuntimeError: CUDA out of memory."] * 2
+    assert [r["name"] for r in rows if r["section"] in ("bandwidth", "launches", "learning")] == ["copy", "x", "x", "x"]
+
+
+def test_no_section_begins_once_the_time_is_up(gpu: ModuleType, tmp_path: Path):
+    out = tmp_path / "gpu.csv"
+    gpu.main(["--device", "cpu", "--envs", "2", "8", "--minutes", "0", "--out", str(out)])
+    assert [r["error"] for r in table(out)] == ["left out: no time was left"] * 12
+
+
+@pytest.mark.parametrize(("evaluations", "passes"), [([-30.0, None, -70.0], False), ([-70.0, -20.0, -19.0], True)])
+def test_training_stops_where_the_planner_is_passed(gpu: ModuleType, monkeypatch: Any, evaluations: Any, passes: bool):
+    seen = list[Any]()
+
+    def train(env: str, config: Any, callback: Any) -> Any:
+        for index, value in enumerate(evaluations):
+            metrics = {"eval_return": float("nan") if value is None else value}
+            seen.append((config.env.num_envs, config.run.total_steps, config.run.device))
+            try:
+                callback(SimpleNamespace(metrics=metrics, step=100 * (index + 1)))
+            except mappo.StopTraining:
+                break
+        return SimpleNamespace(step=100 * len(seen))
+
+    monkeypatch.setattr(mappo, "train", train)
+    monkeypatch.setattr(gpu.evaluate, "play_baselines", lambda *_: {"planner": np.array([-25.0, -24.0])})
+    found = list[Any]()
+    section = partial(gpu.learning, 16, 3000, float("inf"), torch.device("cpu"))
+    found = list(gpu.rows_of(section, float("inf")))
+    told = [(r["name"], r["value"]) for r in found if r["unit"] != "s"]
+    assert seen[0] == (16, 3000, "cpu")
+    if passes:
+        assert told == [
+            *(("central planner", "-24.5"), ("best evaluation", "-20"), ("trained", "200"), ("past the planner", "200"))
+        ]
+        assert [r["unit"] for r in found if r["name"] == "past the planner"] == ["s", "steps"]
+    else:
+        assert told[:3] == [("central planner", "-24.5"), ("best evaluation", "-30"), ("trained", "300")]
+        assert "the planner was not passed" in found[-1]["error"]
+
+
+def test_without_a_gpu_there_is_one_message(load: Any, monkeypatch: Any, capsys: Any):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["gpu.py"])
+    with pytest.raises(SystemExit, match="2"):
+        load("gpu").main()
+    expected = "gpu.py: torch finds no CUDA device here; --device cpu tries the script out, slowly\n"
+    assert capsys.readouterr().err == expected
+
+
 BAD = {
     "time_to_score": (["--seeds", "0"], "--seeds must be at least 1"),
+    "gpu": (["--rounds", "0"], "--envs, --rounds, --learn-envs and --steps must be at least 1"),
     "scaling": (["--most", "0"], "--most must be at least 1"),
 }
 

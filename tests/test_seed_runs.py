@@ -18,7 +18,7 @@ from mappo.cli import main
 from mappo.config import Config
 from mappo.envs.battle import Battle
 from mappo.errors import UserError
-from mappo.evaluate import evaluate_run
+from mappo.evaluate import evaluate_run, summary
 from mappo.run import Run
 from mappo.trainer import train
 
@@ -54,6 +54,9 @@ def test_the_runs_numbers_are_those_of_all_seeds(whole: Run):
     metrics = whole.metrics
     assert metrics["seed"].tolist() == [seed for seed in SEEDS for _ in range(6)]
     assert len(set(metrics["total_loss"].tolist())) == 18
+    places = [checkpoint.load(own).trainer["collector.env.place"] for own in children(whole.path)]
+    landmarks = {str(x[:, 3:].tolist()) for x in places}  # drawn, and not moved
+    assert len(landmarks) == 3
     assert (whole.path / "curve.png").stat().st_size > 10_000
     assert whole.finished
     assert whole.step == 6 * SIZE
@@ -123,8 +126,7 @@ def test_a_score_is_that_of_the_seeds_and_its_interval_is_over_them(whole: Run):
     means = [x["return_sum"]["mean"] for x in each]
     np.testing.assert_allclose(result["by_policy"], means, rtol=1e-9)
     assert result["return_sum"]["mean"] == pytest.approx(np.mean(means))
-    low, high = result["return_sum"]["ci95"]
-    assert min(means) <= low <= high <= max(means)
+    assert result["return_sum"]["ci95"] == pytest.approx(summary(np.array(means))["ci95"])
     assert result["baselines"]["random"]["mean"] == each[0]["baselines"]["random"]["mean"]
     difference = result["baselines"]["random"]["difference"]["mean"]
     assert difference == pytest.approx(np.mean([x["baselines"]["random"]["difference"]["mean"] for x in each]))
