@@ -222,6 +222,9 @@ def test_layer_norm_stands_on_the_input_and_behind_each_activation(activation: A
     for layer, size in zip(mlp.layers, (4, 5), strict=True):
         y = nn.functional.layer_norm(getattr(torch, activation)(layer(y)), (size,))
     assert_close(mlp(x), y, rtol=1e-10, atol=1e-12)
+    expected = torch.autograd.grad(y.pow(3).sum(), list(mlp.layers.parameters()))
+    result = torch.autograd.grad(mlp(x).pow(3).sum(), list(mlp.layers.parameters()))
+    assert_close(result, expected, rtol=1e-8, atol=1e-10)
     assert not MLP(3, (4, 5), activation).norms
 
 

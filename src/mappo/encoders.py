@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -42,13 +42,17 @@ class MLP(nn.Module):
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.norms:
-            x = self.norms[0](x)
-        for i, layer in enumerate(self.layers):
-            x = layer(x)
-            x = torch.relu(x) if self.activation == "relu" else cast(Tensor, Tanh.apply(x))
-            if self.norms:
-                x = self.norms[i + 1](x)
+        norms: list[LayerNorm] = [*cast(Any, self.norms)]
+        if not norms:
+            for layer in self.layers:
+                x = torch.relu(layer(x)) if self.activation == "relu" else cast(Tensor, Tanh.apply(layer(x)))
+            return x
+        x = norms[0](x)
+        for layer, norm in zip(self.layers, norms[1:], strict=True):
+            if self.activation == "relu":
+                x = norm(torch.relu(layer(x)))
+            else:  # tanh(z) = 2 sigmoid(2 z) - 1, and LayerNorm sees neither scale nor offset: three passes are saved
+                x = norm(torch.sigmoid(layer(x, 2.0)), LayerNorm.EPSILON / 4)
         return x
 
 

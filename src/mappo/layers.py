@@ -30,18 +30,22 @@ class Linear(nn.Module):
         for matrix in [self.weight] if groups == 1 else self.weight.unbind():
             nn.init.orthogonal_(matrix, gain)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
+        """`scale` times the answer, at the price of scaling the matrix."""
+        weight, bias = (self.weight, self.bias) if scale == 1 else (self.weight * scale, self.bias * scale)
         if self.groups == 1:
-            return nn.functional.linear(x, self.weight, self.bias)
+            return nn.functional.linear(x, weight, bias)
         if x.ndim < 2 or x.shape[0] != self.groups:
             raise ValueError(f"Linear of {self.groups} groups got an input of shape {tuple(x.shape)}")
         rows = x.reshape(self.groups, -1, x.shape[-1])
-        y = torch.baddbmm(self.bias.unsqueeze(1), rows, self.weight.mT)
+        y = torch.baddbmm(bias.unsqueeze(1), rows, weight.mT)
         return y.reshape(*x.shape[:-1], y.shape[-1])
 
 
 class LayerNorm(nn.Module):
     """arXiv:1607.06450, with a scale and an offset for each group."""
+
+    EPSILON = 1e-5
 
     def __init__(self, groups: int, features: int) -> None:
         super().__init__()
@@ -50,10 +54,11 @@ class LayerNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(*lead, features))
         self.bias = nn.Parameter(torch.zeros(*lead, features))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, epsilon: float = EPSILON) -> Tensor:
+        """`epsilon` is added to the variance."""
         if self.groups == 1:
-            return nn.functional.layer_norm(x, x.shape[-1:], self.weight, self.bias)
-        y = nn.functional.layer_norm(x, x.shape[-1:])
+            return nn.functional.layer_norm(x, x.shape[-1:], self.weight, self.bias, epsilon)
+        y = nn.functional.layer_norm(x, x.shape[-1:], eps=epsilon)
         wide = (self.groups, *(1,) * (x.ndim - 2), x.shape[-1])
         return y * self.weight.reshape(wide) + self.bias.reshape(wide)
 

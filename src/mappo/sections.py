@@ -83,6 +83,9 @@ class NetworkConfig:
     """Its standard deviation: a parameter, or an output of the network."""
     initial_std: float = 0.5
     """That at the start; 1 is half the width of the bounds."""
+    precision: Literal["float32", "tf32", "bf16"] = "float32"
+    """Of the layers' arithmetic; weights, losses and statistics stay float32. `bf16` is faster on processors that have
+    it, and rounds to 3 digits; `tf32` is for CUDA alone."""
 
     def __post_init__(self) -> None:
         check_types("network", self)

@@ -45,7 +45,7 @@ class Tower(nn.Module):
         self.shape = tuple(shape)
         if net.obs_norm and len(self.shape) == 3:
             raise UserError("network.obs-norm is for vectors, and these agents see images: leave it out")
-        self.sets = ParameterSets(sets)
+        self.sets, self.lower = ParameterSets(sets), net.precision == "bf16"
         self.norm = RunningNorm(self.shape[-1], kinds) if net.obs_norm else None
         self.needs_agents = agent_id or self.sets.count > 1 or (self.norm is not None and self.norm.kinds is not None)
         ids = torch.eye(len(sets)) if agent_id else None
@@ -78,6 +78,14 @@ class Tower(nn.Module):
         Returns:
             `(..., A, out + constants)`; and the memory after each step `(L, *B, A, H)`, None without one.
         """
+        if not self.lower:
+            return self._answer(x, memory, first)
+        with torch.autocast(x.device.type, torch.bfloat16):
+            y, memory = self._answer(x, memory, first)
+        dtype = self.head.weight.dtype
+        return y.to(dtype), memory if memory is None else memory.to(dtype)
+
+    def _answer(self, x: Tensor, memory: Tensor | None, first: Tensor | None) -> tuple[Tensor, Any]:
         if self.ids is not None:
             ids = self.ids.to(x.dtype) * (255 if x.dtype == torch.uint8 else 1)
             planes = len(self.shape) - 1

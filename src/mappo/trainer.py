@@ -57,6 +57,8 @@ def train(
     torch.set_num_threads(config.run.threads)
     with ExitStack() as stack:
         stack.callback(torch.set_num_threads, threads)
+        stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+        torch.set_float32_matmul_precision("high" if config.network.precision == "tf32" else "highest")
         training, testing = envs.for_training(env, config, device)
         for made in (training, testing):
             if made is not None and (isinstance(env, str) or callable(env)):  # what was given is not closed

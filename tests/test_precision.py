@@ -1,0 +1,106 @@
+"""`network.precision`: the layers' arithmetic, and nothing else's."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from chaos import Chaos
+from test_trainer import CONFIG, within
+from torch import Tensor
+from torch.testing import assert_close
+
+import mappo
+from mappo.collector import Collector
+from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
+from mappo.learner import MAPPO
+from mappo.seeds import Seeds
+from mappo.trainer import train
+
+NETS = {
+    "tanh": NetworkConfig((32, 16), "tanh", actor_gain=1.0),
+    "relu, norms": NetworkConfig((32, 16), "relu", layer_norm=True, actor_gain=1.0),
+    "tanh, norms": NetworkConfig((32, 16), "tanh", layer_norm=True, actor_gain=1.0),
+    "a memory": NetworkConfig((32, 16), "tanh", memory_size=8, actor_gain=1.0),
+    "a network for each": NetworkConfig((32, 16), "tanh", sharing="none", actor_gain=1.0),
+}
+
+
+def learner(net: NetworkConfig, precision: str = "bf16") -> tuple[MAPPO, Collector]:
+    env = Chaos(8)
+    config = Config(
+        EnvConfig(num_envs=8), replace(net, precision=precision), PPOConfig(rollout_length=10, epochs=2, minibatches=2)
+    )
+    agent = MAPPO(env.spec, config, seed=1)
+    return agent, Collector(env, agent, 10, env.reset(0), torch.Generator().manual_seed(0))
+
+
+def numbers(agent: MAPPO, rollout: mappo.Rollout) -> tuple[Tensor, list[Tensor]]:
+    """Losses, and the gradient of each parameter."""
+    batch, *_ = agent.prepare(rollout)
+    agent.optimizer.zero_grad()
+    total, metrics = agent.loss(batch, 0.01)
+    total.backward()
+    told = torch.stack([metrics["policy_loss"], metrics["value_loss"], metrics["entropy"]])
+    return told, [p.grad.clone() for p in agent.network.parameters() if p.grad is not None]
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_bf16_is_float32_up_to_its_rounding(name: str):
+    (exact, collector), (rough, _) = learner(NETS[name], "float32"), learner(NETS[name])
+    rollout, _ = collector.collect()
+    (losses, gradients), (others, other_gradients) = numbers(exact, rollout), numbers(rough, rollout)
+    assert_close(others, losses, rtol=0.05, atol=0.02)
+    assert not torch.equal(others, losses)
+    for own, other in zip(gradients, other_gradients, strict=True):
+        assert other.dtype == torch.float32
+        assert (own - other).norm() < 0.1 * own.norm() + 1e-3
+        assert not torch.equal(own, other)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_all_but_the_layers_stays_float32(name: str):
+    agent, collector = learner(NETS[name])
+    rollout, _ = collector.collect()
+    assert rollout.log_prob.dtype == torch.float32
+    assert rollout.memory is None or rollout.memory.dtype == torch.float32
+    metrics = agent.update(rollout)
+    assert all(x.isfinite() for x in metrics.values())
+    assert {x.dtype for n, x in agent.state_dict().items() if n.startswith(("network", "optimizer"))} == {torch.float32}
+    assert agent.value_norm.moments.dtype == torch.float64
+
+
+def test_at_the_first_gradient_step_the_policy_is_the_one_that_acted():
+    agent, collector = learner(NETS["tanh"])
+    batch, *_ = agent.prepare(collector.collect()[0])
+    assert agent.loss(batch, 0.01)[1]["approx_kl"] < 1e-4
+
+
+def test_many_seeds_learn_in_bf16_what_each_learns_alone():
+    agent, collector = learner(NETS["a memory"])
+    rollout, _ = collector.collect()
+    seeds = Seeds([learner(NETS["a memory"])[0]])
+    alone, together = agent.update(rollout), seeds.update(rollout)
+    for name, x in alone.items():
+        assert_close(together[name][0].float(), x.float(), rtol=0.05, atol=0.02)
+
+
+def test_a_saved_actor_acts_as_it_was_trained(tmp_path: Path):
+    config = replace(CONFIG, network=replace(CONFIG.network, precision="bf16"))
+    run = train("spread", within(config, tmp_path / "run"))
+    actor = mappo.load_actor(run.path)
+    assert actor.policy.tower.lower
+    assert run.evaluate(8)["return_sum"]["mean"] < 0
+
+
+def test_tf32_holds_while_a_run_lasts(tmp_path: Path):
+    seen: list[str] = []
+    config = replace(CONFIG, network=replace(CONFIG.network, precision="tf32"))
+    before = torch.get_float32_matmul_precision()
+    train(
+        "spread",
+        within(config, tmp_path / "run"),
+        callback=lambda _: seen.append(torch.get_float32_matmul_precision()),
+    )
+    assert set(seen) == {"high"}
+    assert torch.get_float32_matmul_precision() == before
