@@ -17,7 +17,7 @@ DEFAULT = Config(
         lr_final=0.0,
         entropy_final=0.0,
     ),
-    run=RunConfig(total_steps=1_000_000, eval_episodes=64),
+    run=RunConfig(total_steps=2_000_000, eval_episodes=64),
 )
 
 PRESETS = {"default": DEFAULT}
