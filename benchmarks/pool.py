@@ -2,7 +2,8 @@
 
     python benchmarks/pool.py                       # on two free cores; pip install supersuit for its rows
 
-mpe2's unmodified `simple_spread_v3.parallel_env` everywhere, 64 of them, random actions. Rounds are interleaved; each
+mpe2's unmodified `simple_spread_v3.parallel_env` everywhere, 64 of them, random actions; ours as `mpe2/simple_spread_v3`
+makes it, which, as the others, does not ask for its `state()`. Rounds are interleaved; each
 row is a median of rounds, and ratios are medians of the rounds' ratios to the plain loop. CPU time is that of this
 process and all below it, as the system counts it (Linux). Results go to benchmarks/results/pool.csv.
 """
@@ -26,6 +27,7 @@ import torch
 from gymnasium import spaces
 from mpe2 import simple_spread_v3
 
+from mappo.envs import factory
 from mappo.envs.parallel import ParallelEnvs
 from mappo.envs.pool import WorkerPool
 
@@ -63,12 +65,12 @@ def ours(env: Any, num_envs: int) -> tuple[Callable[[], None], Callable[[], None
 
 def loop(num_envs: int, workers: int) -> Any:
     """All in this process, one after another."""
-    return ours(ParallelEnvs(make, num_envs), num_envs)
+    return ours(ParallelEnvs(factory("mpe2/simple_spread_v3", {"max_cycles": 25}), num_envs), num_envs)
 
 
 def pool(num_envs: int, workers: int) -> Any:
     """In worker processes."""
-    return ours(WorkerPool(make, num_envs, workers), num_envs)
+    return ours(WorkerPool(factory("mpe2/simple_spread_v3", {"max_cycles": 25}), num_envs, workers), num_envs)
 
 
 def async_vector(num_envs: int, workers: int) -> Any:
