@@ -24,7 +24,7 @@ import torch
 from record import RESULTS, append, circumstances, fail
 
 import mappo
-from mappo import envs, evaluate
+from mappo import envs, playing
 from mappo.workload import Training, measure, products, reference, synchronizer
 
 NETWORKS = {"feed-forward": 0, "gru": 64}
@@ -119,8 +119,8 @@ def learning(num_envs: int, steps: int, deadline: float, device: torch.device) -
         run = replace(run, device=device.type, dir=str(Path(folder) / "run"), progress="off")
         config = replace(base, env=replace(base.env, num_envs=num_envs), run=run)
         testing = envs.make("spread", games, device=device)
-        seeds = range(evaluate.SELECT_SEED, evaluate.SELECT_SEED + games)  # those that the run is evaluated on
-        planner = float(evaluate.play_baselines(testing, "spread", seeds)["planner"].mean())
+        seeds = range(playing.SELECT_SEED, playing.SELECT_SEED + games)  # those that the run is evaluated on
+        planner = float(playing.play_baselines(testing, "spread", seeds)["planner"].mean())
         yield Found("central planner", planner, "return")
         started, seen, passed = time.perf_counter(), list[float](), list[tuple[float, int]]()
 

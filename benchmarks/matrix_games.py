@@ -15,7 +15,7 @@ import torch
 
 import mappo
 from mappo import envs
-from mappo.evaluate import play
+from mappo.playing import play
 
 BASE: dict[str, dict[str, Any]] = {
     "env": {"num_envs": 64},

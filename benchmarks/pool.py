@@ -2,8 +2,8 @@
 
     python benchmarks/pool.py                       # on two free cores; pip install supersuit for its rows
 
-mpe2's unmodified `simple_spread_v3.parallel_env` everywhere, 64 of them, random actions; ours as `mpe2/simple_spread_v3`
-makes it, which, as the others, does not ask for its `state()`. Rounds are interleaved; each
+mpe2's unmodified `simple_spread_v3.parallel_env` everywhere, 64 of them, random actions; ours as the name
+`mpe2/simple_spread_v3` makes it: as the others, it does not ask for `state()`. Rounds are interleaved; each
 row is a median of rounds, and ratios are medians of the rounds' ratios to the plain loop. CPU time is that of this
 process and all below it, as the system counts it (Linux). Results go to benchmarks/results/pool.csv.
 """

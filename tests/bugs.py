@@ -761,7 +761,7 @@ BUGS = [
     ),
     # Besides the laws
     *(
-        Bug("evaluation", name, "evaluate.py", old, new, f"test_evaluate.py::{test}")
+        Bug("evaluation", name, "playing.py", old, new, f"test_evaluate.py::{test}")
         for name, old, new, test in [
             (
                 *("later games count", "torch.where(going.unsqueeze(-1), step.reward, 0.0)", "step.reward"),
@@ -876,7 +876,7 @@ BUGS = [
                 "test_seed_runs.py::test_where_the_process_died_between_two_saves_all_go_back_to_the_step_that_all_have",
             ),
             (
-                *("the interval is over games", "evaluate.py", "x[0] if len(x) == 1 else x.mean(1)", "x.reshape(-1)"),
+                *("the interval is over games", "playing.py", "x[0] if len(x) == 1 else x.mean(1)", "x.reshape(-1)"),
                 "test_seed_runs.py::test_a_score_is_that_of_the_seeds_and_its_interval_is_over_them",
             ),
             (

@@ -10,14 +10,14 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from mappo import checkpoint, envs, evaluate, rundir, state
+from mappo import checkpoint, envs, playing, rundir, state
 from mappo.actor import Player, RandomPolicy
 from mappo.config import Config, NetworkConfig, RunConfig
 from mappo.envs.probes import Constant
 from mappo.envs.spread import Spread, central_planner
 from mappo.errors import UserError
-from mappo.evaluate import play, score, summary
 from mappo.learner import MAPPO
+from mappo.playing import play, score, summary
 from mappo.spec import ActionHeads, Spec
 from mappo.types import Environment, TimeStep
 
@@ -108,7 +108,7 @@ def test_the_policy_sees_masks_first_steps_and_its_memory():
 
 
 def test_an_endless_environment_is_refused(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(evaluate, "MAX_STEPS", 20)
+    monkeypatch.setattr(playing, "MAX_STEPS", 20)
     assert play(Dice(2, fixed=20), always(0), [1, 2]).lengths.tolist() == [20, 20]
     with pytest.raises(UserError, match="an episode did not end within 20 steps: the environment needs a time limit"):
         play(Dice(2, endless=True), always(0), [1, 2])
@@ -178,7 +178,7 @@ def test_seven_agents_are_too_many_for_the_planner():
 
 
 def test_final_scores_and_choices_of_checkpoints_never_share_a_game():
-    assert abs(evaluate.SCORE_SEED - evaluate.SELECT_SEED) >= 100_000
+    assert abs(playing.SCORE_SEED - playing.SELECT_SEED) >= 100_000
 
 
 def test_the_random_policy_plays_each_legal_action_alike():
@@ -211,15 +211,15 @@ def test_masks_reach_the_random_policy_in_a_game():
 
 
 def test_sums_are_over_agents_and_a_shared_reward_counts_once():
-    played = evaluate.play(Spread(2, horizon=3), always(0), [5, 6])
+    played = playing.play(Spread(2, horizon=3), always(0), [5, 6])
     assert np.allclose(played.sums, played.returns.sum(-1), atol=1e-5)
-    shared = evaluate.play(Constant(2, num_agents=3, horizon=7), always(0), [5, 6])
+    shared = playing.play(Constant(2, num_agents=3, horizon=7), always(0), [5, 6])
     assert shared.returns.tolist() == [[7.0] * 3] * 2
     assert shared.sums.tolist() == [7.0, 7.0]
 
 
 def test_a_replay_shows_each_game_and_lingers_on_its_end():
-    frames = evaluate.replay(Spread(2, horizon=3), always(0), [5, 6])
+    frames = playing.replay(Spread(2, horizon=3), always(0), [5, 6])
     assert len(frames) == 2 * (3 + 4)
     assert all(np.array_equal(f, frames[2]) for f in frames[3:7])
     assert not np.array_equal(frames[0], frames[7])
@@ -227,7 +227,7 @@ def test_a_replay_shows_each_game_and_lingers_on_its_end():
 
 def test_a_replay_needs_an_environment_that_draws():
     with pytest.raises(UserError, match=r"cannot draw a replay: it has no render\(index\)"):
-        evaluate.replay(Dice(1), always(0), [1])
+        playing.replay(Dice(1), always(0), [1])
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import mappo
-from mappo import checkpoint, cli, evaluate
+from mappo import checkpoint, cli, playing
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
 from mappo.envs import check_name as check_named
 from mappo.envs import closing, pool, trace
@@ -213,10 +213,10 @@ def test_the_baselines_of_a_run_that_is_complete_are_not_waited_for(tmp_path: Pa
 
 
 def test_a_replay_of_a_game_that_goes_on_shows_its_beginning(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(evaluate, "MAX_DRAWN", 10)
+    monkeypatch.setattr(playing, "MAX_DRAWN", 10)
     env = ParallelEnvs(hostile.NeverEnds, 1)
     with pytest.warns(UserWarning, match="the game of seed 5 is shown up to step 10: it went on"):
-        frames = evaluate.replay(env, lambda obs, memory=None, **_: (torch.zeros(1, 2, 3), memory), [5])
+        frames = playing.replay(env, lambda obs, memory=None, **_: (torch.zeros(1, 2, 3), memory), [5])
     assert len(frames) == 10 + 4
 
 

@@ -20,9 +20,9 @@ from mappo.critic_input import CriticInput, make_critic_input
 from mappo.encoders import ENCODERS, MLP, register_encoder
 from mappo.envs import from_factory
 from mappo.errors import UserError
-from mappo.evaluate import play
 from mappo.learner import MAPPO
 from mappo.networks import build_actor
+from mappo.playing import play
 from mappo.spec import ActionHeads, Spec
 from mappo.types import Rollout, TimeStep
 

@@ -28,7 +28,7 @@ from mappo.envs.parallel import ParallelEnvs
 from mappo.envs.pool import WorkerPool
 from mappo.envs.shard import halves
 from mappo.errors import UserError
-from mappo.evaluate import play
+from mappo.playing import play
 from mappo.types import Environment, TimeStep
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="worker processes need POSIX")

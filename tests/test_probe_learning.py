@@ -13,8 +13,8 @@ import torch
 from mappo import envs
 from mappo.collector import Collector
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
-from mappo.evaluate import play
 from mappo.learner import MAPPO
+from mappo.playing import play
 from mappo.types import Environment, Rollout, TimeStep
 
 SEEDS = [0, 1, 2]

@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from mappo.actor import RandomPolicy
 from mappo.collector import Collector
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
 from mappo.envs.probes import Constant, Signal
 from mappo.envs.spread import Spread
-from mappo.evaluate import RandomPolicy, play
 from mappo.learner import MAPPO
+from mappo.playing import play
 from mappo.types import Environment, TimeStep
 
 GAMMA = 0.9

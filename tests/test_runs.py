@@ -14,7 +14,7 @@ import mappo
 from mappo import cli, envs
 from mappo.config import Config
 from mappo.errors import UserError
-from mappo.evaluate import play
+from mappo.playing import play
 from mappo.types import TimeStep
 
 BASE: dict[str, Any] = {

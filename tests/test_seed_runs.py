@@ -13,12 +13,13 @@ from games import Game
 from test_trainer import CONFIG, SETTINGS, SIZE, assert_same, stop_after, within
 
 import mappo
-from mappo import checkpoint
+from mappo import checkpoint, report
 from mappo.cli import main
 from mappo.config import Config
 from mappo.envs.battle import Battle
 from mappo.errors import UserError
-from mappo.evaluate import evaluate_run, summary
+from mappo.evaluate import evaluate_run
+from mappo.playing import summary
 from mappo.run import Run
 from mappo.trainer import train
 
@@ -33,6 +34,13 @@ def seeds(config: Config, path: Path) -> Config:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Three seeds that nothing interrupted."""
     return train("spread", seeds(SETTINGS["memory"], tmp_path_factory.mktemp("whole") / "run"))
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch: pytest.MonkeyPatch, whole: Run) -> None:
+    """Drawing a curve and the baselines beside it takes longer than these runs."""
+    monkeypatch.setattr(report, "plot_curve", lambda *_, **__: None)
+    monkeypatch.setattr("mappo.session.playing.play_baselines", lambda *_: {})
 
 
 def children(path: Path) -> list[Path]:

@@ -16,13 +16,13 @@ from mpe2 import simple_spread_v3
 from torch import Tensor
 
 import mappo
-from mappo import checkpoint, report, rundir, trainer
+from mappo import checkpoint, evaluate, playing, report, rundir, trainer
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
 from mappo.envs.probes import Signal
 from mappo.envs.spread import Spread
 from mappo.errors import StopTraining, UserError
-from mappo.evaluate import SELECT_SEED, play
 from mappo.logger import Update
+from mappo.playing import SELECT_SEED, play
 from mappo.run import Run
 from mappo.track import derive_seed
 from mappo.trainer import train
@@ -95,7 +95,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing a curve and the baselines beside it takes longer than these runs."""
     monkeypatch.setattr(report, "plot_curve", lambda *_, **__: None)
-    monkeypatch.setattr(trainer.evaluate, "play_baselines", lambda *_: {})
+    monkeypatch.setattr(playing, "play_baselines", lambda *_: {})
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -225,7 +225,7 @@ def test_a_run_evaluates_its_policy(whole: dict[str, Run]):
     result = run.evaluate(64)
     about = {"env": "spread", "policy": "greedy", "checkpoint": "last", "episodes": 64}
     assert {k: result[k] for k in about} == about
-    assert result == trainer.evaluate.evaluate_run(run.path, 64)
+    assert result == evaluate.evaluate_run(run.path, 64)
     other = run.evaluate(64, env=Spread(10))
     assert other["return_sum"]["mean"] == pytest.approx(result["return_sum"]["mean"]), "whatever the batch"
     assert run.evaluate(64, checkpoint="best")["checkpoint"] == "best"

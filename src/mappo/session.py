@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mappo import envs, evaluate, report
+from mappo import envs, playing, report
 from mappo.collector import Collector
 from mappo.config import Config
 from mappo.console import View, make_view
@@ -45,7 +45,7 @@ class Session:
         tracks: Sequence[Track],
         env: Environment,
         testing: Environment | None,
-        stop: evaluate.Stop | None,
+        stop: playing.Stop | None,
     ) -> None:
         self.path, self.name, self.config, self.tracks = path, name, config, list(tracks)
         self.env, self.testing, self.stop = env, testing, stop
@@ -56,7 +56,7 @@ class Session:
             self.notes.append(f"{env.num_envs} environments in {env.workers} worker processes")
         if testing is None:
             self.notes.append(f"{name} is one set of environments: there are no evaluations during training")
-        self._games = range(evaluate.SELECT_SEED, evaluate.SELECT_SEED + config.run.eval_episodes)
+        self._games = range(playing.SELECT_SEED, playing.SELECT_SEED + config.run.eval_episodes)
 
     def start(self) -> int:
         """A new run. Returns 0, the updates done."""
@@ -136,7 +136,7 @@ class Session:
                     track.logger.write(Update(index, self.step, total, metrics=own, timing=timing))
                 update = Update(index, self.step, total, metrics=_mean(metrics), timing=timing)
                 view.update(update)
-                if isinstance(failure, evaluate.CutOffError):  # with restarts: training goes on
+                if isinstance(failure, playing.CutOffError):  # with restarts: training goes on
                     view.note(f"step {self.step:,} is not evaluated: {failure}")
                 elif isinstance(failure, UserError):
                     raise self._failed(failure) from failure
@@ -167,7 +167,7 @@ class Session:
             return None
         for track, own in zip(self.tracks, metrics, strict=True):
             try:
-                played = evaluate.play(self.testing, track.agent.actor(), self._games, self.stop)
+                played = playing.play(self.testing, track.agent.actor(), self._games, self.stop)
             except (UserError, StopTraining, KeyboardInterrupt) as error:
                 return error
             own["eval_return"] = float(played.sums.mean())
@@ -206,7 +206,7 @@ class Session:
         if self.testing is not None and self.step >= self.config.num_updates * self.config.steps_per_update:
             # On the games of the evaluations, so that curve and lines compare.
             try:
-                played = evaluate.play_baselines(self.testing, self.name, self._games, self.stop)
+                played = playing.play_baselines(self.testing, self.name, self._games, self.stop)
                 lines = {rival: float(sums.mean()) for rival, sums in played.items()}
             except StopTraining:  # the curve is drawn without them
                 pass

@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 
-from mappo import envs, evaluate
+from mappo import envs
 from mappo.config import Config
 from mappo.critic_input import UserInput
 from mappo.envs.closing import close
 from mappo.errors import StopTraining, UserError
 from mappo.learner import MAPPO
+from mappo.playing import Stop
 from mappo.presets import preset
 from mappo.run import Run
 from mappo.rundir import locked, open_run, seed_paths
@@ -25,7 +26,7 @@ def train(
     config: Config | None = None,
     *,
     callback: Callback | None = None,
-    stop: evaluate.Stop | None = None,
+    stop: Stop | None = None,
     resume: bool = False,
     critic_input: UserInput | None = None,
 ) -> Run:
