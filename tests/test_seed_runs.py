@@ -13,7 +13,7 @@ from games import Game
 from test_trainer import CONFIG, SETTINGS, SIZE, assert_same, stop_after, within
 
 import mappo
-from mappo import checkpoint, report
+from mappo import checkpoint
 from mappo.cli import main
 from mappo.config import Config
 from mappo.envs.battle import Battle
@@ -21,6 +21,7 @@ from mappo.errors import UserError
 from mappo.evaluate import evaluate_run
 from mappo.playing import summary
 from mappo.run import Run
+from mappo.session import Session
 from mappo.trainer import train
 
 SEEDS = (1, 2, 3)
@@ -39,8 +40,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch: pytest.MonkeyPatch, whole: Run) -> None:
     """Drawing a curve and the baselines beside it takes longer than these runs."""
-    monkeypatch.setattr(report, "plot_curve", lambda *_, **__: None)
-    monkeypatch.setattr("mappo.session.playing.play_baselines", lambda *_: {})
+    monkeypatch.setattr(Session, "finish", Session.close)
 
 
 def children(path: Path) -> list[Path]:
