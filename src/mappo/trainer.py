@@ -28,6 +28,7 @@ from mappo.presets import preset
 from mappo.rundir import locked, open_run
 from mappo.state import flat, part
 from mappo.types import Environment, Resumable
+from mappo.watch import Watch
 
 Callback = Callable[[Update], None]
 
@@ -157,7 +158,7 @@ class Session:
         if testing is None:
             self.notes.append(f"{name} is one set of environments: there are no evaluations during training")
         self._games = range(evaluate.SELECT_SEED, evaluate.SELECT_SEED + config.run.eval_episodes)
-        self.collector = self._collector(0)
+        self.collector, self.watch = self._collector(0), Watch(config)
 
     def start(self) -> int:
         """A new run. Returns 0, the updates done."""
@@ -208,6 +209,8 @@ class Session:
                 except KeyboardInterrupt:
                     view.note(self._kept().strip())
                     raise
+                if index == done + 1 and (told := self.watch.first(rollout)):
+                    view.note(told)
                 middle = time.perf_counter()
                 tensors = {**episodes, **self.agent.update(rollout)}
                 numbers = cast(list[float], torch.stack([x.float() for x in tensors.values()]).tolist())  # one sync
@@ -232,6 +235,9 @@ class Session:
                 update = Update(index, self.step, total, metrics=metrics, timing=timing)
                 self.logger.write(update)
                 view.update(update)
+                if told := self.watch.look(rollout, metrics):
+                    self.save()
+                    raise UserError(f"{told}. The run is kept in {self.path}")
                 if isinstance(failure, evaluate.CutOffError):  # with restarts: training goes on
                     view.note(f"step {self.step:,} is not evaluated: {failure}")
                 elif isinstance(failure, UserError):
