@@ -24,6 +24,7 @@ from mappo.seeds import Seeds
 from mappo.state import part
 from mappo.track import Track, derive_seed, last_of_all
 from mappo.types import Environment, Resumable
+from mappo.watch import Watch
 
 Callback = Callable[[Update], None]
 
@@ -50,6 +51,7 @@ class Session:
         self.path, self.name, self.config, self.tracks = path, name, config, list(tracks)
         self.env, self.testing, self.stop = env, testing, stop
         self.step, first = 0, tracks[0].agent
+        self.watches = [Watch(config) for _ in tracks]
         self.resumable = all(isinstance(e, Resumable) for e in (env.envs if isinstance(env, SideBySide) else [env]))
         self.notes = [f"{first.policy.describe()}; the critic reads {first.critic_input.describe()}"]
         if isinstance(env, WorkerPool):
@@ -113,6 +115,8 @@ class Session:
                 except KeyboardInterrupt:
                     view.note(self._kept().strip())
                     raise
+                if index == done + 1 and (told := self.watches[0].first(rollout)):
+                    view.note(told)
                 middle = time.perf_counter()
                 metrics = self._numbers({**episodes, **self.learner.update(rollout)})
                 end, self.step = time.perf_counter(), index * size
@@ -136,6 +140,10 @@ class Session:
                     track.logger.write(Update(index, self.step, total, metrics=own, timing=timing))
                 update = Update(index, self.step, total, metrics=_mean(metrics), timing=timing)
                 view.update(update)
+                for watch, own in zip(self.watches, metrics, strict=True):
+                    if told := watch.look(rollout, own):
+                        self.save()
+                        raise UserError(f"{told}. The run is kept in {self.path}")
                 if isinstance(failure, playing.CutOffError):  # with restarts: training goes on
                     view.note(f"step {self.step:,} is not evaluated: {failure}")
                 elif isinstance(failure, UserError):
