@@ -74,7 +74,7 @@ BUGS = [
         "test_returns.py::test_discounted_return_equals_its_definition",
     ),
     Bug(
-        *("1", "learner: the discounted return stops after n steps", "learner.py"),
+        *("1", "learner: the discounted return stops after n steps", "advantages.py"),
         "returns = discounted_return(values.next_value, reward, done, cut, ppo.gamma)",
         "returns = n_step_return(values.next_value, reward, done, cut, ppo.gamma, ppo.n_step)",
         "test_memory.py::test_advantages_and_targets_are_those_of_their_definitions",
@@ -344,7 +344,7 @@ BUGS = [
         "test_learner.py::test_value_statistics_are_those_of_the_agents_that_act",
     ),
     Bug(
-        *("6", "collector: what absent agents see is checked", "collector.py"),
+        *("6", "collector: what absent agents see is checked", "vetting.py"),
         'if name not in ("obs", "next_obs"):',
         "if True:",
         "test_collector.py::test_what_absent_agents_see_may_be_anything",
@@ -416,15 +416,15 @@ BUGS = [
     ),
     # Two flags
     Bug(
-        *("flags", "truncation masks the value too", "learner.py"),
-        "return self.spec.team_reward(r.reward), r.ended & r.terminated.all(-1), r.ended",
-        "return self.spec.team_reward(r.reward), r.ended, r.ended",
+        *("flags", "truncation masks the value too", "advantages.py"),
+        "return spec.team_reward(r.reward), r.ended & r.terminated.all(-1), r.ended",
+        "return spec.team_reward(r.reward), r.ended, r.ended",
         "test_learner.py::test_at_a_truncation_the_value_of_what_was_reached_counts",
     ),
     Bug(
-        *("flags", "one death ends the team's return", "learner.py"),
-        "return self.spec.team_reward(r.reward), r.ended & r.terminated.all(-1), r.ended",
-        "return self.spec.team_reward(r.reward), r.terminated.any(-1), r.ended",
+        *("flags", "one death ends the team's return", "advantages.py"),
+        "return spec.team_reward(r.reward), r.ended & r.terminated.all(-1), r.ended",
+        "return spec.team_reward(r.reward), r.terminated.any(-1), r.ended",
         "test_learner.py::test_the_death_of_one_does_not_end_the_return_of_the_team",
     ),
     Bug(
@@ -446,7 +446,7 @@ BUGS = [
         "test_learner.py::test_advantages_and_targets_are_those_of_a_plain_loop",
     ),
     Bug(
-        *("flags", "agent rewards flow across episodes", "learner.py"),
+        *("flags", "agent rewards flow across episodes", "advantages.py"),
         "r.terminated | r.ended.unsqueeze(-1)",
         "r.terminated",
         "test_learner.py::test_advantages_and_targets_are_those_of_a_plain_loop",
@@ -604,13 +604,13 @@ BUGS = [
     ),
     # 3: the value of an endless task
     Bug(
-        *("3", "learner: a time limit is taken for an end", "learner.py"),
+        *("3", "learner: a time limit is taken for an end", "advantages.py"),
         "r.ended & r.terminated.all(-1), r.ended",
         "r.ended, r.ended",
         "test_probes.py::test_endless_reward_seen_through_a_time_limit_is_worth_1_over_1_minus_gamma",
     ),
     Bug(
-        *("3", "learner: so it is for agents' own rewards", "learner.py"),
+        *("3", "learner: so it is for agents' own rewards", "advantages.py"),
         "return r.reward, r.terminated, r.terminated",
         "return r.reward, r.terminated | r.ended.unsqueeze(-1), r.terminated",
         "test_probes.py::test_endless_reward_seen_through_a_time_limit_is_worth_1_over_1_minus_gamma",
@@ -714,9 +714,9 @@ BUGS = [
                 "test_it_is_learned[probe/arrival-0]",
             ),
             (
-                *("death", "an agent's value goes on behind it", "learner.py"),
+                *("death", "an agent's value goes on behind it", "advantages.py"),
                 "return r.reward, r.terminated, r.terminated | r.ended.unsqueeze(-1)",
-                "return r.reward, torch.zeros_like(r.terminated), r.terminated | r.ended.unsqueeze(-1)",
+                "return r.reward, r.terminated & False, r.terminated | r.ended.unsqueeze(-1)",
                 "test_it_is_learned[probe/death-0]",
             ),
             (

@@ -1,7 +1,6 @@
 """The only code that steps a training environment."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from typing import Any, cast
 
 import torch
@@ -13,6 +12,7 @@ from mappo.learner import MAPPO
 from mappo.seeds import Seeds
 from mappo.state import flat, part
 from mappo.types import Environment, InParts, Resumable, Rollout, TimeStep, joined
+from mappo.vetting import check_finite, checked
 
 NOW = ("obs", "state", "mask", "active", "is_first")
 THEN = ("reward", "terminated", "ended", "next_obs", "next_state", "next_active")
@@ -44,7 +44,7 @@ class Collector:
         parted = isinstance(env, InParts) and hasattr(type(env), "send") and hasattr(type(env), "receive")
         # All seeds act at once, so that a part would have to hold as many environments of each.
         self.turns: InParts = cast(InParts, env) if parted and len(self.generators) == 1 else _AsOne(env)
-        self.steps = self._parts_of(self._checked(step))
+        self.steps = self._parts_of(checked(step, env))
         self.memory = agent.new_memory(env.num_envs)[0]
         self.chunk = agent.config.chunk or 1
         if length % self.chunk:
@@ -78,7 +78,7 @@ class Collector:
                 self._act(t, index, noise)
         for index in range(len(self.steps)):
             self._receive(self.length - 1, index, totals)
-        self._check_finite()
+        check_finite(self.rollout, env=self.env)
         counted = totals.reshape(len(self.shares), -1, 3).sum(1)
         count, return_sum, length = (counted if len(self.shares) > 1 else counted[0]).unbind(-1)
         return rollout, {
@@ -184,62 +184,6 @@ class Collector:
             made["memory"] = self.memory.new_zeros(self.length // self.chunk, *self.memory.shape)
             made["critic_memory"] = self.agent.new_memory(envs)[1]
         return Rollout(**made)
-
-    def _check_finite(self) -> None:
-        """One question to the device for each rollout; the source is looked for only where the answer is no."""
-        rollout = self.rollout
-        # What the action reached stands before what came of it a step later, so that the action named is to blame.
-        order = ("reward", "next_obs", "next_state", "obs", "state")
-        kept = {name: cast(Tensor | None, getattr(rollout, name)) for name in order}
-        broken = {name: self._broken(name) for name, x in kept.items() if x is not None and x.is_floating_point()}
-        if not torch.stack([x.any() for x in broken.values()]).any():
-            return
-        for name, where in broken.items():
-            if not where.any():
-                continue
-            value = getattr(rollout, name)
-            t, e, *rest = cast(list[int], where.nonzero()[0].tolist())
-            whose = f" of {self.env.spec.agents[rest[0]]}" if "state" not in name else ""
-            raise UserError(
-                f"the environment's {name}{whose} is {value[(t, e, *rest)].item()}, in environment {e} of "
-                f"{self.env.num_envs}, at step {t} of the rollout, after action {rollout.action[t, e].tolist()}: "
-                f"mend the environment, or clip what it gives"
-            )
-
-    def _broken(self, name: str) -> Tensor:
-        """Where a field is not finite; what an absent agent sees does not count."""
-        broken = ~getattr(self.rollout, name).isfinite()
-        if name not in ("obs", "next_obs"):
-            return broken
-        there = self.rollout.active if name == "obs" else self.rollout.next_active
-        return broken & there.reshape(there.shape + (1,) * (broken.ndim - there.ndim))
-
-    def _checked(self, step: Any) -> TimeStep:
-        """What the environment shows at its reset, held against its Spec: nothing wrong gets as far as to broadcast."""
-        if not isinstance(step, TimeStep):
-            raise UserError(f"the environment must answer a TimeStep, got {type(step).__name__}")
-        spec, envs = self.env.spec, self.env.num_envs
-        team = (envs, spec.num_agents)
-        state = None if spec.state_shape is None else (envs, *spec.state_shape)
-        shapes = dict.fromkeys(("active", "is_first", "reward", "terminated", "next_active"), team)
-        shapes |= dict.fromkeys(("obs", "next_obs"), (*team, *spec.obs_shape)) | {"ended": (envs,)}
-        for field in fields(step):
-            name, value = field.name, getattr(step, field.name)
-            expected = state if name in ("state", "next_state") else shapes.get(name, (*team, sum(spec.heads)))
-            if value is None and (name == "mask" or expected is None):
-                continue
-            if not isinstance(value, Tensor):
-                raise UserError(
-                    f"the environment's {name} must be a tensor of shape {expected}, got {type(value).__name__}"
-                )
-            if tuple(value.shape) != expected:
-                raise UserError(f"the environment's {name} must be {expected}, by its Spec, got {tuple(value.shape)}")
-            flag = name in ("active", "is_first", "terminated", "ended", "next_active", "mask")
-            if flag and value.dtype != torch.bool:
-                raise UserError(f"the environment's {name} must be boolean, got {value.dtype}")
-        if not step.reward.is_floating_point():
-            raise UserError(f"the environment's reward must be floating point, got {step.reward.dtype}")
-        return step
 
 
 class _AsOne:

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from mappo.actor import Actor
+from mappo.advantages import advantages
 from mappo.batch import Batch, chunked
 from mappo.config import Config
-from mappo.critic import Critic, Values, memory_behind
+from mappo.critic import Critic, memory_behind
 from mappo.critic_input import UserInput, make_critic_input
 from mappo.losses import ppo_clip_loss, ppo_value_data, ppo_value_error, weighted_mean, weighted_variance
 from mappo.networks import build_network
 from mappo.policy import Policy
-from mappo.returns import discounted_return, gae, gae_data, n_step_return
 from mappo.spec import Spec
 from mappo.state import flat, part
 from mappo.types import Rollout, TimeStep
@@ -162,7 +162,7 @@ class MAPPO:
         targets; not if this is done `again`, with the critic as it is by then.
         """
         ppo, r, values = self.config.ppo, rollout, self.critic.evaluate(rollout)
-        adv, returns = self._advantages(r, values)
+        adv, returns = advantages(r, values, self.spec, self.config, self.team_rows)
         answer, active = values.answer, r.active.to(adv.dtype)
         if self.team_rows:
             value_weight = active.sum(-1)
@@ -201,28 +201,6 @@ class MAPPO:
         batch.memory = r.memory.flatten(0, 1).unsqueeze(0)
         batch.critic_memory = values.before[::length].flatten(0, 1).unsqueeze(0)
         return batch, metrics, memory_behind(r, values.after)
-
-    def _advantages(self, r: Rollout, values: Values) -> tuple[Tensor, Tensor]:
-        """Advantages and returns, by `ppo.returns`; of the team's rows or of each agent's."""
-        ppo, value = self.config.ppo, values.value
-        reward, done, cut = self._reward_and_flags(r)
-        if not self.team_rows and reward.ndim == 2:
-            reward = reward.unsqueeze(-1).expand_as(value)
-        if ppo.returns == "gae":
-            adv = gae(gae_data(value, values.next_value, reward, done, cut), ppo.gamma, ppo.gae_lambda)
-            return adv, adv + value
-        if ppo.returns == "n_step":
-            returns = n_step_return(values.next_value, reward, done, cut, ppo.gamma, ppo.n_step)
-        else:
-            returns = discounted_return(values.next_value, reward, done, cut, ppo.gamma)
-        return returns - value, returns
-
-    def _reward_and_flags(self, r: Rollout) -> tuple[Tensor, Tensor, Tensor]:
-        """Reward, `done` (the bootstrap is masked) and `cut` (nothing flows back), of team or agents."""
-        if self.config.env.reward == "agent":
-            return r.reward, r.terminated, r.terminated | r.ended.unsqueeze(-1)
-        # Of the team: the death of one does not end the return of the others.
-        return self.spec.team_reward(r.reward), r.ended & r.terminated.all(-1), r.ended
 
     def loss(self, batch: Batch, entropy_weight: float) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of one minibatch, and its metrics.
