@@ -348,6 +348,24 @@ def test_a_pool_leaves_nothing_behind():
     assert threads_and_files() == before
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_workers_hear_that_they_are_closed_though_a_process_was_forked_meanwhile():
+    env = WorkerPool(Game, 4, 2)
+    processes = [m.process for m in env._members]  # pyright: ignore[reportPrivateUsage]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking where there are threads
+        other = os.fork()
+    if not other:
+        time.sleep(60)
+        os._exit(0)
+    try:
+        env.close()
+        assert [p.returncode for p in processes] == [0, 0], "they left by themselves"
+    finally:
+        os.kill(other, signal.SIGKILL)
+        os.waitpid(other, 0)
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_workers_leave_when_the_learner_is_killed(how: signal.Signals, tmp_path: Path):
     code = (

@@ -6,6 +6,7 @@ import mmap
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -132,8 +133,12 @@ class Member:
 
     def hang_up(self) -> None:
         """Upon which it leaves."""
-        if self.process is not None:
-            self._link.close()
+        if self.process is None or self._link.closed:
+            return
+        # Closing does not do: a process that was forked from this one meanwhile keeps its end of the line open.
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self._link.fileno())) as line:
+            line.shutdown(socket.SHUT_RDWR)
+        self._link.close()
 
     def close(self, patience: float = 5.0) -> bool:
         """Hangs up, and kills it if it does not leave, with all that its environments started.
