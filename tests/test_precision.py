@@ -76,6 +76,15 @@ def test_at_the_first_gradient_step_the_policy_is_the_one_that_acted():
     assert agent.loss(batch, 0.01)[1]["approx_kl"] < 1e-4
 
 
+def test_small_numbers_are_not_lost_in_bf16():
+    from mappo.encoders import MLP
+
+    x, mlp = torch.randn(64, 4) * 1e-3, MLP(4, (16,), "tanh")
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = mlp(x).float()
+    assert (rough - mlp(x)).norm() < 0.02 * mlp(x).norm()
+
+
 def test_many_seeds_learn_in_bf16_what_each_learns_alone():
     agent, collector = learner(NETS["a memory"])
     rollout, _ = collector.collect()

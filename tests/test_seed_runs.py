@@ -9,20 +9,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from games import Game
 from test_trainer import CONFIG, SETTINGS, SIZE, assert_same, stop_after, within
 
 import mappo
-from mappo import checkpoint
+from mappo import checkpoint, encoders
 from mappo.cli import main
 from mappo.config import Config
 from mappo.envs.battle import Battle
 from mappo.errors import UserError
 from mappo.evaluate import evaluate_run
+from mappo.layers import Linear
 from mappo.playing import summary
 from mappo.run import Run
 from mappo.session import Session
 from mappo.trainer import train
+from mappo.watch import Watch
 
 SEEDS = (1, 2, 3)
 
@@ -147,7 +150,7 @@ def test_the_command_line_resumes_scores_and_draws_it(tmp_path: Path, capfd: pyt
     assert main(["resume", str(path), "--progress", "plain"]) == 0
     told = capfd.readouterr().out
     assert "seeds 1 to 3, mean" in told
-    assert "3 seeds, intervals over them" in told
+    assert "3 seeds, its intervals over them" in told
     assert main(["evaluate", str(path), "--episodes", "8", "--json"]) == 0
     assert len(json.loads(capfd.readouterr().out)["by_policy"]) == 3
     assert main(["play", str(path), "--episodes", "1"]) == 0
@@ -166,3 +169,127 @@ def test_what_cannot_be_is_told(tmp_path: Path, whole: Run, capfd: pytest.Captur
         train("spread", within(SETTINGS["memory"], whole.path), resume=True)
     assert main(["train", "spread", "--run.seeds", "0"]) == 2
     assert "run.seeds must be at least 1" in capfd.readouterr().err.replace("\n", " ")
+
+
+def test_a_run_that_is_there_is_not_to_be_deleted(whole: Run):
+    with pytest.raises(UserError, match="go on with it: mappo resume"):
+        train("spread", seeds(SETTINGS["memory"], whole.path))
+
+
+def test_a_seed_gone_on_with_by_itself_goes_back_with_the_others_or_says_that_it_cannot(whole: Run, tmp_path: Path):
+    path = tmp_path / "run"
+    config = seeds(SETTINGS["memory"], path)
+    train("spread", config, callback=stop_after(2))
+    own = within(SETTINGS["memory"], path / "seed-2", seed=2)
+    train("spread", own, resume=True, callback=stop_after(4))
+    train("spread", replace(config, run=replace(config.run, progress="plain")), resume=True)
+    for a, b in zip(children(whole.path), children(path), strict=True):
+        assert_same(a, b)
+    shutil.rmtree(path)
+    train("spread", config, callback=stop_after(2))
+    assert train("spread", own, resume=True).finished
+    shutil.rmtree(path / "seed-2" / "checkpoints" / "000000000160", ignore_errors=True)  # kept if it is the best
+    with pytest.raises(
+        UserError, match=r"no step in common any more \(seed-1 160, seed-2 480, seed-3 160\): go on with"
+    ):
+        train("spread", config, resume=True)
+
+
+def test_the_best_of_a_time_that_never_was_is_forgotten(tmp_path: Path):
+    checkpoints = tmp_path / "checkpoints"
+    checkpoints.mkdir()
+    (checkpoints / "best").write_text("000000000320\n")
+    checkpoint.forget_best_behind(tmp_path, 320)
+    assert (checkpoints / "best").exists()
+    checkpoint.forget_best_behind(tmp_path, 319)
+    assert not (checkpoints / "best").exists()
+
+
+def test_a_run_that_was_never_begun_whole_says_so(tmp_path: Path):
+    config = seeds(CONFIG, tmp_path / "run")
+    train("spread", config, callback=stop_after(1))
+    shutil.rmtree(tmp_path / "run" / "seed-3")
+    with pytest.raises(UserError, match="seed-3 is missing"):
+        train("spread", config, resume=True)
+
+
+class Frozen(torch.nn.Module):
+    """A layer that learns behind one that does not."""
+
+    def __init__(self, groups: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.fixed, self.free = Linear(groups, inputs, outputs), Linear(groups, outputs, outputs)
+        self.fixed.requires_grad_(False)
+
+    def forward(self, x: Any) -> Any:
+        return self.free(torch.tanh(self.fixed(x)))
+
+
+def test_what_an_encoder_does_not_learn_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(
+        encoders.ENCODERS, "frozen", lambda groups, shape, net: Frozen(groups, shape[0], net.hidden[-1])
+    )
+    ppo = replace(CONFIG.ppo, weight_decay=0.1)
+    config = replace(CONFIG, network=replace(CONFIG.network, encoder="frozen"), ppo=ppo)
+    together = train("spread", seeds(config, tmp_path / "run"))
+    for seed, own in zip(SEEDS, children(together.path), strict=True):
+        alone = train("spread", within(config, tmp_path / str(seed), seed=seed))
+        mine, other = checkpoint.load(own).model, checkpoint.load(alone.path).model
+        assert mine.keys() == other.keys()
+        fixed = "network.actor.encoder.fixed.weight"
+        assert torch.equal(mine[fixed], other[fixed])
+        for name, x in other.items():
+            torch.testing.assert_close(mine[name], x, rtol=1e-2, atol=1e-2)
+
+
+def test_an_encoder_that_cannot_be_computed_for_many_is_refused_before_a_directory_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    class Asks(torch.nn.Linear):
+        def forward(self, x: Any) -> Any:
+            return super().forward(x if x.sum() > 0 else -x)
+
+    monkeypatch.setitem(encoders.ENCODERS, "asks", lambda groups, shape, net: Asks(shape[0], net.hidden[-1]))
+    config = replace(CONFIG, network=replace(CONFIG.network, encoder="asks"))
+    with pytest.raises(UserError, match=r"network.encoder asks cannot be computed for several seeds at once \("):
+        train("spread", seeds(config, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_seed_that_learns_nothing_any_more_does_not_end_the_others(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    class Lost(Watch):
+        def look(self, rollout: Any, metrics: Any) -> str:
+            assert rollout.reward.shape[1] == 8, "of one seed alone"
+            return "nothing was learned" if metrics["actor_lr"] and self in lost else ""
+
+    lost: list[Watch] = []
+
+    def make(config: Config) -> Watch:
+        watch = Lost(config)
+        if len(made) in which:
+            lost.append(watch)
+        made.append(watch)
+        return watch
+
+    made: list[Watch] = []
+    which = {1}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mappo.session.Watch", make)
+        config = seeds(CONFIG, tmp_path / "run")
+        run = train("spread", replace(config, run=replace(config.run, progress="plain")))
+        assert run.finished
+        assert capfd.readouterr().out.count("seed 2: nothing was learned. The other seeds go on") == 1
+        made.clear()
+        which.update((0, 2))
+        with pytest.raises(UserError, match="nothing was learned"):
+            train("spread", seeds(CONFIG, tmp_path / "all"))
+    assert checkpoint.load(tmp_path / "all" / "seed-1").state["updates"] == 1
+
+
+def test_seeds_have_an_end(tmp_path: Path):
+    with pytest.raises(UserError, match=r"go beyond 2\^63"):
+        replace(CONFIG.run, seed=2**63 - 1, seeds=2)
+    with pytest.raises(UserError, match=r"run\.seeds must be at most 100"):
+        replace(CONFIG.run, seeds=101)

@@ -123,6 +123,13 @@ def load(run: Path, which: str = "last", until: int | None = None) -> Checkpoint
     raise UserError("; ".join(problems) or f"{run} holds no checkpoint: {late}")
 
 
+def forget_best_behind(run: Path, step: int) -> None:
+    """A run that goes on from a step may have had a better policy later: that one will never have been."""
+    name = _best(run / "checkpoints")
+    if name is not None and int(name) > step:
+        (run / "checkpoints" / "best").unlink()
+
+
 def load_actor(path: str | Path, *, checkpoint: str = "last", sampled: bool = False, device: str = "cpu") -> Actor:
     """The policy of a run, alone: it needs no environment and no config.
 

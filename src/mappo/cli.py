@@ -209,7 +209,7 @@ def _print_score(result: dict[str, Any]) -> None:
     from rich.table import Table
 
     what = f"{result['env']} ({result['package_version']}), {result['episodes']:,} games"
-    seeds = f"; {len(result['by_policy'])} seeds, intervals over them" if "by_policy" in result else ""
+    seeds = f"; {len(result['by_policy'])} seeds, its intervals over them" if "by_policy" in result else ""
     print(f"\n{what}, {result['policy']} policy, {result['checkpoint']} checkpoint; the team's return{seeds}:")
     table = Table()
     table.add_column("policy")

@@ -129,20 +129,22 @@ class Collector:
 
     def load_state_dict(self, *states: Mapping[str, Tensor]) -> None:
         """Goes on where `state_dict` was taken of each seed; with new episodes, where environments cannot be saved."""
-        shown: list[TimeStep] = []
+        shown, loaded = list[TimeStep](), False
         for seed, (state, share) in enumerate(zip(states, self.shares, strict=True)):
             if "generator" in state:
                 self.generators[seed].set_state(state["generator"].cpu())
             env = self._env_of(seed)
             if not isinstance(env, Resumable) or "running" not in state:
+                shown.append(self.steps[0].of(share))  # of several seeds: where its new episodes begin
                 continue
+            loaded = True
             shown.append(env.load_state_dict(part(state, "env")))
             self.running[share] = state["running"]
             self.age[share] = state["steps"]
             if self.memory is not None and self.rollout.critic_memory is not None:
                 self.memory[share] = state["memory"]
                 self.rollout.critic_memory[share] = state["critic_memory"]
-        if shown:
+        if loaded:
             self.steps = self._parts_of(joined(shown))
 
     def _env_of(self, seed: int) -> Environment:

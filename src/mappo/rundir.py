@@ -62,7 +62,7 @@ def open_run(name: str, config: Config, spec: Spec, resume: bool) -> Path:
 def _create(path: Path, name: str, config: Config, spec: Spec) -> None:
     """The directory of a run, and those of its seeds, each of which is a run of its own."""
     create_run(path, name, config, spec)
-    for seed, own in zip(range(config.run.seed, 2**63), seed_paths(path, config), strict=False):
+    for seed, own in zip(config.run.all_seeds, seed_paths(path, config), strict=True):
         if own != path:
             run = replace(config.run, seed=seed, seeds=1, name=None, dir=None)
             create_run(own, name, replace(config, run=run), spec)
@@ -71,7 +71,7 @@ def _create(path: Path, name: str, config: Config, spec: Spec) -> None:
 def seed_paths(path: Path, config: Config) -> list[Path]:
     """Where the seeds of a run are: one seed in the run's own directory, several in `seed-N` of it."""
     run = config.run
-    return [path] if run.seeds == 1 else [path / f"seed-{s}" for s in range(run.seed, run.seed + run.seeds)]
+    return [path] if run.seeds == 1 else [path / f"seed-{s}" for s in run.all_seeds]
 
 
 def create_run(path: Path, env: str, config: Config, spec: Spec) -> None:
@@ -92,7 +92,7 @@ def create_run(path: Path, env: str, config: Config, spec: Spec) -> None:
     try:
         path.mkdir(parents=True)
     except FileExistsError:
-        saved = any((path / "checkpoints").glob("[0-9]*"))
+        saved = any(path.glob("checkpoints/[0-9]*")) or any(path.glob("seed-*/checkpoints/[0-9]*"))
         way = f"go on with it: mappo resume {path}" if saved else "delete it, for no checkpoint was saved in it"
         raise UserError(f"{path} exists: choose another --run.name, or {way}") from None
     except (OSError, ValueError) as error:  # ValueError: a name that no file system takes
@@ -237,6 +237,8 @@ def locked(run: Path) -> Generator[None, None, None]:
     except ImportError:  # Windows
         yield
         return
+    if not run.is_dir():
+        raise UserError(f"{run} is missing: the run was never begun whole, delete {run.parent} and start it again")
     with open(run / ".lock", "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -210,14 +210,21 @@ class RunConfig:
     progress: Literal["auto", "live", "plain", "off"] = "auto"
     """What is shown: `auto` is live on a terminal, else plain lines."""
 
+    @property
+    def all_seeds(self) -> range:
+        """Those of the runs side by side."""
+        return range(self.seed, self.seed + self.seeds)
+
     def __post_init__(self) -> None:
         check_types("run", self)
         for name in ("total_steps", "seeds", "threads", "eval_interval", "eval_episodes"):
             at_least(option("run", name), getattr(self, name), 1)
         at_most("run.threads", self.threads, 1024)
-        at_most("run.seeds", self.seeds, 10_000)
+        at_most("run.seeds", self.seeds, 100)  # each holds open files
         at_most("run.eval-episodes", self.eval_episodes, 1_000_000)
         at_least("run.seed", self.seed, 0)
+        if self.all_seeds.stop > 2**63:
+            raise UserError(f"run.seed {self.seed} and {self.seeds} run.seeds go beyond 2^63")
         if self.name is not None and self.dir is not None:
             raise UserError("run.name and run.dir exclude each other: give one")
         if self.name is not None and (not self.name or "/" in self.name or self.name.startswith(".")):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap  # pyright: ignore[reportUnknownVariableType]
 
 from mappo.batch import Batch
+from mappo.errors import UserError
 from mappo.learner import MAPPO
 from mappo.types import Rollout, TimeStep
 
@@ -34,22 +35,41 @@ class Seeds:
         self.spec, self.config, self.device = first.spec, first.config, first.device
         self._first, self._caller = first, _Caller(first.network)
         self._weights = {
-            name: torch.stack([cast(Tensor, agent.network.get_parameter(name)).detach() for agent in agents])
-            for name, _ in first.network.named_parameters()
+            name: torch.stack([agent.network.get_parameter(name).detach() for agent in agents])
+            for name, parameter in first.network.named_parameters()
+            if parameter.requires_grad
         }
         for name, stacked in self._weights.items():
             stacked.requires_grad_().grad = torch.zeros_like(stacked)
             for agent, own, gradient in zip(agents, stacked.detach(), cast(Tensor, stacked.grad), strict=True):
                 parameter = agent.network.get_parameter(name)
                 parameter.data, parameter.grad = own, gradient
-        self._statistics = {
-            name: torch.stack([agent.network.get_buffer(name) for agent in agents])
-            for name in first.network.state_dict()
-            if name not in self._weights
-        }
+        # Statistics, and weights that an encoder of the user's does not learn.
+        held = [dict(agent.network.named_buffers()) | dict(agent.network.named_parameters()) for agent in agents]
+        names = [name for name in first.network.state_dict() if name in held[0] and name not in self._weights]
+        self._statistics = {name: torch.stack([own[name].detach() for own in held]) for name in names}
         for name, stacked in self._statistics.items():
-            for agent, own in zip(agents, stacked, strict=True):
-                agent.network.get_buffer(name).data = own
+            for theirs, own in zip(held, stacked, strict=True):
+                theirs[name].data = own
+
+    @torch.no_grad()
+    def try_out(self) -> None:
+        """Raises UserError where an encoder of the user's cannot be computed for many seeds at once."""
+        agents, first = self.spec.num_agents, self._first
+        actor, critic = first.network.actor, first.network.critic
+        for tower, rows in ((actor, (2, agents)), (critic, (2,) if first.team_rows else (2, agents))):
+            zeros = torch.zeros(len(self.agents), *rows, *tower.shape, device=self.device)
+
+            def features(weights: Weights, x: Tensor, tower: Any = tower) -> Tensor:
+                return self._call(weights, tower.encoded, x)
+
+            try:
+                cast(Any, vmap(features))(self._weights | self._statistics, zeros)
+            except RuntimeError as error:
+                raise UserError(
+                    f"network.encoder {self.config.network.encoder} cannot be computed for several seeds at once "
+                    f"({str(error).splitlines()[0]}): train them one by one, with run.seeds 1"
+                ) from error
 
     @torch.no_grad()
     def act(

@@ -23,7 +23,7 @@ from mappo.logger import Update
 from mappo.seeds import Seeds
 from mappo.state import part
 from mappo.track import Track, derive_seed, last_of_all
-from mappo.types import Environment, Resumable
+from mappo.types import Environment, Resumable, Rollout
 from mappo.watch import Watch
 
 Callback = Callable[[Update], None]
@@ -51,7 +51,7 @@ class Session:
         self.path, self.name, self.config, self.tracks = path, name, config, list(tracks)
         self.env, self.testing, self.stop = env, testing, stop
         self.step, first = 0, tracks[0].agent
-        self.watches = [Watch(config) for _ in tracks]
+        self.watches, self.lost = [Watch(config) for _ in tracks], list[Track]()
         self.resumable = all(isinstance(e, Resumable) for e in (env.envs if isinstance(env, SideBySide) else [env]))
         self.notes = [f"{first.policy.describe()}; the critic reads {first.critic_input.describe()}"]
         if isinstance(env, WorkerPool):
@@ -69,10 +69,11 @@ class Session:
 
     def resume(self) -> int:
         """The last checkpoint's run, as it was. Returns the updates done."""
-        found, saved = last_of_all(self.tracks), list[dict[str, torch.Tensor]]()
+        (found, notes), saved = last_of_all(self.tracks), list[dict[str, torch.Tensor]]()
+        self.notes += notes
         for track, checkpoint in zip(self.tracks, found, strict=True):
             tensors, notes = track.resume(checkpoint)
-            self.notes += notes
+            self.notes += [note for note in notes if note not in self.notes]
             saved.append(part(tensors, "collector"))
         # New episodes, where they cannot be loaded, start from seeds that the updates done derive.
         updates = self.tracks[0].agent.updates
@@ -140,10 +141,7 @@ class Session:
                     track.logger.write(Update(index, self.step, total, metrics=own, timing=timing))
                 update = Update(index, self.step, total, metrics=_mean(metrics), timing=timing)
                 view.update(update)
-                for watch, own in zip(self.watches, metrics, strict=True):
-                    if told := watch.look(rollout, own):
-                        self.save()
-                        raise UserError(f"{told}. The run is kept in {self.path}")
+                self._watch(rollout, metrics, view)
                 if isinstance(failure, playing.CutOffError):  # with restarts: training goes on
                     view.note(f"step {self.step:,} is not evaluated: {failure}")
                 elif isinstance(failure, UserError):
@@ -154,6 +152,18 @@ class Session:
                     callback(update)
                 if isinstance(failure, StopTraining | KeyboardInterrupt):
                     raise failure
+
+    def _watch(self, rollout: Rollout, metrics: Sequence[dict[str, float]], view: View) -> None:
+        """Ends the run once no seed can learn any more."""
+        for k, (track, own, share) in enumerate(zip(self.tracks, metrics, self.collector.shares, strict=True)):
+            told = "" if track in self.lost else self.watches[k].look(rollout.of(share), own)
+            if not told:
+                continue
+            self.lost.append(track)
+            if len(self.lost) == len(self.tracks):
+                self.save()
+                raise UserError(f"{told}. The run is kept in {self.path}")
+            view.note(f"seed {track.seed}: {told}. The other seeds go on")
 
     def _title(self) -> str:
         first, last = self.tracks[0].seed, self.tracks[-1].seed

@@ -86,14 +86,7 @@ class Tower(nn.Module):
         return y.to(dtype), memory if memory is None else memory.to(dtype)
 
     def _answer(self, x: Tensor, memory: Tensor | None, first: Tensor | None) -> tuple[Tensor, Any]:
-        if self.ids is not None:
-            ids = self.ids.to(x.dtype) * (255 if x.dtype == torch.uint8 else 1)
-            planes = len(self.shape) - 1
-            ids = ids.reshape(len(ids), *(1,) * planes, len(ids)).expand(*x.shape[:-1], len(ids))
-            x = torch.cat([x, ids], -1)
-        if x.dtype == torch.uint8:  # bytes until here
-            x = x.to(self.head.weight.dtype) / 255
-        x = self.encoder(self.sets.deal(x, len(self.shape)))
+        x = self.encoded(x)
         if self.gru is not None:
             if memory is None or first is None:
                 raise ValueError(
@@ -107,6 +100,17 @@ class Tower(nn.Module):
             lead = () if self.sets.count == 1 else (self.sets.count, *(1,) * (y.ndim - 2))
             y = torch.cat([y, self.constants.reshape(*lead, -1).expand(*y.shape[:-1], -1)], -1)
         return self.sets.gather(y), memory
+
+    def encoded(self, x: Tensor) -> Tensor:
+        """The features of rows `(*B, A, *shape)`, dealt to the sets of parameters."""
+        if self.ids is not None:
+            ids = self.ids.to(x.dtype) * (255 if x.dtype == torch.uint8 else 1)
+            planes = len(self.shape) - 1
+            ids = ids.reshape(len(ids), *(1,) * planes, len(ids)).expand(*x.shape[:-1], len(ids))
+            x = torch.cat([x, ids], -1)
+        if x.dtype == torch.uint8:  # bytes until here
+            x = x.to(self.head.weight.dtype) / 255
+        return self.encoder(self.sets.deal(x, len(self.shape)))
 
     def step(self, x: Tensor, memory: Tensor | None = None, first: Tensor | None = None) -> tuple[Tensor, Any]:
         """One step: `x (*B, A, *shape)`, memory `(*B, A, H)` or None at first, `first (*B, A)` or None for never."""

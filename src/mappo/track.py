@@ -51,6 +51,7 @@ class Track:
             first = str(error).splitlines()[-1].strip()
             raise UserError(f"{found.path} does not fit {self.path}/config.json: {first}") from None
         self.saved = int(found.state["step"])
+        checkpoint.forget_best_behind(self.path, self.saved)
         self.best = -math.inf if found.state["best"] is None else float(found.state["best"])
         self.logger = RunLogger(self.path, seed=self.seed, resume_step=self.saved)
         return tensors, notes
@@ -71,19 +72,26 @@ class Track:
         self.saved = step
 
 
-def last_of_all(tracks: list[Track]) -> list[Checkpoint]:
-    """The last checkpoint of each that is whole, of one and the same step.
+def last_of_all(tracks: list[Track]) -> tuple[list[Checkpoint], list[str]]:
+    """The last checkpoint of each that is whole, of one and the same step; and notes for the user.
 
     Raises:
-        UserError: one of them has none.
+        UserError: one of them has none, or they have no step in common.
     """
-    until: int | None = None
-    while True:
-        found = [checkpoint.load(track.path, until=until) for track in tracks]
-        steps = [int(f.state["step"]) for f in found]
-        if len(set(steps)) == 1:
-            return found
-        until = min(steps)  # the others were saved once more before the process died
+    found = last = [checkpoint.load(track.path) for track in tracks]
+    while len(steps := {int(f.state["step"]) for f in found}) > 1:
+        # Some were saved once more before the process died, or were gone on with by themselves.
+        try:
+            found = [checkpoint.load(track.path, until=min(steps)) for track in tracks]
+        except UserError:
+            where = ", ".join(f"{t.path.name} {int(f.state['step']):,}" for t, f in zip(tracks, last, strict=True))
+            raise UserError(
+                f"{tracks[0].path.parent}: its seeds have no step in common any more ({where}): go on with each by "
+                f"itself, as in mappo resume {tracks[0].path}"
+            ) from None
+    step = int(found[0].state["step"])
+    moved = [(t, int(f.state["step"])) for t, f in zip(tracks, last, strict=True) if int(f.state["step"]) != step]
+    return found, [f"seed {t.seed} goes back from step {was:,} to {step:,}, which all have" for t, was in moved]
 
 
 def derive_seed(*path: int) -> int:

@@ -17,6 +17,7 @@ from mappo.playing import Stop
 from mappo.presets import preset
 from mappo.run import Run
 from mappo.rundir import locked, open_run, seed_paths
+from mappo.seeds import Seeds
 from mappo.session import Callback, Session
 from mappo.track import Track, derive_seed
 
@@ -58,21 +59,24 @@ def train(
     torch.set_num_threads(config.run.threads)
     with ExitStack() as stack:
         stack.callback(torch.set_num_threads, threads)
-        stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
-        torch.set_float32_matmul_precision("high" if config.network.precision == "tf32" else "highest")
+        if config.network.precision == "tf32":
+            stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+            torch.set_float32_matmul_precision("high")
         training, testing = envs.for_training(env, config, device)
         for made in (training, testing):
             if made is not None and (isinstance(env, str) or callable(env)):  # what was given is not closed
                 stack.callback(close, made)
         if config.run.device == "cuda" and training.device.type == "cpu":
             raise UserError(f"run.device cuda: {name} is stepped on the CPU, and trains there: use cpu or auto")
-        seeds = range(config.run.seed, config.run.seed + config.run.seeds)
+        seeds = config.run.all_seeds
         if training.num_envs != config.env.num_envs * len(seeds):
             config = replace(config, env=replace(config.env, num_envs=training.num_envs // len(seeds)))
         agents = [MAPPO(training.spec, config, training.device, derive_seed(s, 0), critic_input) for s in seeds]
+        if len(agents) > 1:
+            Seeds(agents).try_out()
         path = open_run(name, config, training.spec, resume)
         paths = seed_paths(path, config)
-        for place in {path, *paths}:
+        for place in sorted({path, *paths}):
             stack.enter_context(locked(place))
         tracks = [Track(*of) for of in zip(paths, seeds, agents, strict=True)]
         session = Session(path, name, config, tracks, training, testing, stop)

@@ -65,4 +65,4 @@ def _seen(rollout: Rollout) -> float:
 
 
 def _largest(x: Tensor | None) -> float:
-    return 0.0 if x is None or x.dtype == torch.uint8 else float(x.abs().max())
+    return 0.0 if x is None or x.dtype in (torch.uint8, torch.bool) else float(x.abs().max())

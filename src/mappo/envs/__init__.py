@@ -192,7 +192,13 @@ def _for_seeds(make_some: Callable[[int], Environment], count: int, seeds: int, 
         return make_some(count * seeds)
     from mappo.envs.side_by_side import SideBySide
 
-    return SideBySide([make_some(count) for _ in range(seeds)])
+    made: list[Environment] = []
+    with contextlib.ExitStack() as stack:
+        for _ in range(seeds):
+            made.append(make_some(count))
+            stack.callback(made[-1].close)
+        stack.pop_all()  # all are there
+    return SideBySide(made)
 
 
 def baselines(name: str, num_agents: int) -> dict[str, Any]:

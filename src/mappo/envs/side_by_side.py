@@ -1,6 +1,7 @@
 """Several batched environments as one: those of each seed keep their own random numbers."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor
@@ -33,8 +34,9 @@ class SideBySide:
 
     def close(self) -> None:
         """Closes each."""
-        for env in self.envs:
-            env.close()
+        with ExitStack() as stack:
+            for env in self.envs:
+                stack.callback(env.close)
 
     @property
     def _parts(self) -> list[slice]:
