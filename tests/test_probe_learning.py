@@ -147,28 +147,28 @@ def test_without_the_mask_half_of_the_answers_are_wrong():
     assert max(result("probe/mask", wrap=changed(lambda step: {"mask": None}))) < 6
 
 
-class AliveForEver(MAPPO):
+FLAGS = "mappo.advantages._reward_and_flags"
+
+
+def alive_for_ever(r: Rollout, *_: Any) -> Any:
     """Takes the dead for alive: their value still counts."""
-
-    def _reward_and_flags(self, r: Rollout) -> Any:
-        reward, done, cut = super()._reward_and_flags(r)
-        return reward, torch.zeros_like(done), cut
+    return r.reward, torch.zeros_like(r.terminated), r.terminated | r.ended.unsqueeze(-1)
 
 
-def test_who_counts_on_after_death_jumps():
-    assert result("probe/death", kind=AliveForEver) == [3, 3]
+def test_who_counts_on_after_death_jumps(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(FLAGS, alive_for_ever)
+    assert result("probe/death") == [3, 3]
 
 
-class OneReturn(MAPPO):
+def one_return(r: Rollout, *_: Any) -> Any:
     """Lets an agent's return flow over from one life to the next."""
-
-    def _reward_and_flags(self, r: Rollout) -> Any:
-        return r.reward, *(x.unsqueeze(-1).expand_as(r.reward) for x in (r.ended & r.terminated.all(-1), r.ended))
+    return r.reward, *(x.unsqueeze(-1).expand_as(r.reward) for x in (r.ended & r.terminated.all(-1), r.ended))
 
 
-def test_a_sacrifice_for_the_next_life_is_the_teams_alone():
+def test_a_sacrifice_for_the_next_life_is_the_teams_alone(monkeypatch: pytest.MonkeyPatch):
     assert result("probe/respawn", {"env.reward": "team"}) == [9, 9]
-    assert result("probe/respawn", kind=OneReturn) == [9, 9]
+    monkeypatch.setattr(FLAGS, one_return)
+    assert result("probe/respawn") == [9, 9]
 
 
 def test_who_takes_the_absent_for_present_learns_nothing():
