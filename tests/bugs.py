@@ -1,8 +1,9 @@
-"""The bugs that `mutants.py` puts in: a table to read, law by law; those of the environments in `bugs_envs.py`."""
+"""The bugs that `mutants.py` puts in: a table to read, law by law; more are in `bugs_envs.py`, `bugs_hostile.py`."""
 
 from dataclasses import dataclass
 
 from bugs_envs import ENVS
+from bugs_hostile import HOSTILE
 
 
 @dataclass(frozen=True)
@@ -828,5 +829,5 @@ BUGS = [
         "import dataclasses\n\nimport torch\n",
         "test_presets.py::test_presets_and_settings_load_without_torch",
     ),
-    *(Bug(*row) for row in ENVS),
+    *(Bug(*row) for row in [*ENVS, *HOSTILE]),
 ]
