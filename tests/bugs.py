@@ -1,8 +1,9 @@
-"""The bugs that `mutants.py` puts in: a table to read, law by law; those of the environments in `bugs_envs.py`."""
+"""The bugs that `mutants.py` puts in: a table to read, law by law; more are in `bugs_envs.py`, `bugs_hostile.py`."""
 
 from dataclasses import dataclass
 
 from bugs_envs import ENVS
+from bugs_hostile import HOSTILE
 
 
 @dataclass(frozen=True)
@@ -915,5 +916,5 @@ BUGS = [
         "statistics.median(t[clock] for t in times) / statistics.median(t[clock] for t in spent[WHOLE])",
         "test_bench.py::test_figures_are_medians_and_shares_those_of_each_round",
     ),
-    *(Bug(*row) for row in ENVS),
+    *(Bug(*row) for row in [*ENVS, *HOSTILE]),
 ]

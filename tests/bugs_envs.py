@@ -1268,7 +1268,7 @@ ENVS: list[tuple[str, str, str, str, str, str]] = [
             ),
             (
                 *("repetitions count for the speed", "envs/checker.py"),
-                *("        notes.report.wall_s, notes.report.cpu_s = spent\n", ""),
+                *("notes.report.wall_s, notes.report.cpu_s = spent\n", "pass\n"),
                 "test_only_the_episodes_count_for_the_speed",
             ),
             (
@@ -1276,8 +1276,8 @@ ENVS: list[tuple[str, str, str, str, str, str]] = [
                 "test_a_function_that_fails_is_reported_and_its_user_error_passed_on",
             ),
             (
-                *("the checker's own lines are told", "envs/check_notes.py", " if not is_ours(f.filename)"),
-                *("", "test_an_exception_is_told_with_the_lines_of_the_users_code"),
+                *("the checker's own lines are told", "envs/check_notes.py", " if not is_ours(f.filename)]"),
+                *("]", "test_an_exception_is_told_with_the_lines_of_the_users_code"),
             ),
             (
                 *("how often is not counted", "envs/check_notes.py", "self.found[finding.code].times += 1", "pass"),

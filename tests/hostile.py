@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from games import Game
 
+HANG = 20  # seconds: longer than any test waits
+
 
 class Drawn(Game):
     def render(self) -> np.ndarray:
@@ -25,7 +27,7 @@ class Prints(Drawn):
 
 class CloseHangs(Drawn):
     def close(self) -> None:
-        time.sleep(1000)
+        time.sleep(HANG)
 
 
 class CloseRaises(Drawn):
@@ -51,7 +53,7 @@ class LeavesThreads(Drawn):
     def reset(self, seed: int | None = None, options: Any = None) -> Any:
         if not self.episodes:
             for name in ("reader", "writer", "watcher", "waiter"):
-                threading.Thread(target=time.sleep, args=(1000,), name=name).start()
+                threading.Thread(target=time.sleep, args=(HANG,), name=name).start()
         return super().reset(seed)
 
 

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -103,7 +105,7 @@ def test_a_check_names_a_close_that_hangs(monkeypatch: pytest.MonkeyPatch):
     [violation] = check(hostile.CloseHangs, 1).violations
     assert violation.code == "raised"
     assert "close raised CloseTimeoutError: the environment's close() had not come back" in violation.message
-    assert "in close: time.sleep(1000)" in violation.message
+    assert "in close: time.sleep(HANG)" in violation.message
 
 
 def test_one_that_hung_is_enough_of_its_kind(monkeypatch: pytest.MonkeyPatch):
@@ -243,7 +245,7 @@ def test_whatever_an_environment_raises_is_told_from_its_first_line_on_and_the_r
     assert checkpoint.load(tmp_path / "run").state["step"] == 8
 
 
-def test_lines_of_ours_between_and_behind_theirs_stay_and_causes_begin_with_theirs_too():
+def test_lines_of_ours_between_theirs_stay():
     def cause() -> None:
         check_named(3)  # pyright: ignore[reportArgumentType]
 
@@ -262,6 +264,17 @@ def test_lines_of_ours_between_and_behind_theirs_stay_and_causes_begin_with_thei
     assert "The above exception was the direct cause of the following exception" in str(raised.value)
 
 
+def test_a_cause_begins_with_the_users_line_too():
+    def policy(*_: Any, **__: Any) -> Any:
+        raise ZeroDivisionError("a bug")
+
+    with pytest.raises(ZeroDivisionError) as raised:
+        playing.play(ParallelEnvs(hostile.Drawn, 1), policy, [1])
+    error = RuntimeError("all is lost")
+    error.__cause__ = raised.value.with_traceback(raised.tb.tb_next)  # it begins in `play`
+    assert re.findall(r"line \d+, in (\w+)", trace.told(error)) == ["policy"]
+
+
 def test_an_error_of_ours_alone_keeps_its_lines():
     with pytest.raises(TypeError) as raised:
         check_named(3)  # pyright: ignore[reportArgumentType]
@@ -269,12 +282,27 @@ def test_an_error_of_ours_alone_keeps_its_lines():
     assert "in check_name" in trace.told(error)
 
 
+@contextmanager
+def ctrl_c(handler: Any) -> Iterator[None]:
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_is_no_users_where_none_is_heard():
+    env = ParallelEnvs(hostile.RaisesInterrupt, 1)
+    with ctrl_c(signal.SIG_IGN), pytest.raises(UserError, match=r"failed as it was stepped:[^$]*KeyboardInterrupt"):
+        playing.play(env, lambda obs, memory=None, **_: (torch.zeros(1, 2, 3), memory), [1, 2])
+
+
 @pytest.mark.parametrize("interval", [8, 1000])
 def test_an_interrupt_in_this_process_may_be_the_users_and_passes_with_the_run_saved(interval: int, tmp_path: Path):
     """In the first evaluation, and in the second rollout."""
     config = small(tmp_path / "run")
     config = replace(config, run=replace(config.run, eval_interval=interval))
-    with pytest.raises(KeyboardInterrupt):
+    with ctrl_c(signal.default_int_handler), pytest.raises(KeyboardInterrupt):
         mappo.train(hostile.RaisesInterrupt, config)
     assert checkpoint.load(tmp_path / "run").state["step"] == 8
     assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 2
