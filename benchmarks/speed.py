@@ -18,6 +18,7 @@ from torch.distributions import Categorical
 from torch.nn.functional import huber_loss
 from torch.nn.utils import clip_grad_norm_
 
+from mappo import machine
 from mappo.envs.spread import Spread
 from mappo.workload import RECIPES, Part, Spent, Training, measure, products, reference
 
@@ -264,6 +265,7 @@ def main() -> int:
     parser.add_argument("--tolerance", type=float, default=5.0, help="difference of returns that passes")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    machine.keep_memory()  # as `mappo train`
     console = Console()
     if args.check:
         good = [check(console, recipe, args.check_steps, args.tolerance) for recipe in args.recipes]
