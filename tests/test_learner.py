@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -455,12 +455,13 @@ def test_the_policy_part_is_ppo_policy_error():
 
 def test_minibatches_cover_each_row_exactly_once_in_random_order():
     agent = make(minibatches=4)
-    batch, _, _ = agent.prepare(collect(agent))
+    rollout = collect(agent)
+    batch, _, _ = agent.prepare(rollout)
     rows = len(batch.obs)
     batch.log_prob = torch.arange(rows).unsqueeze(-1).expand(-1, 3)
     orders = []
     for _ in range(2):
-        parts = list(agent._minibatches(batch))
+        parts = list(batch.dealt(agent.shuffled(rollout)[0][0], 4, agent.axis))
         assert [len(part.obs) for part in parts] == [rows // 4] * 4
         orders.append(torch.cat([part.log_prob[:, 0] for part in parts]))
         for part in parts:  # all fields are of the same rows
@@ -474,10 +475,12 @@ def test_minibatches_cover_each_row_exactly_once_in_random_order():
 
 
 def test_one_minibatch_is_the_batch_itself():
-    agent = make()
-    batch, _, _ = agent.prepare(collect(agent))
-    (part,) = agent._minibatches(batch)
-    assert part is batch
+    agent, learned = make(epochs=2), list[Batch]()
+    batch, step = agent.prepare(rollout := collect(agent))[0], agent._gradient_step
+    cast(Any, agent)._gradient_step = lambda part, weight: (learned.append(part), step(part, weight))[1]
+    agent.update(rollout)
+    assert learned[0] is learned[1]
+    assert torch.equal(learned[0].action, batch.action)
 
 
 def test_learning_rates_and_entropy_weight_go_down_in_straight_lines():
@@ -537,10 +540,11 @@ def test_a_gradient_that_is_not_finite_skips_the_step_and_is_counted(garbage: fl
 
 def test_only_the_steps_that_are_not_finite_are_skipped():
     agent = make(advantage_norm=False, minibatches=6, epochs=1)
-    batch, _, _ = agent.prepare(collect(agent))
+    batch, _, _ = agent.prepare(rollout := collect(agent))
     batch.adv = batch.adv.clone()
     batch.adv[batch.weight.nonzero()[0][0]] = math.nan
-    skipped = [agent._gradient_step(part, 0.01)["skipped_steps"].item() for part in agent._minibatches(batch)]
+    parts = batch.dealt(agent.shuffled(rollout)[0][0], 6, agent.axis)
+    skipped = [agent._gradient_step(part, 0.01)["skipped_steps"].item() for part in parts]
     assert sorted(skipped) == [0, 0, 0, 0, 0, 1]
     assert all(p.isfinite().all() for p in weights(agent))
 

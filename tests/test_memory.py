@@ -451,7 +451,7 @@ def test_whole_chunks_are_dealt_to_minibatches_each_once(memory: int, chunk: int
     orders: list[Tensor] = []
     for _ in range(2):
         seen: list[Tensor] = []
-        for part in agent._minibatches(batch):
+        for part in batch.dealt(agent.shuffled(rollout)[0][0], 4, agent.axis):
             when, where = part.log_prob[..., 0].div(4, rounding_mode="floor").long(), part.log_prob[..., 0].long() % 4
             assert when.shape == (chunk, STEPS // chunk)
             assert (when[0] % chunk == 0).all()

@@ -1,9 +1,11 @@
 """What the gradient steps of one update read."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, cast
 
+import torch
 from torch import Tensor
 
 
@@ -33,6 +35,11 @@ class Batch:
     def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
         """A batch of what `function` makes of each tensor."""
         return Batch.of({name: function(x) for name, x in self.tensors().items()})
+
+    def dealt(self, order: Tensor, count: int, axis: int) -> Iterator["Batch"]:
+        """So many minibatches, by an order of what lies along an axis."""
+        for index in order.chunk(count):
+            yield self.map(partial(torch.index_select, dim=axis, index=index))
 
     def tensors(self) -> dict[str, Tensor]:
         """Those that are there, by name."""

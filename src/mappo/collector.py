@@ -9,6 +9,7 @@ from torch import Tensor
 from mappo.envs.side_by_side import SideBySide
 from mappo.errors import UserError
 from mappo.learner import MAPPO
+from mappo.recording import Games
 from mappo.seeds import Seeds
 from mappo.state import flat, part
 from mappo.types import Environment, InParts, Resumable, Rollout, TimeStep, joined
@@ -50,6 +51,7 @@ class Collector:
         if length % self.chunk:
             raise ValueError(f"a rollout of {length} steps cannot be cut into chunks of {self.chunk}")
         self.rollout = self._allocate(step)
+        self.games = Games.of(env, self.steps)
         # Raw rewards of the episodes under way: return of each agent, steps.
         self.running = torch.zeros_like(step.reward)
         self.age = torch.zeros_like(step.reward[:, 0])
@@ -66,8 +68,20 @@ class Collector:
         Raises:
             UserError: the environment gave a reward or an observation that is not finite.
         """
+        rollout, noise = self.rollout, self._noise()
+        totals = self._all_steps(noise) if self.games is None else self.games(self._all_steps, noise)
+        check_finite(self.rollout, env=self.env)
+        counted = totals.reshape(len(self.shares), -1, 3).sum(1)
+        count, return_sum, length = (counted if len(self.shares) > 1 else counted[0]).unbind(-1)
+        return rollout, {
+            "episodes": count,
+            "return_sum": return_sum / count,
+            "episode_length": length / count,
+        }
+
+    def _all_steps(self, noise: Tensor) -> Tensor:
+        """Fills the rollout. Of the episodes that ended, by environment: number, returns, lengths `(E, 3)`."""
         rollout = self.rollout
-        noise = self._noise()
         totals = self.running.new_zeros(self.env.num_envs, 3)
         for t in range(self.length):
             if rollout.memory is not None and t % self.chunk == 0:
@@ -78,14 +92,7 @@ class Collector:
                 self._act(t, index, noise)
         for index in range(len(self.steps)):
             self._receive(self.length - 1, index, totals)
-        check_finite(self.rollout, env=self.env)
-        counted = totals.reshape(len(self.shares), -1, 3).sum(1)
-        count, return_sum, length = (counted if len(self.shares) > 1 else counted[0]).unbind(-1)
-        return rollout, {
-            "episodes": count,
-            "return_sum": return_sum / count,
-            "episode_length": length / count,
-        }
+        return totals
 
     def _act(self, t: int, index: int, noise: Tensor) -> None:
         """Answers where one part of the environments is, and sends it on its way."""
@@ -145,7 +152,7 @@ class Collector:
                 self.memory[share] = state["memory"]
                 self.rollout.critic_memory[share] = state["critic_memory"]
         if loaded:
-            self.steps = self._parts_of(joined(shown))
+            self.steps[:] = self._parts_of(joined(shown))
 
     def _env_of(self, seed: int) -> Environment:
         return self.env.envs[seed] if isinstance(self.env, SideBySide) else self.env

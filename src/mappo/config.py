@@ -61,6 +61,13 @@ class Config:
     def num_updates(self) -> int:
         return -(-self.run.total_steps // self.steps_per_update)
 
+    def schedule(self, updates: int) -> dict[str, float]:
+        """The learning rates and the entropy weight of the next update, after so many."""
+        ppo, progress = self.ppo, min(updates / self.num_updates, 1.0)
+        rate, entropy = (1 + (final - 1) * progress for final in (ppo.lr_final, ppo.entropy_final))
+        weight = ppo.entropy_weight * entropy
+        return {"actor_lr": ppo.actor_lr * rate, "critic_lr": ppo.critic_lr * rate, "entropy_weight": weight}
+
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 

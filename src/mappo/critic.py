@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mappo.config import PPOConfig
 from mappo.critic_input import CriticInput
+from mappo.graphs import recordable
 from mappo.normalize import ValueNorm
 from mappo.tower import Tower
 from mappo.types import Rollout
@@ -56,13 +57,13 @@ class Critic:
 
         With a memory it is one step further from that after s_t, never from the one that the reset emptied.
         """
-        if value.device.type == "cpu":
+        if not recordable(value.device):
             needs = r.ended.clone()
             needs[-1] = True
             if memory is not None and not self.reads.team_rows:  # an agent that arrives has its row's memory emptied
                 needs[:-1] |= r.is_first[1:].any(-1)
             next_value, where = value.roll(-1, 0), needs.nonzero(as_tuple=True)
-        else:  # all rows, so that shapes never change
+        else:  # all rows: their number would have to be asked for
             next_value, where = torch.empty_like(value), (slice(None),)
         state = None if r.next_state is None else r.next_state[where]
         rows = self.tower.see(self.joined(r.next_obs[where], state, r.next_active[where]))

@@ -4,7 +4,7 @@ Yu et al. 2022, "The Surprising Effectiveness of PPO in Cooperative Multi-Agent 
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -17,8 +17,10 @@ from mappo.batch import Batch, chunked
 from mappo.config import Config
 from mappo.critic import Critic, memory_behind
 from mappo.critic_input import UserInput, make_critic_input
+from mappo.graphs import PerRollout, recordable
 from mappo.losses import ppo_clip_loss, ppo_value_data, ppo_value_error, weighted_mean, weighted_variance
 from mappo.networks import build_network
+from mappo.optimizer import make_optimizer, moments_by_name, set_moments, set_rates
 from mappo.policy import Policy
 from mappo.spec import Spec
 from mappo.state import flat, part
@@ -53,18 +55,13 @@ class MAPPO:
         self.policy = Policy(spec, config.network, self.network.actor, self.device)
         self.critic = Critic(self.network.critic, self.critic_input, ppo)
         self.value_norm = self.critic.value_norm.to(self.device)
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": list(self.network.actor.parameters()), "lr": ppo.actor_lr},
-                {"params": list(self.network.critic.parameters()), "lr": ppo.critic_lr},
-            ],
-            eps=ppo.adam_eps,
-            weight_decay=ppo.weight_decay,
-            fused=True,
-        )
+        self.optimizer = make_optimizer(self.network, ppo, recordable(self.device))
+        self.entropy_weight = torch.zeros_like(self.network.critic.head.weight[..., :1].flatten()[0])
         self.generator = torch.Generator(self.device)
         self.generator.manual_seed(seed)
         self.updates = 0
+        self.axis = 0 if config.chunk is None else 1  # of a batch's rows, or of its chunks
+        self.recordings = PerRollout(self.device)
 
     def act(
         self, step: TimeStep, memory: Tensor | None = None, *, noise: Tensor | None = None
@@ -113,14 +110,24 @@ class MAPPO:
         Returns:
             Scalars without gradient, means over all gradient steps; `docs/metrics.md` explains each.
         """
-        ppo, entropy_weight = self.config.ppo, self.set_schedule()
+        now = self.set_schedule()
+        orders = self.shuffled(rollout)
+        # The KL would have to be asked for after each epoch.
+        metrics, epochs = self.recordings(rollout, self._learn, orders, self.config.ppo.target_kl is None)
+        self.updates += 1
+        return metrics | {k: torch.full((), float(v), device=self.device) for k, v in {**now, "epochs": epochs}.items()}
+
+    def _learn(self, rollout: Rollout, orders: Tensor | None = None) -> tuple[dict[str, Tensor], int]:
+        """All gradient steps on a rollout, each epoch's rows dealt out in its own order; metrics, and epochs done."""
+        ppo = self.config.ppo
         batch, metrics, memory = self.prepare(rollout)
         steps: list[dict[str, Tensor]] = []
         epoch = 0
         for epoch in range(ppo.epochs):
             if epoch and ppo.recompute_advantages:
                 batch, _, memory = self.prepare(rollout, again=True)
-            done = [self._gradient_step(part, entropy_weight) for part in self._minibatches(batch)]
+            parts = batch.dealt(orders[epoch], ppo.minibatches, self.axis) if orders is not None else [batch]
+            done = [self._gradient_step(part, self.entropy_weight) for part in parts]
             steps += done
             if ppo.target_kl is not None and torch.stack([s["approx_kl"] for s in done]).mean() > ppo.target_kl:
                 break
@@ -128,23 +135,14 @@ class MAPPO:
         for name in steps[0]:
             metrics[name] = torch.stack([s[name] for s in steps]).mean()
         metrics["skipped_steps"] *= len(steps)
-        numbers = self.schedule() | {"epochs": epoch + 1}
-        self.updates += 1
-        return metrics | {k: torch.full((), float(v), device=self.device) for k, v in numbers.items()}
+        return metrics, epoch + 1
 
-    def schedule(self) -> dict[str, float]:
-        """The learning rates and the entropy weight of the next update."""
-        ppo, progress = self.config.ppo, min(self.updates / self.config.num_updates, 1.0)
-        decay = _line(1.0, ppo.lr_final, progress)
-        numbers = {"actor_lr": ppo.actor_lr * decay, "critic_lr": ppo.critic_lr * decay}
-        return numbers | {"entropy_weight": ppo.entropy_weight * _line(1.0, ppo.entropy_final, progress)}
-
-    def set_schedule(self) -> float:
-        """Sets the learning rates of the next update; its entropy weight."""
-        now = self.schedule()
-        for group, name in zip(self.optimizer.param_groups, ("actor_lr", "critic_lr"), strict=True):
-            group["lr"] = now[name]
-        return now["entropy_weight"]
+    def set_schedule(self) -> dict[str, float]:
+        """Sets the learning rates and the entropy weight of the next update; these."""
+        now = self.config.schedule(self.updates)
+        set_rates(self.optimizer, now["actor_lr"], now["critic_lr"])
+        self.entropy_weight.fill_(now["entropy_weight"])
+        return now
 
     def look_back(self, rollout: Rollout, memory: Tensor | None) -> None:
         """What comes last in an update: the critic's memory goes on, and observations enter their statistics."""
@@ -202,7 +200,7 @@ class MAPPO:
         batch.critic_memory = values.before[::length].flatten(0, 1).unsqueeze(0)
         return batch, metrics, memory_behind(r, values.after)
 
-    def loss(self, batch: Batch, entropy_weight: float) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, batch: Batch, entropy_weight: float | Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of one minibatch, and its metrics.
 
         `policy_loss + value_weight * value_loss - entropy_weight * entropy`, arXiv:2103.01955, appendix A.
@@ -231,7 +229,7 @@ class MAPPO:
         }
         return total, {name: x.detach() for name, x in metrics.items()}
 
-    def _gradient_step(self, batch: Batch, entropy_weight: float) -> dict[str, Tensor]:
+    def _gradient_step(self, batch: Batch, entropy_weight: float | Tensor) -> dict[str, Tensor]:
         self.optimizer.zero_grad()
         total, metrics = self.loss(batch, entropy_weight)
         total.backward()
@@ -245,25 +243,22 @@ class MAPPO:
         self.optimizer.step()
         return metrics
 
-    def _minibatches(self, batch: Batch) -> Iterator[Batch]:
-        axis = 0 if self.config.chunk is None else 1
-        for index in self.deal(batch.log_prob.shape[axis]):
-            yield batch if index is None else batch.map(partial(torch.index_select, dim=axis, index=index))
-
-    def deal(self, rows: int) -> Sequence[Tensor | None]:
-        """Which of so many rows each minibatch of an epoch holds; None for all, whose order does not matter."""
+    def shuffled(self, rollout: Rollout) -> tuple[Tensor, ...]:
+        """An order of the rows of a batch for each epoch, `(epochs, rows)`; none where one minibatch holds them all."""
         if self.config.ppo.minibatches == 1:
-            return [None]
-        order = torch.randperm(rows, generator=self.generator, device=self.device)
-        return order.chunk(self.config.ppo.minibatches)
+            return ()
+        rows = rollout.ended.numel() // (self.config.chunk or 1)
+        orders = [
+            torch.randperm(rows, generator=self.generator, device=self.device) for _ in range(self.config.ppo.epochs)
+        ]
+        return (torch.stack(orders),)
 
     def state_dict(self) -> dict[str, Tensor]:
         """All that an exact resume needs, by dotted names: `network.*`, `value_norm.*`, `optimizer.*`, ..."""
-        names = self._parameter_names()
         return (
             flat("network", self.network.state_dict())
             | flat("value_norm", self.value_norm.state_dict())
-            | flat("optimizer", {names[i]: moments for i, moments in self.optimizer.state_dict()["state"].items()})
+            | flat("optimizer", moments_by_name(self.optimizer, self.network))
             | {"generator": self.generator.get_state(), "updates": torch.tensor(self.updates)}
         )
 
@@ -271,19 +266,7 @@ class MAPPO:
         """Sets what `state_dict` gave."""
         self.network.load_state_dict(part(state, "network"))
         self.value_norm.load_state_dict(part(state, "value_norm"))
-        optimizer = self.optimizer.state_dict()
-        moments = part(state, "optimizer")
-        optimizer["state"] = {i: part(moments, name) for i, name in enumerate(self._parameter_names()) if moments}
-        self.optimizer.load_state_dict(optimizer)
+        set_moments(self.optimizer, self.network, part(state, "optimizer"))
         if "generator" in state:
             self.generator.set_state(state["generator"].cpu())
         self.updates = int(state["updates"])
-
-    def _parameter_names(self) -> list[str]:
-        """In the order of the optimizer, so that moments are saved by name and never land on another layer."""
-        names = {id(p): name for name, p in self.network.named_parameters()}
-        return [names[id(p)] for group in self.optimizer.param_groups for p in group["params"]]
-
-
-def _line(start: float, end: float, progress: float) -> float:
-    return start + (end - start) * progress

@@ -112,7 +112,7 @@ def n_step_return(
         raise ValueError(f"n_step_return: n must be at least 1, got {n}")
     alive, flows = _flags(next_value, reward, done, traj_flag)
     cut = (flows == 0).expand_as(reward).clone()
-    cut[-1] = True  # the batch ends here, whatever the flags say
+    cut[-1].fill_(True)  # the batch ends here, whatever the flags say
     rest = next_value
     result = reward + gamma * alive * rest
     for _ in range(min(n, reward.shape[0]) - 1):

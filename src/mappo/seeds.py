@@ -14,6 +14,7 @@ from torch.func import functional_call, vmap  # pyright: ignore[reportUnknownVar
 
 from mappo.batch import Batch
 from mappo.errors import UserError
+from mappo.graphs import PerRollout
 from mappo.learner import MAPPO
 from mappo.types import Rollout, TimeStep
 
@@ -51,6 +52,7 @@ class Seeds:
         for name, stacked in self._statistics.items():
             for theirs, own in zip(held, stacked, strict=True):
                 theirs[name].data = own
+        self.recordings = PerRollout(self.device)
 
     @torch.no_grad()
     def try_out(self) -> None:
@@ -102,38 +104,51 @@ class Seeds:
         Returns:
             As `MAPPO.update`, each `(S,)`.
         """
+        now = [agent.set_schedule() for agent in self.agents]
+        own = [
+            agent.shuffled(rollout.of(share)) for agent, share in zip(self.agents, self._shares(rollout), strict=True)
+        ]
+        orders = [torch.stack(drawn, 1) for drawn in zip(*own, strict=True)]  # (epochs, S, rows), or none
+        metrics, epochs = self.recordings(rollout, self._learn, orders, self.config.ppo.target_kl is None)
+        for agent in self.agents:
+            agent.updates += 1
+        told = {name: [float(n[name]) for n in now] for name in now[0]}
+        return metrics | {k: torch.tensor(v, device=self.device) for k, v in told.items()} | {"epochs": epochs}
+
+    def _learn(self, rollout: Rollout, orders: Tensor | None = None) -> tuple[dict[str, Tensor], Tensor]:
+        """As `MAPPO`'s, orders `(epochs, S, rows)`; a seed that the KL stops is computed on, and not moved."""
         ppo, count = self.config.ppo, len(self.agents)
-        size = rollout.ended.shape[1] // count
-        own = [rollout.of(slice(k * size, (k + 1) * size)) for k in range(count)]
-        entropy_weight = max(agent.set_schedule() for agent in self.agents)  # the same for all
+        own = [rollout.of(share) for share in self._shares(rollout)]
         batch, metrics, memories = self._prepare(own)
-        going = [True] * count  # until the KL stops a seed
+        going = [True] * count
         steps: list[dict[str, Tensor]] = []
-        done: list[list[bool]] = []
+        counted = torch.ones(ppo.epochs * ppo.minibatches, count, dtype=torch.bool, device=self.device)
         for epoch in range(ppo.epochs):
             if epoch and ppo.recompute_advantages:
                 batch, _, later = self._prepare(own, again=True)
                 memories = [new if goes else old for new, old, goes in zip(later, memories, going, strict=True)]
-            now = [self._gradient_step(part, entropy_weight, going) for part in self._minibatches(batch, going)]
-            steps += now
-            done += [going] * len(now)
+            parts = self._dealt(batch, orders[epoch]) if orders is not None else [batch]
+            last = [self._gradient_step(part, going) for part in parts]
+            steps += last
             if ppo.target_kl is not None:
-                kl = cast(list[float], torch.stack([s["approx_kl"] for s in now]).mean(0).tolist())
+                kl = cast(list[float], torch.stack([s["approx_kl"] for s in last]).mean(0).tolist())
                 going = [g and not x > ppo.target_kl for g, x in zip(going, kl, strict=True)]
+                for k, goes in enumerate(going):
+                    counted[len(steps) :, k] = goes
                 if not any(going):
                     break
-        counted = torch.tensor(done, device=self.device)
+        counted = counted[: len(steps)]
         for name in steps[0]:
             metrics[name] = torch.where(counted, torch.stack([s[name] for s in steps]), 0.0).sum(0) / counted.sum(0)
         metrics["skipped_steps"] *= counted.sum(0)
-        epochs = counted.sum(0) / ppo.minibatches
         for agent, rollout_, memory in zip(self.agents, own, memories, strict=True):
             agent.look_back(rollout_, memory)
-        numbers = [agent.schedule() for agent in self.agents]
-        for agent in self.agents:
-            agent.updates += 1
-        told = {name: [float(n[name]) for n in numbers] for name in numbers[0]}
-        return metrics | {k: torch.tensor(v, device=self.device) for k, v in told.items()} | {"epochs": epochs}
+        return metrics, counted.sum(0) / ppo.minibatches
+
+    def _shares(self, rollout: Rollout) -> list[slice]:
+        """Whose environments are which."""
+        size = rollout.ended.shape[1] // len(self.agents)
+        return [slice(k * size, (k + 1) * size) for k in range(len(self.agents))]
 
     def _prepare(
         self, own: Sequence[Rollout], again: bool = False
@@ -145,26 +160,20 @@ class Seeds:
         metrics = {name: torch.stack([m[name] for _, m, _ in made]) for name in made[0][1]}
         return batch, metrics, [memory for _, _, memory in made]
 
-    def _minibatches(self, batch: Batch, going: Sequence[bool]) -> Iterator[Batch]:
-        axis = 0 if self.config.chunk is None else 1
-        rows = batch.log_prob.shape[1 + axis]
-        dealt = [agent.deal(rows) if goes else None for agent, goes in zip(self.agents, going, strict=True)]
-        anyone = next(x for x in dealt if x is not None)  # who stands still draws nothing, and is dealt what another is
-        for indices in zip(*(x or anyone for x in dealt), strict=True):
-            if indices[0] is None:
-                yield batch
-            else:
-                index = torch.stack(indices)
-                yield batch.map(lambda x, i=index: cast(Any, vmap(torch.index_select, (0, None, 0)))(x, axis, i))
+    def _dealt(self, batch: Batch, orders: Tensor) -> Iterator[Batch]:
+        """As `Batch.dealt`, each seed's by its own order `(S, rows)`."""
+        select = cast(Any, vmap(torch.index_select, (0, None, 0)))
+        for index in orders.chunk(self.config.ppo.minibatches, 1):
+            yield batch.map(lambda x, i=index: select(x, self._first.axis, i))
 
-    def _gradient_step(self, batch: Batch, entropy_weight: float, going: Sequence[bool]) -> dict[str, Tensor]:
+    def _gradient_step(self, batch: Batch, going: Sequence[bool]) -> dict[str, Tensor]:
         """As `MAPPO`'s: the gradient of a sum of losses that share no weight is each one's own."""
         gradients = {name: cast(Tensor, x.grad) for name, x in self._weights.items()}
         for gradient in gradients.values():
             gradient.zero_()  # in place: learners hold views of them
 
         def loss(weights: Weights, part: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-            return self._call(weights, self._first.loss, Batch.of(part), entropy_weight)
+            return self._call(weights, self._first.loss, Batch.of(part), self._first.entropy_weight)
 
         total, metrics = cast(Any, vmap(loss))(self._weights | self._statistics, batch.tensors())
         total.sum().backward()

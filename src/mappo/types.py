@@ -98,6 +98,17 @@ class Resumable(Protocol):
 
 
 @runtime_checkable
+class Recordable(Protocol):
+    """An environment whose steps a GPU can record: all that changes is tensors, dicts of tensors, and the phase.
+
+    From one phase `step` launches the same kernels whatever the tensors hold, waits for none of them, copies nothing
+    from the host, and draws only from generators that are attributes.
+    """
+
+    phase: int
+
+
+@runtime_checkable
 class Renderable(Environment, Protocol):
     """An environment that can draw itself, for replays."""
 

@@ -86,6 +86,15 @@ class Particles:
     def close(self) -> None:
         pass
 
+    @property
+    def phase(self) -> int:
+        """The step that all episodes are at: whether they end with the next one; see `Recordable`."""
+        return self._clock
+
+    @phase.setter
+    def phase(self, clock: int) -> None:
+        self._clock = clock
+
     def state_dict(self) -> dict[str, Tensor]:
         state: dict[str, Tensor] = {name: getattr(self, f"_{name}") for name in self.saved}
         return state | {"clock": torch.tensor(self._clock), "generator": self._generator.get_state()}

@@ -30,6 +30,8 @@ class Probe:
     shows it.
     """
 
+    phase = 0  # every step is like any other; see `Recordable`
+
     def __init__(self, num_envs: int, spec: Spec, horizon: int, device: torch.device | str = "cpu") -> None:
         if num_envs < 1 or horizon < 1:
             raise UserError(f"a probe needs at least one environment and step: {num_envs}, {horizon}")

@@ -1,0 +1,51 @@
+"""Whole rollouts as one launch: the steps of environments that live on a GPU, recorded with the policy's."""
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from mappo.envs.side_by_side import SideBySide
+from mappo.graphs import Recorded, Still, recordable
+from mappo.types import Environment, Recordable, TimeStep
+
+PHASES = 8  # recordings at most: one for each phase that rollouts begin in
+
+
+class Games:
+    """Rollouts of such environments.
+
+    Args:
+        envs: whose tensors and phases change. steps: where they are, which each rollout replaces.
+    """
+
+    def __init__(self, envs: list[Recordable], steps: list[TimeStep]) -> None:
+        self._envs, self._recorded = envs, dict[tuple[int, ...], Recorded]()
+        self._still = Still([steps, *(vars(env) for env in envs)], (TimeStep,))
+        self._generators = [x for env in envs for x in vars(env).values() if isinstance(x, torch.Generator)]
+
+    @staticmethod
+    def of(env: Environment, steps: list[TimeStep]) -> "Games | None":
+        """None where an environment cannot be recorded, or the device cannot record."""
+        envs = env.envs if isinstance(env, SideBySide) else [env]
+        if not recordable(torch.device(env.device)) or not all(isinstance(e, Recordable) for e in envs):
+            return None
+        return Games(cast("list[Recordable]", envs), steps)
+
+    def __call__(self, rollout: Callable[[Tensor], Tensor], noise: Tensor) -> Tensor:
+        """`rollout(noise)`, which steps all environments always as often, and what it answers."""
+        phase = tuple(env.phase for env in self._envs)
+
+        def work(noise: Tensor) -> tuple[Tensor, list[int]]:
+            totals = rollout(noise)
+            self._still.settle()
+            return totals, [env.phase for env in self._envs]
+
+        self._still.settle()  # others may have reset or loaded them
+        if phase not in self._recorded and len(self._recorded) == PHASES:
+            return work(noise)[0]
+        totals, after = self._recorded.setdefault(phase, Recorded(work, self._generators))(noise)
+        for env, now in zip(self._envs, after, strict=True):
+            env.phase = now  # as a recording leaves it, in which no line of Python runs
+        return totals
