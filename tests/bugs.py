@@ -1,9 +1,10 @@
-"""The bugs that `mutants.py` puts in: a table to read, law by law; more are in `bugs_envs.py`, `bugs_hostile.py`."""
+"""The bugs that `mutants.py` puts in: a table to read, law by law; more are in `bugs_*.py`."""
 
 from dataclasses import dataclass
 
 from bugs_envs import ENVS
 from bugs_hostile import HOSTILE
+from bugs_speed import RECORDED
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ BUGS = [
     ),
     Bug(
         *("1", "returns: the end of the batch is no cut", "returns.py"),
-        "cut[-1] = True",
+        "cut[-1].fill_(True)",
         "cut[-1] |= False",
         "test_returns.py::test_discounted_return_equals_its_definition",
     ),
@@ -208,8 +209,8 @@ BUGS = [
             ),
             (
                 *("single steps are dealt, not chunks", "learner.py"),
-                "0 if self.config.chunk is None else 1\n",
-                "0\n",
+                "0 if config.chunk is None else 1",
+                "0",
                 "test_memory.py::test_whole_chunks_are_dealt_to_minibatches_each_once",
             ),
             (
@@ -508,7 +509,7 @@ BUGS = [
     ),
     Bug(
         *("learner", "the optimizer's moments are not resumed", "learner.py"),
-        "self.optimizer.load_state_dict(optimizer)",
+        'set_moments(self.optimizer, self.network, part(state, "optimizer"))',
         "pass",
         "test_learner.py::test_a_learner_goes_on_from_its_state_bit_for_bit",
     ),
@@ -530,7 +531,7 @@ BUGS = [
                 "test_no_further_epoch_once_the_policy_has_moved_too_far",
             ),
             (
-                *("weights never decay", "learner.py", "            weight_decay=ppo.weight_decay,\n", ""),
+                *("weights never decay", "optimizer.py", "weight_decay=ppo.weight_decay, ", ""),
                 "test_weights_decay_by_their_own_rate_beside_the_gradient",
             ),
         ]
@@ -668,10 +669,15 @@ BUGS = [
             ("other action noise", "collector.py", 'self.generators[seed].set_state(state["generator"].cpu())', "pass"),
             (
                 *("new games", "collector.py"),
-                *("self.steps = self._parts_of(joined(shown))", "pass"),
+                *("self.steps[:] = self._parts_of(joined(shown))", "pass"),
             ),
             ("returns start anew", "collector.py", 'self.running[share] = state["running"]', "pass"),
-            ("no moments", "learner.py", "if moments}", "if False}"),
+            (
+                "no moments",
+                "optimizer.py",
+                "optimizer.state[parameter], part(moments, name)",
+                "{}, part(moments, name)",
+            ),
             ("no value statistics", "learner.py", 'self.value_norm.load_state_dict(part(state, "value_norm"))', "pass"),
             ("schedules start anew", "learner.py", 'self.updates = int(state["updates"])', "self.updates = 0"),
             (
@@ -687,14 +693,14 @@ BUGS = [
     ),
     # 12: it learns
     *(
-        Bug("12", f"{task}: {name}", "learner.py", old, new, f"test_probes.py::{test}")
-        for name, old, new in [
+        Bug("12", f"{task}: {name}", file, old, new, f"test_probes.py::{test}")
+        for name, file, old, new in [
             (
-                "advantages upside down",
+                *("advantages upside down", "learner.py"),
                 "adv = (adv - weighted_mean(adv, acted))",
                 "adv = (weighted_mean(adv, acted) - adv)",
             ),
-            ("no step is taken", 'group["lr"] = now[name]', 'group["lr"] = 0.0'),
+            ("no step is taken", "optimizer.py", 'group["lr"] = rate', 'group["lr"] = 0.0'),
         ]
         for task, test in [
             ("signal", "test_each_agent_learns_to_name_what_it_sees"),
@@ -833,8 +839,8 @@ BUGS = [
         for name, file, old, new, test in [
             (
                 *("all draw the same minibatches", "seeds.py"),
-                "dealt = [agent.deal(rows) if goes else None for agent, goes in zip(self.agents, going, strict=True)]",
-                "dealt = [self._first.deal(rows) if k == 0 else None for k, _ in enumerate(self.agents)]",
+                "agent.shuffled(rollout.of(share)) for agent,",
+                "self._first.shuffled(rollout.of(share)) for agent,",
                 "test_seeds.py::test_each_seed_learns_what_it_learns_alone",
             ),
             (
@@ -916,5 +922,5 @@ BUGS = [
         "statistics.median(t[clock] for t in times) / statistics.median(t[clock] for t in spent[WHOLE])",
         "test_bench.py::test_figures_are_medians_and_shares_those_of_each_round",
     ),
-    *(Bug(*row) for row in [*ENVS, *HOSTILE]),
+    *(Bug(*row) for row in [*ENVS, *HOSTILE, *RECORDED]),
 ]

@@ -16,29 +16,30 @@ from mappo.seeds import Seeds
 
 ENVS, UPDATES = 8, 6
 # Environment, options of it, network, ppo: what each kind of learner and game does in an update or a step.
-KINDS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
-    "spread": ("spread", {}, {"lr_final": 0.0, "entropy_final": 0.0}),
-    "another phase at each rollout": ("spread", {}, {"rollout_length": 10, "minibatches": 1}),
-    "more phases than recordings": ("spread", {}, {"rollout_length": 24, "epochs": 1, "minibatches": 1}),
+KINDS: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = {
+    "spread": ("spread", {}, {}, {"lr_final": 0.0, "entropy_final": 0.0}),
+    "two phases": ("spread", {"horizon": 20}, {}, {"rollout_length": 10, "minibatches": 1}),
+    "more phases than recordings": ("spread", {}, {}, {"rollout_length": 24, "epochs": 1, "minibatches": 1}),
     "memory": (
         "spread",
+        {},
         {"memory_size": 8, "obs_norm": True, "layer_norm": True, "activation": "tanh"},
         {"popart": True, "value_clip": 0.2, "huber_delta": 10.0, "rollout_length": 20, "chunk_length": 5},
     ),
-    "values anew": ("spread", {"critic_input": "agent"}, {"recompute_advantages": True, "dual_clip": 3.0}),
-    "n steps": ("reference", {"sharing": "none"}, {"returns": "n_step"}),
-    "all rewards": ("speaker_listener", {}, {"returns": "discounted"}),
-    "battle": ("battle", {"memory_size": 8}, {"rollout_length": 20}),
-    "lives": ("probe/combined", {"memory_size": 8, "critic_input": "agent", "death_mask": True}, {}),
-    "numbers": ("probe/mixed", {"action_bounds": "tanh"}, {}),
-    "images": ("probe/image", {"critic_input": "own"}, {}),
-    "bf16": ("spread", {"precision": "bf16"}, {}),
+    "values anew": ("spread", {}, {"critic_input": "agent"}, {"recompute_advantages": True, "dual_clip": 3.0}),
+    "n steps": ("reference", {}, {"sharing": "none"}, {"returns": "n_step"}),
+    "all rewards": ("speaker_listener", {}, {}, {"returns": "discounted"}),
+    "battle": ("battle", {}, {"memory_size": 8}, {"rollout_length": 20}),
+    "lives": ("probe/combined", {}, {"memory_size": 8, "critic_input": "agent", "death_mask": True}, {}),
+    "numbers": ("probe/mixed", {}, {"action_bounds": "tanh"}, {}),
+    "images": ("probe/image", {}, {"critic_input": "own"}, {}),
+    "bf16": ("spread", {}, {"precision": "bf16"}, {}),
 }
-SEVERAL = ("spread", "another phase at each rollout", "memory", "lives", "numbers")  # seeds at once
+SEVERAL = ("spread", "two phases", "memory", "lives", "numbers")  # seeds at once
 
 
 def config_of(kind: str) -> mappo.Config:
-    name, network, ppo = KINDS[kind]
+    name, _, network, ppo = KINDS[kind]
     base = mappo.preset(name)
     return replace(
         base,
@@ -51,7 +52,7 @@ def config_of(kind: str) -> mappo.Config:
 
 def training(kind: str, seeds: int = 1) -> tuple[Any, mappo.Collector]:
     config, name = config_of(kind), KINDS[kind][0]
-    games = [mappo.make(name, ENVS) for _ in range(seeds)]
+    games = [mappo.make(name, ENVS, options=KINDS[kind][1]) for _ in range(seeds)]
     agents = [mappo.MAPPO(games[0].spec, config, seed=k) for k in range(seeds)]
     env, learner = (games[0], agents[0]) if seeds == 1 else (SideBySide(games), Seeds(agents))
     noise = [torch.Generator().manual_seed(k) for k in range(seeds)]
@@ -105,6 +106,7 @@ def twice(kind: str, seeds: int, patch: pytest.MonkeyPatch, between: Between = n
         inner.setattr(graphs, "WARM_UP", UPDATES)
         expected = trained(kind, seeds, between)
     assert not tapes
+    patch.setattr(graphs, "WARM_UP", 1)
     same(expected, trained(kind, seeds, between))
     return tapes
 
@@ -130,7 +132,7 @@ def test_a_rollout_of_ones_own_each_time_is_learned_from_as_it_comes(monkeypatch
 
 
 def test_a_kl_that_ends_an_update_is_asked_for(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(KINDS, "kl", ("spread", {}, {"target_kl": 1e-4}))
+    monkeypatch.setitem(KINDS, "kl", ("spread", {}, {}, {"target_kl": 1e-4}))
     tapes = twice("kl", 1, monkeypatch)
     assert len(tapes) == 1, "the rollout alone"
 

@@ -1,0 +1,77 @@
+"""Bugs of what is recorded for a GPU, as rows of `bugs.Bug`: law, name, file, old, new, tests."""
+
+RECORDED = [
+    ("graphs", name, file, old, new, f"test_graphs.py::{test}")
+    for name, file, old, new, test in [
+        (
+            *("rates are those of the recording", "optimizer.py", "if recorded else value", "if False else value"),
+            "test_recorded_training_is_the_training_that_is_recorded",
+        ),
+        (
+            *("the entropy weight is that of the recording", "learner.py"),
+            *("self._gradient_step(part, self.entropy_weight)", "self._gradient_step(part, now['entropy_weight'])"),
+            "test_recorded_training_is_the_training_that_is_recorded",
+        ),
+        (
+            *(
+                "minibatches are those of the recording",
+                "graphs.py",
+                "            kept.copy_(given)\n",
+                "            pass\n",
+            ),
+            "test_recorded_training_is_the_training_that_is_recorded",
+        ),
+        (
+            *("games go on from where the recording began", "recording.py"),
+            *("            self._still.settle()\n            return totals", "            return totals"),
+            "test_recorded_training_is_the_training_that_is_recorded",
+        ),
+        (
+            *("all phases are one", "recording.py"),
+            *("phase = tuple(env.phase for env in self._envs)", "phase = (0,)"),
+            "test_recorded_training_is_the_training_that_is_recorded",
+        ),
+        (
+            *("the phase stands still", "recording.py", "env.phase = now", "pass"),
+            "test_recorded_training_is_the_training_that_is_recorded",
+        ),
+        (
+            *("games' random numbers are those of the recording", "recording.py"),
+            *("Recorded(work, self._generators)", "Recorded(work)"),
+            "test_recorded_training_is_the_training_that_is_recorded",
+        ),
+        (
+            *("what was loaded is not looked at", "recording.py"),
+            *("        self._still.settle()  # others may have reset or loaded them\n", ""),
+            "test_what_is_loaded_is_what_goes_on",
+        ),
+        (
+            *("loaded moments lie elsewhere", "optimizer.py"),
+            "own[key] = own.get(key, torch.empty_like(x, device=parameter.device)).copy_(x)",
+            "own[key] = x.clone()",
+            "test_what_is_loaded_is_what_goes_on",
+        ),
+        (
+            *("values are asked for where episodes ended", "critic.py"),
+            *("if not recordable(value.device):", "if True:"),
+            "test_recorded_training_is_the_training_that_is_recorded",
+        ),
+        (
+            *("an update is that of another rollout", "graphs.py", " or self._rollout is not rollout", ""),
+            "test_a_rollout_of_ones_own_each_time_is_learned_from_as_it_comes",
+        ),
+        (
+            *("the KL is not asked for", "learner.py", "self.config.ppo.target_kl is None", "True"),
+            "test_a_kl_that_ends_an_update_is_asked_for",
+        ),
+        (
+            *("names of one tensor stay one", "graphs.py", "self._kept[path] = now.clone()", "self._kept[path] = now"),
+            "test_tensors_with_two_names_are_kept_apart",
+        ),
+        (
+            *("who changes places is overwritten", "graphs.py"),
+            *("(self._kept[path], now.clone())", "(self._kept[path], now)"),
+            "test_tensors_that_change_places_are_both_kept",
+        ),
+    ]
+]
