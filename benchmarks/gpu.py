@@ -5,9 +5,10 @@
 
 The work of `mappo bench` (plain recipe), feed-forward and with a GRU: environment, policy, update alone and the whole,
 and peak memory, for each number of environments. Beside it, what says where time goes: the speed of a big copy, bare
-matrix products, launches of kernels in an update and the share of the time that any kernel runs. At last a training,
-and when its evaluations pass the central planner's return on the same games. Each section stands alone: one that fails
-leaves a row with what failed, and rows are on the disk as they come (benchmarks/results/gpu.csv).
+matrix products, launches of kernels in an update and the share of the time that any kernel runs; and ten seeds at once
+against one. At last a training, and when its evaluations pass the central planner's return on the same games. Each
+section stands alone: one that fails leaves a row with what failed, and rows are on the disk as they come
+(benchmarks/results/gpu.csv).
 """
 
 import argparse
@@ -25,9 +26,10 @@ from record import RESULTS, append, circumstances, fail
 
 import mappo
 from mappo import envs, playing
-from mappo.workload import Training, measure, products, reference, synchronizer
+from mappo.workload import Part, Training, measure, products, reference, synchronizer
 
 NETWORKS = {"feed-forward": 0, "gru": 64}
+SEEDS = 10
 
 
 class Found(NamedTuple):
@@ -68,6 +70,18 @@ def parts(network: str, num_envs: int, rounds: int, device: torch.device) -> Ite
         yield Found("peak memory", torch.cuda.max_memory_allocated(device) / 2**20, "MiB")
     for name, spent in measure(work.parts(), work.steps, rounds, synchronizer(device)).items():
         yield Found(name, 1000 / statistics.median(s.wall for s in spent), "steps/s")
+
+
+def many_seeds(num_envs: int, rounds: int, device: torch.device) -> Iterator[Found]:
+    """Ten seeds at once against one: the same work for each."""
+    config, updates = reference("plain", num_envs), dict[int, list[float]]()
+    work = {n: Training(replace(config, run=replace(config.run, seeds=n)), device) for n in (1, SEEDS)}
+    parts = [Part(str(n), training.update) for n, training in work.items()]
+    for name, spent in measure(parts, work[1].steps, rounds, synchronizer(device)).items():
+        updates[int(name)] = [s.wall for s in spent]
+        yield Found(f"{name} seeds", 1000 / statistics.median(updates[int(name)]), "steps/s of each")
+    ratios = [ten / one for ten, one in zip(updates[SEEDS], updates[1], strict=True)]
+    yield Found(f"{SEEDS} seeds against one", statistics.median(ratios), "times as long")
 
 
 def bare(num_envs: int, rounds: int, device: torch.device) -> Iterator[Found]:
@@ -156,6 +170,7 @@ def sections(args: argparse.Namespace, device: torch.device, deadline: float) ->
     for network in NETWORKS:
         for count in args.envs:
             found["launches", network, count] = partial(launches, network, count, device)
+    found["seeds", "feed-forward", args.envs[0]] = partial(many_seeds, args.envs[0], args.rounds, device)
     found["learning", "feed-forward", args.learn_envs] = partial(
         learning, args.learn_envs, args.steps, deadline, device
     )

@@ -68,7 +68,7 @@ ENVS: list[tuple[str, str, str, str, str, str]] = [
                 "test_a_word_is_heard_in_the_next_observation_and_until_the_next_word",
             ),
             (
-                *("the goal stays for ever", "        self._goal = torch.randint(", "        torch.randint("),
+                *("the goal stays for ever", "        self._goal = self._draw(", "        self._draw("),
                 "test_at_the_time_limit_next_obs_is_before_the_reset_and_obs_behind_it",
             ),
             (
@@ -127,7 +127,7 @@ ENVS: list[tuple[str, str, str, str, str, str]] = [
                 "test_whatever_is_said_the_move_is_that_of_the_remainder",
             ),
             (
-                *("the goals stay for ever", "        self._goal = torch.randint(", "        torch.randint("),
+                *("the goals stay for ever", "        self._goal = self._draw(", "        self._draw("),
                 "test_at_the_time_limit_next_obs_is_before_the_reset_and_obs_behind_it",
             ),
         ]
@@ -248,7 +248,7 @@ ENVS: list[tuple[str, str, str, str, str, str]] = [
         ]
     ),
     (
-        *("7", "resume: other new games", "envs/particles.py", 'self._generator.set_state(state["generator"].cpu())'),
+        *("7", "resume: other new games", "envs/drawn.py", 'self._generator.set_state(state["generator"].cpu())'),
         *("pass", "test_trainer.py::test_a_run_that_was_stopped_and_resumed_is_the_run_that_was_not"),
     ),
     # 10: vectorised is looped

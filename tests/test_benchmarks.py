@@ -333,6 +333,7 @@ def test_each_section_of_the_gpu_benchmark_leaves_its_rows(gpu: ModuleType, monk
         ("products", "feed-forward"): ["bare matrix products"],
         ("launches", "feed-forward"): ["launches"],
         ("launches", "gru"): ["launches"],
+        ("seeds", "feed-forward"): ["1 seeds", "10 seeds", "10 seeds against one"],
         ("learning", "feed-forward"): ["learning"],
     }
 
@@ -351,7 +352,7 @@ def test_a_section_that_fails_leaves_a_row_and_the_others_their_numbers(
         raise RuntimeError("CUDA out of memory.\nTried to allocate")
 
     monkeypatch.setattr(gpu, "parts", broken)
-    for name in ("bare", "launches", "learning"):
+    for name in ("bare", "launches", "many_seeds", "learning"):
         monkeypatch.setattr(gpu, name, lambda *_: iter([gpu.Found("x", 2.0, "")]))
     out = tmp_path / "gpu.csv"
     gpu.main(["--device", "cpu", "--envs", "2", "--out", str(out)])
@@ -363,7 +364,7 @@ def test_a_section_that_fails_leaves_a_row_and_the_others_their_numbers(
 def test_no_section_begins_once_the_time_is_up(gpu: ModuleType, tmp_path: Path):
     out = tmp_path / "gpu.csv"
     gpu.main(["--device", "cpu", "--envs", "2", "8", "--minutes", "0", "--out", str(out)])
-    assert [r["error"] for r in table(out)] == ["left out: no time was left"] * 12
+    assert [r["error"] for r in table(out)] == ["left out: no time was left"] * 13
 
 
 @pytest.mark.parametrize(("evaluations", "passes"), [([-30.0, None, -70.0], False), ([-70.0, -20.0, -19.0], True)])

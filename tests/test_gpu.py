@@ -3,9 +3,11 @@
 import dataclasses
 
 import pytest
+import test_graphs
 import torch
 
 import mappo
+from mappo import graphs
 from mappo.envs.spread import Spread
 from mappo.types import Rollout
 
@@ -76,12 +78,54 @@ def test_an_update_from_one_rollout_is_the_same_on_both_devices(kind: str):
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_update_never_waits_for_the_device(kind: str):
     agent, rollout = collected("cuda", kind)
-    agent.update(rollout)  # the first one allocates
+    for _ in range(graphs.WARM_UP + 2):  # the first ones allocate, and what comes then is a recording
+        agent.update(rollout)
     torch.cuda.set_sync_debug_mode("error")
     try:
         agent.update(rollout)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_update_that_is_not_recorded_does_not_wait_either(kind: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(graphs, "WARM_UP", 10)
+    agent, rollout = collected("cuda", kind)
+    agent.update(rollout)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        agent.update(rollout)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize(("kind", "seeds"), [(kind, 1) for kind in test_graphs.KINDS] + [("spread", 3), ("memory", 3)])
+def test_recorded_training_is_the_training_that_is_recorded(kind: str, seeds: int, monkeypatch: pytest.MonkeyPatch):
+    with monkeypatch.context() as inner:
+        inner.setattr(graphs, "WARM_UP", 1000)
+        expected = test_graphs.trained(kind, seeds, device="cuda")
+    actual = test_graphs.trained(kind, seeds, device="cuda")
+    recorded = graphs.WARM_UP + 2  # updates, of which the last was played back; later ones may drift apart by rounding
+    for a, b in zip(expected[:recorded], actual[:recorded], strict=True):
+        for name in a:
+            if a[name].is_floating_point():
+                torch.testing.assert_close(b[name], a[name], rtol=1e-2, atol=1e-2, equal_nan=True, msg=name)
+            else:
+                assert (a[name] == b[name]).double().mean() > 0.99, name
+
+
+def test_what_is_recorded_is_launched_as_a_whole():
+    from torch.profiler import ProfilerActivity, profile
+
+    agent, collector = test_graphs.training("spread", device="cuda")
+    for _ in range(graphs.WARM_UP + 1):
+        agent.update(collector.collect()[0])
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
+        agent.update(collector.collect()[0])
+        torch.cuda.synchronize()
+    launched = {e.key: e.count for e in seen.key_averages() if "Launch" in e.key}
+    assert sum(n for key, n in launched.items() if "GraphLaunch" in key) == 2
+    assert sum(n for key, n in launched.items() if "LaunchKernel" in key) < 60
 
 
 def test_a_run_trains_saves_resumes_and_scores(tmp_path):

@@ -50,12 +50,16 @@ def config_of(kind: str) -> mappo.Config:
     )
 
 
-def training(kind: str, seeds: int = 1) -> tuple[Any, mappo.Collector]:
+def training(kind: str, seeds: int = 1, device: str = "cpu") -> tuple[Any, mappo.Collector]:
     config, name = config_of(kind), KINDS[kind][0]
-    games = [mappo.make(name, ENVS, options=KINDS[kind][1]) for _ in range(seeds)]
-    agents = [mappo.MAPPO(games[0].spec, config, seed=k) for k in range(seeds)]
+    options, apart = KINDS[kind][1], kind == "memory"  # environments for each seed, or one with a share for each
+    games = [mappo.make(name, ENVS, options=options, device=device) for _ in range(seeds)]
+    agents = [mappo.MAPPO(games[0].spec, config, device, seed=k) for k in range(seeds)]
     env, learner = (games[0], agents[0]) if seeds == 1 else (SideBySide(games), Seeds(agents))
-    noise = [torch.Generator().manual_seed(k) for k in range(seeds)]
+    if seeds > 1 and not apart:
+        env = mappo.make(name, ENVS * seeds, options=options, device=device)
+        env.share_out(seeds)
+    noise = [torch.Generator(device).manual_seed(k) for k in range(seeds)]
     step = env.reset(range(ENVS * seeds))
     return learner, mappo.Collector(env, learner, config.ppo.rollout_length, step, noise if seeds > 1 else noise[0])
 
@@ -67,9 +71,9 @@ def nothing(*_: Any) -> None:
     pass
 
 
-def trained(kind: str, seeds: int, between: Between) -> list[dict[str, Tensor]]:
+def trained(kind: str, seeds: int, between: Between = nothing, device: str = "cpu") -> list[dict[str, Tensor]]:
     """All numbers of each update, and at last all that the learners hold."""
-    learner, collector = training(kind, seeds)
+    learner, collector = training(kind, seeds, device)
     told: list[dict[str, Tensor]] = []
     for index in range(UPDATES):
         rollout, episodes = collector.collect()

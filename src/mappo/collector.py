@@ -6,6 +6,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from mappo.envs.drawn import Drawn
 from mappo.envs.side_by_side import SideBySide
 from mappo.errors import UserError
 from mappo.learner import MAPPO
@@ -154,7 +155,10 @@ class Collector:
         if loaded:
             self.steps[:] = self._parts_of(joined(shown))
 
-    def _env_of(self, seed: int) -> Environment:
+    def _env_of(self, seed: int) -> object:
+        """What is saved of a seed's environments: of those that share one, its share."""
+        if isinstance(self.env, Drawn) and len(self.generators) > 1:
+            return self.env.share(seed)
         return self.env.envs[seed] if isinstance(self.env, SideBySide) else self.env
 
     def _parts_of(self, step: TimeStep) -> list[TimeStep]:

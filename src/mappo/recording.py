@@ -23,7 +23,7 @@ class Games:
     def __init__(self, envs: list[Recordable], steps: list[TimeStep]) -> None:
         self._envs, self._recorded = envs, dict[tuple[int, ...], Recorded]()
         self._still = Still([steps, *(vars(env) for env in envs)], (TimeStep,))
-        self._generators = [x for env in envs for x in vars(env).values() if isinstance(x, torch.Generator)]
+        self._generators = [generator for env in envs for generator in env.generators]
 
     @staticmethod
     def of(env: Environment, steps: list[TimeStep]) -> "Games | None":

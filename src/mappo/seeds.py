@@ -112,8 +112,8 @@ class Seeds:
         metrics, epochs = self.recordings(rollout, self._learn, orders, self.config.ppo.target_kl is None)
         for agent in self.agents:
             agent.updates += 1
-        told = {name: [float(n[name]) for n in now] for name in now[0]}
-        return metrics | {k: torch.tensor(v, device=self.device) for k, v in told.items()} | {"epochs": epochs}
+        told = {k: torch.full((len(self.agents),), v, device=self.device) for k, v in now[0].items()}  # alike for all
+        return metrics | told | {"epochs": epochs}
 
     def _learn(self, rollout: Rollout, orders: Tensor | None = None) -> tuple[dict[str, Tensor], Tensor]:
         """As `MAPPO`'s, orders `(epochs, S, rows)`; a seed that the KL stops is computed on, and not moved."""

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from mappo import envs, playing, report
+from mappo.advice import advice
 from mappo.collector import Collector
 from mappo.config import Config
 from mappo.console import View, make_view
@@ -58,6 +59,7 @@ class Session:
             self.notes.append(f"{env.num_envs} environments in {env.workers} worker processes")
         if testing is None:
             self.notes.append(f"{name} is one set of environments: there are no evaluations during training")
+        self.notes += advice(name, config, env)
         self._games = range(playing.SELECT_SEED, playing.SELECT_SEED + config.run.eval_episodes)
 
     def start(self) -> int:

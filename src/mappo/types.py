@@ -102,10 +102,11 @@ class Recordable(Protocol):
     """An environment whose steps a GPU can record: all that changes is tensors, dicts of tensors, and the phase.
 
     From one phase `step` launches the same kernels whatever the tensors hold, waits for none of them, copies nothing
-    from the host, and draws only from generators that are attributes.
+    from the host, and draws only from its generators.
     """
 
     phase: int
+    generators: list[torch.Generator]
 
 
 @runtime_checkable

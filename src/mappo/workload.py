@@ -18,6 +18,7 @@ from mappo.collector import Collector
 from mappo.config import Config
 from mappo.learner import MAPPO
 from mappo.presets import preset
+from mappo.seeds import Seeds
 from mappo.types import Environment
 
 RECIPES = {
@@ -61,27 +62,30 @@ class Training:
     """Environments, learner and collector of one config: what `mappo train` does at each update, without its files."""
 
     def __init__(self, config: Config, device: torch.device | str = "cpu", seed: int = 1) -> None:
-        self.config, self.device = config, torch.device(device)
+        self.config, self.device = replace(config, run=replace(config.run, seed=seed)), torch.device(device)
         self.env = self.environment()
-        self.agent = MAPPO(self.env.spec, config, self.device, seed)
-        noise = torch.Generator(self.device)
-        noise.manual_seed(seed)
+        seeds = self.config.run.all_seeds
+        agents = [MAPPO(self.env.spec, config, self.device, own) for own in seeds]
+        self.agent = agents[0] if len(agents) == 1 else Seeds(agents)
+        noise = [torch.Generator(self.device) for _ in seeds]
+        for own, generator in zip(seeds, noise, strict=True):
+            generator.manual_seed(own)
         self.collector = Collector(self.env, self.agent, config.ppo.rollout_length, self.env.reset(seed), noise)
 
     @property
     def steps(self) -> int:
-        """Environment steps of one update."""
+        """Environment steps of one update, of each seed."""
         return self.config.steps_per_update
 
     def environment(self) -> Environment:
         """New ones of the same kind."""
-        return envs.make("spread", self.config.env.num_envs, device=self.device)
+        return envs.for_training("spread", self.config, self.device)[0]
 
     def update(self) -> dict[str, float]:
         """One rollout, its gradient steps, and the numbers that a log would read."""
         rollout, episodes = self.collector.collect()
         metrics = {**episodes, **self.agent.update(rollout)}
-        numbers = cast("list[float]", torch.stack([x.float() for x in metrics.values()]).tolist())
+        numbers = cast("list[float]", torch.stack([x.float().mean() for x in metrics.values()]).tolist())
         return dict(zip(metrics, numbers, strict=True))
 
     def parts(self) -> list[Part]:

@@ -7,7 +7,7 @@ import importlib
 import warnings
 from collections.abc import Callable, Generator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mappo.envs.code import checked_options, function, parameters
 from mappo.envs.making import from_factory, from_function, is_batched, name_of, no_limit
@@ -138,7 +138,10 @@ def for_training(env: Any, config: Config, device: torch.device) -> tuple[Enviro
     count, tests, chosen = config.env.num_envs, config.run.eval_episodes, settings(config.env)
     seeds = config.run.seeds
     if isinstance(env, str):
-        training = _for_seeds(lambda n: make(env, n, device=device, **chosen), count, seeds, at_once(env))
+        own = at_once(env) and env not in NATIVE
+        training = _for_seeds(lambda n: make(env, n, device=device, **chosen), count, seeds, own)
+        if env in NATIVE:  # those of all seeds are stepped at once, as fast as one's
+            cast(Any, training).share_out(seeds)
         with _closed_on_error(training):
             return training, make(env, games_at_once(env, tests), device=device, **chosen)
     if is_batched(env):

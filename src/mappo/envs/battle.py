@@ -80,9 +80,9 @@ class Battle(Probe):
         if len(seeds) != self.num_envs:
             raise ValueError(f"battle: {len(seeds)} seeds for {self.num_envs} environments")
         drawn = np.stack([np.random.default_rng(s).random((2 * self.num_agents, 2), np.float32) for s in seeds])
-        super().reset(seeds[0])
+        super().reset(seeds)
         self._game = {**self._game, "place": self._placed(torch.as_tensor(drawn).to(self.device))}
-        return self._present()
+        return self.present()
 
     def step(self, action: Tensor) -> TimeStep:
         """One step of each battle; actions `(E, A, 1)` in [0, 6 + N)."""
@@ -117,7 +117,7 @@ class Battle(Probe):
 
     def _begin(self) -> Game:
         units = (self.num_envs, 2 * self.num_agents)
-        drawn = torch.rand(*units, 2, generator=self._generator, device=self.device)
+        drawn = self._rand(units[1], 2)
         nobody = torch.full(units, -1, device=self.device)
         return {"place": self._placed(drawn), "health": self._ones(units[1]) * HEALTH, "aim": nobody}
 

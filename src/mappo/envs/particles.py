@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mappo.envs.drawn import Drawn
 from mappo.errors import UserError
 from mappo.spec import Spec
 from mappo.types import TimeStep
@@ -18,10 +19,10 @@ DT, DAMPING, SENSITIVITY = 0.1, 0.25, 5.0
 MOVES = ((0.0, 0.0), (-1.0, 0.0), (1.0, 0.0), (0.0, -1.0), (0.0, 1.0))  # stay, left, right, down, up
 
 
-class Particles:
+class Particles(Drawn):
     """`num_envs` games at once, on CPU or GPU, without state, masks or deaths: an `Environment` and `Resumable`.
 
-    A game says what it is called (`name`) and which of its tensors `_x` make its state (`saved`), how it is drawn
+    A game says what it is called (`name`) and which of its tensors `_x` make its state (`names`), how it is drawn
     from seeds (`_seeded`) and from the device's generator (`_scatter`), how an episode begins otherwise (`_rest`),
     what actions do and bring (`_advance`), and what is seen (`_look`).
 
@@ -34,16 +35,15 @@ class Particles:
     """
 
     name: str
-    saved: tuple[str, ...]
+    names: tuple[str, ...]
 
     def __init__(self, num_envs: int, horizon: int, spec: Spec, device: torch.device | str, dtype: torch.dtype) -> None:
         if num_envs < 1 or horizon < 1:
             raise UserError(f"{self.name} needs at least one environment and step: {num_envs}, {horizon}")
-        self.num_envs, self.horizon, self.spec = num_envs, horizon, spec
-        self.device, self.dtype = torch.device(device), dtype
+        super().__init__(num_envs, device)
+        self.horizon, self.spec, self.dtype = horizon, spec, dtype
         self._moves = torch.tensor(MOVES, device=self.device, dtype=dtype) * SENSITIVITY
         self._everyone = torch.ones(num_envs, spec.num_agents, dtype=torch.bool, device=self.device)
-        self._generator = torch.Generator(self.device)
         self._clock = 0
 
     def reset(self, seed: int | Sequence[int] | None = None) -> TimeStep:
@@ -59,9 +59,9 @@ class Particles:
             if len(seeds) != self.num_envs:
                 raise ValueError(f"{self.name}: {len(seeds)} seeds for {self.num_envs} environments")
             self._seeded([np.random.default_rng(s) for s in seeds])
-            self._generator.manual_seed(seeds[0])
+            self._seed(seeds)
         self._begin()
-        return self._present()
+        return self.present()
 
     def step(self, action: Tensor) -> TimeStep:
         """One step of each game; actions `(E, A, 1)`.
@@ -95,22 +95,14 @@ class Particles:
     def phase(self, clock: int) -> None:
         self._clock = clock
 
-    def state_dict(self) -> dict[str, Tensor]:
-        state: dict[str, Tensor] = {name: getattr(self, f"_{name}") for name in self.saved}
-        return state | {"clock": torch.tensor(self._clock), "generator": self._generator.get_state()}
+    def saved(self) -> dict[str, Tensor]:
+        state: dict[str, Tensor] = {name: getattr(self, f"_{name}") for name in self.names}
+        return state | {"clock": torch.tensor(self._clock)}
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> TimeStep:
-        """Sets what `state_dict` gave; the next `step` goes on from there.
-
-        Returns:
-            Where the games are, as after a reset.
-        """
-        for name in self.saved:
-            x = state[name].to(self.device)
-            setattr(self, f"_{name}", x.to(self.dtype) if x.is_floating_point() else x)
+    def restore(self, state: dict[str, Tensor]) -> None:
+        for name in self.names:
+            setattr(self, f"_{name}", state[name])
         self._clock = int(state["clock"])
-        self._generator.set_state(state["generator"].cpu())
-        return self._present()
 
     def _seeded(self, generators: list[np.random.Generator]) -> None:
         """Draws each game as mpe2 does."""
@@ -140,7 +132,7 @@ class Particles:
         self._rest()
         self._clock = 0
 
-    def _present(self) -> TimeStep:
+    def present(self) -> TimeStep:
         obs = self._look()
         return self._time_step(obs, obs, torch.zeros_like(self._everyone, dtype=self.dtype), ended=False)
 
@@ -149,8 +141,7 @@ class Particles:
 
     def _uniform(self, *shape: int) -> Tensor:
         """From -1 to 1, `(E, *shape)`."""
-        drawn = torch.rand((self.num_envs, *shape), generator=self._generator, device=self.device, dtype=self.dtype)
-        return drawn * 2 - 1
+        return self._rand(*shape, dtype=self.dtype) * 2 - 1
 
     def _placed(self, places: Any) -> Tensor:
         """An array of each game, on the device."""

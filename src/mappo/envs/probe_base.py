@@ -12,6 +12,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from mappo.envs.drawn import Drawn
 from mappo.errors import UserError
 from mappo.spec import ActionHeads, Spec
 from mappo.types import TimeStep
@@ -19,7 +20,7 @@ from mappo.types import TimeStep
 Game = dict[str, Tensor]  # everything that a game remembers, each tensor (E, ...); "clock" is the step
 
 
-class Probe:
+class Probe(Drawn):
     """A batched environment, CPU or GPU, that can be saved: an `Environment` and `Resumable`.
 
     A probe says what it draws (`_begin`), what an action brings (`_reward`, `_next`) and what of a game is seen
@@ -35,8 +36,8 @@ class Probe:
     def __init__(self, num_envs: int, spec: Spec, horizon: int, device: torch.device | str = "cpu") -> None:
         if num_envs < 1 or horizon < 1:
             raise UserError(f"a probe needs at least one environment and step: {num_envs}, {horizon}")
-        self.num_envs, self.spec, self.horizon, self.device = num_envs, spec, horizon, torch.device(device)
-        self._generator = torch.Generator(self.device)
+        super().__init__(num_envs, device)
+        self.spec, self.horizon = spec, horizon
         self._agents = torch.arange(spec.num_agents, device=self.device)
         self._everyone = torch.ones(num_envs, spec.num_agents, dtype=torch.bool, device=self.device)
         self._game = self._start()
@@ -44,9 +45,9 @@ class Probe:
     def reset(self, seed: int | Sequence[int] | None = None) -> TimeStep:
         """All games anew; they share one stream of random numbers, which starts from the first seed."""
         if seed is not None:
-            self._generator.manual_seed(seed if isinstance(seed, int) else seed[0])
+            self._seed(range(seed, seed + self.num_envs) if isinstance(seed, int) else seed)
         self._game = self._start()
-        return self._present()
+        return self.present()
 
     def step(self, action: Tensor) -> TimeStep:
         game = self._game
@@ -62,18 +63,11 @@ class Probe:
     def close(self) -> None:
         pass
 
-    def state_dict(self) -> dict[str, Tensor]:
-        return {**self._game, "generator": self._generator.get_state()}
+    def saved(self) -> dict[str, Tensor]:
+        return self._game
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> TimeStep:
-        """Sets what `state_dict` gave; the next `step` goes on from there.
-
-        Returns:
-            Where the games are, as after a reset.
-        """
-        self._game = {k: state[k].to(self.device) for k in self._game}
-        self._generator.set_state(state["generator"].cpu())
-        return self._present()
+    def restore(self, state: dict[str, Tensor]) -> None:
+        self._game = state
 
     def _begin(self) -> Game:
         """What is drawn when an episode begins, for every environment."""
@@ -112,7 +106,7 @@ class Probe:
     def _start(self) -> Game:
         return {**self._begin(), "clock": torch.zeros(self.num_envs, dtype=torch.long, device=self.device)}
 
-    def _present(self) -> TimeStep:
+    def present(self) -> TimeStep:
         never = ~self._everyone
         return self._time_step(self._game, never.float(), never, never[:, 0])
 
@@ -139,10 +133,6 @@ class Probe:
         if not obs.is_floating_point():
             return obs  # bytes know no NaN; in image probes all are there
         return torch.where(self._active(game).unsqueeze(-1), obs, torch.nan)
-
-    def _draw(self, choices: int, *shape: int) -> Tensor:
-        """Numbers from 0 on, below `choices`: int64 `(E, *shape)`."""
-        return torch.randint(choices, (self.num_envs, *shape), generator=self._generator, device=self.device)
 
     def _ones(self, *shape: int) -> Tensor:
         return torch.ones(self.num_envs, *shape, device=self.device)

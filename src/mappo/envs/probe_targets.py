@@ -36,8 +36,7 @@ class Target(Constant):
         super().__init__(num_envs, num_agents, horizon, device)
 
     def _begin(self) -> Game:
-        shape = (self.num_envs, self.spec.num_agents, 2)
-        return {"point": 2 * torch.rand(shape, generator=self._generator, device=self.device) - 1}
+        return {"point": 2 * self._rand(self.spec.num_agents, 2) - 1}
 
     def _next(self, game: Game, action: Tensor) -> Game:
         return self._begin()
@@ -64,7 +63,7 @@ class Mixed(Probe):
         super().__init__(num_envs, spec_of([4, 1], heads), horizon, device)
 
     def _begin(self) -> Game:
-        point = 2 * torch.rand(self.num_envs, generator=self._generator, device=self.device) - 1
+        point = 2 * self._rand() - 1
         return {"number": self._draw(4), "point": point}
 
     def _next(self, game: Game, action: Tensor) -> Game:

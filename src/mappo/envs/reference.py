@@ -40,7 +40,7 @@ class Reference(Particles):
     """
 
     name = "reference"
-    saved = ("place", "velocity", "goal", "heard")
+    names = ("place", "velocity", "goal", "heard")
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class Reference(Particles):
         self._goal = torch.as_tensor(goals).to(self.device)
 
     def _scatter(self) -> None:
-        self._goal = torch.randint(LANDMARKS, (self.num_envs, 2), generator=self._generator, device=self.device)
+        self._goal = self._draw(LANDMARKS, 2)
         self._place = self._uniform(2 + LANDMARKS, 2)
 
     def _rest(self) -> None:

@@ -37,7 +37,7 @@ class SpeakerListener(Particles):
     """
 
     name = "speaker_listener"
-    saved = ("place", "velocity", "goal", "heard")
+    names = ("place", "velocity", "goal", "heard")
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class SpeakerListener(Particles):
         self._place = self._placed([generator.uniform(-1, 1, (5, 2)) for generator in generators])
 
     def _scatter(self) -> None:
-        self._goal = torch.randint(WORDS, (self.num_envs,), generator=self._generator, device=self.device)
+        self._goal = self._draw(WORDS)
         self._place = self._uniform(5, 2)
 
     def _rest(self) -> None:

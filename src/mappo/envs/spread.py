@@ -42,7 +42,7 @@ class Spread(Particles):
     """
 
     name = "spread"
-    saved = ("place", "velocity")
+    names = ("place", "velocity")
 
     def __init__(
         self,

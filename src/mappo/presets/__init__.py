@@ -32,10 +32,14 @@ def preset(env: str, name: str = "default") -> Config:
     Raises:
         UserError: there is no such preset.
     """
-    others = {"default": Config(env=EnvConfig(num_envs=32))}
-    known = PRESETS.get(env) or FAMILIES.get(env.partition("/")[0], others)
+    known = presets_of(env) or {"default": Config(env=EnvConfig(num_envs=32))}
     if name in known:
         return known[name]
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     raise UserError(f"unknown preset {name!r} for {env}{hint} There are: {', '.join(known)}")
+
+
+def presets_of(env: str) -> dict[str, Config]:
+    """Those that were chosen for an environment, by name; none of one that nobody tuned them for."""
+    return PRESETS.get(env) or FAMILIES.get(env.partition("/")[0], {})
