@@ -5,7 +5,7 @@
 
 The peer runs as its own script for spread has it (tanh and LayerNorm, 128 environments of 25 steps in 128 processes, 10
 epochs; with a GRU, `rmappo`, and without, `mappo`), by this Python; modules that it imports and does not need here,
-such as gym and wandb, have stand-ins. Ours is `--preset paper`, and with a GRU of 64: the same settings, on the batched twin of
+such as gym and wandb, have stand-ins. Ours is `--preset paper`, and with a GRU of 64: the same settings on the twin of
 mpe2's game. Each is timed as a program, once short and once long, the difference being training without starts. Rounds
 take turns; ratios are medians of the rounds'. Adds to benchmarks/results/onpolicy.csv.
 """
