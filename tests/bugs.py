@@ -682,7 +682,7 @@ BUGS = [
                 *("so has the critic", "collector.py"),
                 *('self.rollout.critic_memory[share] = state["critic_memory"]', "pass"),
             ),
-            ("the best is forgotten", "track.py", 'float(found.state["best"])', "-math.inf"),
+            ("the best is forgotten", "track.py", "float(best)", "-math.inf"),
         ]
     ),
     # 12: it learns
@@ -791,7 +791,7 @@ BUGS = [
                 ),
                 "test_a_damaged_last_checkpoint_is_passed_over",
             ),
-            ("the best is pruned", "(*kept, _best(folder))", "kept", "test_the_last_two_and_the_best_are_kept"),
+            ("the best is pruned", "[-KEPT:]} | {best}", "[-KEPT:]}", "test_the_last_two_and_the_best_are_kept"),
             (
                 "a full disk is a traceback",
                 "except (OSError, SafetensorError) as error:\n        shutil",
@@ -801,7 +801,7 @@ BUGS = [
         ]
     ),
     Bug(
-        *("checkpoints", "nothing is flushed", "rundir.py", "os.fsync(descriptor)", "pass"),
+        *("checkpoints", "nothing is flushed", "files.py", "os.fsync(descriptor)", "pass"),
         "test_checkpoint.py::test_everything_is_on_the_disk_before_the_rename",
     ),
     Bug(

@@ -40,10 +40,10 @@ def run(tmp_path: Path) -> Path:
     return path
 
 
-def put(run: Path, step: int, best: bool = False) -> Path:
+def put(run: Path, step: int, best: int | None = None, every: int | None = None) -> Path:
     """A checkpoint whose only number is its step."""
     number = {"x": torch.tensor([float(step)])}
-    return save(run, step, {"updates": step}, {"network.x": number["x"]}, number, best)
+    return save(run, step, {"updates": step}, {"network.x": number["x"]}, number, best, every)
 
 
 def value(found: checkpoint.Checkpoint) -> float:
@@ -117,7 +117,7 @@ def test_a_checkpoint_is_loaded_as_it_was_saved(run: Path):
     }
     trainer = {"generator": torch.get_rng_state(), "count": torch.tensor(7), "empty": torch.zeros(0, 2)}
     state = {"updates": 3, "best": -1.5}
-    path = save(run, 1200, state, model, trainer, best=False)
+    path = save(run, 1200, state, model, trainer)
     found = load(run)
     assert found.path == path
     assert found.state["step"] == 1200
@@ -132,20 +132,21 @@ def test_a_checkpoint_is_loaded_as_it_was_saved(run: Path):
 
 def test_tensors_that_share_memory_are_saved_apart(run: Path):
     shared = torch.arange(6.0)
-    save(run, 1, {}, {"a": shared[:4], "b": shared[2:]}, {}, best=False)
+    save(run, 1, {}, {"a": shared[:4], "b": shared[2:]}, {})
     assert torch.equal(load(run).model["b"], shared[2:])
 
 
 def test_the_last_two_and_the_best_are_kept(run: Path):
     put(run, 10)
-    put(run, 20, best=True)
+    put(run, 20, best=20)
     for step in (30, 40, 50):
-        put(run, step)
+        put(run, step, best=20)
     assert steps(run) == [20, 40, 50]
-    put(run, 60, best=True)
+    assert value(load(run, "best")) == 20
+    put(run, 60, best=60)
     assert steps(run) == [50, 60]
-    put(run, 70)
-    put(run, 80)
+    put(run, 70, best=60)
+    put(run, 80, best=60)
     assert steps(run) == [60, 70, 80]
     assert value(load(run)) == 80
     assert value(load(run, "best")) == 60
@@ -183,8 +184,8 @@ def test_where_all_are_damaged_each_file_is_named(run: Path):
 
 
 def test_a_damaged_best_checkpoint_is_told_not_replaced_by_another(run: Path):
-    flip(put(run, 10, best=True) / "model.safetensors")
-    put(run, 20)
+    flip(put(run, 10, best=10) / "model.safetensors")
+    put(run, 20, best=10)
     assert value(load(run)) == 20
     with pytest.raises(UserError, match=r"000010/model\.safetensors is damaged"):
         load(run, "best")
@@ -328,8 +329,8 @@ def crammed(*_: Any, **__: Any) -> None:
 def test_a_full_disk_leaves_the_checkpoints_before_whole(
     run: Path, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, failure: Any
 ):
-    put(run, 10, best=True)
-    put(run, 20)
+    put(run, 10, best=10)
+    put(run, 20, best=10)
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
     with monkeypatch.context() as patch:
         patch.setattr(module, name, failure)
@@ -424,7 +425,7 @@ def test_nested_tensors_are_flattened_and_found_again():
 
 def test_no_file_of_a_checkpoint_is_a_pickle(run: Path):
     agent = MAPPO(make("spread", 1).spec, CONFIG)
-    path = save(run, 1, {}, flat("network", agent.network.state_dict()), {}, best=False)
+    path = save(run, 1, {}, flat("network", agent.network.state_dict()), {})
     assert sorted(p.name for p in path.iterdir()) == ["model.safetensors", "state.json", "trainer.safetensors"]
     header = (path / "model.safetensors").read_bytes()
     assert json.loads(header[8 : 8 + int.from_bytes(header[:8], "little")])

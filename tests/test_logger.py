@@ -21,11 +21,13 @@ def update(index: int, *, total: int = 1000, timing: dict[str, float] = TIMING, 
     return Update(index, 100 * index, total, {"return_sum": -index / 3, "eval_return": math.nan, **metrics}, timing)
 
 
-def record(path: Path, indices: range, *, resume_step: int | None = None) -> None:
-    run = RunLogger(path, seed=7, resume_step=resume_step)
+def record(path: Path, indices: range, *, resume: int | None = None) -> list[str]:
+    """`resume`: updates done. Gives the notes."""
+    run = RunLogger(path, seed=7, resume=None if resume is None else (resume, 100 * resume))
     for index in indices:
         run.write(update(index))
     run.close()
+    return run.notes
 
 
 def test_rows_are_written_byte_for_byte(tmp_path: Path) -> None:
@@ -59,7 +61,7 @@ def test_resume_drops_later_rows_and_a_half_written_one(tmp_path: Path, half: st
     record(tmp_path / "cut", range(1, 5))
     with (tmp_path / "cut/metrics.csv").open("a") as file:
         file.write(half)
-    record(tmp_path / "cut", range(3, 6), resume_step=200)
+    record(tmp_path / "cut", range(3, 6), resume=2)
     for name in ("metrics.csv", "timing.csv"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert sorted(path.name for path in (tmp_path / "cut").iterdir()) == [
@@ -73,7 +75,7 @@ def test_resume_drops_later_rows_and_a_half_written_one(tmp_path: Path, half: st
 def test_resume_starts_anew_where_no_header_was_written(tmp_path: Path, left: str | None) -> None:
     if left is not None:
         (tmp_path / "metrics.csv").write_text(left)
-    record(tmp_path, range(3, 4), resume_step=200)
+    record(tmp_path, range(3, 4), resume=2)
     assert (tmp_path / "metrics.csv").read_text().startswith("seed,update,step,return_sum,eval_return\n7,3,300,")
 
 
@@ -95,7 +97,7 @@ def test_a_folder_with_records_is_not_overwritten(tmp_path: Path) -> None:
 def test_resume_refuses_a_file_it_does_not_understand(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "metrics.csv").write_text(text)
     with pytest.raises(ValueError, match=message):
-        RunLogger(tmp_path, seed=7, resume_step=100)
+        RunLogger(tmp_path, seed=7, resume=(1, 100))
     assert (tmp_path / "metrics.csv").read_text() == text
 
 
@@ -105,7 +107,7 @@ def test_changed_names_are_named_and_nothing_is_written(tmp_path: Path, resumed:
     run.write(update(1, entropy=1.0))
     if resumed:
         run.close()
-        run = RunLogger(tmp_path, seed=7, resume_step=100)
+        run = RunLogger(tmp_path, seed=7, resume=(1, 100))
     before = {name: (tmp_path / name).read_bytes() for name in ("metrics.csv", "timing.csv")}
     with pytest.raises(ValueError, match="no value for column entropy"):
         run.write(update(2))
@@ -122,7 +124,7 @@ def test_tensorboard_reads_the_events_and_forgets_dropped_ones(tmp_path: Path) -
     for index in (1, 2, 3):
         first.write(update(index, value_loss=1.0, entropy=0.5, grad_norm_actor=0.1))
     first.close()
-    second = RunLogger(tmp_path, seed=7, resume_step=100)
+    second = RunLogger(tmp_path, seed=7, resume=(1, 100))
     second.write(update(2, value_loss=2.0, entropy=0.5, grad_norm_actor=0.1, eval_return=-5.0))
     second.close()
     events: Any = EventAccumulator(str(tmp_path / "tensorboard")).Reload()

@@ -195,16 +195,6 @@ def test_a_seed_gone_on_with_by_itself_goes_back_with_the_others_or_says_that_it
         train("spread", config, resume=True)
 
 
-def test_the_best_of_a_time_that_never_was_is_forgotten(tmp_path: Path):
-    checkpoints = tmp_path / "checkpoints"
-    checkpoints.mkdir()
-    (checkpoints / "best").write_text("000000000320\n")
-    checkpoint.forget_best_behind(tmp_path, 320)
-    assert (checkpoints / "best").exists()
-    checkpoint.forget_best_behind(tmp_path, 319)
-    assert not (checkpoints / "best").exists()
-
-
 def test_a_run_that_was_never_begun_whole_says_so(tmp_path: Path):
     config = seeds(CONFIG, tmp_path / "run")
     train("spread", config, callback=stop_after(1))
