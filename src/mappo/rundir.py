@@ -93,7 +93,8 @@ def create_run(path: Path, env: str, config: Config, spec: Spec) -> None:
     try:
         path.mkdir(parents=True)
     except FileExistsError:
-        saved = any(path.glob("checkpoints/[0-9]*")) or any(path.glob("seed-*/checkpoints/[0-9]*"))
+        own = [path] if not (seeds := list(path.glob("seed-*"))) else seeds
+        saved = all(any(each.glob("checkpoints/[0-9]*")) for each in own)
         way = f"go on with it: mappo resume {path}" if saved else "delete it, for no checkpoint was saved in it"
         raise UserError(f"{path} exists: choose another --run.name, or {way}") from None
     except (OSError, ValueError) as error:  # ValueError: a name that no file system takes

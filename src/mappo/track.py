@@ -83,6 +83,12 @@ def last_of_all(tracks: list[Track]) -> tuple[list[Checkpoint], list[str]]:
     Raises:
         UserError: one of them has none, or they have no step in common.
     """
+    begun = [any((track.path / "checkpoints").glob("[0-9]*")) for track in tracks]
+    if any(begun) and not all(begun):
+        raise UserError(
+            f"{tracks[0].path.parent}: it ended before the first checkpoint of all its seeds, and nothing was saved in "
+            f"it yet that all have: delete it, and start it again"
+        )
     found = last = [checkpoint.load(track.path) for track in tracks]
     while len(steps := {int(f.state["step"]) for f in found}) > 1:
         # Some were saved once more before the process died, or were gone on with by themselves.
