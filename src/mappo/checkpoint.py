@@ -25,7 +25,7 @@ from torch import Tensor
 import mappo
 from mappo.actor import Actor
 from mappo.errors import UserError
-from mappo.files import flush, write_text
+from mappo.files import flush, mend, what, write_text
 from mappo.networks import build_actor
 from mappo.policy import Policy
 from mappo.rundir import FORMAT, identity, read_json, read_run, seed_paths
@@ -91,10 +91,7 @@ def save(
         _prune(folder, step, best, every)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise UserError(
-            f"could not save the checkpoint {final}: {error}; free some space or mend the permissions, "
-            f"then `mappo resume {run}`: the checkpoints before are whole"
-        ) from None
+        raise UserError(f"could not save the checkpoint {final}: {error}; {mend(run)}") from None
     return final
 
 
@@ -197,7 +194,7 @@ def _read_checkpoint(path: Path, run: str | None) -> Checkpoint:
                 raise UserError(f"{file} is damaged: its checksum is not the one in state.json")
             tensors[name] = load_file(file)
         except (OSError, SafetensorError) as error:
-            raise UserError(f"cannot read {file}: {error}") from None
+            raise UserError(f"cannot read {file}: {what(error)}") from None
     return Checkpoint(path, state, tensors["model"], tensors["trainer"])
 
 
@@ -212,7 +209,7 @@ def _read_state(path: Path, run: str | None) -> dict[str, Any]:
         raise UserError(f"{path} is damaged: its state.json has best_step {state['best_step']!r}")
     if state.get("step") != int(path.name):
         raise UserError(f"{path} is damaged: its state.json is that of step {state.get('step')!r}")
-    if state.get("run", run) != run:  # older versions did not name it
+    if run is not None and state.get("run", run) != run:  # older versions named none
         raise UserError(f"{path} is not of this run: its state.json names another than config.json does")
     return state
 

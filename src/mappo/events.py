@@ -57,4 +57,4 @@ class EventFile:
             work()
         except OSError as error:
             self._writer = None
-            warnings.warn(f"TensorBoard has no more from here on: {error}; metrics.csv goes on", stacklevel=4)
+            warnings.warn(f"TensorBoard has no more from here on: {error}; metrics.csv goes on", stacklevel=3)

@@ -35,6 +35,16 @@ def what(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
+def mend(run: Path) -> str:
+    """What to do about a file of a run, or of one of its seeds, that cannot be written."""
+    whole = run.parent if run.name.startswith("seed-") and (run.parent / "config.json").exists() else run
+    if any(run.glob("checkpoints/[0-9]*")):
+        then = f"`mappo resume {whole}`: the checkpoints before are whole"
+    else:
+        then = f"delete {whole} and start it again: nothing was saved in it yet"
+    return f"free some space or mend the permissions, then {then}"
+
+
 @contextmanager
 def locked(run: Path) -> Generator[None, None, None]:
     """Keeps other processes from training in a run's directory at the same time, where the system can lock files.

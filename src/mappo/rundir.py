@@ -27,7 +27,7 @@ from mappo.spec import ActionHeads, Spec
 
 FORMAT = 2
 # What a resumed run may change. Threads and device change the rounding; another kind of device, the random streams.
-FREE = {("run", name) for name in ("progress", "threads", "device", "name", "dir")} | {
+FREE = {("run", name) for name in ("progress", "threads", "device", "name", "dir", "keep_every")} | {
     ("env", name) for name in ("workers", "restart", "worker_timeout")
 }
 
@@ -44,6 +44,7 @@ def open_run(name: str, config: Config, spec: Spec, resume: bool) -> Path:
         if given is None:
             raise UserError("to resume, name the run: --run.name or --run.dir")
         old_name, old, old_spec = read_run(given)
+        _must_be_as_made(given)
         _must_match(given, (old_name, old), (name, config))
         if difference := old_spec.differs_from(spec):
             raise UserError(f"{given} was made in another environment: {difference}")
@@ -112,9 +113,19 @@ def _identity(described: dict[str, Any]) -> str:
     """Of what a run's numbers come from: where two runs have the same, so are their checkpoints."""
     config = {section: dict(options) for section, options in described["config"].items()}
     for section, name in FREE:
-        config[section].pop(name)
+        config[section].pop(name, None)
     text = json.dumps([described["env"], config, described["spec"]], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _must_be_as_made(path: Path) -> None:
+    file = path / "config.json"
+    data = read_json(file, f"{path} is not a run directory")
+    if "id" in data and data["id"] != _identity(data):
+        raise UserError(
+            f"{file} is damaged, or was changed since the run was made: put back what it held; if the change is meant, "
+            f'delete its "id"'
+        )
 
 
 def identity(path: Path) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mappo.errors import UserError
-from mappo.files import flush, what, write_text
+from mappo.files import flush, mend, what, write_text
 
 
 class Table:
@@ -99,10 +99,7 @@ class Table:
         try:
             write()
         except OSError as error:
-            raise UserError(
-                f"could not write {self._path}: {what(error)}; free some space or mend the permissions, "
-                f"then `mappo resume {self._path.parent}`: the checkpoints before are whole"
-            ) from None
+            raise UserError(f"could not write {self._path}: {what(error)}; {mend(self._path.parent)}") from None
 
 
 def _ranges(numbers: list[int]) -> str:

@@ -1,0 +1,281 @@
+"""Disks that are full, broken, read-only or forbidden: each operation on files fails once, or from then on."""
+
+import builtins
+import errno
+import io
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from safetensors import SafetensorError
+
+from faults.runs import Told, Violation, assert_same, command, forked, outcome, resuming, tracks, words
+from mappo import checkpoint, cli, playing
+
+UPDATES, EVERY = 4, 2
+ERRORS = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO)
+NOBODY = 65534
+
+
+class Faults:
+    """What is done to files below a folder, counted; the `at`-th fails, with `lasting` all behind it too."""
+
+    def __init__(self, root: Path, at: int = 0, number: int = errno.ENOSPC, lasting: bool = False) -> None:
+        self.root, self.at, self.number, self.lasting = str(root), at, number, lasting
+        self.done: list[str] = []
+
+    def step(self, what: str, path: Any) -> None:
+        """Raises when it is time to."""
+        try:
+            name = os.readlink(f"/proc/self/fd/{path}") if isinstance(path, int) else os.fspath(path)
+        except (OSError, TypeError):
+            return
+        if not str(name).startswith(self.root):
+            return
+        self.done.append(f"{what} {str(name)[len(self.root) :]}")
+        if self.at and (len(self.done) == self.at or (self.lasting and len(self.done) > self.at)):
+            raise OSError(self.number, os.strerror(self.number), str(name))
+
+    @contextmanager
+    def at_work(self) -> Iterator["Faults"]:
+        with ExitStack() as stack:
+            for module, name in (
+                *((os, n) for n in ("replace", "rename", "mkdir", "unlink", "remove", "rmdir", "fsync", "open")),
+                *((os, "chmod"), (shutil, "copymode"), (builtins, "open"), (io, "open")),
+            ):
+                before = getattr(module, name)
+                opens = name == "open" and module is not os
+                stack.enter_context(mock.patch.object(module, name, self.watched(name, before, opens)))
+            stack.enter_context(mock.patch.object(checkpoint, "save_file", self.saved(checkpoint.save_file)))
+            yield self
+
+    def watched(self, name: str, before: Callable[..., Any], opens: bool) -> Callable[..., Any]:
+        def call(path: Any, *args: Any, **kwargs: Any) -> Any:
+            if kwargs.get("dir_fd") is None:  # those of shutil.rmtree fail in silence anyway
+                self.step(name, path)
+            made = before(path, *args, **kwargs)
+            mode = str(kwargs.get("mode", args[0] if args else "r")) if opens else ""
+            return Written(made, self, path) if set(mode) & set("wax+") else made
+
+        return call
+
+    def saved(self, before: Callable[..., Any]) -> Callable[..., Any]:
+        def save_file(tensors: Any, path: Any) -> None:
+            try:
+                self.step("save_file", path)
+            except OSError as error:  # as the library tells it, which is written in Rust; half is there
+                Path(path).write_bytes(b"\0" * 100)
+                raise SafetensorError(f"I/O error: {error.strerror} (os error {error.errno})") from None
+            before(tensors, path)
+
+        return save_file
+
+
+class Written:
+    """A file that is open for writing; of a write that fails the first half is there."""
+
+    def __init__(self, file: Any, faults: Faults, path: Any) -> None:
+        self._file, self._faults, self._path, self._full = file, faults, path, False
+
+    def write(self, data: Any) -> int:
+        self._full = True
+        try:
+            self._faults.step("write", self._path)
+        except OSError:
+            self._file.write(data[: len(data) // 2])
+            self._file.flush()
+            raise
+        return self._file.write(data)
+
+    def close(self) -> None:
+        flushes = self._full and not self._file.closed
+        self._file.close()
+        if flushes:
+            self._faults.step("close", self._path)
+
+    def __enter__(self) -> "Written":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._file)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def train(folder: Path, faults: Faults, kind: str = "plain") -> Told:
+    with faults.at_work():
+        return command(words(kind, folder / "run", UPDATES, EVERY))
+
+
+def every_operation(
+    folder: Path, whole: dict[str, Any], count: int, errors: tuple[int, ...] = ERRORS, stride: int = 1
+) -> int:
+    """Lets the operations fail one after the other, in ways that take turns; how many runs that ended."""
+    ended = 0
+    for number in range(1, count + 1, stride):
+        for turn, error in enumerate(errors):
+            place = folder / f"{number}-{turn}"
+            place.mkdir()
+            faults = Faults(place, number, error, lasting=(number // stride + turn) % 2 == 0)
+            ended += one_fault(place, faults, whole)
+            shutil.rmtree(place)
+    return ended
+
+
+def one_fault(place: Path, faults: Faults, whole: dict[str, Any], kind: str = "plain") -> bool:
+    """A run in which something fails ends with one message, or well; and so does its resumption. Whether it ended."""
+    told, run = train(place, faults, kind), place / "run"
+    where = f"{faults.done[faults.at - 1] if len(faults.done) >= faults.at else 'nothing'}, {os.strerror(faults.number)}"
+    where += ", and all behind it" if faults.lasting else ""
+    if told.code not in (0, 2) or "Traceback" in told.err + told.out:
+        raise Violation(f"{where}: exit code {told.code}\n{told.out}{told.err}")
+    messages = [line for line in told.err.splitlines() if line.startswith("mappo: ") and "UserWarning" not in line]
+    if told.code == 2 and (len(messages) < 1 or os.strerror(faults.number) not in told.err):
+        raise Violation(f"{where}: it does not say what happened, and once\n{told.err}")
+    go_on(run, place, whole, where, kind)
+    return told.code == 2
+
+
+def go_on(run: Path, place: Path, whole: dict[str, Any], where: str, kind: str = "plain") -> None:
+    """The run without faults: resumed, or begun anew where nothing was saved."""
+    try:
+        for own in tracks(run) if run.exists() else []:
+            checkpoint.load(own)
+        saved = run.exists()
+    except ValueError as error:
+        if "nothing was saved in it yet" not in str(error) and "is not a run directory" not in str(error):
+            raise Violation(f"{where}: {error}") from None
+        saved = False
+    if not saved and run.exists():
+        told = command(words(kind, run, UPDATES, EVERY))
+        if told.code != 2 or "delete it, for no checkpoint was saved in it" not in told.err:
+            raise Violation(f"{where}: it is not told to begin again\n{told.err}")
+        shutil.rmtree(run)
+    told = command(resuming(run) if saved else words(kind, run, UPDATES, EVERY))
+    if told.code or "passed over" in told.out or "lacks the rows" in told.out:
+        raise Violation(f"{where}: resumed with exit code {told.code}\n{told.out}{told.err}")
+    assert_same(whole, outcome(run), where)
+
+
+@contextmanager
+def unscored() -> Iterator[None]:
+    """The score behind a training writes nothing, and takes longer than these runs."""
+    with mock.patch.object(cli, "_show_result"), mock.patch.object(playing, "play_baselines", return_value={}):
+        yield
+
+
+@contextmanager
+def mounted(folder: Path, kilobytes: int) -> Iterator[Callable[[str], None]]:
+    """A small disk; gives what changes its options."""
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)], check=True)
+
+    def remount(options: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
+
+    try:
+        yield remount
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def full_disks(folder: Path, whole: dict[str, Any]) -> str:
+    """Real ones, of growing size, then one that becomes read-only."""
+    trials, ended = range(4, 124, 4), 0  # kilobytes: pages
+    for kilobytes in trials:
+        place = folder / f"{kilobytes}k"
+        with mounted(place, kilobytes) as remount:
+            told, where = forked_run(place, folder / "log", words("plain", place / "run", UPDATES, EVERY)), place.name
+            if told is not None:
+                ended += 1
+                if "No space left on device" not in told:
+                    raise Violation(f"{where}: it does not say what happened\n{told}")
+            remount("size=64m")
+            go_on(place / "run", place, whole, where)
+    with mounted(folder / "read-only", 64_000) as remount:
+        run = folder / "read-only" / "run"
+        forked(words("plain", run, UPDATES, EVERY), folder / "log")
+        shutil.rmtree(run / "checkpoints" / f"{UPDATES * 20:012d}")
+        remount("ro")
+        told = forked(resuming(run), folder / "log", (2,))
+        if "Read-only file system" not in told or len(told.strip().splitlines()) != 1:
+            raise Violation(f"read-only: {told}")
+        remount("rw")
+        go_on(run, folder, whole, "read-only")
+    return f"{len(trials)} full disks, of which {ended} ended the run, and a read-only one"
+
+
+def forked_run(place: Path, log: Path, args: list[str]) -> str | None:
+    """What a training told that ended with exit code 2; None if it went well."""
+    text = forked(args, log, (0, 2))
+    if "mappo: " not in text or "Scoring" in text:
+        return None
+    return text
+
+
+def forbidden(folder: Path, whole: dict[str, Any]) -> str:
+    """As a user who may not write: nothing, not the run, not its checkpoints, not its rows, not its score."""
+    user = NOBODY if os.getuid() == 0 else None
+    folder.chmod(0o777)
+    place = folder / "place"
+    place.mkdir()
+    log = place / "log"
+    place.chmod(0o777)
+    run = place / "run"
+    for path in [folder, *folder.parents]:  # it must get there
+        if path.stat().st_uid == os.getuid() and path != Path("/tmp"):
+            path.chmod(path.stat().st_mode | 0o055)
+    closed = place / "closed"
+    closed.mkdir(mode=0o555)
+    told = forked(words("plain", closed / "run", UPDATES, EVERY), log, (2,), user)
+    if "cannot make" not in told or "Permission denied" not in told:
+        raise Violation(f"no directory: {told}")
+    trials = [".", "checkpoints", "metrics.csv", "timing.csv", ".lock", "config.json", "tensorboard"]
+    for name in trials:
+        shutil.rmtree(run, ignore_errors=True)
+        forked(words("plain", run, UPDATES, EVERY), log, (0,), user)
+        shutil.rmtree(run / "checkpoints" / f"{UPDATES * 20:012d}")
+        path = run / name
+        mode = path.stat().st_mode
+        path.chmod(0o000 if name == "config.json" else 0o555 if path.is_dir() else 0o444)
+        told = forked(resuming(run), log, (0, 2), user)
+        if "Permission denied" not in told:
+            if name in ("metrics.csv", "timing.csv"):  # replaced, which the directory allows
+                continue
+            raise Violation(f"{name} may not be written: {told}")
+        path.chmod(mode)
+        go_on(run, place, whole, f"{name} may not be written")
+    return f"{1 + len(trials)} places that may not be written"
+
+
+def run(folder: Path) -> str:
+    """All of it. Real disks need the right to mount them, and are said to be left out without."""
+    place = folder / "whole"
+    place.mkdir()
+    with unscored():
+        counting = Faults(place)
+        if train(place, counting).code:
+            raise Violation("a run without faults fails")
+        whole, count = outcome(place / "run"), len(counting.done)
+        ended = every_operation(folder, whole, count)
+    parts = [f"{count} operations, {len(ERRORS)} errors each: {ended} runs ended, {count * len(ERRORS) - ended} went on"]
+    print(f"  {parts[0]}", flush=True)
+    for name, part in (("full", full_disks), ("forbidden", forbidden)):
+        here = folder / name
+        here.mkdir()
+        try:
+            parts.append(part(here, whole))
+        except (subprocess.CalledProcessError, FileNotFoundError) as error:
+            parts.append(f"{name} left out: {error}")
+            print(f"  {parts[-1]}", file=sys.stderr)
+    return "; ".join(parts)
