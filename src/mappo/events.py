@@ -7,6 +7,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ class EventFile:
     def __init__(self, folder: Path, purge_step: int) -> None:
         self._pb: Any = importlib.import_module("tensorboard.compat.proto.event_pb2")
         self._summary: Any = importlib.import_module("tensorboard.compat.proto.summary_pb2").Summary
-        self._folder, self._writer = folder, None
+        self._folder, self._file, self._writer = folder, None, None
         self._try(lambda: self._open(purge_step))
 
     def _open(self, purge_step: int) -> None:
@@ -30,7 +31,8 @@ class EventFile:
         # was set back.
         numbers = [path.name.rpartition(".")[2] for path in self._folder.glob("events.out.tfevents.*")]
         number = max([time.time_ns(), *(int(x) + 1 for x in numbers if x.isascii() and x.isdigit())])
-        self._writer = records.RecordWriter((self._folder / f"events.out.tfevents.{number}").open("xb"))
+        self._file = (self._folder / f"events.out.tfevents.{number}").open("xb")
+        self._writer = records.RecordWriter(self._file)
         self._add(file_version="brain.Event:2")
         self._add(step=purge_step, session_log=self._pb.SessionLog(status=self._pb.SessionLog.START))
 
@@ -57,4 +59,7 @@ class EventFile:
             work()
         except OSError as error:
             self._writer = None
+            if self._file is not None:
+                with suppress(OSError):
+                    self._file.close()
             warnings.warn(f"TensorBoard has no more from here on: {error}; metrics.csv goes on", stacklevel=3)

@@ -113,7 +113,7 @@ def _identity(described: dict[str, Any]) -> str:
     """Of what a run's numbers come from: where two runs have the same, so are their checkpoints."""
     config = {section: dict(options) for section, options in described["config"].items()}
     for section, name in FREE:
-        config[section].pop(name, None)
+        config.get(section, {}).pop(name, None)
     text = json.dumps([described["env"], config, described["spec"]], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -33,12 +33,9 @@ def main() -> int:
     # For workers and for processes of their own.
     os.environ["PYTHONPATH"] = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
 
-    import matplotlib.backends.backend_agg
     import torch
 
-    import mappo.evaluate
-    import mappo.trainer  # noqa: F401 (loaded once, for all that is forked)
-    from faults import damage, disk, kills
+    from faults import damage, disk, kills  # they load all of mappo, once for all that is forked
     from mappo.errors import warn_in_one_line
 
     warn_in_one_line()

@@ -5,9 +5,10 @@ import errno
 import io
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from unittest import mock
 
 from safetensors import SafetensorError
 
-from faults.runs import Told, Violation, assert_same, command, forked, outcome, resuming, tracks, words
+from faults.runs import Told, Violation, assert_same, command, ended, fork, forked, outcome, resuming, tracks, words
 from mappo import checkpoint, cli, playing
 
 UPDATES, EVERY = 4, 2
@@ -24,14 +25,17 @@ NOBODY = 65534
 
 
 class Faults:
-    """What is done to files below a folder, counted; the `at`-th fails, with `lasting` all behind it too."""
+    """What is done to files below a folder, counted; the `at`-th fails, with `lasting` all behind it too.
 
-    def __init__(self, root: Path, at: int = 0, number: int = errno.ENOSPC, lasting: bool = False) -> None:
+    Without an error's `number` the process is killed instead.
+    """
+
+    def __init__(self, root: Path, at: int = 0, number: int | None = errno.ENOSPC, lasting: bool = False) -> None:
         self.root, self.at, self.number, self.lasting = str(root), at, number, lasting
         self.done: list[str] = []
 
-    def step(self, what: str, path: Any) -> None:
-        """Raises when it is time to."""
+    def step(self, what: str, path: Any, half: Callable[[], Any] = lambda: None) -> None:
+        """When it is time to, does `half` of it and raises."""
         try:
             name = os.readlink(f"/proc/self/fd/{path}") if isinstance(path, int) else os.fspath(path)
         except (OSError, TypeError):
@@ -40,6 +44,10 @@ class Faults:
             return
         self.done.append(f"{what} {str(name)[len(self.root) :]}")
         if self.at and (len(self.done) == self.at or (self.lasting and len(self.done) > self.at)):
+            half()
+            if self.number is None:
+                os.kill(os.getpid(), signal.SIGKILL)
+                raise SystemExit
             raise OSError(self.number, os.strerror(self.number), str(name))
 
     @contextmanager
@@ -68,9 +76,8 @@ class Faults:
     def saved(self, before: Callable[..., Any]) -> Callable[..., Any]:
         def save_file(tensors: Any, path: Any) -> None:
             try:
-                self.step("save_file", path)
-            except OSError as error:  # as the library tells it, which is written in Rust; half is there
-                Path(path).write_bytes(b"\0" * 100)
+                self.step("save_file", path, half=lambda: Path(path).write_bytes(bytes(100)))
+            except OSError as error:  # as the library tells it, which is written in Rust
                 raise SafetensorError(f"I/O error: {error.strerror} (os error {error.errno})") from None
             before(tensors, path)
 
@@ -78,20 +85,19 @@ class Faults:
 
 
 class Written:
-    """A file that is open for writing; of a write that fails the first half is there."""
+    """A file that is open for writing."""
 
     def __init__(self, file: Any, faults: Faults, path: Any) -> None:
         self._file, self._faults, self._path, self._full = file, faults, path, False
 
     def write(self, data: Any) -> int:
         self._full = True
-        try:
-            self._faults.step("write", self._path)
-        except OSError:
-            self._file.write(data[: len(data) // 2])
-            self._file.flush()
-            raise
+        self._faults.step("write", self._path, half=lambda: self._half(data))
         return self._file.write(data)
+
+    def _half(self, data: Any) -> None:
+        self._file.write(data[: len(data) // 2])
+        self._file.flush()
 
     def close(self) -> None:
         flushes = self._full and not self._file.closed
@@ -112,6 +118,20 @@ class Written:
         return getattr(self._file, name)
 
 
+def killed_at(folder: Path, whole: dict[str, Any], numbers: Iterable[int], kind: str = "plain") -> None:
+    """Kills a run at these of its operations, in the middle of a write, and goes on with it."""
+    for number in numbers:
+        place = folder / f"killed-{number}"
+        place.mkdir()
+        with Faults(place, number, None).at_work() as faults:
+            pid = fork(words(kind, place / "run", UPDATES, EVERY), folder / "log")
+        code = ended(pid)
+        if code != -signal.SIGKILL:
+            raise Violation(f"operation {number}: exit code {code}\n{(folder / 'log').read_text()}")
+        go_on(place / "run", place, whole, f"killed at operation {faults.at}", kind)
+        shutil.rmtree(place)
+
+
 def train(folder: Path, faults: Faults, kind: str = "plain") -> Told:
     with faults.at_work():
         return command(words(kind, folder / "run", UPDATES, EVERY))
@@ -121,26 +141,26 @@ def every_operation(
     folder: Path, whole: dict[str, Any], count: int, errors: tuple[int, ...] = ERRORS, stride: int = 1
 ) -> int:
     """Lets the operations fail one after the other, in ways that take turns; how many runs that ended."""
-    ended = 0
+    stopped = 0
     for number in range(1, count + 1, stride):
         for turn, error in enumerate(errors):
             place = folder / f"{number}-{turn}"
             place.mkdir()
             faults = Faults(place, number, error, lasting=(number // stride + turn) % 2 == 0)
-            ended += one_fault(place, faults, whole)
+            stopped += one_fault(place, faults, whole)
             shutil.rmtree(place)
-    return ended
+    return stopped
 
 
 def one_fault(place: Path, faults: Faults, whole: dict[str, Any], kind: str = "plain") -> bool:
     """A run in which something fails ends with one message, or well; and so does its resumption. Whether it ended."""
-    told, run = train(place, faults, kind), place / "run"
-    where = f"{faults.done[faults.at - 1] if len(faults.done) >= faults.at else 'nothing'}, {os.strerror(faults.number)}"
+    told, run, number = train(place, faults, kind), place / "run", faults.number or 0
+    where = f"{faults.done[faults.at - 1] if len(faults.done) >= faults.at else 'nothing'}, {os.strerror(number)}"
     where += ", and all behind it" if faults.lasting else ""
     if told.code not in (0, 2) or "Traceback" in told.err + told.out:
         raise Violation(f"{where}: exit code {told.code}\n{told.out}{told.err}")
     messages = [line for line in told.err.splitlines() if line.startswith("mappo: ") and "UserWarning" not in line]
-    if told.code == 2 and (len(messages) < 1 or os.strerror(faults.number) not in told.err):
+    if told.code == 2 and (len(messages) < 1 or os.strerror(number) not in told.err):
         raise Violation(f"{where}: it does not say what happened, and once\n{told.err}")
     go_on(run, place, whole, where, kind)
     return told.code == 2
@@ -191,13 +211,13 @@ def mounted(folder: Path, kilobytes: int) -> Iterator[Callable[[str], None]]:
 
 def full_disks(folder: Path, whole: dict[str, Any]) -> str:
     """Real ones, of growing size, then one that becomes read-only."""
-    trials, ended = range(4, 124, 4), 0  # kilobytes: pages
+    trials, stopped = range(4, 124, 4), 0  # kilobytes: pages
     for kilobytes in trials:
         place = folder / f"{kilobytes}k"
         with mounted(place, kilobytes) as remount:
             told, where = forked_run(place, folder / "log", words("plain", place / "run", UPDATES, EVERY)), place.name
             if told is not None:
-                ended += 1
+                stopped += 1
                 if "No space left on device" not in told:
                     raise Violation(f"{where}: it does not say what happened\n{told}")
             remount("size=64m")
@@ -212,7 +232,7 @@ def full_disks(folder: Path, whole: dict[str, Any]) -> str:
             raise Violation(f"read-only: {told}")
         remount("rw")
         go_on(run, folder, whole, "read-only")
-    return f"{len(trials)} full disks, of which {ended} ended the run, and a read-only one"
+    return f"{len(trials)} full disks, of which {stopped} ended the run, and a read-only one"
 
 
 def forked_run(place: Path, log: Path, args: list[str]) -> str | None:
@@ -268,7 +288,9 @@ def run(folder: Path) -> str:
             raise Violation("a run without faults fails")
         whole, count = outcome(place / "run"), len(counting.done)
         ended = every_operation(folder, whole, count)
-    parts = [f"{count} operations, {len(ERRORS)} errors each: {ended} runs ended, {count * len(ERRORS) - ended} went on"]
+    parts = [
+        f"{count} operations, {len(ERRORS)} errors each: {ended} runs ended, {count * len(ERRORS) - ended} went on"
+    ]
     print(f"  {parts[0]}", flush=True)
     for name, part in (("full", full_disks), ("forbidden", forbidden)):
         here = folder / name

@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+import mappo.evaluate
+import mappo.trainer  # noqa: F401 (loaded once, for all that is forked)
 from mappo import checkpoint, cli
 from mappo.rundir import read_run, seed_paths
 
@@ -56,17 +58,18 @@ def outcome(run: Path) -> dict[str, Any]:
     """All that a run has come to, but for clock times: by the name of what it is."""
     found: dict[str, Any] = {}
     for own in tracks(run):
+        whose = "" if own == run else f"{own.name}: "
         with open(own / "timing.csv", newline="") as file:
-            found[f"{own.name}: rows of timing.csv"] = [(row["update"], row["step"]) for row in csv.DictReader(file)]
-        found[f"{own.name}: metrics.csv"] = (own / "metrics.csv").read_bytes()
-        found[f"{own.name}: checkpoints"] = sorted(os.listdir(own / "checkpoints"))
+            found[f"{whose}rows of timing.csv"] = [(row["update"], row["step"]) for row in csv.DictReader(file)]
+        found[f"{whose}metrics.csv"] = (own / "metrics.csv").read_bytes()
+        found[f"{whose}checkpoints"] = sorted(os.listdir(own / "checkpoints"))
         last, best = checkpoint.load(own), checkpoint.load(own, "best")
         if last.passed_over or best.passed_over:
             raise Violation(f"damaged without a fault: {last.passed_over} {best.passed_over}")
         for name, saved in (("last", last), ("best", best)):
-            found[f"{own.name}: {name} state"] = {k: v for k, v in saved.state.items() if k != "sha256"}
+            found[f"{whose}{name} state"] = {k: v for k, v in saved.state.items() if k != "sha256"}
             for key, x in (saved.model | saved.trainer).items():
-                found[f"{own.name}: {name} {key}"] = (x.dtype, tuple(x.shape), x.contiguous().view(-1).tolist())
+                found[f"{whose}{name} {key}"] = (x.dtype, tuple(x.shape), x.contiguous().view(-1).tolist())
     for path in run.rglob(".*"):
         if path.name != ".lock" and path.parent.name != "tensorboard":
             found[f"left behind: {path.relative_to(run)}"] = True
@@ -95,6 +98,7 @@ def command(args: Sequence[str]) -> Told:
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
         warnings.simplefilter("always")
+        warnings.showwarning = lambda message, *_, **__: print(f"mappo: {message}", file=err)  # as the program does
         code = cli.main(list(args))
     return Told(code, out.getvalue(), err.getvalue())
 
@@ -102,7 +106,9 @@ def command(args: Sequence[str]) -> Told:
 def fork(args: Sequence[str], log: Path, user: int | None = None) -> int:
     """`mappo ...` in a process of its own that need not load everything anew; its id."""
     sys.stdout.flush()
-    pid = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads: those of numpy's library, which wait
+        pid = os.fork()
     if pid:
         return pid
     code = 70
@@ -111,7 +117,7 @@ def fork(args: Sequence[str], log: Path, user: int | None = None) -> int:
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        sys.stdout, sys.stderr = (open(n, "w", buffering=1, closefd=False) for n in (1, 2))
+        sys.stdout, sys.stderr = (os.fdopen(n, "w", buffering=1) for n in (1, 2))
         if user is not None:
             os.setgroups([])
             os.setgid(user)
