@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import memory
 import pytest
 from faults import damage, disk, kills
 from faults.runs import Violation, command, outcome, resuming, words
@@ -52,8 +53,18 @@ def test_a_run_killed_at_any_operation_is_the_run_that_was_not(whole: Any, tmp_p
 
 def test_a_run_killed_behind_the_rename_keeps_the_best(tmp_path: Path, whole: Any):
     """What was the best is known with the checkpoint, not behind it."""
-    last = max(n for n, what in enumerate(whole[1], 1) if what.startswith("replace /run/checkpoints/"))
-    disk.killed_at(tmp_path, whole[0], [last, last + 1, last + 2])
+    rename = whole[1].index(f"replace /run/checkpoints/.{EVERY * kills.SIZE:012d}.tmp") + 1
+    disk.killed_at(tmp_path, whole[0], [rename + 1, rename + 2])
+
+
+def test_rows_are_on_the_disk_before_the_checkpoint_that_counts_them(whole: Any):
+    done = whole[1]
+    flushes = [
+        max(n for n, what in enumerate(done) if what == f"fsync /run/{name}.csv") for name in ("metrics", "timing")
+    ]
+    rows = max(n for n, what in enumerate(done) if what == "write /run/timing.csv")
+    rename = max(n for n, what in enumerate(done) if what.startswith("replace /run/checkpoints/"))
+    assert rows < min(flushes) < max(flushes) < rename
 
 
 @pytest.mark.parametrize("kind", ["memory", "seeds"])
@@ -118,6 +129,17 @@ def test_clocks_that_jump_change_nothing_but_the_times(
     told = command(resuming(run))
     assert told.code == 0, told.err
     disk.assert_same(whole[0], outcome(run), f"{clock}, resumed")
+
+
+def test_what_grows_is_told():
+    def samples(**growth: float) -> list[memory.Sample]:
+        now = {"memory_mib": 300.0, "shared_mib": 1.0, "files": 5, "threads": 2, "processes": 1}
+        return [memory.Sample(n, **{k: v + growth.get(k, 0) * n + (n % 7) for k, v in now.items()}) for n in range(80)]
+
+    assert memory.growth(samples()) == ""
+    assert memory.growth(samples(memory_mib=0.1)) == "", "which may be the allocator"
+    assert memory.growth(samples(memory_mib=0.3)).startswith("memory_mib from 3")
+    assert memory.growth(samples(files=0.1, threads=0.1)).startswith("files from 7.1 to 11.3, threads")
 
 
 def make(place: Path) -> Path:

@@ -162,6 +162,8 @@ def one_fault(place: Path, faults: Faults, whole: dict[str, Any], kind: str = "p
     messages = [line for line in told.err.splitlines() if line.startswith("mappo: ") and "UserWarning" not in line]
     if told.code == 2 and (len(messages) < 1 or os.strerror(number) not in told.err):
         raise Violation(f"{where}: it does not say what happened, and once\n{told.err}")
+    if told.code and not faults.lasting and any(name in where for name in ("/tensorboard", "/.curve.png")):
+        raise Violation(f"{where}: what is only shown ends the run\n{told.err}")
     go_on(run, place, whole, where, kind)
     return told.code == 2
 
