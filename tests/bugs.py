@@ -1,8 +1,9 @@
-"""The bugs that `mutants.py` puts in: a table to read, law by law; more are in `bugs_envs.py`, `bugs_hostile.py`."""
+"""The bugs that `mutants.py` puts in: a table to read, law by law; more are in the other `bugs_*.py`."""
 
 from dataclasses import dataclass
 
 from bugs_envs import ENVS
+from bugs_faults import FAULTS
 from bugs_hostile import HOSTILE
 
 
@@ -786,7 +787,7 @@ BUGS = [
             (
                 *(
                     "damage goes unnoticed",
-                    "if _digest(file) != cast(dict[str, Any], sums).get(file.name):",
+                    'if _digest(file) != state["sha256"].get(file.name):',
                     "if False:",
                 ),
                 "test_a_damaged_last_checkpoint_is_passed_over",
@@ -916,5 +917,5 @@ BUGS = [
         "statistics.median(t[clock] for t in times) / statistics.median(t[clock] for t in spent[WHOLE])",
         "test_bench.py::test_figures_are_medians_and_shares_those_of_each_round",
     ),
-    *(Bug(*row) for row in [*ENVS, *HOSTILE]),
+    *(Bug(*row) for row in [*ENVS, *FAULTS, *HOSTILE]),
 ]

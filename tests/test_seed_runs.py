@@ -94,8 +94,14 @@ def test_where_the_process_died_between_two_saves_all_go_back_to_the_step_that_a
     for a, b in zip(children(whole.path), children(tmp_path / "run"), strict=True):
         assert_same(a, b)
     shutil.rmtree(children(tmp_path / "run")[1] / "checkpoints")
-    with pytest.raises(UserError, match="seed-2 holds no checkpoint"):
+    with pytest.raises(
+        UserError, match=r"before the first checkpoint of all its seeds.*: delete it, and start it again"
+    ):
         train("spread", config, resume=True)
+    with pytest.raises(
+        UserError, match=r"exists: choose another --run\.name, or delete it, for no checkpoint was saved"
+    ):
+        train("spread", config)
 
 
 def test_a_damaged_checkpoint_takes_all_seeds_back(whole: Run, tmp_path: Path):
