@@ -10,25 +10,25 @@ from typing import Any
 
 import memory
 import pytest
-from faults import damage, disk, kills
+from faults import damage, kills, operations
 from faults.runs import Violation, command, outcome, resuming, words
 
-UPDATES, EVERY = disk.UPDATES, disk.EVERY
+UPDATES, EVERY = operations.UPDATES, operations.EVERY
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[str], Path]:
     """What a run comes to that nothing disturbs, what it did to files, and where it is."""
     place = tmp_path_factory.mktemp("whole")
-    counting = disk.Faults(place)
-    with disk.unscored():
-        assert disk.train(place, counting).code == 0
+    counting = operations.Faults(place)
+    with operations.unscored():
+        assert operations.train(place, counting).code == 0
     return outcome(place / "run"), counting.done, place / "run"
 
 
 @pytest.fixture(autouse=True)
 def unscored() -> Any:
-    with disk.unscored():
+    with operations.unscored():
         yield
 
 
@@ -40,21 +40,21 @@ def test_each_operation_on_files_is_met(whole: Any):
 @pytest.mark.parametrize("first", [2, 6])
 def test_whatever_fails_is_told_once_and_the_run_goes_on_as_it_was(whole: Any, tmp_path: Path, first: int):
     numbers = range(first, len(whole[1]) + 1, 8)
-    ended = [
-        disk.one_fault(make(tmp_path / str(n)), disk.Faults(tmp_path / str(n), n, error, lasting=bool(n & 8)), whole[0])
-        for n, error in zip(numbers, itertools.cycle(disk.ERRORS), strict=False)
-    ]
+    ended: list[bool] = []
+    for n, error in zip(numbers, itertools.cycle(operations.ERRORS), strict=False):
+        faults = operations.Faults(make(tmp_path / str(n)), n, error, lasting=bool(n & 8))
+        ended.append(operations.one_fault(tmp_path / str(n), faults, whole[0]))
     assert 0 < sum(ended) < len(ended), "some end it, some do not"
 
 
 def test_a_run_killed_at_any_operation_is_the_run_that_was_not(whole: Any, tmp_path: Path):
-    disk.killed_at(tmp_path, whole[0], range(4, len(whole[1]) + 1, 9))
+    operations.killed_at(tmp_path, whole[0], range(4, len(whole[1]) + 1, 9))
 
 
 def test_a_run_killed_behind_the_rename_keeps_the_best(tmp_path: Path, whole: Any):
     """What was the best is known with the checkpoint, not behind it."""
     rename = whole[1].index(f"replace /run/checkpoints/.{EVERY * kills.SIZE:012d}.tmp") + 1
-    disk.killed_at(tmp_path, whole[0], [rename + 1, rename + 2])
+    operations.killed_at(tmp_path, whole[0], [rename + 1, rename + 2])
 
 
 def test_rows_are_on_the_disk_before_the_checkpoint_that_counts_them(whole: Any):
@@ -84,11 +84,11 @@ def test_every_damage_to_a_checkpoint_is_noticed_and_the_one_before_used(tmp_pat
 def test_a_change_is_seen(whole: Any, tmp_path: Path):
     """The comparison itself can fail."""
     shutil.copytree(whole[2], tmp_path / "run")
-    disk.assert_same(whole[0], outcome(tmp_path / "run"), "a copy")
+    operations.assert_same(whole[0], outcome(tmp_path / "run"), "a copy")
     file = tmp_path / "run" / "metrics.csv"
     file.write_bytes(file.read_bytes().replace(b"1,4,80,", b"1,4,80,0"))
     with pytest.raises(Violation, match=r"not as in the run that nothing interrupted: metrics\.csv"):
-        disk.assert_same(whole[0], outcome(tmp_path / "run"), "a copy")
+        operations.assert_same(whole[0], outcome(tmp_path / "run"), "a copy")
 
 
 def cut(whole: Any, to: Path) -> Path:
@@ -122,13 +122,13 @@ def test_clocks_that_jump_change_nothing_but_the_times(
     monkeypatch.setattr(time, "time_ns", lambda: read() * 10**9)
     told = command(words("plain", tmp_path / "run", UPDATES, EVERY))
     assert told.code == 0, told.err
-    disk.assert_same(whole[0], outcome(tmp_path / "run"), clock)
+    operations.assert_same(whole[0], outcome(tmp_path / "run"), clock)
     run = cut(whole, tmp_path / "resumed")
     for path in run.rglob("*"):
         os.utime(path, (2**33, 2**33))  # in the year 2242
     told = command(resuming(run))
     assert told.code == 0, told.err
-    disk.assert_same(whole[0], outcome(run), f"{clock}, resumed")
+    operations.assert_same(whole[0], outcome(run), f"{clock}, resumed")
 
 
 def test_what_grows_is_told():

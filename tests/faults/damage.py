@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from faults.disk import unscored
+from faults.operations import unscored
 from faults.runs import SIZE, Violation, command, resuming, words
 from mappo import checkpoint
 from mappo.checkpoint import Checkpoint
