@@ -14,7 +14,7 @@ AT_LEAST_3_11 := import sys; sys.exit(sys.version_info < (3, 11))
 EXACTLY_3_11  := import sys; sys.exit(sys.version_info[:2] != (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test slow gpu mutants soak check format bench lock clean
+.PHONY: help install train test slow gpu mutants soak faults check format bench lock clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -33,8 +33,11 @@ slow: $(INSTALLED) ## Run the slow tests
 mutants: $(INSTALLED) ## Put a bug in for each law, one at a time, and see the tests turn red (a quarter of an hour)
 	$(BIN)/python tests/mutants.py $(ARGS)
 
-soak: $(INSTALLED) ## Kill and interrupt the processes of real runs some two hundred times (seven minutes)
+soak: $(INSTALLED) ## Kill and interrupt workers and runs some two hundred times (seven minutes), or ARGS="--minutes 20"
 	$(BIN)/python tests/soak.py $(ARGS)
+
+faults: $(INSTALLED) ## Kill runs 200 times, let each write fail, damage 500 checkpoints: nothing is lost (a quarter of an hour)
+	$(BIN)/python tests/faults $(ARGS)
 
 gpu: $(INSTALLED) ## Run the tests that need a CUDA device
 	$(BIN)/pytest -m gpu $(ARGS)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from bugs_envs import ENVS
+from bugs_faults import FAULTS
 from bugs_hostile import HOSTILE
 from bugs_speed import RECORDED
 
@@ -688,7 +689,7 @@ BUGS = [
                 *("so has the critic", "collector.py"),
                 *('self.rollout.critic_memory[share] = state["critic_memory"]', "pass"),
             ),
-            ("the best is forgotten", "track.py", 'float(found.state["best"])', "-math.inf"),
+            ("the best is forgotten", "track.py", "float(best)", "-math.inf"),
         ]
     ),
     # 12: it learns
@@ -792,12 +793,12 @@ BUGS = [
             (
                 *(
                     "damage goes unnoticed",
-                    "if _digest(file) != cast(dict[str, Any], sums).get(file.name):",
+                    'if _digest(file) != state["sha256"].get(file.name):',
                     "if False:",
                 ),
                 "test_a_damaged_last_checkpoint_is_passed_over",
             ),
-            ("the best is pruned", "(*kept, _best(folder))", "kept", "test_the_last_two_and_the_best_are_kept"),
+            ("the best is pruned", "[-KEPT:]} | {best}", "[-KEPT:]}", "test_the_last_two_and_the_best_are_kept"),
             (
                 "a full disk is a traceback",
                 "except (OSError, SafetensorError) as error:\n        shutil",
@@ -807,7 +808,7 @@ BUGS = [
         ]
     ),
     Bug(
-        *("checkpoints", "nothing is flushed", "rundir.py", "os.fsync(descriptor)", "pass"),
+        *("checkpoints", "nothing is flushed", "files.py", "os.fsync(descriptor)", "pass"),
         "test_checkpoint.py::test_everything_is_on_the_disk_before_the_rename",
     ),
     Bug(
@@ -922,5 +923,5 @@ BUGS = [
         "statistics.median(t[clock] for t in times) / statistics.median(t[clock] for t in spent[WHOLE])",
         "test_bench.py::test_figures_are_medians_and_shares_those_of_each_round",
     ),
-    *(Bug(*row) for row in [*ENVS, *HOSTILE, *RECORDED]),
+    *(Bug(*row) for row in [*ENVS, *FAULTS, *HOSTILE, *RECORDED]),
 ]

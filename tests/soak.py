@@ -1,10 +1,14 @@
 """The worker pool under violence: nothing is lost, miscounted or left behind. Linux only: reads /proc.
 
     python tests/soak.py [--kills 200] [--interrupts 10] [--learners 6] [--errors 2] [--seed 0]
+    python tests/soak.py --minutes 20 [--out runs/soak]
 
 Trains by the command line in a temporary folder, again and again, with workers that are killed, stopped or crash at
 random moments; with runs that are interrupted, with learners that are killed, with an environment that raises. Exits 1
 at the first violation, with all the facts, and keeps the folder. Take `nice`, and about a quarter of an hour.
+
+With `--minutes` it trains so long instead, by turns in one long run, in one with workers and in many short ones, and
+exits 1 if memory, files or threads grow: see `memory.py`, which writes a table and a picture of them.
 """
 
 import argparse
@@ -27,6 +31,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import memory
 import numpy as np
 from games import Game
 
@@ -66,12 +71,12 @@ class Program:
 
     last: "Program | None" = None
 
-    def __init__(self, folder: Path, *args: str, log: str = "log") -> None:
+    def __init__(self, folder: Path, *args: str, log: str = "log", module: str = "mappo") -> None:
         self.folder, self.log, self.started = folder, folder / log, time.monotonic()
         self.tmp, self.shared = folder / "tmp", set(os.listdir("/dev/shm"))
         self.tmp.mkdir(exist_ok=True)
         paths = [str(Path(__file__).resolve().parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-        self.command = [sys.executable, "-m", "mappo", *args]
+        self.command = [sys.executable, "-m", module, *args]
         settings = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(self.tmp)}
         Program.last = self
         with open(self.log, "wb") as log_file:
@@ -374,6 +379,39 @@ def raise_errors(folder: Path, rng: random.Random, index: int) -> str:
     return ""
 
 
+def watch_memory(folder: Path, minutes: float, out: Path) -> int:
+    """Three trainings of a third of the time each; their memory must stay what it was."""
+    parts: dict[str, list[memory.Sample]] = {}
+    grown = 0
+    for part in ("one process", "two workers", "short runs"):
+        place = folder / part.replace(" ", "-")
+        place.mkdir()
+        if part == "one process":
+            program = train(place, 10**9, 1, "--env.workers", "0")
+        elif part == "two workers":
+            program = train(place, 10**9, 1)
+        else:
+            program = Program(place, module="memory")
+        samples, until = parts.setdefault(part, []), program.started + 20 * minutes
+        while (now := time.monotonic()) < until:
+            if program.process.poll() is not None:
+                program.left(143)
+                program.violated("it ended")
+            samples.append(memory.sample([program.process.pid, *program.workers()], now - program.started))
+            time.sleep(min(1.0, minutes / 10))
+        done = rows(place) or program.text.count(" runs")
+        program.process.terminate()
+        program.left(143)
+        memory.write(parts, out)
+        told = memory.growth(samples)
+        grown += bool(told)
+        last = samples[-1]
+        facts = f"{last.memory_mib:.0f} MiB, {last.files} files, {last.threads} threads, {last.processes} processes"
+        print(f"{part}: {done} {'updates' if rows(place) else 'runs'}, {facts}; {told or 'constant'}", flush=True)
+    print(f"{out}/memory.csv, {out}/memory.png")
+    return 1 if grown else 0
+
+
 def saved(folder: Path) -> bool:
     return any((folder / "run" / "checkpoints").glob("[0-9]*"))
 
@@ -406,6 +444,8 @@ def main() -> int:
     parser.add_argument("--interrupts", type=int, default=10, help="runs to send SIGINT or SIGTERM")
     parser.add_argument("--learners", type=int, default=6, help="runs whose learner is killed")
     parser.add_argument("--errors", type=int, default=2, help="runs whose environment raises")
+    parser.add_argument("--minutes", type=float, help="watch the memory of trainings so long instead")
+    parser.add_argument("--out", type=Path, default=Path("runs/soak"), help="where memory.csv and memory.png go")
     parser.add_argument("--seed", type=int, default=0, help="of all that is random here, but for the clock")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what runs is ended too
@@ -425,6 +465,10 @@ def main() -> int:
         return told
 
     try:
+        if arguments.minutes is not None:
+            code = watch_memory(folder, arguments.minutes, arguments.out)
+            shutil.rmtree(folder)
+            return code
         while (done := sum(total[how.name] for how in (KILL, CRASH, STOP))) < arguments.kills:
             total += trial("kills", partial(kill_workers, limit=min(25, arguments.kills - done)))
         for kind, count, run in (

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from gymnasium import spaces
 from safetensors import SafetensorError
 from torch import Tensor
 
-from mappo import checkpoint, rundir
+from mappo import checkpoint, files, rundir
 from mappo.checkpoint import load, load_actor, save
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
 from mappo.envs import make
@@ -40,10 +41,10 @@ def run(tmp_path: Path) -> Path:
     return path
 
 
-def put(run: Path, step: int, best: bool = False) -> Path:
+def put(run: Path, step: int, best: int | None = None, every: int | None = None) -> Path:
     """A checkpoint whose only number is its step."""
     number = {"x": torch.tensor([float(step)])}
-    return save(run, step, {"updates": step}, {"network.x": number["x"]}, number, best)
+    return save(run, step, {"updates": step}, {"network.x": number["x"]}, number, best, every)
 
 
 def value(found: checkpoint.Checkpoint) -> float:
@@ -117,7 +118,7 @@ def test_a_checkpoint_is_loaded_as_it_was_saved(run: Path):
     }
     trainer = {"generator": torch.get_rng_state(), "count": torch.tensor(7), "empty": torch.zeros(0, 2)}
     state = {"updates": 3, "best": -1.5}
-    path = save(run, 1200, state, model, trainer, best=False)
+    path = save(run, 1200, state, model, trainer)
     found = load(run)
     assert found.path == path
     assert found.state["step"] == 1200
@@ -132,23 +133,67 @@ def test_a_checkpoint_is_loaded_as_it_was_saved(run: Path):
 
 def test_tensors_that_share_memory_are_saved_apart(run: Path):
     shared = torch.arange(6.0)
-    save(run, 1, {}, {"a": shared[:4], "b": shared[2:]}, {}, best=False)
+    save(run, 1, {}, {"a": shared[:4], "b": shared[2:]}, {})
     assert torch.equal(load(run).model["b"], shared[2:])
 
 
 def test_the_last_two_and_the_best_are_kept(run: Path):
     put(run, 10)
-    put(run, 20, best=True)
+    put(run, 20, best=20)
     for step in (30, 40, 50):
-        put(run, step)
+        put(run, step, best=20)
     assert steps(run) == [20, 40, 50]
-    put(run, 60, best=True)
+    assert value(load(run, "best")) == 20
+    put(run, 60, best=60)
     assert steps(run) == [50, 60]
-    put(run, 70)
-    put(run, 80)
+    put(run, 70, best=60)
+    put(run, 80, best=60)
     assert steps(run) == [60, 70, 80]
     assert value(load(run)) == 80
     assert value(load(run, "best")) == 60
+
+
+def test_the_first_in_each_so_many_steps_is_kept(run: Path):
+    for step in (40, 80, 120, 160, 200, 240, 280, 320):
+        put(run, step, best=80, every=100)
+    assert steps(run) == [80, 120, 200, 280, 320], "the best; 120, 200 (of 240) and 320 are first past a hundred"
+    flip(run / "checkpoints" / f"{320:012d}" / "model.safetensors")
+    put(run, 310, best=80, every=100)
+    assert steps(run) == [80, 120, 200, 280, 310], "what a run was rewound past is not of it any more"
+
+
+def test_how_often_a_checkpoint_stays_may_be_changed_and_must_be_a_number_of_steps(run: Path):
+    with pytest.raises(UserError, match=r"run\.keep-every must be at least 1, got 0"):
+        RunConfig(keep_every=0)
+    config = replace(CONFIG, run=replace(CONFIG.run, dir=str(run), keep_every=1000))
+    assert rundir.open_run("spread", config, make("spread", 1).spec, resume=True) == run
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_older_runs_keep_the_best_in_a_file(run: Path, gone: bool):
+    for step in (10, 20):
+        file = put(run, step) / "state.json"
+        state = json.loads(file.read_text())
+        del state["best_step"], state["run"]
+        state["sha256"]["state.json"] = checkpoint._digest_state(state)
+        file.write_text(json.dumps(state))
+    (run / "checkpoints" / "best").write_text(f"{30 if gone else 10:012d}\n")
+    if gone:  # of a time that never was
+        with pytest.raises(UserError, match="holds no best checkpoint"):
+            load(run, "best")
+        return
+    assert value(load(run, "best")) == 10
+    assert checkpoint.best_step(load(run)) == 10
+
+
+def test_a_best_one_that_is_gone_is_told_and_looked_for_anew(run: Path):
+    shutil.rmtree(put(run, 10, best=10))
+    put(run, 20, best=10)
+    with pytest.raises(
+        UserError, match=r"^the best checkpoint cannot be used: .*000010 is not a checkpoint.*; use last"
+    ):
+        load(run, "best")
+    assert checkpoint.best_step(load(run)) is None
 
 
 def test_there_is_no_best_as_long_as_none_was_measured(run: Path):
@@ -183,8 +228,8 @@ def test_where_all_are_damaged_each_file_is_named(run: Path):
 
 
 def test_a_damaged_best_checkpoint_is_told_not_replaced_by_another(run: Path):
-    flip(put(run, 10, best=True) / "model.safetensors")
-    put(run, 20)
+    flip(put(run, 10, best=10) / "model.safetensors")
+    put(run, 20, best=10)
     assert value(load(run)) == 20
     with pytest.raises(UserError, match=r"000010/model\.safetensors is damaged"):
         load(run, "best")
@@ -222,6 +267,87 @@ def test_bytes_that_are_no_text_are_damage(run: Path):
     (put(run, 10) / "state.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match=r"state\.json cannot be read"):
         load(run)
+
+
+def test_a_checkpoint_of_another_step_or_run_is_damage(run: Path, tmp_path: Path):
+    put(run, 10)
+    last = put(run, 20)
+    last.rename(last.parent / f"{30:012d}")
+    found = load(run)
+    assert value(found) == 10
+    assert found.passed_over == (f"{last.parent / f'{30:012d}'} is damaged: its state.json is that of step 20",)
+    other = tmp_path / "runs" / "two"
+    create_run(other, "spread", replace(CONFIG, run=RunConfig(seed=10)), make("spread", 1).spec)
+    shutil.move(put(other, 40), last.parent)
+    assert "is not of this run" in load(run).passed_over[0]
+    shutil.rmtree(other)
+    place = replace(CONFIG.run, dir=str(other), progress="off")
+    create_run(other, "spread", replace(CONFIG, run=place), make("spread", 1).spec)
+    shutil.copytree(put(run, 50), other / "checkpoints" / f"{50:012d}")
+    assert value(load(other)) == 50, "the same run, in another place"
+
+
+def test_folders_that_are_no_steps_are_left_alone(run: Path):
+    put(run, 10)
+    for name in ("12 (copy)", "000000000010.bak", "²", "9" * 30):
+        (run / "checkpoints" / name).mkdir()
+    assert value(load(run)) == 10
+    assert value(load(run, until=10)) == 10
+    put(run, 20)
+    assert len(list((run / "checkpoints").iterdir())) == 6
+
+
+def test_what_is_passed_over_is_told_to_whoever_asks_for_the_policy(run: Path):
+    agent = MAPPO(make("spread", 1).spec, CONFIG)
+    for step in (10, 20):
+        save(run, step, {}, flat("network", agent.network.state_dict()), {})
+    load_actor(run)
+    flip(run / "checkpoints" / f"{20:012d}" / "model.safetensors")
+    with pytest.warns(UserWarning, match=r"^passed over: .*000020/model\.safetensors is damaged"):
+        load_actor(run)
+
+
+def test_a_config_that_was_changed_is_not_resumed_unnoticed(run: Path):
+    config, spec = replace(CONFIG, run=replace(CONFIG.run, dir=str(run))), make("spread", 1).spec
+    rundir.open_run("spread", replace(config, run=replace(config.run, threads=2)), spec, resume=True)
+    file, changed = run / "config.json", replace(config, ppo=replace(config.ppo, actor_lr=3e-4))
+    described = json.loads(file.read_text())
+    described["config"]["ppo"]["actor_lr"] = 3e-4  # one bit of 7e-4
+    file.write_text(json.dumps(described))
+    with pytest.raises(UserError, match=r"config\.json is damaged, or was changed since the run was made: put back"):
+        rundir.open_run("spread", changed, spec, resume=True)
+    put(run, 10)
+    del described["id"]
+    file.write_text(json.dumps(described))
+    rundir.open_run("spread", changed, spec, resume=True)
+    assert value(load(run)) == 10
+
+
+@pytest.mark.parametrize("name", ["one", "seed-2"])
+@pytest.mark.parametrize("saved", [False, True])
+def test_what_to_do_is_told_for_what_is_there(tmp_path: Path, name: str, saved: bool, monkeypatch: pytest.MonkeyPatch):
+    whole = tmp_path / "runs"
+    create_run(whole, "spread", CONFIG, make("spread", 1).spec)
+    run = whole / name
+    create_run(run, "spread", CONFIG, make("spread", 1).spec)
+    if saved:
+        put(run, 10)
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(UserError) as told:
+        put(run, 20)
+    what = whole if name == "seed-2" else run
+    way = f"`mappo resume {what}`: the checkpoints before are whole" if saved else f"delete {what} and start it again"
+    assert way in one_line(told)
+
+
+def test_a_run_whose_config_cannot_be_written_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "fsync", full)
+        with pytest.raises(
+            UserError, match=r"^cannot write .*config\.json: No space left on device; nothing was begun$"
+        ):
+            create_run(tmp_path / "run", "spread", CONFIG, make("spread", 1).spec)
+    create_run(tmp_path / "run", "spread", CONFIG, make("spread", 1).spec)
 
 
 def test_a_checkpoint_of_a_later_version_is_told(run: Path):
@@ -328,15 +454,15 @@ def crammed(*_: Any, **__: Any) -> None:
 def test_a_full_disk_leaves_the_checkpoints_before_whole(
     run: Path, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, failure: Any
 ):
-    put(run, 10, best=True)
-    put(run, 20)
+    put(run, 10, best=10)
+    put(run, 20, best=10)
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
     with monkeypatch.context() as patch:
         patch.setattr(module, name, failure)
         with pytest.raises(UserError, match="No space left on device") as told:
             put(run, 30)
     assert one_line(told).startswith(f"could not save the checkpoint {run / 'checkpoints' / f'{30:012d}'}: ")
-    assert f"mappo resume {run}" in one_line(told)
+    assert f"`mappo resume {run}`: the checkpoints before are whole" in one_line(told)
     assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
     assert value(load(run)) == 20
     assert value(load(run, "best")) == 10
@@ -424,7 +550,7 @@ def test_nested_tensors_are_flattened_and_found_again():
 
 def test_no_file_of_a_checkpoint_is_a_pickle(run: Path):
     agent = MAPPO(make("spread", 1).spec, CONFIG)
-    path = save(run, 1, {}, flat("network", agent.network.state_dict()), {}, best=False)
+    path = save(run, 1, {}, flat("network", agent.network.state_dict()), {})
     assert sorted(p.name for p in path.iterdir()) == ["model.safetensors", "state.json", "trainer.safetensors"]
     header = (path / "model.safetensors").read_bytes()
     assert json.loads(header[8 : 8 + int.from_bytes(header[:8], "little")])

@@ -237,7 +237,7 @@ def saved(tmp_path: Path) -> tuple[Path, MAPPO]:
     config = Config(network=NetworkConfig(hidden=(16,), actor_gain=1.0), run=RunConfig(seed=5))
     agent, path = MAPPO(spec, config), tmp_path / "run"
     rundir.create_run(path, "spread", config, spec)
-    checkpoint.save(path, 10, {}, state.flat("network", agent.network.state_dict()), {}, best=False)
+    checkpoint.save(path, 10, {}, state.flat("network", agent.network.state_dict()), {})
     return path, agent
 
 

@@ -1,5 +1,7 @@
+import errno
 import io
 import math
+import os
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,10 +10,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import record_writer
 
 from mappo import console as views
-from mappo import live
+from mappo import events, live, table
 from mappo.console import LiveView, PlainView, make_view
+from mappo.errors import UserError
 from mappo.logger import RunLogger, Update
 
 TIMING = {"collect_s": 0.25, "elapsed_s": 1.5}
@@ -21,11 +25,13 @@ def update(index: int, *, total: int = 1000, timing: dict[str, float] = TIMING, 
     return Update(index, 100 * index, total, {"return_sum": -index / 3, "eval_return": math.nan, **metrics}, timing)
 
 
-def record(path: Path, indices: range, *, resume_step: int | None = None) -> None:
-    run = RunLogger(path, seed=7, resume_step=resume_step)
+def record(path: Path, indices: range, *, resume: int | None = None) -> list[str]:
+    """`resume`: updates done. Gives the notes."""
+    run = RunLogger(path, seed=7, resume=None if resume is None else (resume, 100 * resume))
     for index in indices:
         run.write(update(index))
     run.close()
+    return run.notes
 
 
 def test_rows_are_written_byte_for_byte(tmp_path: Path) -> None:
@@ -59,7 +65,7 @@ def test_resume_drops_later_rows_and_a_half_written_one(tmp_path: Path, half: st
     record(tmp_path / "cut", range(1, 5))
     with (tmp_path / "cut/metrics.csv").open("a") as file:
         file.write(half)
-    record(tmp_path / "cut", range(3, 6), resume_step=200)
+    record(tmp_path / "cut", range(3, 6), resume=2)
     for name in ("metrics.csv", "timing.csv"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert sorted(path.name for path in (tmp_path / "cut").iterdir()) == [
@@ -69,11 +75,82 @@ def test_resume_drops_later_rows_and_a_half_written_one(tmp_path: Path, half: st
     ]
 
 
+def test_rows_that_are_missing_or_double_are_told_and_what_is_there_is_kept(tmp_path: Path) -> None:
+    record(tmp_path, range(1, 10))
+    assert record(tmp_path, range(10, 10), resume=9) == []
+    for name, delete in (("metrics.csv", {2, 3, 4, 7}), ("timing.csv", set[int]())):
+        header, *rows = (tmp_path / name).read_text().splitlines()
+        kept = [row for n, row in enumerate(rows, 1) if n not in delete]
+        (tmp_path / name).write_text("\n".join([header, *kept[:1], *kept, *kept[-2:]]) + "\n")
+    assert record(tmp_path, range(9, 10), resume=8) == [
+        f"{tmp_path / 'metrics.csv'} lacks the rows of updates 2 to 4, 7: they are lost",
+        f"{tmp_path / 'metrics.csv'} had the rows of updates 1, 8 twice: the last ones are kept",
+        f"{tmp_path / 'timing.csv'} had the rows of updates 1, 8 twice: the last ones are kept",
+    ]
+    updates = [row.split(",")[1] for row in (tmp_path / "metrics.csv").read_text().splitlines()[1:]]
+    assert updates == ["1", "5", "6", "8", "9"]
+
+
+def test_tables_that_are_gone_are_told(tmp_path: Path) -> None:
+    assert record(tmp_path, range(3, 4), resume=2) == [
+        f"{tmp_path / name} lacks the rows of updates 1 to 2: they are lost" for name in ("metrics.csv", "timing.csv")
+    ]
+
+
+def test_a_clock_that_was_set_back_does_not_hide_what_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = RunLogger(tmp_path, seed=7)
+    for index in (1, 2):
+        first.write(update(index, value_loss=1.0))
+    first.close()
+    monkeypatch.setattr(events, "time", SimpleNamespace(time_ns=lambda: 5, time=lambda: -5.0))
+    for _ in range(2):
+        second = RunLogger(tmp_path, seed=7, resume=(1, 100))
+        second.write(update(2, value_loss=2.0))
+        second.close()
+    read: Any = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(point.step, point.value) for point in read.Scalars("loss/value_loss")] == [(100, 1.0), (200, 2.0)]
+
+
+@pytest.mark.parametrize("when", ["at once", "later", "at the end"])
+def test_events_that_cannot_be_written_are_told_once_and_cost_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def record_with_faults() -> None:
+        if when == "at once":
+            monkeypatch.setattr(Path, "mkdir", lambda path, **_: full() if path.name == "tensorboard" else None)
+        run = RunLogger(tmp_path, seed=7)
+        run.write(update(1))
+        if when == "later":
+            monkeypatch.setattr(record_writer.RecordWriter, "write", full)
+        run.write(update(2))
+        run.write(update(3))
+        if when == "at the end":
+            monkeypatch.setattr(record_writer.RecordWriter, "close", full)
+        run.close()
+
+    with pytest.warns(UserWarning, match="^TensorBoard has no more from here on: .*No space left") as told:
+        record_with_faults()
+    assert len(told) == 1
+    assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 4
+
+
+def test_a_row_that_cannot_be_written_is_told_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunLogger(tmp_path, seed=7)
+    run.write(update(1))
+    monkeypatch.setattr(table.Path, "open", lambda *_, **__: (_ for _ in ()).throw(PermissionError(13, "No")))
+    with pytest.raises(UserError, match=rf"^could not write {tmp_path}/metrics\.csv: No; free some space or mend"):
+        run.write(update(2))
+    run.close()
+
+
 @pytest.mark.parametrize("left", [None, "", "seed,upd"])
 def test_resume_starts_anew_where_no_header_was_written(tmp_path: Path, left: str | None) -> None:
     if left is not None:
         (tmp_path / "metrics.csv").write_text(left)
-    record(tmp_path, range(3, 4), resume_step=200)
+    record(tmp_path, range(3, 4), resume=2)
     assert (tmp_path / "metrics.csv").read_text().startswith("seed,update,step,return_sum,eval_return\n7,3,300,")
 
 
@@ -95,7 +172,7 @@ def test_a_folder_with_records_is_not_overwritten(tmp_path: Path) -> None:
 def test_resume_refuses_a_file_it_does_not_understand(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "metrics.csv").write_text(text)
     with pytest.raises(ValueError, match=message):
-        RunLogger(tmp_path, seed=7, resume_step=100)
+        RunLogger(tmp_path, seed=7, resume=(1, 100))
     assert (tmp_path / "metrics.csv").read_text() == text
 
 
@@ -105,7 +182,7 @@ def test_changed_names_are_named_and_nothing_is_written(tmp_path: Path, resumed:
     run.write(update(1, entropy=1.0))
     if resumed:
         run.close()
-        run = RunLogger(tmp_path, seed=7, resume_step=100)
+        run = RunLogger(tmp_path, seed=7, resume=(1, 100))
     before = {name: (tmp_path / name).read_bytes() for name in ("metrics.csv", "timing.csv")}
     with pytest.raises(ValueError, match="no value for column entropy"):
         run.write(update(2))
@@ -122,7 +199,7 @@ def test_tensorboard_reads_the_events_and_forgets_dropped_ones(tmp_path: Path) -
     for index in (1, 2, 3):
         first.write(update(index, value_loss=1.0, entropy=0.5, grad_norm_actor=0.1))
     first.close()
-    second = RunLogger(tmp_path, seed=7, resume_step=100)
+    second = RunLogger(tmp_path, seed=7, resume=(1, 100))
     second.write(update(2, value_loss=2.0, entropy=0.5, grad_norm_actor=0.1, eval_return=-5.0))
     second.close()
     events: Any = EventAccumulator(str(tmp_path / "tensorboard")).Reload()

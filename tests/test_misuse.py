@@ -13,7 +13,7 @@ import torch
 from gymnasium import spaces
 from mpe2 import simple_spread_v3
 
-from mappo import rundir
+from mappo import files
 from mappo.cli import main
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
 from mappo.envs.parallel import ParallelEnvs
@@ -52,7 +52,7 @@ def test_a_partial_config_file_changes_the_preset_and_no_more(tmp_path: Path):
 def test_two_processes_do_not_train_in_one_directory(tmp_path: Path):
     train("spread", quick(tmp_path / "run"))
     with (
-        rundir.locked(tmp_path / "run"),
+        files.locked(tmp_path / "run"),
         pytest.raises(UserError, match=r"another process trains in .*run: wait for it, or stop it"),
     ):
         train("spread", quick(tmp_path / "run"), resume=True)

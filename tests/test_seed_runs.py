@@ -94,8 +94,14 @@ def test_where_the_process_died_between_two_saves_all_go_back_to_the_step_that_a
     for a, b in zip(children(whole.path), children(tmp_path / "run"), strict=True):
         assert_same(a, b)
     shutil.rmtree(children(tmp_path / "run")[1] / "checkpoints")
-    with pytest.raises(UserError, match="seed-2 holds no checkpoint"):
+    with pytest.raises(
+        UserError, match=r"before the first checkpoint of all its seeds.*: delete it, and start it again"
+    ):
         train("spread", config, resume=True)
+    with pytest.raises(
+        UserError, match=r"exists: choose another --run\.name, or delete it, for no checkpoint was saved"
+    ):
+        train("spread", config)
 
 
 def test_a_damaged_checkpoint_takes_all_seeds_back(whole: Run, tmp_path: Path):
@@ -193,16 +199,6 @@ def test_a_seed_gone_on_with_by_itself_goes_back_with_the_others_or_says_that_it
         UserError, match=r"no step in common any more \(seed-1 160, seed-2 480, seed-3 160\): go on with"
     ):
         train("spread", config, resume=True)
-
-
-def test_the_best_of_a_time_that_never_was_is_forgotten(tmp_path: Path):
-    checkpoints = tmp_path / "checkpoints"
-    checkpoints.mkdir()
-    (checkpoints / "best").write_text("000000000320\n")
-    checkpoint.forget_best_behind(tmp_path, 320)
-    assert (checkpoints / "best").exists()
-    checkpoint.forget_best_behind(tmp_path, 319)
-    assert not (checkpoints / "best").exists()
 
 
 def test_a_run_that_was_never_begun_whole_says_so(tmp_path: Path):

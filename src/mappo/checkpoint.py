@@ -4,14 +4,15 @@ runs/NAME/config.json               the environment, the config and the spaces
           checkpoints/STEP/         one checkpoint, complete or not there at all:
               model.safetensors       weights, value statistics
               trainer.safetensors     optimizer, random generators, environment, episodes under way
-              state.json              counters, format, checksums of the other two
-          checkpoints/best          the STEP of the best evaluation
+              state.json              counters, the best evaluation's step, format, checksums of the other two
 """
 
 import hashlib
 import json
 import os
+import re
 import shutil
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -24,9 +25,10 @@ from torch import Tensor
 import mappo
 from mappo.actor import Actor
 from mappo.errors import UserError
+from mappo.files import flush, mend, what, write_text
 from mappo.networks import build_actor
 from mappo.policy import Policy
-from mappo.rundir import FORMAT, flush, read_json, read_run, seed_paths, write_text
+from mappo.rundir import FORMAT, identity, read_json, read_run, seed_paths
 from mappo.state import part
 
 KEPT = 2  # checkpoints besides the best: the last, and the one before in case the last is damaged
@@ -50,11 +52,16 @@ def save(
     state: dict[str, Any],
     model: dict[str, Tensor],
     trainer: dict[str, Tensor],
-    best: bool,
+    best: int | None = None,
+    every: int | None = None,
 ) -> Path:
-    """Writes one checkpoint, whole or not at all, then points `best` to it if it is, then prunes old ones.
+    """Writes one checkpoint, whole or not at all, then prunes old ones.
 
     The files are written and flushed under a temporary name; the rename is what makes the checkpoint exist.
+
+    Args:
+        best: the step of the best evaluation so far, if there was one; that checkpoint stays.
+        every: the first checkpoint in each so many steps stays.
 
     Raises:
         UserError: it could not be written, for example to a full disk; the ones before are untouched.
@@ -63,7 +70,8 @@ def save(
     final = folder / f"{step:012d}"
     temporary = folder / f".{final.name}.tmp"
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for left in folder.glob(".*.tmp"):  # of a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
         temporary.mkdir(parents=True)
         sums: dict[str, str] = {}
         for name, tensors in (("model", model), ("trainer", trainer)):
@@ -73,26 +81,31 @@ def save(
                 shutil.copymode(run / "config.json", file)
             sums[file.name] = _digest(file)
             flush(file)
-        described = {"format": FORMAT, "mappo": mappo.__version__, "step": step, **state, "sha256": sums}
+        described = {"format": FORMAT, "mappo": mappo.__version__, "run": identity(run), "step": step, **state}
+        described |= {"best_step": best, "sha256": sums}
         sums["state.json"] = _digest_state(described)
         write_text(temporary / "state.json", json.dumps(described, indent=2) + "\n")
         shutil.rmtree(final, ignore_errors=True)
         os.replace(temporary, final)
         flush(folder)
-        if best:
-            write_text(folder / "best", final.name + "\n")
-        # Later ones are of a run that was rewound past them, because they are damaged.
-        kept = [f.name for f in _steps(folder) if f.name <= final.name][-KEPT:]
-        for old in _steps(folder):
-            if old.name not in (*kept, _best(folder)):
-                shutil.rmtree(old, ignore_errors=True)
+        _prune(folder, step, best, every)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise UserError(
-            f"could not save the checkpoint {final}: {error}; free some space or mend the permissions, "
-            f"then `mappo resume {run}`: the checkpoints before are whole"
-        ) from None
+        raise UserError(f"could not save the checkpoint {final}: {error}; {mend(run)}") from None
     return final
+
+
+def _prune(folder: Path, step: int, best: int | None, every: int | None) -> None:
+    """Removes what is neither among the last nor the best nor one of `every` so many steps."""
+    # Later ones are of a run that was rewound past them, because they are damaged.
+    earlier = [path for path in _steps(folder) if int(path.name) <= step]
+    kept = {int(path.name) for path in earlier[-KEPT:]} | {best}
+    if every is not None:
+        first = {int(path.name) // every: int(path.name) for path in reversed(earlier)}
+        kept |= {found for part, found in first.items() if part}
+    for path in _steps(folder):
+        if int(path.name) not in kept:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def load(run: Path, which: str = "last", until: int | None = None) -> Checkpoint:
@@ -104,30 +117,33 @@ def load(run: Path, which: str = "last", until: int | None = None) -> Checkpoint
     Raises:
         UserError: there is none, or it is damaged.
     """
-    folder = run / "checkpoints"
     if which not in ("last", "best"):
         raise UserError(f"checkpoint must be last or best, got {which!r}")
-    if which == "best":
-        if (name := _best(folder)) is None:
-            raise UserError(f"{run} holds no best checkpoint: it was never evaluated; use last")
-        return _read_checkpoint(folder / name)
-    problems: list[str] = []
+    folder, own, problems = run / "checkpoints", identity(run), list[str]()
     for path in reversed(_steps(folder)):
         if until is not None and int(path.name) > until:
             continue
         try:
-            return replace(_read_checkpoint(path), passed_over=tuple(problems))
+            if which == "last":
+                return replace(_read_checkpoint(path, own), passed_over=tuple(problems))
+            best = _best_step(folder, _read_state(path, own))
         except UserError as error:
             problems.append(str(error))
+            continue
+        if best is None:
+            raise UserError(f"{run} holds no best checkpoint: it was never evaluated; use last")
+        try:
+            return replace(_read_checkpoint(folder / f"{best:012d}", own), passed_over=tuple(problems))
+        except UserError as error:
+            raise UserError(f"the best checkpoint cannot be used: {error}; use last") from None
     late = "nothing was saved in it yet" if until is None else f"none of step {until:,} or before is left"
     raise UserError("; ".join(problems) or f"{run} holds no checkpoint: {late}")
 
 
-def forget_best_behind(run: Path, step: int) -> None:
-    """A run that goes on from a step may have had a better policy later: that one will never have been."""
-    name = _best(run / "checkpoints")
-    if name is not None and int(name) > step:
-        (run / "checkpoints" / "best").unlink()
+def best_step(found: Checkpoint) -> int | None:
+    """Which one had the best evaluation up to that which was found; None where there was none, or it is gone."""
+    best = _best_step(found.path.parent, found.state)
+    return best if best is not None and (found.path.parent / f"{best:012d}").is_dir() else None
 
 
 def load_actor(path: str | Path, *, checkpoint: str = "last", sampled: bool = False, device: str = "cpu") -> Actor:
@@ -144,10 +160,19 @@ def load_actor(path: str | Path, *, checkpoint: str = "last", sampled: bool = Fa
     Raises:
         UserError: there is no run, or its checkpoint is damaged.
     """
-    _, config, spec = read_run(Path(path))
+    return read_actor(Path(path), checkpoint, sampled, device)[0]
+
+
+def read_actor(
+    path: Path, checkpoint: str = "last", sampled: bool = False, device: str = "cpu"
+) -> tuple[Actor, Checkpoint]:
+    """As `load_actor`, and the checkpoint that it is of. Warns of damaged ones that were passed over."""
+    _, config, spec = read_run(path)
     if config.run.seeds > 1:
-        raise UserError(f"{path} holds {config.run.seeds} seeds: name one, such as {seed_paths(Path(path), config)[0]}")
-    found = load(Path(path), checkpoint)
+        raise UserError(f"{path} holds {config.run.seeds} seeds: name one, such as {seed_paths(path, config)[0]}")
+    found = load(path, checkpoint)
+    for problem in found.passed_over:
+        warnings.warn(f"passed over: {problem}", stacklevel=2)
     tower = build_actor(spec, config.network)
     try:
         tower.load_state_dict(part(part(found.model, "network"), "actor"))
@@ -157,38 +182,52 @@ def load_actor(path: str | Path, *, checkpoint: str = "last", sampled: bool = Fa
     generator = torch.Generator(device)
     generator.manual_seed(0)
     tower.to(device).requires_grad_(False)
-    return Actor(Policy(spec, config.network, tower, device), sampled, generator)
+    return Actor(Policy(spec, config.network, tower, device), sampled, generator), found
 
 
-def _read_checkpoint(path: Path) -> Checkpoint:
+def _read_checkpoint(path: Path, run: str | None) -> Checkpoint:
+    state, tensors = _read_state(path, run), dict[str, dict[str, Tensor]]()
+    for name in ("model", "trainer"):
+        file = path / f"{name}.safetensors"
+        try:
+            if _digest(file) != state["sha256"].get(file.name):
+                raise UserError(f"{file} is damaged: its checksum is not the one in state.json")
+            tensors[name] = load_file(file)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"cannot read {file}: {what(error)}") from None
+    return Checkpoint(path, state, tensors["model"], tensors["trainer"])
+
+
+def _read_state(path: Path, run: str | None) -> dict[str, Any]:
     state = read_json(path / "state.json", f"{path} is not a checkpoint")
     if state.get("format") != FORMAT:
         raise UserError(f"{path} has format {state.get('format')!r}; this version reads {FORMAT}")
     sums = state.get("sha256")
     if not isinstance(sums, dict) or cast(dict[str, Any], sums).get("state.json") != _digest_state(state):
         raise UserError(f"{path} is damaged: its state.json does not hold its own checksum")
-    tensors: dict[str, dict[str, Tensor]] = {}
-    for name in ("model", "trainer"):
-        file = path / f"{name}.safetensors"
-        try:
-            if _digest(file) != cast(dict[str, Any], sums).get(file.name):
-                raise UserError(f"{file} is damaged: its checksum is not the one in state.json")
-            tensors[name] = load_file(file)
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"cannot read {file}: {error}") from None
-    return Checkpoint(path, state, tensors["model"], tensors["trainer"])
+    if not isinstance(state.get("best_step"), int | None):
+        raise UserError(f"{path} is damaged: its state.json has best_step {state['best_step']!r}")
+    if state.get("step") != int(path.name):
+        raise UserError(f"{path} is damaged: its state.json is that of step {state.get('step')!r}")
+    if run is not None and state.get("run", run) != run:  # older versions named none
+        raise UserError(f"{path} is not of this run: its state.json names another than config.json does")
+    return state
+
+
+def _best_step(folder: Path, state: dict[str, Any]) -> int | None:
+    if "best_step" in state:
+        return state["best_step"]
+    try:  # older versions kept it in a file
+        best = int((folder / "best").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return best if best <= state["step"] else None
 
 
 def _steps(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.glob("[0-9]*") if p.is_dir()) if folder.is_dir() else []
-
-
-def _best(folder: Path) -> str | None:
-    try:
-        name = (folder / "best").read_text(encoding="utf-8").strip()
-    except (OSError, ValueError):
-        return None
-    return name if name.isdigit() else None
+    """The checkpoints there seem to be, by their steps."""
+    found = [path for path in folder.glob("[0-9]*") if re.fullmatch("[0-9]{1,19}", path.name) and path.is_dir()]
+    return sorted(found, key=lambda path: int(path.name))
 
 
 def _digest_state(state: dict[str, Any]) -> str:

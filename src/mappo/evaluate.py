@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from mappo import envs, report
-from mappo.checkpoint import load, load_actor
+from mappo.checkpoint import read_actor
 from mappo.config import EnvConfig
 from mappo.envs.closing import closed
 from mappo.errors import UserError
+from mappo.files import what
 from mappo.playing import SCORE_SEED, replay, score
 from mappo.rundir import read_run, seed_paths
 from mappo.types import Environment
@@ -48,7 +49,7 @@ def evaluate_run(
         raise UserError(f"episodes must be at least 1, got {episodes}")
     name, config, spec = read_run(Path(path))
     paths = seed_paths(Path(path), config)
-    actors = [load_actor(own, checkpoint=checkpoint, sampled=sampled) for own in paths]
+    actors, found = zip(*(read_actor(own, checkpoint, sampled) for own in paths), strict=True)
     if env is None and name.startswith("custom/"):
         raise UserError(f"{name} has no name that mappo knows: give the environment, run.evaluate(env=make_env)")
     if env is not None and on is not None:
@@ -64,7 +65,7 @@ def evaluate_run(
             "package_version": envs.package_version(name),
             "policy": "sampled" if sampled else "greedy",
             "checkpoint": checkpoint,
-            "step": min(load(own, checkpoint).state["step"] for own in paths),
+            "step": min(saved.state["step"] for saved in found),
         }
         return about | score(env, name, actors, episodes, seed)
 
@@ -110,7 +111,7 @@ def draw_replay(
     if name.startswith("custom/"):
         raise UserError(f"{name} has no name that mappo knows: its games cannot be drawn from here")
     check_code(name, allow_code)
-    actor = load_actor(seed_paths(path, config)[0], checkpoint=checkpoint)
+    actor, _ = read_actor(seed_paths(path, config)[0], checkpoint)
     out = path / "replay.gif"
     with closed(envs.make(name, 1, render=True, **envs.settings(replace(config.env, workers=0)))) as env:
         frames = replay(env, actor, range(seed, seed + episodes))
@@ -118,4 +119,6 @@ def draw_replay(
         report.write_gif(frames, out)
     except ValueError as error:
         raise UserError(f"the pictures of {name} make no replay: {error}") from None
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {what(error)}") from None
     return out

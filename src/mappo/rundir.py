@@ -1,4 +1,4 @@
-"""The directory of a run: `config.json` in it, and files that are written whole or not at all.
+"""The directory of a run: its place, and its `config.json`.
 
 runs/NAME/config.json               the environment, the config and the spaces
           metrics.csv, timing.csv   see logger.py
@@ -6,12 +6,11 @@ runs/NAME/config.json               the environment, the config and the spaces
           seed-N/                   of several seeds (`run.seeds`) all but the first of these, each a run of its own
 """
 
+import hashlib
 import json
 import math
-import os
 import re
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, cast
@@ -23,11 +22,12 @@ from gymnasium import spaces
 import mappo
 from mappo.config import Config
 from mappo.errors import UserError
+from mappo.files import what, write_text
 from mappo.spec import ActionHeads, Spec
 
 FORMAT = 2
 # What a resumed run may change. Threads and device change the rounding; another kind of device, the random streams.
-FREE = {("run", name) for name in ("progress", "threads", "device", "name", "dir")} | {
+FREE = {("run", name) for name in ("progress", "threads", "device", "name", "dir", "keep_every")} | {
     ("env", name) for name in ("workers", "restart", "worker_timeout")
 }
 
@@ -44,6 +44,7 @@ def open_run(name: str, config: Config, spec: Spec, resume: bool) -> Path:
         if given is None:
             raise UserError("to resume, name the run: --run.name or --run.dir")
         old_name, old, old_spec = read_run(given)
+        _must_be_as_made(given)
         _must_match(given, (old_name, old), (name, config))
         if difference := old_spec.differs_from(spec):
             raise UserError(f"{given} was made in another environment: {difference}")
@@ -88,16 +89,48 @@ def create_run(path: Path, env: str, config: Config, spec: Spec) -> None:
         "config": config.to_dict(),
         "spec": _spec_to_dict(spec),
     }
+    described["id"] = _identity(described)
     text = json.dumps(described, indent=2) + "\n"
     try:
         path.mkdir(parents=True)
     except FileExistsError:
-        saved = any(path.glob("checkpoints/[0-9]*")) or any(path.glob("seed-*/checkpoints/[0-9]*"))
+        own = [path] if not (seeds := list(path.glob("seed-*"))) else seeds
+        saved = all(any(each.glob("checkpoints/[0-9]*")) for each in own)
         way = f"go on with it: mappo resume {path}" if saved else "delete it, for no checkpoint was saved in it"
         raise UserError(f"{path} exists: choose another --run.name, or {way}") from None
     except (OSError, ValueError) as error:  # ValueError: a name that no file system takes
-        raise UserError(f"cannot make {path}: {getattr(error, 'strerror', None) or error}") from None
-    write_text(path / "config.json", text)
+        raise UserError(f"cannot make {path}: {what(error)}") from None
+    try:
+        write_text(path / "config.json", text)
+    except OSError as error:
+        for left in (*path.iterdir(), path):  # so that its name is free again
+            with suppress(OSError):
+                left.rmdir() if left == path else left.unlink()
+        raise UserError(f"cannot write {path / 'config.json'}: {what(error)}; nothing was begun") from None
+
+
+def _identity(described: dict[str, Any]) -> str:
+    """Of what a run's numbers come from: where two runs have the same, so are their checkpoints."""
+    config = {section: dict(options) for section, options in described["config"].items()}
+    for section, name in FREE:
+        config.get(section, {}).pop(name, None)
+    text = json.dumps([described["env"], config, described["spec"]], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _must_be_as_made(path: Path) -> None:
+    file = path / "config.json"
+    data = read_json(file, f"{path} is not a run directory")
+    if "id" in data and data["id"] != _identity(data):
+        raise UserError(
+            f"{file} is damaged, or was changed since the run was made: put back what it held; if the change is meant, "
+            f'delete its "id"'
+        )
+
+
+def identity(path: Path) -> str | None:
+    """Which run a directory is, as its checkpoints name it; None of one that older versions made."""
+    return read_json(path / "config.json", f"{path} is not a run directory").get("id")
 
 
 def read_run(path: Path) -> tuple[str, Config, Spec]:
@@ -139,28 +172,6 @@ def read_json(file: Path, otherwise: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise UserError(f"{otherwise}: {file.name} does not hold an object")
     return cast(dict[str, Any], data)
-
-
-def write_text(file: Path, text: str) -> None:
-    """Writes a file whole or not at all: under a temporary name, flushed to the disk, renamed."""
-    temporary = file.with_name(f".{file.name}.tmp")
-    with open(temporary, "w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, file)
-
-
-def flush(path: Path) -> None:
-    """To the disk itself; a directory cannot be opened for that on every system."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except (PermissionError, IsADirectoryError):
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _spec_to_dict(spec: Spec) -> dict[str, Any]:
@@ -223,25 +234,3 @@ def _box(shape: tuple[int, ...], dtype: np.dtype[Any]) -> spaces.Box:
         return spaces.Box(-np.inf, np.inf, shape, cast(Any, dtype.type))
     low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
     return spaces.Box(low, high, shape, cast(Any, dtype.type))
-
-
-@contextmanager
-def locked(run: Path) -> Generator[None, None, None]:
-    """Keeps other processes from training in a run's directory at the same time, where the system can lock files.
-
-    Raises:
-        UserError: another process trains in it.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    if not run.is_dir():
-        raise UserError(f"{run} is missing: the run was never begun whole, delete {run.parent} and start it again")
-    with open(run / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"another process trains in {run}: wait for it, or stop it") from None
-        yield

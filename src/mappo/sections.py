@@ -204,7 +204,9 @@ class RunConfig:
     threads: int = 1
     """CPU threads of the learner; 2 seldom helps, and hurts on shared cores."""
     eval_interval: int = 100_000
-    """Steps between two greedy evaluations, each followed by a checkpoint."""
+    """Steps between two greedy evaluations, each followed by a checkpoint; the last two and the best are kept."""
+    keep_every: int | None = None
+    """Of the checkpoints in each so many steps the first is kept too; none by default."""
     eval_episodes: int = 256
     """Episodes of each evaluation during training."""
     progress: Literal["auto", "live", "plain", "off"] = "auto"
@@ -219,6 +221,8 @@ class RunConfig:
         check_types("run", self)
         for name in ("total_steps", "seeds", "threads", "eval_interval", "eval_episodes"):
             at_least(option("run", name), getattr(self, name), 1)
+        if self.keep_every is not None:
+            at_least("run.keep-every", self.keep_every, 1)
         at_most("run.threads", self.threads, 1024)
         at_most("run.seeds", self.seeds, 100)  # each holds open files
         at_most("run.eval-episodes", self.eval_episodes, 1_000_000)

@@ -101,7 +101,7 @@ class Session:
 
     def loop(self, done: int, callback: Callback | None) -> None:
         """Collect, learn, log; now and then evaluate and save."""
-        config, size = self.config, self.config.steps_per_update
+        config, size, every = self.config, self.config.steps_per_update, self.config.run.eval_interval
         started, offset = time.perf_counter(), self.step
         total = config.num_updates * size
         with make_view(total, self._title(), mode=config.run.progress) as view, warnings.catch_warnings():
@@ -129,15 +129,15 @@ class Session:
                         view.note(
                             f"step {self.step:,}: {own['skipped_steps']:.0f} gradient steps{whose} were not finite"
                         )
-                due = self.step // config.run.eval_interval > (self.step - size) // config.run.eval_interval
-                due = due or index == config.num_updates
+                due = index == config.num_updates or self.step // every > (self.step - size) // every
                 failure = self._evaluate(metrics) if due else None
+                elapsed = time.perf_counter() - started
                 timing = {
                     "collect_s": middle - start,
                     "update_s": end - middle,
                     "cpu_s": time.process_time() - cpu,
-                    "elapsed_s": time.perf_counter() - started,
-                    "steps_per_second": (self.step - offset) / (time.perf_counter() - started),
+                    "elapsed_s": elapsed,
+                    "steps_per_second": (self.step - offset) / elapsed if elapsed > 0 else math.nan,
                 }
                 for track, own in zip(self.tracks, metrics, strict=True):
                     track.logger.write(Update(index, self.step, total, metrics=own, timing=timing))
@@ -209,8 +209,7 @@ class Session:
     def save(self, results: Sequence[float] | None = None) -> None:
         """A checkpoint of each seed, with what it was measured at, unless there is one of now."""
         for k, track in enumerate(self.tracks):
-            result = math.nan if results is None else results[k]
-            track.save(self.step, result, partial(self.collector.state_dict, k))
+            track.save(self.step, math.nan if results is None else results[k], partial(self.collector.state_dict, k))
 
     def close(self) -> None:
         """Closes the logs."""
@@ -235,7 +234,10 @@ class Session:
         if self.step:
             tables = [track.path / "metrics.csv" for track in self.tracks]
             seeds = f"seed {self.tracks[0].seed}" if len(tables) == 1 else f"{len(tables)} seeds"
-            report.plot_curve(self.path, lines, title=f"{self.name}, {seeds}", tables=tables)
+            try:
+                report.plot_curve(self.path, lines, title=f"{self.name}, {seeds}", tables=tables)
+            except (OSError, ValueError) as error:  # such as a full disk: all else is done and saved
+                warnings.warn(f"the learning curve is not drawn: {error}", stacklevel=3)
 
 
 def _mean(metrics: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -21,11 +21,13 @@ class Track:
 
     Args:
         path: the seed's own run directory. seed: that of its run. agent: its learner.
+        keep_every: steps between checkpoints that stay, see `run.keep_every`.
     """
 
-    def __init__(self, path: Path, seed: int, agent: MAPPO) -> None:
-        self.path, self.seed, self.agent = path, seed, agent
+    def __init__(self, path: Path, seed: int, agent: MAPPO, keep_every: int | None = None) -> None:
+        self.path, self.seed, self.agent, self.keep_every = path, seed, agent, keep_every
         self.best, self.saved = -math.inf, -1
+        self.best_step: int | None = None
         self.logger: RunLogger
 
     def start(self) -> None:
@@ -51,24 +53,27 @@ class Track:
             first = str(error).splitlines()[-1].strip()
             raise UserError(f"{found.path} does not fit {self.path}/config.json: {first}") from None
         self.saved = int(found.state["step"])
-        checkpoint.forget_best_behind(self.path, self.saved)
-        self.best = -math.inf if found.state["best"] is None else float(found.state["best"])
-        self.logger = RunLogger(self.path, seed=self.seed, resume_step=self.saved)
-        return tensors, notes
+        self.best_step = checkpoint.best_step(found)
+        # A better one, later than where the run goes on from, may have taken its place and be lost.
+        best = None if self.best_step is None else found.state["best"]
+        self.best = -math.inf if best is None else float(best)
+        self.logger = RunLogger(self.path, seed=self.seed, resume=(int(found.state["updates"]), self.saved))
+        return tensors, notes + self.logger.notes
 
     def save(self, step: int, result: float, collector: Callable[[], Mapping[str, Tensor]]) -> None:
         """A checkpoint of now, unless there is one."""
         if self.saved == step:
             return
-        best = result > self.best
-        self.best = max(self.best, result) if best else self.best
+        if result > self.best:
+            self.best, self.best_step = result, step
         everything = self.agent.state_dict() | flat("collector", collector())
         model = {k: v for k, v in everything.items() if k.startswith(("network.", "value_norm."))}
         trainer = {k: v for k, v in everything.items() if k not in model}
         measured = {"best": self.best, "eval_return": result}
         state: dict[str, Any] = {k: v if math.isfinite(v) else None for k, v in measured.items()}
         state |= {"updates": self.agent.updates, "device": self.agent.device.type}
-        checkpoint.save(self.path, step, state, model, trainer, best)
+        self.logger.flush()  # what the checkpoint counts as written is
+        checkpoint.save(self.path, step, state, model, trainer, self.best_step, self.keep_every)
         self.saved = step
 
 
@@ -78,6 +83,12 @@ def last_of_all(tracks: list[Track]) -> tuple[list[Checkpoint], list[str]]:
     Raises:
         UserError: one of them has none, or they have no step in common.
     """
+    begun = [any((track.path / "checkpoints").glob("[0-9]*")) for track in tracks]
+    if any(begun) and not all(begun):
+        raise UserError(
+            f"{tracks[0].path.parent}: it ended before the first checkpoint of all its seeds, and nothing was saved in "
+            f"it yet that all have: delete it, and start it again"
+        )
     found = last = [checkpoint.load(track.path) for track in tracks]
     while len(steps := {int(f.state["step"]) for f in found}) > 1:
         # Some were saved once more before the process died, or were gone on with by themselves.

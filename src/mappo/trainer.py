@@ -12,11 +12,12 @@ from mappo.config import Config
 from mappo.critic_input import UserInput
 from mappo.envs.closing import close
 from mappo.errors import StopTraining, UserError
+from mappo.files import locked
 from mappo.learner import MAPPO
 from mappo.playing import Stop
 from mappo.presets import preset
 from mappo.run import Run
-from mappo.rundir import locked, open_run, seed_paths
+from mappo.rundir import open_run, seed_paths
 from mappo.seeds import Seeds
 from mappo.session import Callback, Session
 from mappo.track import Track, derive_seed
@@ -78,7 +79,7 @@ def train(
         paths = seed_paths(path, config)
         for place in sorted({path, *paths}):
             stack.enter_context(locked(place))
-        tracks = [Track(*of) for of in zip(paths, seeds, agents, strict=True)]
+        tracks = [Track(*of, config.run.keep_every) for of in zip(paths, seeds, agents, strict=True)]
         session = Session(path, name, config, tracks, training, testing, stop)
         stack.callback(session.close)  # whatever happens
         done = session.resume() if resume else session.start()
