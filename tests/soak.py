@@ -106,7 +106,7 @@ class Program:
     def left(self, *codes: int) -> None:
         """Waits for its end, and asserts its exit code and that it left nothing behind."""
         try:
-            code = self.process.wait(max(0.1, self.started + PATIENCE - time.monotonic()))
+            code = self.process.wait(max(30.0, self.started + PATIENCE - time.monotonic()))
         except subprocess.TimeoutExpired:
             self.violated("it does not end")
         if code not in codes:
