@@ -550,7 +550,7 @@ BUGS = [
     ),
     Bug(
         *("collector", "returns run on into the next episode", "collector.py"),
-        "running *= 1 - ended.unsqueeze(-1)",
+        "running.masked_fill_(ended.unsqueeze(-1), 0)",
         "pass",
         "test_collector.py::test_episodes_are_counted_as_a_plain_book_would",
     ),

@@ -1,6 +1,6 @@
 """The command line. Knows options, messages and exit codes; the work is done below.
 
-Exit codes: 0 done, 2 the user can mend it, 3 stopped and resumable, 130 and 143 for SIGINT and SIGTERM.
+Exit codes: 0 done, 2 the user can mend it, 3 stopped and resumable, 129, 130 and 143 for SIGHUP, SIGINT and SIGTERM.
 """
 
 import json
@@ -10,6 +10,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,9 @@ def entry() -> None:
 def main(args: Sequence[str]) -> int:
     """Runs one command and returns its exit code; prints one message for what the user can mend."""
     try:
-        return _run(parse(list(args)))
+        code = _run(parse(list(args)))
+        sys.stdout.flush()
+        return code
     except UserError as error:
         print(f"mappo: {error}", file=sys.stderr)
         return MEND
@@ -94,7 +97,8 @@ def _run(command: Any) -> int:
                 f"{env} is an environment of yours: mappo.train(make_env, config, resume=True) goes on with it"
             )
         check_code(env, command.allow_code)
-        where = replace(config.run, name=None, dir=str(command.run), progress=command.progress)
+        limit = config.run.time_limit if command.time_limit is None else command.time_limit
+        where = replace(config.run, name=None, dir=str(command.run), progress=command.progress, time_limit=limit)
         return _train(env, replace(config, run=where), resume=True)
     if isinstance(command, Evaluate):
         return _evaluate(command)
@@ -126,11 +130,16 @@ def _train(env: str, config: Config, resume: bool) -> int:
 
     machine.keep_memory()
     with Signals() as signals:
-        run = train(env, config, callback=signals.check, stop=signals.check, resume=resume)
+        if hasattr(signal, "setitimer"):
+            closing.waiting = signals.waiting
+        try:
+            run = train(env, config, stop=signals.check, resume=resume)
+        finally:
+            closing.waiting = nullcontext
     if not run.finished:
         trust = " --allow-code" if is_code(run.env) else ""
         print(
-            f"Stopped at step {run.step:,} and saved.  Go on with:  "
+            f"Stopped at step {run.step:,}{'' if signals.caught else ' by run.time-limit'} and saved.  Go on with:  "
             f"{_program()} resume {shlex.quote(str(run.path))}{trust}"
         )
         return 128 + signals.caught if signals.caught else STOPPED

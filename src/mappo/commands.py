@@ -47,6 +47,8 @@ class Resume:
     """Import the function that the run's config.json names as its environment."""
     progress: Literal["auto", "live", "plain", "off"] = "auto"
     """What is shown: auto is live on a terminal, else plain lines."""
+    time_limit: float | None = None
+    """Minutes after which it is saved and left again; by default as in config.json."""
 
 
 @dataclass(frozen=True)

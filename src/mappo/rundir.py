@@ -27,7 +27,7 @@ from mappo.spec import ActionHeads, Spec
 
 FORMAT = 2
 # What a resumed run may change. Threads and device change the rounding; another kind of device, the random streams.
-FREE = {("run", name) for name in ("progress", "threads", "device", "name", "dir")} | {
+FREE = {("run", name) for name in ("progress", "threads", "device", "name", "dir", "time_limit", "on_nonfinite")} | {
     ("env", name) for name in ("workers", "restart", "worker_timeout")
 }
 

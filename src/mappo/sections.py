@@ -209,6 +209,11 @@ class RunConfig:
     """Episodes of each evaluation during training."""
     progress: Literal["auto", "live", "plain", "off"] = "auto"
     """What is shown: `auto` is live on a terminal, else plain lines."""
+    time_limit: float | None = None
+    """Minutes after which the run is saved and left, to be resumed; counted anew each time it goes on."""
+    on_nonfinite: Literal["auto", "stop", "skip"] = "auto"
+    """Of NaN or infinity: `stop` the run, or `skip` the update (of a gradient: its step); `auto` stops where the
+    environment gave it, and skips where a gradient came to it."""
 
     @property
     def all_seeds(self) -> range:
@@ -223,6 +228,7 @@ class RunConfig:
         at_most("run.seeds", self.seeds, 100)  # each holds open files
         at_most("run.eval-episodes", self.eval_episodes, 1_000_000)
         at_least("run.seed", self.seed, 0)
+        above("run.time-limit", self.time_limit, 0)
         if self.all_seeds.stop > 2**63:
             raise UserError(f"run.seed {self.seed} and {self.seeds} run.seeds go beyond 2^63")
         if self.name is not None and self.dir is not None:

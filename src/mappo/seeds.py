@@ -18,6 +18,11 @@ from mappo.learner import MAPPO
 from mappo.types import Rollout, TimeStep
 
 Weights = dict[str, Tensor]
+# What an update tells, in order, before the schedule and the number of epochs.
+METRICS = (
+    *("value", "explained_variance", "total_loss", "policy_loss", "value_loss", "entropy", "approx_kl"),
+    *("clip_fraction", "grad_norm_actor", "grad_norm_critic", "skipped_steps"),
+)
 
 
 class Seeds:
@@ -96,23 +101,29 @@ class Seeds:
         """As `MAPPO.env_action`."""
         return self._first.env_action(action)
 
-    def update(self, rollout: Rollout) -> dict[str, Tensor]:
+    def update(self, rollout: Rollout, skip: Sequence[bool] = ()) -> dict[str, Tensor]:
         """Learns from one rollout of S x E environments.
 
+        Args:
+            skip: seeds that learn nothing from it; not all of them.
+
         Returns:
-            As `MAPPO.update`, each `(S,)`.
+            As `MAPPO.update`, each `(S,)`; of those that skip it NaN, and no epoch.
         """
         ppo, count = self.config.ppo, len(self.agents)
         size = rollout.ended.shape[1] // count
+        going = [not skips for skips in skip] or [True] * count  # until the KL stops a seed
         own = [rollout.of(slice(k * size, (k + 1) * size)) for k in range(count)]
+        # Who skips it is computed with another's, and does nothing with that.
+        own = [mine if goes else own[going.index(True)] for mine, goes in zip(own, going, strict=True)]
+        learns = list(going)
         entropy_weight = max(agent.set_schedule() for agent in self.agents)  # the same for all
-        batch, metrics, memories = self._prepare(own)
-        going = [True] * count  # until the KL stops a seed
+        batch, metrics, memories = self._prepare(own, again=[not goes for goes in going])
         steps: list[dict[str, Tensor]] = []
         done: list[list[bool]] = []
         for epoch in range(ppo.epochs):
             if epoch and ppo.recompute_advantages:
-                batch, _, later = self._prepare(own, again=True)
+                batch, _, later = self._prepare(own, again=[True] * count)
                 memories = [new if goes else old for new, old, goes in zip(later, memories, going, strict=True)]
             now = [self._gradient_step(part, entropy_weight, going) for part in self._minibatches(batch, going)]
             steps += now
@@ -125,10 +136,12 @@ class Seeds:
         counted = torch.tensor(done, device=self.device)
         for name in steps[0]:
             metrics[name] = torch.where(counted, torch.stack([s[name] for s in steps]), 0.0).sum(0) / counted.sum(0)
-        metrics["skipped_steps"] *= counted.sum(0)
+        metrics = {name: x.where(counted[0], math.nan) for name, x in metrics.items()}
+        metrics["skipped_steps"] = (metrics["skipped_steps"] * counted.sum(0)).where(counted[0], 0.0)
         epochs = counted.sum(0) / ppo.minibatches
-        for agent, rollout_, memory in zip(self.agents, own, memories, strict=True):
-            agent.look_back(rollout_, memory)
+        for agent, rollout_, memory, learned in zip(self.agents, own, memories, learns, strict=True):
+            if learned:
+                agent.look_back(rollout_, memory)
         numbers = [agent.schedule() for agent in self.agents]
         for agent in self.agents:
             agent.updates += 1
@@ -136,10 +149,10 @@ class Seeds:
         return metrics | {k: torch.tensor(v, device=self.device) for k, v in told.items()} | {"epochs": epochs}
 
     def _prepare(
-        self, own: Sequence[Rollout], again: bool = False
+        self, own: Sequence[Rollout], again: Sequence[bool]
     ) -> tuple[Batch, dict[str, Tensor], list[Tensor | None]]:
         """Each learner's batch, by itself; then all of them, `(S, ...)`."""
-        made = [agent.prepare(rollout, again) for agent, rollout in zip(self.agents, own, strict=True)]
+        made = [agent.prepare(*of) for agent, *of in zip(self.agents, own, again, strict=True)]
         tensors = [b.tensors() for b, _, _ in made]
         batch = Batch.of({name: torch.stack([x[name] for x in tensors]) for name in tensors[0]})
         metrics = {name: torch.stack([m[name] for _, m, _ in made]) for name in made[0][1]}
@@ -171,7 +184,7 @@ class Seeds:
         for name in ("actor", "critic"):
             mine = [x for parameter, x in gradients.items() if parameter.startswith(name + ".")]
             metrics[f"grad_norm_{name}"] = clip_each(mine, self.config.ppo.max_grad_norm or math.inf)
-        broken = ~(metrics["grad_norm_actor"] + metrics["grad_norm_critic"]).isfinite()
+        broken = ~(metrics["total_loss"] + metrics["grad_norm_actor"] + metrics["grad_norm_critic"]).isfinite()
         metrics["skipped_steps"] = broken.to(total.dtype)
         for agent, stays, goes in zip(self.agents, broken.float(), going, strict=True):
             if goes:
@@ -183,6 +196,26 @@ class Seeds:
         """A function of the first learner's, with the network's weights and statistics replaced by one seed's."""
         renamed = {f"network.{name}": x for name, x in weights.items()}
         return functional_call(self._caller, renamed, (function, *args), kwargs)
+
+
+def learn(learner: MAPPO | Seeds, rollout: Rollout, skip: Sequence[bool]) -> dict[str, Tensor]:
+    """`update`, but for the seeds that are to skip it: their weights and statistics stay, their schedules go on.
+
+    Returns:
+        As `update`; NaN where nothing was learned.
+    """
+    if not any(skip):
+        return learner.update(rollout)
+    agents = learner.agents if isinstance(learner, Seeds) else [learner]
+    if rollout.critic_memory is not None:  # who skips has not moved it along, and begins anew
+        rollout.critic_memory.unflatten(0, (len(agents), -1))[torch.tensor(skip, device=learner.device)] = 0
+    if isinstance(learner, Seeds) and not all(skip):
+        return learner.update(rollout, skip)
+    nothing = dict.fromkeys(METRICS, math.nan) | agents[0].schedule() | {"skipped_steps": 0.0, "epochs": 0.0}
+    for agent in agents:
+        agent.updates += 1
+    shape = (len(agents),) if isinstance(learner, Seeds) else ()
+    return {name: torch.full(shape, x, device=learner.device) for name, x in nothing.items()}
 
 
 class _Caller(nn.Module):
