@@ -1,4 +1,4 @@
-"""Numbers that are not finite: they reach no weight and no statistic, their source is named, and the run does as told."""
+"""Numbers that are not finite reach no weight and no statistic; their source is named, and the run does as told."""
 
 import math
 from dataclasses import replace
@@ -213,9 +213,7 @@ def test_what_an_update_tells_is_known_before_the_first(memory: int):
 
 @pytest.mark.filterwarnings("ignore:invalid value")
 def test_an_environment_that_gives_nothing_else_ends_the_run(tmp_path: Path):
-    with pytest.raises(
-        UserError, match=r"nothing was learned in the last 5 updates: the environment's reward.*is kept"
-    ):
+    with pytest.raises(UserError, match=r"nothing was learned in .* 5 updates: the environment's reward.*is kept"):
         mappo.train(lambda: Spoiling(rate=1), config(tmp_path / "run"))
 
 
@@ -227,11 +225,11 @@ def test_otherwise_the_run_stops_and_says_where(on: str, tmp_path: Path):
 
 
 class Breaks(MAPPO):
-    """At its second update one number of the loss is none."""
+    """At its second and third update one number of the loss is none."""
 
     def loss(self, batch: Any, entropy_weight: float) -> Any:
         total, metrics = super().loss(batch, entropy_weight)
-        if self.updates == 1:
+        if self.updates in (1, 2):
             head = self.network.critic.head.weight
             total = total + (head * math.inf).sum() * 0
         return total, metrics
@@ -252,7 +250,7 @@ def test_a_gradient_is_skipped_and_traced_or_ends_the_run(
         assert mappo.checkpoint.load(tmp_path / "run").state["updates"] == 2
     else:
         run = mappo.train(lambda: Game(masks=False), settled)
-        assert run.metrics["skipped_steps"].tolist() == [0, 2, 0, 0]
+        assert run.metrics["skipped_steps"].tolist() == [0, 2, 2, 0]
         assert " ".join(capsys.readouterr().out.split()).count("the gradient of critic.head.weight is not finite") == 1
 
 

@@ -137,10 +137,8 @@ class Session:
                     track.logger.write(Update(index, self.step, total, metrics=own, timing=timing))
                 update = Update(index, self.step, total, metrics=_mean(metrics), timing=timing)
                 view.update(update)
-                parts = [
-                    (track.agent, rollout.of(x)) for track, x in zip(self.tracks, self.collector.shares, strict=True)
-                ]
-                notes, end = self.watches.look(parts, metrics, spoilt)
+                parts = [rollout.of(share) for share in self.collector.shares]
+                notes, end = self.watches.look([t.agent for t in self.tracks], parts, metrics, spoilt)
                 for note in notes:
                     view.note(f"step {self.step:,}: {note}")
                 if end:
@@ -151,9 +149,8 @@ class Session:
                 elif isinstance(failure, UserError):
                     raise self._failed(failure) from failure
                 if due:
-                    self.save(
-                        [own["eval_return"] if math.isfinite(own["eval_return"]) else math.nan for own in metrics]
-                    )
+                    results = [own["eval_return"] for own in metrics]
+                    self.save([x if math.isfinite(x) else math.nan for x in results])  # infinity is not the best
                 if callback is not None:
                     callback(update)
                 if isinstance(failure, StopTraining | KeyboardInterrupt):

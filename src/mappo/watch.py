@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mappo.config import Config
 from mappo.learner import MAPPO
@@ -45,8 +45,9 @@ class Watch:
             return ""
         self._advised = True
         return (
-            f"the policy moved far in each of the last {FAR} updates: the approximate KL is {metrics['approx_kl']:.3g}, "
-            f"where 0.01 is usual. A smaller --ppo.actor-lr, fewer --ppo.epochs, or --ppo.target-kl 0.05 keep it near"
+            f"the policy moved far in each of the last {FAR} updates: the approximate KL is "
+            f"{metrics['approx_kl']:.3g}, where 0.01 is usual. A smaller --ppo.actor-lr, fewer --ppo.epochs, or "
+            f"--ppo.target-kl 0.05 keep it near"
         )
 
     def look(self, rollout: Rollout, metrics: Mapping[str, float], spoilt: str = "") -> str:
@@ -105,17 +106,18 @@ class Watches:
 
     def look(
         self,
-        parts: Sequence[tuple[MAPPO, Rollout]],
+        agents: Sequence[MAPPO],
+        rollouts: Sequence[Rollout],
         metrics: Sequence[Mapping[str, float]],
         spoilt: Sequence[str],
     ) -> tuple[list[str], str]:
         """After an update: what to tell the user, and why the run cannot go on; empty if it can.
 
         Args:
-            parts: learner and rollout of each seed. metrics: of its update. spoilt: what in the rollout is not finite.
+            agents, rollouts: of each seed. metrics: of its update. spoilt: what in the rollout is not finite.
         """
         notes, end = list[str](), ""
-        for k, ((agent, rollout), own, told) in enumerate(zip(parts, metrics, spoilt, strict=True)):
+        for k, (rollout, own, told) in enumerate(zip(rollouts, metrics, spoilt, strict=True)):
             if k in self._lost:
                 continue
             whose = f" of seed {self.seeds[k]}" if len(self.seeds) > 1 else ""
@@ -123,7 +125,7 @@ class Watches:
                 notes.append(f"the update{whose} is skipped: {told}")
             if own["skipped_steps"]:
                 notes.append(f"{own['skipped_steps']:.0f} gradient steps{whose} were not finite, and are skipped")
-                if k not in self._traced and (where := trace(agent, rollout)):
+                if k not in self._traced and (where := trace(agents[k], rollout)):
                     notes[-1] += f": {where}"
                 self._traced.add(k)
                 if self.config.run.on_nonfinite == "stop":
@@ -149,31 +151,32 @@ def trace(agent: MAPPO, rollout: Rollout) -> str:
         if not x.isfinite().all():
             return f"the {what} of the rollout are not all finite"
     layers: list[str] = []
+    modules = cast("dict[str, nn.Module]", dict(cast(Any, agent.network).named_modules()))
 
-    def seen(name: str, answer: Any) -> None:
-        first = answer[0] if isinstance(answer, tuple) else answer
-        if isinstance(first, Tensor) and not first.isfinite().all():
-            layers.append(name)
+    def hook(name: str) -> Any:
+        def seen(_module: nn.Module, _given: Any, answer: Any) -> None:
+            first: Any = cast(Any, answer)[0] if isinstance(answer, tuple) else answer
+            if isinstance(first, Tensor) and not first.isfinite().all():
+                layers.append(name)
 
-    named = [(name, module) for name, module in agent.network.named_modules() if not any(module.children())]
-    hooks = [m.register_forward_hook(lambda _m, _x, answer, n=name: seen(n, answer)) for name, m in named]
+        return seen
+
+    hooks = [m.register_forward_hook(hook(name)) for name, m in modules.items() if not any(m.children())]
     try:
         total, metrics = agent.loss(batch, agent.schedule()["entropy_weight"])
     finally:
-        for hook in hooks:
-            hook.remove()
+        for made in hooks:
+            made.remove()
     if layers:
         return f"the layer {layers[0]} answers numbers that are not finite"
     for name in ("policy_loss", "value_loss", "entropy", "total_loss"):
         if not metrics[name].isfinite():
             return f"the {name} is {metrics[name].item()}"
-    names, weights = zip(*agent.network.named_parameters(), strict=True)
-    gradients = torch.autograd.grad(total, weights, allow_unused=True)
-    largest = {n: float(g.abs().max()) for n, g in zip(names, gradients, strict=True) if g is not None and g.numel()}
+    weights: dict[str, Tensor] = {n: p for n, p in agent.network.named_parameters() if p.requires_grad and p.numel()}
+    gradients: Any = torch.autograd.grad(total, list(weights.values()), allow_unused=True)
+    largest = {n: float(g.abs().max()) for n, g in zip(weights, gradients, strict=True) if g is not None}
     spoilt = [name for name, x in largest.items() if not math.isfinite(x)]
-    if spoilt:
-        return f"the gradient of {spoilt[-1]} is not finite, and of {len(spoilt) - 1} before it"
-    name = max(largest, key=lambda n: largest[n])
-    return (
-        f"the gradient of {name} goes up to {largest[name]:.3g}, whose square overflows" if largest[name] > 1e15 else ""
-    )
+    if spoilt:  # layers stand in the order in which they compute
+        return f"the gradient of {spoilt[-1]} is not finite" + (", nor of those before it" if len(spoilt) > 1 else "")
+    name, most = max(largest.items(), key=lambda x: x[1])
+    return f"the gradient of {name} goes up to {most:.3g}, whose square overflows" if most > 1e15 else ""
