@@ -11,6 +11,7 @@ runs/NAME/config.json               the environment, the config and the spaces
 import hashlib
 import json
 import os
+import re
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,9 +27,11 @@ from mappo.actor import Actor
 from mappo.errors import UserError
 from mappo.networks import build_actor
 from mappo.policy import Policy
-from mappo.rundir import FORMAT, flush, read_json, read_run, seed_paths, write_text
-from mappo.state import part
+from mappo.rundir import FORMAT, check_format, flush, read_json, read_run, seed_paths, write_text
+from mappo.state import misfit, part
+from mappo.untrusted import read_header, read_text, shown
 
+_STEP = re.compile(r"[0-9]{12,18}")  # what a checkpoint's directory is called: nothing else there is ours
 KEPT = 2  # checkpoints besides the best: the last, and the one before in case the last is damaged
 
 
@@ -148,12 +151,13 @@ def load_actor(path: str | Path, *, checkpoint: str = "last", sampled: bool = Fa
     if config.run.seeds > 1:
         raise UserError(f"{path} holds {config.run.seeds} seeds: name one, such as {seed_paths(Path(path), config)[0]}")
     found = load(Path(path), checkpoint)
+    weights = part(part(found.model, "network"), "actor")
+    with torch.device("meta"):  # takes no memory, whatever the config asks for
+        wanted = build_actor(spec, config.network).state_dict()
+    if difference := misfit(weights, wanted):
+        raise UserError(f"{found.path} does not fit {path}/config.json: {difference}")
     tower = build_actor(spec, config.network)
-    try:
-        tower.load_state_dict(part(part(found.model, "network"), "actor"))
-    except RuntimeError as error:
-        first = str(error).splitlines()[-1].strip()
-        raise UserError(f"{found.path} does not fit {path}/config.json: {first}") from None
+    tower.load_state_dict(part(part(found.model, "network"), "actor"))
     generator = torch.Generator(device)
     generator.manual_seed(0)
     tower.to(device).requires_grad_(False)
@@ -162,8 +166,9 @@ def load_actor(path: str | Path, *, checkpoint: str = "last", sampled: bool = Fa
 
 def _read_checkpoint(path: Path) -> Checkpoint:
     state = read_json(path / "state.json", f"{path} is not a checkpoint")
-    if state.get("format") != FORMAT:
-        raise UserError(f"{path} has format {state.get('format')!r}; this version reads {FORMAT}")
+    check_format(state.get("format"), str(path))
+    if not (type(step := state.get("step")) is int and path.name == f"{step:012d}"):
+        raise UserError(f"{path} is damaged: its state.json is of step {shown(repr(step))}")
     sums = state.get("sha256")
     if not isinstance(sums, dict) or cast(dict[str, Any], sums).get("state.json") != _digest_state(state):
         raise UserError(f"{path} is damaged: its state.json does not hold its own checksum")
@@ -171,24 +176,27 @@ def _read_checkpoint(path: Path) -> Checkpoint:
     for name in ("model", "trainer"):
         file = path / f"{name}.safetensors"
         try:
+            read_header(file)  # of what is no such file, or is larger than any, not one more byte is read
             if _digest(file) != cast(dict[str, Any], sums).get(file.name):
                 raise UserError(f"{file} is damaged: its checksum is not the one in state.json")
             tensors[name] = load_file(file)
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"cannot read {file}: {error}") from None
+        except UserError:
+            raise
+        except (OSError, ValueError, SafetensorError) as error:
+            raise UserError(f"cannot read {file}: {shown(str(error))}") from None
     return Checkpoint(path, state, tensors["model"], tensors["trainer"])
 
 
 def _steps(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.glob("[0-9]*") if p.is_dir()) if folder.is_dir() else []
+    return sorted(p for p in folder.glob("[0-9]*") if _STEP.fullmatch(p.name) and p.is_dir()) if folder.is_dir() else []
 
 
 def _best(folder: Path) -> str | None:
     try:
-        name = (folder / "best").read_text(encoding="utf-8").strip()
+        name = read_text(folder / "best", 100).strip()
     except (OSError, ValueError):
         return None
-    return name if name.isdigit() else None
+    return name if _STEP.fullmatch(name) else None
 
 
 def _digest_state(state: dict[str, Any]) -> str:

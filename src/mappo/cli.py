@@ -22,6 +22,7 @@ from mappo.envs import closing, is_code
 from mappo.errors import UserError, warn_in_one_line
 from mappo.signals import MEND, Patience, Signals, Stopped, listen, listen_no_more
 from mappo.streams import only_own_output, prepare_streams
+from mappo.untrusted import printable
 
 DONE, STOPPED = 0, 3
 # Seconds that an environment may take to be closed (a worker pool takes 5 by its own clock), and the program to end.
@@ -51,7 +52,7 @@ def main(args: Sequence[str]) -> int:
         sys.stdout.flush()
         return code
     except UserError as error:
-        print(f"mappo: {error}", file=sys.stderr)
+        print(f"mappo: {printable(str(error))}", file=sys.stderr)
         return MEND
     except Stopped as stop:
         print("mappo: stopped", file=sys.stderr)
@@ -64,7 +65,7 @@ def main(args: Sequence[str]) -> int:
         return DONE
     except OSError as error:  # a full disk, a directory that may not be written
         kept = "; checkpoints saved before are whole" if args[:1] in (["train"], ["resume"]) else ""
-        print(f"mappo: {error}{kept}", file=sys.stderr)
+        print(f"mappo: {printable(str(error))}{kept}", file=sys.stderr)
         return MEND
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
@@ -219,7 +220,9 @@ def _print_score(result: dict[str, Any]) -> None:
 
     what = f"{result['env']} ({result['package_version']}), {result['episodes']:,} games"
     seeds = f"; {len(result['by_policy'])} seeds, its intervals over them" if "by_policy" in result else ""
-    print(f"\n{what}, {result['policy']} policy, {result['checkpoint']} checkpoint; the team's return{seeds}:")
+    print(
+        f"\n{printable(what)}, {result['policy']} policy, {result['checkpoint']} checkpoint; the team's return{seeds}:"
+    )
     table = Table()
     table.add_column("policy")
     for column in ("mean return", "95 % interval", "this run is ahead by"):

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from mappo.logger import Update
 from mappo.progress import Progress, clock, fixed, print_line, short
+from mappo.untrusted import printable
 
 
 class LiveView:
@@ -129,7 +130,7 @@ class LiveView:
         text.right_crop(1)
         return Panel(
             text,
-            title=Text(self._title, "bold default"),
+            title=Text(printable(self._title, keep=""), "bold default"),
             title_align="left",
             box=ROUNDED,
             border_style="bright_black",

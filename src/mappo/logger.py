@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mappo.errors import UserError
+from mappo.untrusted import read_text
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,8 @@ class _Table:
     def _keep_until(self, resume_step: int) -> None:
         # A line without its newline was cut short by a crash: the last element is "" or that half line.
         try:
-            lines = self._path.read_text(encoding="utf-8").split("\n")[:-1]
-        except UnicodeDecodeError as error:
+            lines = read_text(self._path).split("\n")[:-1]
+        except ValueError as error:  # no UTF-8, no plain file, or too large
             raise UserError(f"{self._path} is damaged: {error}") from None
         kept: list[str] = []
         if lines:
@@ -90,7 +91,7 @@ class _Table:
                 if len(cells) != len(header):
                     raise UserError(f"{self._path}, line {number}: {len(cells)} cells for {len(header)} columns")
                 step = cells[header.index("step")]
-                if not (step.isascii() and step.isdigit()):
+                if not (step.isascii() and step.isdigit() and len(step) < 20):
                     raise UserError(f"{self._path}, line {number}: the step is {step!r}")
                 if int(step) <= resume_step:
                     kept.append(line)

@@ -48,6 +48,7 @@ class EnvConfig:
         at_most("env.num-envs", self.num_envs, 10_000_000)
         if self.num_agents is not None:
             at_least("env.num-agents", self.num_agents, 1)
+            at_most("env.num-agents", self.num_agents, 10_000)
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ class NetworkConfig:
         above("network.initial-std", self.initial_std, 0)
         if not self.hidden:
             raise UserError("network.hidden needs at least one layer, such as 64 64")
+        at_most("the number of layers of network.hidden", len(self.hidden), 100)
         for width in self.hidden:
             at_least("network.hidden", width, 1)
             at_most("network.hidden", width, 65_536)

@@ -152,7 +152,7 @@ class Seeds:
         self, own: Sequence[Rollout], again: Sequence[bool]
     ) -> tuple[Batch, dict[str, Tensor], list[Tensor | None]]:
         """Each learner's batch, by itself; then all of them, `(S, ...)`."""
-        made = [agent.prepare(*of) for agent, *of in zip(self.agents, own, again, strict=True)]
+        made = [agent.prepare(part, done) for agent, part, done in zip(self.agents, own, again, strict=True)]
         tensors = [b.tensors() for b, _, _ in made]
         batch = Batch.of({name: torch.stack([x[name] for x in tensors]) for name in tensors[0]})
         metrics = {name: torch.stack([m[name] for _, m, _ in made]) for name in made[0][1]}
