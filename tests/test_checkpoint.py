@@ -228,7 +228,10 @@ def test_a_checkpoint_of_a_later_version_is_told(run: Path):
     file = put(run, 10) / "state.json"
     state = json.loads(file.read_text())
     file.write_text(json.dumps(state | {"format": rundir.FORMAT + 1}))
-    with pytest.raises(UserError, match=f"has format {rundir.FORMAT + 1}, this version reads {rundir.FORMAT}; it was written by a later"):
+    with pytest.raises(
+        UserError,
+        match=f"has format {rundir.FORMAT + 1}, this version reads {rundir.FORMAT}; it was written by a later",
+    ):
         load(run)
 
 

@@ -112,7 +112,7 @@ def read_run(path: Path) -> tuple[str, Config, Spec]:
         config = Config.from_dict(field(data, "config", dict))
         name, spec = field(data, "env", str), spec_from_dict(field(data, "spec", dict))
         if len(name) > 1000 or not name.isprintable():
-            raise UserError(f"no environment is called {shown(name)!r}")
+            raise UserError(f"no environment is called '{shown(name)}'")
         if config.env.num_agents not in (None, spec.num_agents):
             raise UserError(f"'num_agents' is {config.env.num_agents}, for {spec.num_agents} agents")
         return name, config, spec
