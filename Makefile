@@ -14,7 +14,7 @@ AT_LEAST_3_11 := import sys; sys.exit(sys.version_info < (3, 11))
 EXACTLY_3_11  := import sys; sys.exit(sys.version_info[:2] != (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test slow gpu mutants soak check format bench lock clean
+.PHONY: help install train test slow gpu mutants soak fuzz check format bench lock clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,9 @@ mutants: $(INSTALLED) ## Put a bug in for each law, one at a time, and see the t
 
 soak: $(INSTALLED) ## Kill and interrupt the processes of real runs some two hundred times (seven minutes)
 	$(BIN)/python tests/soak.py $(ARGS)
+
+fuzz: $(INSTALLED) ## Draw ten thousand command lines, config files and damaged run directories (ten minutes)
+	$(BIN)/python tests/fuzz.py $(ARGS)
 
 gpu: $(INSTALLED) ## Run the tests that need a CUDA device
 	$(BIN)/pytest -m gpu $(ARGS)
