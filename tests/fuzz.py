@@ -41,17 +41,22 @@ SMALL = {
     "env": {"num_envs": 2},
     "network": {"hidden": [4]},
     "ppo": {"rollout_length": 4, "epochs": 1},
-    "run": {"total_steps": 16, "eval_interval": 8, "eval_episodes": 2, "progress": "off"},
+    "run": {"total_steps": 32, "eval_interval": 8, "eval_episodes": 2, "progress": "off"},
 }
 MOST = 2**14  # numbers, of what a drawn setting would have computed
 Case = tuple[list[str], set[int]]
 
 
 def make_run(path: Path, task: str = "probe/signal", **sections: dict[str, Any]) -> Path:
-    """A small run, whole."""
+    """A small run, stopped half-way."""
     told = {name: {**SMALL[name], **sections.get(name, {})} for name in SMALL}
     told["run"]["dir"] = str(path)
-    return mappo.train(task, Config.from_dict(told)).path
+
+    def stop(update: Any) -> None:
+        if update.index == 2:
+            raise mappo.StopTraining
+
+    return mappo.train(task, Config.from_dict(told), callback=stop).path
 
 
 # What is drawn
@@ -262,8 +267,8 @@ class Place:
     """A folder to work in, of which all but two run directories must stay as it is."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.kept = folder, make_run(folder / "kept")
-        self.memory = make_run(folder / "kept-2", "probe/unequal", network={"hidden": [4], "memory_size": 3})
+        self.folder, self.kept = folder, make_run(folder / "kept", "speaker_listener")
+        self.memory = make_run(folder / "kept-2", "probe/combined", network={"hidden": [4], "memory_size": 3})
         (folder / "precious").write_text("precious")
         (folder / "evil.py").write_text("open('EXECUTED', 'w').close()\n")
         self.codes = Counter[int]()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from games import Game
 from strangers import copied, last, sealed
 
 import mappo
@@ -68,3 +69,30 @@ def test_every_file_tells_its_version(tmp_path: Path):
         assert isinstance(told["mappo"], str)
     assert set(told["sha256"]) == {"model.safetensors", "trainer.safetensors", "state.json"}
     assert (run / "metrics.csv").read_text().startswith("seed,update,step,")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_environment_that_cannot_be_saved_goes_on_the_same_way_each_time(workers: int, tmp_path: Path):
+    """Law 7 as far as it goes: new episodes, from seeds that derive from the run's and the updates done."""
+    told = {
+        "env": {"num_envs": 4, "workers": workers},
+        "network": {"hidden": [8], "memory_size": 4},
+        "ppo": {"rollout_length": 10, "epochs": 1},
+        "run": {"total_steps": 320, "eval_episodes": 2, "eval_interval": 160, "progress": "off"},
+    }
+
+    def stop(update: mappo.Update) -> None:
+        if update.index == 3:
+            raise mappo.StopTraining
+
+    def config(path: Path) -> mappo.Config:
+        return mappo.Config.from_dict({**told, "run": {**told["run"], "dir": str(path)}})
+
+    mappo.train(Game, config(tmp_path / "one"), callback=stop)
+    copied(tmp_path / "one", tmp_path / "two")
+    texts = set[bytes]()
+    for path in (tmp_path / "one", tmp_path / "two"):
+        run = mappo.train(Game, config(path), resume=True)
+        assert run.finished
+        texts.add((path / "metrics.csv").read_bytes())
+    assert len(texts) == 1

@@ -10,7 +10,7 @@ from mappo.envs.side_by_side import SideBySide
 from mappo.errors import UserError
 from mappo.learner import MAPPO
 from mappo.seeds import Seeds
-from mappo.state import flat, part
+from mappo.state import flat, misfit, part
 from mappo.types import Environment, InParts, Resumable, Rollout, TimeStep, joined
 from mappo.vetting import checked, not_finite
 
@@ -141,7 +141,16 @@ class Collector:
         return state
 
     def load_state_dict(self, *states: Mapping[str, Tensor]) -> None:
-        """Goes on where `state_dict` was taken of each seed; with new episodes, where environments cannot be saved."""
+        """Goes on where `state_dict` was taken of each seed; with new episodes, where environments cannot be saved.
+
+        Raises:
+            ValueError: they are of other environments.
+        """
+        for seed, state in enumerate(states):
+            wanted = self.state_dict(seed)  # nothing of it, where it is of another kind of device
+            spare = [name for name in wanted if "running" not in state and (name != "generator" or not state)]
+            if difference := misfit(state, wanted, spare):
+                raise ValueError(difference)
         shown, loaded = list[TimeStep](), False
         for seed, (state, share) in enumerate(zip(states, self.shares, strict=True)):
             if "generator" in state:

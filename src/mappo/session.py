@@ -22,7 +22,7 @@ from mappo.envs.side_by_side import SideBySide
 from mappo.errors import StopTraining, UserError
 from mappo.logger import Update
 from mappo.seeds import Seeds, learn
-from mappo.state import misfit, part
+from mappo.state import part
 from mappo.track import Track, derive_seed, last_of_all
 from mappo.types import Environment, Resumable
 from mappo.watch import Watches
@@ -79,12 +79,10 @@ class Session:
         # New episodes, where they cannot be loaded, start from seeds that the updates done derive.
         updates = self.tracks[0].agent.updates
         self._set_out(updates)
-        for k, (state, checkpoint) in enumerate(zip(saved, found, strict=True)):
-            wanted = self.collector.state_dict(k)  # nothing of it, where it is of another kind of device
-            spare = [n for n in wanted if n != "generator" or not state]
-            if difference := misfit(state, wanted, spare if "running" not in state else ()):
-                raise UserError(f"{checkpoint.path} does not fit {self.path}/config.json: {difference}")
-        self.collector.load_state_dict(*saved)
+        try:
+            self.collector.load_state_dict(*saved)
+        except (RuntimeError, LookupError, ValueError) as error:  # numbers that no generator, or no game, has
+            raise UserError(f"{found[0].path} does not fit {self.path}/config.json: {error}") from error
         if not self.resumable:
             self.notes.append(f"{self.name} cannot save its episodes under way: new ones start, from derived seeds")
         self.step = self.tracks[0].saved

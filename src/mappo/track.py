@@ -54,6 +54,9 @@ class Track:
         own = {k: v for k, v in {**found.model, **tensors}.items() if not k.startswith("collector.")}
         if difference := misfit(own, _wanted(self.agent), ("generator",)):
             raise UserError(f"{found.path} does not fit {self.path}/config.json: {difference}")
+        updates, size = int(found.state["updates"]), self.agent.config.steps_per_update
+        if not updates == int(own["updates"]) == int(found.state["step"]) / size:
+            raise UserError(f"{found.path} does not fit {self.path}/config.json: it is not of {updates} updates")
         try:
             self.agent.load_state_dict(own)
         except (RuntimeError, TypeError) as error:  # random numbers of no generator
