@@ -14,7 +14,7 @@ AT_LEAST_3_11 := import sys; sys.exit(sys.version_info < (3, 11))
 EXACTLY_3_11  := import sys; sys.exit(sys.version_info[:2] != (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test slow gpu mutants soak faults check format bench lock clean
+.PHONY: help install train test slow gpu mutants soak faults fuzz check format bench lock clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +38,9 @@ soak: $(INSTALLED) ## Kill and interrupt workers and runs some two hundred times
 
 faults: $(INSTALLED) ## Kill runs 200 times, let each write fail, damage 500 checkpoints: nothing is lost (a quarter of an hour)
 	$(BIN)/python tests/faults $(ARGS)
+
+fuzz: $(INSTALLED) ## Draw ten thousand command lines, config files and damaged run directories (ten minutes)
+	$(BIN)/python tests/fuzz.py $(ARGS)
 
 gpu: $(INSTALLED) ## Run the tests that need a CUDA device
 	$(BIN)/pytest -m gpu $(ARGS)

@@ -552,7 +552,7 @@ BUGS = [
     ),
     Bug(
         *("collector", "returns run on into the next episode", "collector.py"),
-        "running *= 1 - ended.unsqueeze(-1)",
+        "running.masked_fill_(ended.unsqueeze(-1), 0)",
         "pass",
         "test_collector.py::test_episodes_are_counted_as_a_plain_book_would",
     ),
@@ -840,8 +840,8 @@ BUGS = [
         for name, file, old, new, test in [
             (
                 *("all draw the same minibatches", "seeds.py"),
-                "agent.shuffled(rollout.of(share)) for agent,",
-                "self._first.shuffled(rollout.of(share)) for agent,",
+                "drawn = [agent.shuffled(",
+                "drawn = [self._first.shuffled(",
                 "test_seeds.py::test_each_seed_learns_what_it_learns_alone",
             ),
             (

@@ -12,7 +12,7 @@ FAULTS: list[tuple[str, str, str, str, str, str]] = [
             ),
             (
                 *("a renamed checkpoint is trusted", "checkpoint.py"),
-                *('if state.get("step") != int(path.name):', "if False:"),
+                *(' and path.name == f"{step:012d}"):', "):"),
                 "test_a_checkpoint_of_another_step_or_run_is_damage",
             ),
             (
@@ -31,7 +31,7 @@ FAULTS: list[tuple[str, str, str, str, str, str]] = [
             ),
             (
                 *("any folder is a checkpoint", "checkpoint.py"),
-                *('if re.fullmatch("[0-9]{1,19}", path.name) and path.is_dir()]', "if path.is_dir()]"),
+                *("if _STEP.fullmatch(path.name) and path.is_dir()]", "if path.is_dir()]"),
                 "test_folders_that_are_no_steps_are_left_alone",
             ),
             (

@@ -239,7 +239,7 @@ HOSTILE: list[tuple[str, str, str, str, str, str]] = [
         "test_cli.py::test_out_of_memory_is_told_apart_from_bugs",
     ),
     (
-        *("hostile", "types in config.json are not looked at", "rundir.py", "    if not fits or", "    if False or"),
+        *("hostile", "types in config.json are not looked at", "described.py", "    if not fits or", "    if False or"),
         "test_checkpoint.py::test_a_config_of_other_types_is_told_by_name",
     ),
 ]

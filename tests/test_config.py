@@ -167,6 +167,7 @@ def test_what_is_missing_takes_its_default_and_whole_numbers_do_for_floats():
         ({"pop": {}}, "unknown section 'pop'; there are: env, network, ppo, run"),
         ({"num_updates": {}}, "unknown section 'num_updates'; there are: env, network, ppo, run"),
         ({"to_dict": {}}, "unknown section 'to_dict'; there are: env, network, ppo, run"),
+        ({"__class__": {}}, "unknown section '__class__'; there are: env, network, ppo, run"),
         (
             {"env": {"gamma": 1}},
             "unknown option env.gamma; there are: num_envs, num_agents, reward, options, time_limit, workers, restart, "

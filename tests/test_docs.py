@@ -34,6 +34,20 @@ def test_links_between_pages_lead_somewhere():
             assert link.startswith("http") or (page.parent / link).exists(), f"{page.name}: {link}"
 
 
+def test_every_promise_names_tests_that_are_there():
+    page = (ROOT / "docs/promises.md").read_text(encoding="utf-8")
+    promises = [row for row in re.findall(r"^\| .*", page, re.M) if "test_" in row]
+    assert len(promises) > 30
+    for row in promises:
+        named = re.findall(r"`(test_\w+\.py)::(\w+)`", row)
+        assert named, row
+        for file, name in named:
+            assert f"def {name}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), f"{file}::{name}"
+    made = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "fuzz:" in made
+    assert "soak:" in made
+
+
 def test_options_named_in_the_readme_exist(capsys):
     from mappo.cli import main
 

@@ -256,7 +256,7 @@ def test_one_seed_that_learns_nothing_any_more_does_not_end_the_others(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ):
     class Lost(Watch):
-        def look(self, rollout: Any, metrics: Any) -> str:
+        def look(self, rollout: Any, metrics: Any, spoilt: str = "") -> str:
             assert rollout.reward.shape[1] == 8, "of one seed alone"
             return "nothing was learned" if metrics["actor_lr"] and self in lost else ""
 
@@ -272,7 +272,7 @@ def test_one_seed_that_learns_nothing_any_more_does_not_end_the_others(
     made: list[Watch] = []
     which = {1}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mappo.session.Watch", make)
+        patch.setattr("mappo.watch.Watch", make)
         config = seeds(CONFIG, tmp_path / "run")
         run = train("spread", replace(config, run=replace(config.run, progress="plain")))
         assert run.finished

@@ -24,7 +24,7 @@ def show_environments(family: str | None) -> None:
     console = Console()
     if family is not None:
         for name in _names(family):
-            console.print(name, highlight=False)
+            console.print(name, highlight=False, markup=False)
         return
     own = Table("name", "what it is", title="Batched in torch, part of mappo", title_justify="left", box=None)
     for name, native in NATIVE.items():

@@ -28,9 +28,11 @@ from mappo.errors import UserError
 from mappo.files import flush, mend, what, write_text
 from mappo.networks import build_actor
 from mappo.policy import Policy
-from mappo.rundir import FORMAT, identity, read_json, read_run, seed_paths
-from mappo.state import part
+from mappo.rundir import FORMAT, check_format, identity, read_json, read_run, seed_paths
+from mappo.state import misfit, part
+from mappo.untrusted import read_header, read_text, shown
 
+_STEP = re.compile(r"[0-9]{12,18}")  # what a checkpoint's directory is called: nothing else there is ours
 KEPT = 2  # checkpoints besides the best: the last, and the one before in case the last is damaged
 
 
@@ -173,12 +175,13 @@ def read_actor(
     found = load(path, checkpoint)
     for problem in found.passed_over:
         warnings.warn(f"passed over: {problem}", stacklevel=2)
+    weights = part(part(found.model, "network"), "actor")
+    with torch.device("meta"):  # takes no memory, whatever the config asks for
+        wanted = build_actor(spec, config.network).state_dict()
+    if difference := misfit(weights, wanted):
+        raise UserError(f"{found.path} does not fit {path}/config.json: {difference}")
     tower = build_actor(spec, config.network)
-    try:
-        tower.load_state_dict(part(part(found.model, "network"), "actor"))
-    except RuntimeError as error:
-        first = str(error).splitlines()[-1].strip()
-        raise UserError(f"{found.path} does not fit {path}/config.json: {first}") from None
+    tower.load_state_dict(part(part(found.model, "network"), "actor"))
     generator = torch.Generator(device)
     generator.manual_seed(0)
     tower.to(device).requires_grad_(False)
@@ -190,25 +193,27 @@ def _read_checkpoint(path: Path, run: str | None) -> Checkpoint:
     for name in ("model", "trainer"):
         file = path / f"{name}.safetensors"
         try:
+            read_header(file)  # of what is no such file, or is larger than any, not one more byte is read
             if _digest(file) != state["sha256"].get(file.name):
                 raise UserError(f"{file} is damaged: its checksum is not the one in state.json")
             tensors[name] = load_file(file)
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"cannot read {file}: {what(error)}") from None
+        except UserError:
+            raise
+        except (OSError, ValueError, SafetensorError) as error:
+            raise UserError(f"cannot read {file}: {shown(what(error))}") from None
     return Checkpoint(path, state, tensors["model"], tensors["trainer"])
 
 
 def _read_state(path: Path, run: str | None) -> dict[str, Any]:
     state = read_json(path / "state.json", f"{path} is not a checkpoint")
-    if state.get("format") != FORMAT:
-        raise UserError(f"{path} has format {state.get('format')!r}; this version reads {FORMAT}")
+    check_format(state.get("format"), str(path))
+    if not (type(step := state.get("step")) is int and path.name == f"{step:012d}"):
+        raise UserError(f"{path} is damaged: its state.json is of step {shown(repr(step))}")
     sums = state.get("sha256")
     if not isinstance(sums, dict) or cast(dict[str, Any], sums).get("state.json") != _digest_state(state):
         raise UserError(f"{path} is damaged: its state.json does not hold its own checksum")
     if not isinstance(state.get("best_step"), int | None):
-        raise UserError(f"{path} is damaged: its state.json has best_step {state['best_step']!r}")
-    if state.get("step") != int(path.name):
-        raise UserError(f"{path} is damaged: its state.json is that of step {state.get('step')!r}")
+        raise UserError(f"{path} is damaged: its state.json has best_step {shown(repr(state['best_step']))}")
     if run is not None and state.get("run", run) != run:  # older versions named none
         raise UserError(f"{path} is not of this run: its state.json names another than config.json does")
     return state
@@ -218,7 +223,7 @@ def _best_step(folder: Path, state: dict[str, Any]) -> int | None:
     if "best_step" in state:
         return state["best_step"]
     try:  # older versions kept it in a file
-        best = int((folder / "best").read_text(encoding="utf-8"))
+        best = int(read_text(folder / "best", 100))
     except (OSError, ValueError):
         return None
     return best if best <= state["step"] else None
@@ -226,7 +231,7 @@ def _best_step(folder: Path, state: dict[str, Any]) -> int | None:
 
 def _steps(folder: Path) -> list[Path]:
     """The checkpoints there seem to be, by their steps."""
-    found = [path for path in folder.glob("[0-9]*") if re.fullmatch("[0-9]{1,19}", path.name) and path.is_dir()]
+    found = [path for path in folder.glob("[0-9]*") if _STEP.fullmatch(path.name) and path.is_dir()]
     return sorted(found, key=lambda path: int(path.name))
 
 

@@ -1,6 +1,6 @@
 """The command line. Knows options, messages and exit codes; the work is done below.
 
-Exit codes: 0 done, 2 the user can mend it, 3 stopped and resumable, 130 and 143 for SIGINT and SIGTERM.
+Exit codes: 0 done, 2 the user can mend it, 3 stopped and resumable, 129, 130 and 143 for SIGHUP, SIGINT and SIGTERM.
 """
 
 import json
@@ -10,6 +10,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from mappo.envs import closing, is_code
 from mappo.errors import UserError, warn_in_one_line
 from mappo.signals import MEND, Patience, Signals, Stopped, listen, listen_no_more
 from mappo.streams import only_own_output, prepare_streams
+from mappo.untrusted import printable
 
 DONE, STOPPED = 0, 3
 # Seconds that an environment may take to be closed (a worker pool takes 5 by its own clock), and the program to end.
@@ -46,9 +48,11 @@ def entry() -> None:
 def main(args: Sequence[str]) -> int:
     """Runs one command and returns its exit code; prints one message for what the user can mend."""
     try:
-        return _run(parse(list(args)))
+        code = _run(parse(list(args)))
+        sys.stdout.flush()
+        return code
     except UserError as error:
-        print(f"mappo: {error}", file=sys.stderr)
+        print(f"mappo: {printable(str(error))}", file=sys.stderr)
         return MEND
     except Stopped as stop:
         print("mappo: stopped", file=sys.stderr)
@@ -61,7 +65,7 @@ def main(args: Sequence[str]) -> int:
         return DONE
     except OSError as error:  # a full disk, a directory that may not be written
         kept = "; checkpoints saved before are whole" if args[:1] in (["train"], ["resume"]) else ""
-        print(f"mappo: {error}{kept}", file=sys.stderr)
+        print(f"mappo: {printable(str(error))}{kept}", file=sys.stderr)
         return MEND
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
@@ -94,7 +98,8 @@ def _run(command: Any) -> int:
                 f"{env} is an environment of yours: mappo.train(make_env, config, resume=True) goes on with it"
             )
         check_code(env, command.allow_code)
-        where = replace(config.run, name=None, dir=str(command.run), progress=command.progress)
+        limit = config.run.time_limit if command.time_limit is None else command.time_limit
+        where = replace(config.run, name=None, dir=str(command.run), progress=command.progress, time_limit=limit)
         return _train(env, replace(config, run=where), resume=True)
     if isinstance(command, Evaluate):
         return _evaluate(command)
@@ -126,11 +131,16 @@ def _train(env: str, config: Config, resume: bool) -> int:
 
     machine.keep_memory()
     with Signals() as signals:
-        run = train(env, config, callback=signals.check, stop=signals.check, resume=resume)
+        if hasattr(signal, "setitimer"):
+            closing.waiting = signals.waiting
+        try:
+            run = train(env, config, stop=signals.check, resume=resume)
+        finally:
+            closing.waiting = nullcontext
     if not run.finished:
         trust = " --allow-code" if is_code(run.env) else ""
         print(
-            f"Stopped at step {run.step:,} and saved.  Go on with:  "
+            f"Stopped at step {run.step:,}{'' if signals.caught else ' by run.time-limit'} and saved.  Go on with:  "
             f"{_program()} resume {shlex.quote(str(run.path))}{trust}"
         )
         return 128 + signals.caught if signals.caught else STOPPED
@@ -210,7 +220,9 @@ def _print_score(result: dict[str, Any]) -> None:
 
     what = f"{result['env']} ({result['package_version']}), {result['episodes']:,} games"
     seeds = f"; {len(result['by_policy'])} seeds, its intervals over them" if "by_policy" in result else ""
-    print(f"\n{what}, {result['policy']} policy, {result['checkpoint']} checkpoint; the team's return{seeds}:")
+    print(
+        f"\n{printable(what)}, {result['policy']} policy, {result['checkpoint']} checkpoint; the team's return{seeds}:"
+    )
     table = Table()
     table.add_column("policy")
     for column in ("mean return", "95 % interval", "this run is ahead by"):

@@ -12,9 +12,9 @@ from mappo.errors import UserError
 from mappo.learner import MAPPO
 from mappo.recording import Games
 from mappo.seeds import Seeds
-from mappo.state import flat, part
+from mappo.state import flat, misfit, part
 from mappo.types import Environment, InParts, Resumable, Rollout, TimeStep, joined
-from mappo.vetting import check_finite, checked
+from mappo.vetting import checked, not_finite
 
 NOW = ("obs", "state", "mask", "active", "is_first")
 THEN = ("reward", "terminated", "ended", "next_obs", "next_state", "next_active")
@@ -53,6 +53,7 @@ class Collector:
             raise ValueError(f"a rollout of {length} steps cannot be cut into chunks of {self.chunk}")
         self.rollout = self._allocate(step)
         self.games = Games.of(env, self.steps)
+        self.spoilt = [""] * len(self.shares)  # of each seed: what in its last rollout is not finite
         # Raw rewards of the episodes under way: return of each agent, steps.
         self.running = torch.zeros_like(step.reward)
         self.age = torch.zeros_like(step.reward[:, 0])
@@ -67,11 +68,12 @@ class Collector:
             raw) and `episode_length` (mean, steps); the means are NaN where none ended.
 
         Raises:
-            UserError: the environment gave a reward or an observation that is not finite.
+            UserError: the environment gave a reward or an observation that is not finite. With `run.on_nonfinite` skip
+                it stands in `spoilt` instead.
         """
         rollout, noise = self.rollout, self._noise()
         totals = self._all_steps(noise) if self.games is None else self.games(self._all_steps, noise)
-        check_finite(self.rollout, env=self.env)
+        self._vet()
         counted = totals.reshape(len(self.shares), -1, 3).sum(1)
         count, return_sum, length = (counted if len(self.shares) > 1 else counted[0]).unbind(-1)
         return rollout, {
@@ -95,6 +97,16 @@ class Collector:
             self._receive(self.length - 1, index, totals)
         return totals
 
+    def _vet(self) -> None:
+        """What is not finite is told; and not remembered, where the run goes on."""
+        self.spoilt = not_finite(self.rollout, self.env, self.shares)
+        if not any(self.spoilt):
+            return
+        if self.agent.config.run.on_nonfinite != "skip":
+            raise UserError(next(filter(None, self.spoilt)))
+        if self.memory is not None:
+            self.memory.masked_fill_(~self.memory.isfinite().all(-1, keepdim=True), 0)
+
     def _act(self, t: int, index: int, noise: Tensor) -> None:
         """Answers where one part of the environments is, and sends it on its way."""
         step, part = self.steps[index], self.turns.parts[index]
@@ -114,10 +126,11 @@ class Collector:
         running, age = self.running[part], self.age[part]
         running += step.reward
         age += 1
-        ended = step.ended.to(running.dtype)
-        totals[part] += torch.stack([ended, self.env.spec.team_reward(running) * ended, age * ended], -1)
-        running *= 1 - ended.unsqueeze(-1)
-        age *= 1 - ended
+        ended, returned = step.ended, self.env.spec.team_reward(running)
+        # Not by factors: 0 times a number that is not finite is none either.
+        totals[part] += torch.stack([x.where(ended, 0) for x in (torch.ones_like(age), returned, age)], -1)
+        running.masked_fill_(ended.unsqueeze(-1), 0)
+        age.masked_fill_(ended, 0)
 
     def _noise(self) -> Tensor:
         """Uniform in [0, 1), for each action of a rollout; of each seed from its own generator."""
@@ -136,7 +149,16 @@ class Collector:
         return state
 
     def load_state_dict(self, *states: Mapping[str, Tensor]) -> None:
-        """Goes on where `state_dict` was taken of each seed; with new episodes, where environments cannot be saved."""
+        """Goes on where `state_dict` was taken of each seed; with new episodes, where environments cannot be saved.
+
+        Raises:
+            ValueError: they are of other environments.
+        """
+        for seed, state in enumerate(states):
+            wanted = self.state_dict(seed)  # nothing of it, where it is of another kind of device
+            spare = [name for name in wanted if "running" not in state and (name != "generator" or not state)]
+            if difference := misfit(state, wanted, spare):
+                raise ValueError(difference)
         shown, loaded = list[TimeStep](), False
         for seed, (state, share) in enumerate(zip(states, self.shares, strict=True)):
             if "generator" in state:

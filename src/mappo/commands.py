@@ -1,7 +1,6 @@
 """The commands and their options, as dataclasses that tyro turns into a command line. Loads no torch."""
 
 import difflib
-import json
 import textwrap
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +13,8 @@ from mappo.config import Config
 from mappo.envs import FAMILIES, NATIVE, check_name
 from mappo.errors import UserError
 from mappo.presets import preset
+from mappo.untrusted import MOST_JSON, read_text
+from mappo.untrusted import parse as parse_json
 from mappo.validate import at_least, at_most
 
 Which = Literal["last", "best"]
@@ -47,6 +48,8 @@ class Resume:
     """Import the function that the run's config.json names as its environment."""
     progress: Literal["auto", "live", "plain", "off"] = "auto"
     """What is shown: auto is live on a terminal, else plain lines."""
+    time_limit: float | None = None
+    """Minutes after which it is saved and left again; by default as in config.json."""
 
 
 @dataclass(frozen=True)
@@ -192,8 +195,8 @@ def _peek(args: list[str], option: str) -> str | None:
 
 def _read_config(file: Path, base: Config) -> Config:
     try:
-        data: Any = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        data: Any = parse_json(read_text(file, MOST_JSON))
+    except (OSError, ValueError) as error:
         raise UserError(f"--config {file}: {error}") from None
     if isinstance(data, dict) and "config" in data:  # the config.json of a run: its settings, not its place
         data = cast(Any, data)["config"]

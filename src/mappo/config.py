@@ -77,14 +77,14 @@ class Config:
         config = Config() if base is None else base
         sections: dict[str, Any] = {}
         for section, values in data.items():
-            old = getattr(config, section, None)
-            if not dataclasses.is_dataclass(old):
+            if section not in (f.name for f in dataclasses.fields(config)):
                 raise UserError(f"unknown section {section!r}; there are: env, network, ppo, run")
+            old = getattr(config, section)
             if not isinstance(values, dict):
                 raise UserError(f"section {section!r} must be an object of options, got {values!r}")
             known = [f.name for f in dataclasses.fields(old)]
             for name in cast(dict[str, Any], values):
                 if name not in known:
                     raise UserError(f"unknown option {section}.{name}; there are: {', '.join(known)}")
-            sections[section] = dataclasses.replace(cast(Any, old), **values)
+            sections[section] = dataclasses.replace(old, **values)
         return dataclasses.replace(config, **sections)

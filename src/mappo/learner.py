@@ -236,7 +236,7 @@ class MAPPO:
         limit = self.config.ppo.max_grad_norm or math.inf
         for name, group in zip(("actor", "critic"), self.optimizer.param_groups, strict=True):
             metrics[f"grad_norm_{name}"] = torch.nn.utils.clip_grad_norm_(group["params"], limit)
-        broken = ~(metrics["grad_norm_actor"] + metrics["grad_norm_critic"]).isfinite()
+        broken = ~(metrics["total_loss"] + metrics["grad_norm_actor"] + metrics["grad_norm_critic"]).isfinite()
         # The fused kernel then leaves weights and moments alone, without a word to the host.
         cast(Any, self.optimizer).found_inf = broken.float()
         metrics["skipped_steps"] = broken.float()

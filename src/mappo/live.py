@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -16,6 +18,7 @@ from rich.text import Text
 
 from mappo.logger import Update
 from mappo.progress import Progress, clock, fixed, print_line, short
+from mappo.untrusted import printable
 
 
 class LiveView:
@@ -29,7 +32,7 @@ class LiveView:
         self._progress = Progress(total_steps)
         self._title = title
         self._console = console
-        self._refreshed_at = -math.inf
+        self._refreshed_at, self._started = -math.inf, False
         # Returns are summed into fixed bins of the run's length: bounded memory, and the curve grows under
         # the progress bar without ever being redrawn at another scale of time.
         self._sums = [0.0] * self._BINS
@@ -45,13 +48,17 @@ class LiveView:
         )
 
     def __enter__(self) -> Self:
-        self._live.start(refresh=True)
+        with self._seen():
+            self._live.start(refresh=True)
+            self._started = True
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._live.stop()
+        with self._seen():
+            if self._started:
+                self._live.stop()
 
     def update(self, update: Update) -> None:
         """Take in the newest update; the panel is redrawn at most four times a second."""
@@ -63,7 +70,16 @@ class LiveView:
             self._counts[bin_] += 1
         if time.monotonic() - self._refreshed_at >= self._REFRESH_S:
             self._refreshed_at = time.monotonic()
-            self._live.refresh()
+            with self._seen():
+                self._live.refresh()
+
+    @contextmanager
+    def _seen(self) -> Generator[None]:
+        """Nothing is shown any more once the terminal is gone: the run outlasts it."""
+        try:
+            yield
+        except (OSError, SystemExit):  # rich ends the process where the reader of a pipe left
+            self._console.quiet = True
 
     def note(self, text: str) -> None:
         """Print a line above the panel."""
@@ -114,7 +130,7 @@ class LiveView:
         text.right_crop(1)
         return Panel(
             text,
-            title=Text(self._title, "bold default"),
+            title=Text(printable(self._title, keep=""), "bold default"),
             title_align="left",
             box=ROUNDED,
             border_style="bright_black",

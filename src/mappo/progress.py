@@ -8,6 +8,7 @@ from collections import deque
 from rich.console import Console
 
 from mappo.logger import Update
+from mappo.untrusted import printable
 
 
 class Progress:
@@ -53,7 +54,7 @@ class Progress:
 def print_line(console: Console, text: str) -> None:
     """Prints text as given: no markup (paths may hold brackets), no colours, no wrapping in a pipe."""
     try:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
     except (OSError, SystemExit):  # the reader left: rich would end the process, and the run with it
         console.quiet = True
 

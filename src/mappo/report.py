@@ -16,6 +16,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from mappo.untrusted import printable, read_text
+
 Floats = NDArray[np.float64]
 Seeds = list[tuple[Floats, Floats]]
 
@@ -56,7 +58,8 @@ def plot_curve(
     axes.set_xlim(0.0, last / unit or 1.0)
     _draw_baselines(axes, {name: value for name, value in baselines.items() if math.isfinite(value)})
 
-    axes.set_title(run.resolve().name if title is None else title, loc="left", pad=32, weight="bold", size=13)
+    named = printable(run.resolve().name if title is None else title, keep="")
+    axes.set_title(named, loc="left", pad=32, weight="bold", size=13, parse_math=False)
     if max(len(sampled), len(greedy)) > 1:
         axes.set_title(
             f"mean and 95 % interval of {max(len(sampled), len(greedy))} seeds",
@@ -129,7 +132,7 @@ def _read(paths: Sequence[Path]) -> tuple[Seeds, Seeds]:
     names = ["seed", "step", "return_sum", "eval_return"]
     points: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for path in paths:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
         # A run may be writing its last line just now.
         rows = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
         if missing := [name for name in names if name not in (rows.fieldnames or names)]:
@@ -187,7 +190,7 @@ def _draw_baselines(axes: Axes, baselines: Mapping[str, float]) -> None:
         ceiling = places[name] - gap
     for color, (name, value) in zip(_BASELINES * len(baselines), baselines.items(), strict=False):
         axes.annotate(
-            f"{name}\n{value:,.1f}".replace("-", "−"),
+            f"{printable(name, keep='')}\n{value:,.1f}".replace("-", "−"),
             (1.0, places[name]),
             xytext=(6, 0),
             textcoords="offset points",
@@ -196,4 +199,5 @@ def _draw_baselines(axes: Axes, baselines: Mapping[str, float]) -> None:
             color=color,
             size=9,
             annotation_clip=False,
+            parse_math=False,
         )

@@ -1,6 +1,7 @@
 """What a training run leaves behind."""
 
 import csv
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from mappo import evaluate
 from mappo.config import Config
 from mappo.rundir import seed_paths
+from mappo.untrusted import read_text
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,7 @@ class Run:
         """
         names, rows = list[str](), list[list[str]]()
         for path in seed_paths(self.path, self.config):
-            with open(path / "metrics.csv", newline="", encoding="utf-8") as stream:
-                names, *own = list(csv.reader(stream))
+            names, *own = list(csv.reader(io.StringIO(read_text(path / "metrics.csv"))))
             rows += own
         return {n: np.array([float(r[i] or "nan") for r in rows]) for i, n in enumerate(names)}
 

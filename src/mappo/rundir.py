@@ -8,28 +8,26 @@ runs/NAME/config.json               the environment, the config and the spaces
 
 import hashlib
 import json
-import math
 import re
 from contextlib import suppress
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
-from gymnasium import spaces
 
 import mappo
 from mappo.config import Config
+from mappo.described import field, spec_from_dict, spec_to_dict
 from mappo.errors import UserError
 from mappo.files import what, write_text
-from mappo.spec import ActionHeads, Spec
+from mappo.spec import Spec
+from mappo.untrusted import MOST_JSON, check_plain, parse, read_text, shown
 
 FORMAT = 2
 # What a resumed run may change. Threads and device change the rounding; another kind of device, the random streams.
-FREE = {("run", name) for name in ("progress", "threads", "device", "name", "dir", "keep_every")} | {
-    ("env", name) for name in ("workers", "restart", "worker_timeout")
-}
+_FREE = ("progress", "threads", "device", "name", "dir", "keep_every", "time_limit", "on_nonfinite")
+FREE = {("run", name) for name in _FREE} | {("env", name) for name in ("workers", "restart", "worker_timeout")}
 
 
 def open_run(name: str, config: Config, spec: Spec, resume: bool) -> Path:
@@ -87,7 +85,7 @@ def create_run(path: Path, env: str, config: Config, spec: Spec) -> None:
         "torch": torch.__version__,
         "env": env,
         "config": config.to_dict(),
-        "spec": _spec_to_dict(spec),
+        "spec": spec_to_dict(spec),
     }
     described["id"] = _identity(described)
     text = json.dumps(described, indent=2) + "\n"
@@ -139,24 +137,42 @@ def read_run(path: Path) -> tuple[str, Config, Spec]:
     Raises:
         UserError: it is not one, or was written by a later version.
     """
+    check_plain(path)
     data = read_json(path / "config.json", f"{path} is not a run directory")
-    if data.get("format") != FORMAT:
-        raise UserError(f"{path}: config.json has format {data.get('format')!r}, this version reads {FORMAT}")
+    check_format(data.get("format"), f"{path}: config.json")
     try:
-        config = Config.from_dict(_field(data, "config", dict))
-        return _field(data, "env", str), config, _spec_from_dict(_field(data, "spec", dict))
-    except (TypeError, ValueError) as error:  # UserError is one
+        config = Config.from_dict(field(data, "config", dict))
+        name, spec = field(data, "env", str), spec_from_dict(field(data, "spec", dict))
+        if len(name) > 1000 or not name.isprintable():
+            raise UserError(f"no environment is called '{shown(name)}'")
+        if config.env.num_agents not in (None, spec.num_agents):
+            raise UserError(f"'num_agents' is {config.env.num_agents}, for {spec.num_agents} agents")
+        return name, config, spec
+    except (TypeError, ValueError, OverflowError) as error:  # UserError is one
         raise UserError(f"{path / 'config.json'} is damaged: {error}") from None
+
+
+def check_format(told: Any, where: str) -> None:
+    """Raises UserError where a file's format is not the one that is read, and says which version reads it."""
+    if told == FORMAT and type(told) is int:
+        return
+    if type(told) is int and told > FORMAT:
+        way = f"it was written by a later version of mappo than {mappo.__version__}: pip install --upgrade mappo"
+    elif type(told) is int and told > 0:
+        way = "it was written by an earlier version of mappo, whose runs cannot be read any more: train it again"
+    else:
+        way = "it was not written by mappo, or is damaged"
+    raise UserError(f"{where} has format {shown(repr(told))}, this version reads {FORMAT}; {way}")
 
 
 def _must_match(path: Path, old: tuple[str, Config], new: tuple[str, Config]) -> None:
     differences = [f"env {old[0]}, not {new[0]}"] if old[0] != new[0] else []
     for section in fields(Config):
         before, after = getattr(old[1], section.name), getattr(new[1], section.name)
-        for field in fields(before):
-            a, b = getattr(before, field.name), getattr(after, field.name)
-            if a != b and (section.name, field.name) not in FREE:
-                differences.append(f"{section.name}.{field.name} {a}, not {b}")
+        for own in fields(before):
+            a, b = getattr(before, own.name), getattr(after, own.name)
+            if a != b and (section.name, own.name) not in FREE:
+                differences.append(f"{section.name}.{own.name} {a}, not {b}")
     if differences:
         raise UserError(f"{path} was made with other settings: {'; '.join(differences)}; its own are in config.json")
 
@@ -164,73 +180,11 @@ def _must_match(path: Path, old: tuple[str, Config], new: tuple[str, Config]) ->
 def read_json(file: Path, otherwise: str) -> dict[str, Any]:
     """The object that a file holds; else a UserError that begins with `otherwise`."""
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = parse(read_text(file, MOST_JSON))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{otherwise}: there is no {file.name} in it") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{otherwise}: {file.name} cannot be read ({error})") from None
     if not isinstance(data, dict):
         raise UserError(f"{otherwise}: {file.name} does not hold an object")
     return cast(dict[str, Any], data)
-
-
-def _spec_to_dict(spec: Spec) -> dict[str, Any]:
-    return {
-        "agents": spec.agents,
-        "obs": [{"shape": s.shape, "dtype": str(s.dtype)} for s in spec.obs_spaces],
-        "heads": [asdict(h) | {"low": _finite(h.low), "high": _finite(h.high)} for h in spec.action_heads],
-        "groups": spec.groups,
-        "state_shape": spec.state_shape,
-        "shared_reward": spec.shared_reward,
-    }
-
-
-def _spec_from_dict(data: dict[str, Any]) -> Spec:
-    seen = _list(data, "obs", dict)
-    return Spec(
-        agents=_list(data, "agents", str),
-        obs_spaces=tuple(_box(_list(o, "shape", int), np.dtype(_field(o, "dtype", str))) for o in seen),
-        action_heads=tuple(_heads(h) for h in _list(data, "heads", dict)),
-        groups=_list(data, "groups", int),
-        state_shape=None if data.get("state_shape", 0) is None else _list(data, "state_shape", int),
-        shared_reward=_field(data, "shared_reward", bool),
-    )
-
-
-def _field(data: dict[str, Any], name: str, kind: type) -> Any:
-    """What an object of a file holds, of a kind that JSON has."""
-    if name not in data:
-        raise UserError(f"it has no {name!r}")
-    return _checked(name, data[name], kind)
-
-
-def _list(data: dict[str, Any], name: str, kind: type) -> tuple[Any, ...]:
-    return tuple(_checked(name, x, kind) for x in _field(data, name, list))
-
-
-def _checked(name: str, value: Any, kind: type) -> Any:
-    fits = isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
-    if not fits or (kind is int and not -(2**31) <= value < 2**31):
-        words = {str: "text", dict: "an object", list: "a list", bool: "true or false", int: "a whole number"}
-        raise UserError(f"{name!r} should be {words[kind]}, and is {json.dumps(value)[:60]}")
-    return value
-
-
-def _finite(bounds: tuple[float, ...]) -> list[float | None]:
-    """JSON knows no infinity."""
-    return [x if math.isfinite(x) else None for x in bounds]
-
-
-def _heads(data: dict[str, Any]) -> ActionHeads:
-    low = tuple(-math.inf if x is None else float(x) for x in _field(data, "low", list))
-    high = tuple(math.inf if x is None else float(x) for x in _field(data, "high", list))
-    categorical, start, shape = (_list(data, name, int) for name in ("categorical", "start", "shape"))
-    return ActionHeads(categorical, low, high, start, shape)
-
-
-def _box(shape: tuple[int, ...], dtype: np.dtype[Any]) -> spaces.Box:
-    """The widest box of a dtype: a network needs no bounds."""
-    if dtype.kind == "f":
-        return spaces.Box(-np.inf, np.inf, shape, cast(Any, dtype.type))
-    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-    return spaces.Box(low, high, shape, cast(Any, dtype.type))

@@ -48,6 +48,7 @@ class EnvConfig:
         at_most("env.num-envs", self.num_envs, 10_000_000)
         if self.num_agents is not None:
             at_least("env.num-agents", self.num_agents, 1)
+            at_most("env.num-agents", self.num_agents, 10_000)
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ class NetworkConfig:
         above("network.initial-std", self.initial_std, 0)
         if not self.hidden:
             raise UserError("network.hidden needs at least one layer, such as 64 64")
+        at_most("the number of layers of network.hidden", len(self.hidden), 100)
         for width in self.hidden:
             at_least("network.hidden", width, 1)
             at_most("network.hidden", width, 65_536)
@@ -211,6 +213,11 @@ class RunConfig:
     """Episodes of each evaluation during training."""
     progress: Literal["auto", "live", "plain", "off"] = "auto"
     """What is shown: `auto` is live on a terminal, else plain lines."""
+    time_limit: float | None = None
+    """Minutes after which the run is saved and left, to be resumed; counted anew each time it goes on."""
+    on_nonfinite: Literal["auto", "stop", "skip"] = "auto"
+    """Of NaN or infinity: `stop` the run, or `skip` the update (of a gradient: its step); `auto` stops where the
+    environment gave it, and skips where a gradient came to it."""
 
     @property
     def all_seeds(self) -> range:
@@ -227,6 +234,7 @@ class RunConfig:
         at_most("run.seeds", self.seeds, 100)  # each holds open files
         at_most("run.eval-episodes", self.eval_episodes, 1_000_000)
         at_least("run.seed", self.seed, 0)
+        above("run.time-limit", self.time_limit, 0)
         if self.all_seeds.stop > 2**63:
             raise UserError(f"run.seed {self.seed} and {self.seeds} run.seeds go beyond 2^63")
         if self.name is not None and self.dir is not None:

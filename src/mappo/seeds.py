@@ -19,6 +19,11 @@ from mappo.learner import MAPPO
 from mappo.types import Rollout, TimeStep
 
 Weights = dict[str, Tensor]
+# What an update tells, in order, before the schedule and the number of epochs.
+METRICS = (
+    *("value", "explained_variance", "total_loss", "policy_loss", "value_loss", "entropy", "approx_kl"),
+    *("clip_fraction", "grad_norm_actor", "grad_norm_critic", "skipped_steps"),
+)
 
 
 class Seeds:
@@ -98,34 +103,48 @@ class Seeds:
         """As `MAPPO.env_action`."""
         return self._first.env_action(action)
 
-    def update(self, rollout: Rollout) -> dict[str, Tensor]:
+    def update(self, rollout: Rollout, skip: Sequence[bool] = ()) -> dict[str, Tensor]:
         """Learns from one rollout of S x E environments.
 
+        Args:
+            skip: seeds that learn nothing from it; not all of them.
+
         Returns:
-            As `MAPPO.update`, each `(S,)`.
+            As `MAPPO.update`, each `(S,)`; of those that skip it NaN, and no epoch.
         """
-        now = [agent.set_schedule() for agent in self.agents]
-        own = [
-            agent.shuffled(rollout.of(share)) for agent, share in zip(self.agents, self._shares(rollout), strict=True)
+        now, shares = [agent.set_schedule() for agent in self.agents], self._shares(rollout)
+        going = [not skips for skips in skip] or [True] * len(self.agents)
+        drawn = [
+            a.shuffled(rollout.of(part)) if goes else ()
+            for a, part, goes in zip(self.agents, shares, going, strict=True)
         ]
-        orders = [torch.stack(drawn, 1) for drawn in zip(*own, strict=True)]  # (epochs, S, rows), or none
-        metrics, epochs = self.recordings(rollout, self._learn, orders, self.config.ppo.target_kl is None)
+        anyone = drawn[going.index(True)]  # who skips it draws nothing, and is computed by another's order
+        orders = [torch.stack(own, 1) for own in zip(*(x or anyone for x in drawn), strict=True)]  # (epochs, S, rows)
+        if all(going):
+            metrics, epochs = self.recordings(rollout, self._learn, orders, self.config.ppo.target_kl is None)
+        else:
+            metrics, epochs = self._learn(rollout, *orders, going=going)
         for agent in self.agents:
             agent.updates += 1
         told = {k: torch.full((len(self.agents),), v, device=self.device) for k, v in now[0].items()}  # alike for all
         return metrics | told | {"epochs": epochs}
 
-    def _learn(self, rollout: Rollout, orders: Tensor | None = None) -> tuple[dict[str, Tensor], Tensor]:
-        """As `MAPPO`'s, orders `(epochs, S, rows)`; a seed that the KL stops is computed on, and not moved."""
-        ppo, count = self.config.ppo, len(self.agents)
-        own = [rollout.of(share) for share in self._shares(rollout)]
-        batch, metrics, memories = self._prepare(own)
-        going = [True] * count
+    def _learn(
+        self, rollout: Rollout, orders: Tensor | None = None, going: Sequence[bool] = ()
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """As `MAPPO`'s, orders `(epochs, S, rows)`; seeds that skip it, or that the KL stops, are not moved."""
+        ppo, count, shares = self.config.ppo, len(self.agents), self._shares(rollout)
+        learns = going = list(going) or [True] * count
+        # Who skips it is computed with another's, and does nothing with that.
+        own = [rollout.of(shares[k if goes else going.index(True)]) for k, goes in enumerate(going)]
+        batch, metrics, memories = self._prepare(own, again=[not goes for goes in going])
         steps: list[dict[str, Tensor]] = []
         counted = torch.ones(ppo.epochs * ppo.minibatches, count, dtype=torch.bool, device=self.device)
+        for k in [k for k, goes in enumerate(going) if not goes]:
+            counted[:, k] = False
         for epoch in range(ppo.epochs):
             if epoch and ppo.recompute_advantages:
-                batch, _, later = self._prepare(own, again=True)
+                batch, _, later = self._prepare(own, again=[True] * count)
                 memories = [new if goes else old for new, old, goes in zip(later, memories, going, strict=True)]
             parts = self._dealt(batch, orders[epoch]) if orders is not None else [batch]
             last = [self._gradient_step(part, going) for part in parts]
@@ -133,16 +152,18 @@ class Seeds:
             if ppo.target_kl is not None:
                 kl = cast(list[float], torch.stack([s["approx_kl"] for s in last]).mean(0).tolist())
                 going = [g and not x > ppo.target_kl for g, x in zip(going, kl, strict=True)]
-                for k, goes in enumerate(going):
-                    counted[len(steps) :, k] = goes
+                for k in [k for k, goes in enumerate(going) if not goes]:
+                    counted[len(steps) :, k] = False
                 if not any(going):
                     break
         counted = counted[: len(steps)]
         for name in steps[0]:
             metrics[name] = torch.where(counted, torch.stack([s[name] for s in steps]), 0.0).sum(0) / counted.sum(0)
-        metrics["skipped_steps"] *= counted.sum(0)
-        for agent, rollout_, memory in zip(self.agents, own, memories, strict=True):
-            agent.look_back(rollout_, memory)
+        metrics = {name: torch.where(counted[0], x, torch.nan) for name, x in metrics.items()}
+        metrics["skipped_steps"] = torch.where(counted[0], metrics["skipped_steps"] * counted.sum(0), 0.0)
+        for agent, rollout_, memory, learned in zip(self.agents, own, memories, learns, strict=True):
+            if learned:
+                agent.look_back(rollout_, memory)
         return metrics, counted.sum(0) / ppo.minibatches
 
     def _shares(self, rollout: Rollout) -> list[slice]:
@@ -151,10 +172,10 @@ class Seeds:
         return [slice(k * size, (k + 1) * size) for k in range(len(self.agents))]
 
     def _prepare(
-        self, own: Sequence[Rollout], again: bool = False
+        self, own: Sequence[Rollout], again: Sequence[bool]
     ) -> tuple[Batch, dict[str, Tensor], list[Tensor | None]]:
         """Each learner's batch, by itself; then all of them, `(S, ...)`."""
-        made = [agent.prepare(rollout, again) for agent, rollout in zip(self.agents, own, strict=True)]
+        made = [agent.prepare(part, done) for agent, part, done in zip(self.agents, own, again, strict=True)]
         tensors = [b.tensors() for b, _, _ in made]
         batch = Batch.of({name: torch.stack([x[name] for x in tensors]) for name in tensors[0]})
         metrics = {name: torch.stack([m[name] for _, m, _ in made]) for name in made[0][1]}
@@ -180,7 +201,7 @@ class Seeds:
         for name in ("actor", "critic"):
             mine = [x for parameter, x in gradients.items() if parameter.startswith(name + ".")]
             metrics[f"grad_norm_{name}"] = clip_each(mine, self.config.ppo.max_grad_norm or math.inf)
-        broken = ~(metrics["grad_norm_actor"] + metrics["grad_norm_critic"]).isfinite()
+        broken = ~(metrics["total_loss"] + metrics["grad_norm_actor"] + metrics["grad_norm_critic"]).isfinite()
         metrics["skipped_steps"] = broken.to(total.dtype)
         for agent, stays, goes in zip(self.agents, broken.float(), going, strict=True):
             if goes:
@@ -192,6 +213,30 @@ class Seeds:
         """A function of the first learner's, with the network's weights and statistics replaced by one seed's."""
         renamed = {f"network.{name}": x for name, x in weights.items()}
         return functional_call(self._caller, renamed, (function, *args), kwargs)
+
+
+def learn(learner: MAPPO | Seeds, rollout: Rollout, skip: Sequence[bool]) -> dict[str, Tensor]:
+    """`update`, but for the seeds that are to skip it: their weights and statistics stay, their schedules go on.
+
+    Returns:
+        As `update`; NaN where nothing was learned.
+    """
+    if not any(skip):
+        return learner.update(rollout)
+    agents = learner.agents if isinstance(learner, Seeds) else [learner]
+    if rollout.critic_memory is not None:  # who skips has not moved it along, and begins anew
+        rollout.critic_memory.unflatten(0, (len(agents), -1))[torch.tensor(skip, device=learner.device)] = 0
+    if isinstance(learner, Seeds) and not all(skip):
+        return learner.update(rollout, skip)
+    nothing = (
+        dict.fromkeys(METRICS, math.nan)
+        | agents[0].config.schedule(agents[0].updates)
+        | {"skipped_steps": 0.0, "epochs": 0.0}
+    )
+    for agent in agents:
+        agent.updates += 1
+    shape = (len(agents),) if isinstance(learner, Seeds) else ()
+    return {name: torch.full(shape, x, device=learner.device) for name, x in nothing.items()}
 
 
 class _Caller(nn.Module):

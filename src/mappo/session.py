@@ -4,7 +4,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,16 @@ from mappo.advice import advice
 from mappo.collector import Collector
 from mappo.config import Config
 from mappo.console import View, make_view
+from mappo.envs import closing
 from mappo.envs.pool import WorkerPool
 from mappo.envs.side_by_side import SideBySide
 from mappo.errors import StopTraining, UserError
 from mappo.logger import Update
-from mappo.seeds import Seeds
+from mappo.seeds import Seeds, learn
 from mappo.state import part
 from mappo.track import Track, derive_seed, last_of_all
-from mappo.types import Environment, Resumable, Rollout
-from mappo.watch import Watch
+from mappo.types import Environment, Resumable
+from mappo.watch import Watches
 
 Callback = Callable[[Update], None]
 
@@ -36,7 +37,7 @@ class Session:
     Args:
         path, name: of the run. config: of each seed. tracks: the seeds, one or more.
         env: num_envs games for each seed, in order. testing: to evaluate in, if there is another.
-        stop: called at each step of an evaluation; may raise `StopTraining`.
+        stop: called after each update and at each step of an evaluation; may raise `StopTraining`.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Session:
         self.path, self.name, self.config, self.tracks = path, name, config, list(tracks)
         self.env, self.testing, self.stop = env, testing, stop
         self.step, first = 0, tracks[0].agent
-        self.watches, self.lost = [Watch(config) for _ in tracks], list[Track]()
+        self.watches = Watches(config, [track.seed for track in tracks])
         self.resumable = all(isinstance(e, Resumable) for e in (env.envs if isinstance(env, SideBySide) else [env]))
         self.notes = [f"{first.policy.describe()}; the critic reads {first.critic_input.describe()}"]
         if isinstance(env, WorkerPool):
@@ -80,7 +81,10 @@ class Session:
         # New episodes, where they cannot be loaded, start from seeds that the updates done derive.
         updates = self.tracks[0].agent.updates
         self._set_out(updates)
-        self.collector.load_state_dict(*saved)
+        try:
+            self.collector.load_state_dict(*saved)
+        except (RuntimeError, LookupError, ValueError) as error:  # numbers that no generator, or no game, has
+            raise UserError(f"{found[0].path} does not fit {self.path}/config.json: {error}") from error
         if not self.resumable:
             self.notes.append(f"{self.name} cannot save its episodes under way: new ones start, from derived seeds")
         self.step = self.tracks[0].saved
@@ -112,23 +116,18 @@ class Session:
             for index in range(done + 1, config.num_updates + 1):
                 start, cpu = time.perf_counter(), time.process_time()
                 try:
-                    rollout, episodes = self.collector.collect()
+                    with nullcontext() if self.resumable else closing.waiting():
+                        rollout, episodes = self.collector.collect()
                 except UserError as error:
                     raise self._failed(error) from error
                 except KeyboardInterrupt:
                     view.note(self._kept().strip())
                     raise
-                if index == done + 1 and (told := self.watches[0].first(rollout)):
+                if index == done + 1 and (told := self.watches.first(rollout)):
                     view.note(told)
-                middle = time.perf_counter()
-                metrics = self._numbers({**episodes, **self.learner.update(rollout)})
+                middle, spoilt = time.perf_counter(), self.collector.spoilt
+                metrics = self._numbers({**episodes, **learn(self.learner, rollout, [bool(x) for x in spoilt])})
                 end, self.step = time.perf_counter(), index * size
-                for track, own in zip(self.tracks, metrics, strict=True):
-                    if own["skipped_steps"]:
-                        whose = f" of seed {track.seed}" if len(metrics) > 1 else ""
-                        view.note(
-                            f"step {self.step:,}: {own['skipped_steps']:.0f} gradient steps{whose} were not finite"
-                        )
                 due = index == config.num_updates or self.step // every > (self.step - size) // every
                 failure = self._evaluate(metrics) if due else None
                 elapsed = time.perf_counter() - started
@@ -143,29 +142,26 @@ class Session:
                     track.logger.write(Update(index, self.step, total, metrics=own, timing=timing))
                 update = Update(index, self.step, total, metrics=_mean(metrics), timing=timing)
                 view.update(update)
-                self._watch(rollout, metrics, view)
+                parts = [rollout.of(share) for share in self.collector.shares]
+                notes, end = self.watches.look([t.agent for t in self.tracks], parts, metrics, spoilt)
+                for note in notes:
+                    view.note(f"step {self.step:,}: {note}")
+                if end:
+                    self.save()
+                    raise UserError(f"{end}. The run is kept in {self.path}")
                 if isinstance(failure, playing.CutOffError):  # with restarts: training goes on
                     view.note(f"step {self.step:,} is not evaluated: {failure}")
                 elif isinstance(failure, UserError):
                     raise self._failed(failure) from failure
                 if due:
-                    self.save([own["eval_return"] for own in metrics])
+                    results = [own["eval_return"] for own in metrics]
+                    self.save([x if math.isfinite(x) else math.nan for x in results])  # infinity is not the best
                 if callback is not None:
                     callback(update)
                 if isinstance(failure, StopTraining | KeyboardInterrupt):
                     raise failure
-
-    def _watch(self, rollout: Rollout, metrics: Sequence[dict[str, float]], view: View) -> None:
-        """Ends the run once no seed can learn any more."""
-        for k, (track, own, share) in enumerate(zip(self.tracks, metrics, self.collector.shares, strict=True)):
-            told = "" if track in self.lost else self.watches[k].look(rollout.of(share), own)
-            if not told:
-                continue
-            self.lost.append(track)
-            if len(self.lost) == len(self.tracks):
-                self.save()
-                raise UserError(f"{told}. The run is kept in {self.path}")
-            view.note(f"seed {track.seed}: {told}. The other seeds go on")
+                if self.stop is not None:
+                    self.stop()
 
     def _title(self) -> str:
         first, last = self.tracks[0].seed, self.tracks[-1].seed
@@ -187,7 +183,8 @@ class Session:
             return None
         for track, own in zip(self.tracks, metrics, strict=True):
             try:
-                played = playing.play(self.testing, track.agent.actor(), self._games, self.stop)
+                with closing.waiting():
+                    played = playing.play(self.testing, track.agent.actor(), self._games, self.stop)
             except (UserError, StopTraining, KeyboardInterrupt) as error:
                 return error
             own["eval_return"] = float(played.sums.mean())

@@ -4,6 +4,9 @@ import os
 import signal
 import sys
 import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -11,10 +14,16 @@ from mappo.envs.closing import CloseTimeoutError
 from mappo.errors import StopTraining
 
 MEND = 2
+# A closed terminal's SIGHUP among them, where the system has it and whoever started the program (nohup) lets it come.
+STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+HANGUP = getattr(signal, "SIGHUP", None)
+# Seconds: `timeout`, systemd and terminals send the same twice within moments, which is no second Ctrl-C; what an
+# environment may go on for once the run is to stop; what compiled code may take to hear the second one.
+AT_ONCE, GRACE, DEAF = 0.3, 10.0, 1.0
 
 
 class Stopped(KeyboardInterrupt):
-    """SIGINT or SIGTERM came. Not an `Exception`: what an environment raises is told from it."""
+    """SIGINT, SIGTERM or SIGHUP came. Not an `Exception`: what an environment raises is told from it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -22,35 +31,66 @@ class Stopped(KeyboardInterrupt):
 
 
 def listen() -> None:
-    """From here on SIGINT and SIGTERM raise `Stopped`, so that what was begun is closed."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    """From here on these signals raise `Stopped`, so that what was begun is closed; a second one is never waited for.
+
+    Compiled code that does not come back keeps Python from hearing any: a thread then ends the process.
+    """
+    for number in STOPS:
+        if number != HANGUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _stop)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    threading.Thread(target=_hear, args=(reader,), daemon=True).start()
 
 
 def listen_no_more() -> None:
     """From here on they end the process at once, and without a traceback."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
+    for number in STOPS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_DFL)  # a second one, while this one is on its way out, does not wait for it
+    for other in STOPS:  # a second one, while this one is on its way out, does not wait for it
+        if other != HANGUP and signal.getsignal(other) is _stop:
+            signal.signal(other, signal.SIG_DFL)
+    if number == HANGUP:
+        signal.signal(number, signal.SIG_IGN)
     raise Stopped(number)
 
 
-class Signals:
-    """The first Ctrl-C or SIGTERM ends the run after the update, or within the evaluation, under way, and saves.
+def _hear(reader: int) -> None:
+    first = 0.0
+    while heard := os.read(reader, 1):
+        if heard[0] not in (signal.SIGINT, signal.SIGTERM) and not (heard[0] == HANGUP and not first):
+            continue
+        if first and time.monotonic() - first > AT_ONCE:
+            time.sleep(DEAF)
+            os._exit(128 + heard[0])
+        first = first or time.monotonic()
 
-    A second one leaves at once.
+
+def say(text: bytes) -> None:
+    """To standard error, which may be gone."""
+    with suppress(OSError):
+        os.write(2, text)
+
+
+class Signals:
+    """The first Ctrl-C, SIGTERM or SIGHUP ends the run, after the update or within the evaluation under way, and saves.
+
+    A second one leaves at once. An environment that does not come back is left where that loses nothing: see `waiting`.
     """
 
     def __init__(self) -> None:
-        self.caught = 0
+        self.caught, self._since, self._waits = 0, 0.0, False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Signals":
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._catch)
+        for number in STOPS:
+            if number != HANGUP or signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._catch)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -64,11 +104,32 @@ class Signals:
 
     def _catch(self, number: int, _frame: FrameType | None) -> None:
         if self.caught:
+            if number == HANGUP or time.monotonic() - self._since <= AT_ONCE:
+                return
             if sys.stderr.isatty():
-                os.write(2, b"\x1b[?25h\n")  # the live view had hidden the cursor
+                say(b"\x1b[?25h\n")  # the live view had hidden the cursor
             os._exit(128 + number)
-        self.caught = number
-        os.write(2, b"\nmappo: stopping after this update, and saving; once more leaves at once\n")
+        self.caught, self._since = number, time.monotonic()
+        if self._waits:
+            signal.setitimer(signal.ITIMER_REAL, GRACE)
+        say(b"\nmappo: stopping after this update, and saving; once more leaves at once\n")
+
+    @contextmanager
+    def waiting(self) -> Generator[None]:
+        """A context in which an environment is waited for: `GRACE` seconds after a signal it raises `Stopped`."""
+
+        def late(_number: int, _frame: FrameType | None) -> None:
+            raise Stopped(self.caught)
+
+        before, self._waits = signal.signal(signal.SIGALRM, late), True
+        if self.caught:
+            signal.setitimer(signal.ITIMER_REAL, GRACE)
+        try:
+            yield
+        finally:
+            self._waits = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
 
 
 class Patience:
@@ -103,7 +164,7 @@ class Patience:
             return
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
         if not self._over.wait(seconds):
-            os.write(2, b"mappo: ended by force, for the environment's close() cannot be interrupted: mend it\n")
+            say(b"mappo: ended by force, for the environment's close() cannot be interrupted: mend it\n")
             os._exit(MEND)
 
     def _raise(self, _number: int, _frame: FrameType | None) -> None:

@@ -1,9 +1,11 @@
 """Nested tensors by dotted names, as files hold them."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any, cast
 
 from torch import Tensor
+
+from mappo.untrusted import shown
 
 
 def flat(prefix: str, tensors: Mapping[Any, Any]) -> dict[str, Tensor]:
@@ -18,3 +20,15 @@ def flat(prefix: str, tensors: Mapping[Any, Any]) -> dict[str, Tensor]:
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The inverse of `flat`, one level deep: what stands under a prefix, without it."""
     return {k[len(prefix) + 1 :]: v for k, v in tensors.items() if k.startswith(prefix + ".")}
+
+
+def misfit(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], spare: Container[str] = ()) -> str:
+    """What of some tensors is not as wanted: a name, a shape, a dtype; "" if they fit. The `spare` may be missing."""
+    for name, x in given.items():
+        like = wanted.get(name)
+        if like is None:
+            return f"it holds {shown(name)}, which nothing reads"
+        if x.shape != like.shape or x.dtype != like.dtype:
+            return f"{name} is {tuple(x.shape)} of {x.dtype}, and should be {tuple(like.shape)} of {like.dtype}"
+    missing = [name for name in wanted if name not in given and name not in spare]
+    return f"it lacks {missing[0]}" if missing else ""

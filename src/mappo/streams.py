@@ -1,23 +1,22 @@
 """Standard output and standard error of the program. For the command line alone."""
 
-import io
 import os
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager, redirect_stdout
 
+from mappo.lasting import outlast
+
 
 def prepare_streams() -> None:
-    """They take any letter, and lead nowhere where whoever started the program has closed them."""
+    """They lead nowhere where whoever started the program has closed them, or leaves later; see `lasting`."""
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:  # their numbers are not for other files
         pass
     os.close(number)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (stays open)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that lacks a letter must not end a run
+    outlast()
 
 
 @contextmanager

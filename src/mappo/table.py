@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mappo.errors import UserError
 from mappo.files import flush, mend, what, write_text
+from mappo.untrusted import read_text
 
 
 class Table:
@@ -28,8 +29,8 @@ class Table:
                 raise FileExistsError(f"{path} exists: resume that run or choose another folder")
             return
         try:
-            text = path.read_text(encoding="utf-8") if path.exists() else ""
-        except UnicodeDecodeError as error:
+            text = read_text(path) if path.exists() else ""
+        except ValueError as error:  # no UTF-8, no plain file, or too large
             raise UserError(f"{path} is damaged: {error}") from None
         except OSError as error:
             raise UserError(f"cannot read {path}: {what(error)}") from None

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from mappo import checkpoint
@@ -13,7 +14,7 @@ from mappo.checkpoint import Checkpoint
 from mappo.errors import UserError
 from mappo.learner import MAPPO
 from mappo.logger import RunLogger
-from mappo.state import flat
+from mappo.state import flat, misfit
 
 
 class Track:
@@ -41,15 +42,26 @@ class Track:
             What the checkpoint holds of the rest, without what another kind of device cannot read; and notes for the
             user.
         """
+        told = {"updates": (int,), "device": (str,), "best": (int, float, type(None))}
+        if wrong := [k for k, kinds in told.items() if k not in found.state or type(found.state[k]) not in kinds]:
+            raise UserError(
+                f"{found.path} does not fit {self.path}/config.json: {wrong[0]} in its state.json is missing"
+            )
         notes = [f"passed over: {problem}" for problem in found.passed_over]
         tensors = found.trainer
         if found.state["device"] != self.agent.device.type:  # generators of one kind cannot be set on another
             notes.append(f"resumed from {found.state['device']}: random streams and episodes start anew")
             tensors = {k: v for k, v in tensors.items() if k != "generator" and not k.startswith("collector.")}
             self.agent.generator.manual_seed(derive_seed(self.seed, 3, int(found.state["updates"])))
+        own = {k: v for k, v in {**found.model, **tensors}.items() if not k.startswith("collector.")}
+        if difference := misfit(own, _wanted(self.agent), ("generator",)):
+            raise UserError(f"{found.path} does not fit {self.path}/config.json: {difference}")
+        updates, size = int(found.state["updates"]), self.agent.config.steps_per_update
+        if not updates == int(own["updates"]) == int(found.state["step"]) / size:
+            raise UserError(f"{found.path} does not fit {self.path}/config.json: it is not of {updates} updates")
         try:
-            self.agent.load_state_dict({**found.model, **tensors})
-        except RuntimeError as error:
+            self.agent.load_state_dict(own)
+        except (RuntimeError, TypeError) as error:  # random numbers of no generator
             first = str(error).splitlines()[-1].strip()
             raise UserError(f"{found.path} does not fit {self.path}/config.json: {first}") from None
         self.saved = int(found.state["step"])
@@ -75,6 +87,16 @@ class Track:
         self.logger.flush()  # what the checkpoint counts as written is
         checkpoint.save(self.path, step, state, model, trainer, self.best_step, self.keep_every)
         self.saved = step
+
+
+def _wanted(agent: MAPPO) -> dict[str, Tensor]:
+    """What a checkpoint of it holds: names, shapes and dtypes; before its first update it has no moments to compare."""
+    moments = {
+        name: {"step": torch.zeros(()), "exp_avg": weight, "exp_avg_sq": weight}
+        for name, weight in agent.network.named_parameters()
+        if weight.requires_grad
+    }
+    return agent.state_dict() | flat("optimizer", moments)
 
 
 def last_of_all(tracks: list[Track]) -> tuple[list[Checkpoint], list[str]]:

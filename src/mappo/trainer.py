@@ -1,5 +1,6 @@
 """`train(env, config)`: from an environment and settings to a run directory."""
 
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -10,6 +11,7 @@ import torch
 from mappo import envs
 from mappo.config import Config
 from mappo.critic_input import UserInput
+from mappo.envs import closing
 from mappo.envs.closing import close
 from mappo.errors import StopTraining, UserError
 from mappo.files import locked
@@ -41,7 +43,8 @@ def train(
         config: by default the environment's preset (`mappo.preset`).
         callback: called after each update; may raise `StopTraining`, upon which the run is saved and returned. Of
             several seeds (`run.seeds`) it is given the mean.
-        stop: called at each step of an evaluation, which may be long; may raise `StopTraining` too.
+        stop: called after each update, and at each step of an evaluation, which may be long; may raise `StopTraining`
+            too.
         resume: go on with the run that `config.run` names, from its last checkpoint.
         critic_input: what the critic reads, `f(obs, state, active)` of tensors `(*B, A, *obs_shape)`, `(*B, *S)` or
             None, and `(*B, A)`: rows `(*B, F)` for the team, or `(*B, A, F)`.
@@ -55,6 +58,7 @@ def train(
     config = preset(name) if config is None else config
     if critic_input is not None and config.network.critic_input == "auto":  # the run's own config.json tells
         config = replace(config, network=replace(config.network, critic_input="user"))
+    stop = _until(config.run.time_limit, stop)
     device = choose_device(config.run.device)
     threads = torch.get_num_threads()
     torch.set_num_threads(config.run.threads)
@@ -63,7 +67,8 @@ def train(
         if config.network.precision == "tf32":
             stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
             torch.set_float32_matmul_precision("high")
-        training, testing = envs.for_training(env, config, device)
+        with closing.waiting():
+            training, testing = envs.for_training(env, config, device)
         for made in (training, testing):
             if made is not None and (isinstance(env, str) or callable(env)):  # what was given is not closed
                 stack.callback(close, made)
@@ -89,6 +94,21 @@ def train(
             session.save()
         session.finish()
         return Run(path, name, config, session.step)
+
+
+def _until(minutes: float | None, stop: Stop | None) -> Stop | None:
+    """`stop`, that raises `StopTraining` too once so many minutes are over."""
+    if minutes is None:
+        return stop
+    end = time.monotonic() + 60 * minutes
+
+    def late() -> None:
+        if stop is not None:
+            stop()
+        if time.monotonic() >= end:
+            raise StopTraining
+
+    return late
 
 
 def choose_device(name: str, option: str = "run.device") -> torch.device:

@@ -1,5 +1,6 @@
 """What an environment gives, held against its Spec and against NaN, before anything learns from it."""
 
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, cast
 
@@ -38,29 +39,32 @@ def checked(step: Any, env: Environment) -> TimeStep:
     return step
 
 
-def check_finite(rollout: Rollout, env: Environment) -> None:
-    """One question to the device for each rollout; the source is looked for only where the answer is no.
+def not_finite(rollout: Rollout, env: Environment, shares: Sequence[slice]) -> list[str]:
+    """Of each share of the environments the first reward, observation or state that is not finite; "" where all are.
 
-    Raises:
-        UserError: a reward, observation or state is not finite.
+    One question to the device for each rollout; the source is looked for only where the answer is no.
     """
     # What the action reached stands before what came of it a step later, so that the action named is to blame.
     order = ("reward", "next_obs", "next_state", "obs", "state")
     kept = {name: cast(Tensor | None, getattr(rollout, name)) for name in order}
     broken = {name: _broken(rollout, name) for name, x in kept.items() if x is not None and x.is_floating_point()}
+    told = [""] * len(shares)
     if not torch.stack([x.any() for x in broken.values()]).any():
-        return
-    for name, where in broken.items():
-        if not where.any():
-            continue
-        value = getattr(rollout, name)
-        t, e, *rest = cast(list[int], where.nonzero()[0].tolist())
-        whose = f" of {env.spec.agents[rest[0]]}" if "state" not in name else ""
-        raise UserError(
-            f"the environment's {name}{whose} is {value[(t, e, *rest)].item()}, in environment {e} of "
-            f"{env.num_envs}, at step {t} of the rollout, after action {rollout.action[t, e].tolist()}: "
-            f"mend the environment, or clip what it gives"
-        )
+        return told
+    for k, share in enumerate(shares):
+        for name, where in broken.items():
+            if told[k] or not where[:, share].any():
+                continue
+            value = getattr(rollout, name)
+            t, e, *rest = cast(list[int], where[:, share].nonzero()[0].tolist())
+            e += share.start
+            whose = f" of {env.spec.agents[rest[0]]}" if "state" not in name else ""
+            told[k] = (
+                f"the environment's {name}{whose} is {value[(t, e, *rest)].item()}, in environment {e} of "
+                f"{env.num_envs}, at step {t} of the rollout, after action {rollout.action[t, e].tolist()}: "
+                f"mend the environment, or clip what it gives"
+            )
+    return told
 
 
 def _broken(rollout: Rollout, name: str) -> Tensor:

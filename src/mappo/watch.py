@@ -1,15 +1,18 @@
 """Whether a run still learns: numbers that are too large overflow, and what is left of them teaches nothing."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mappo.config import Config
+from mappo.learner import MAPPO
 from mappo.types import Rollout
 
-PATIENCE = 5  # updates in a row
+PATIENCE, FAR = 5, 3  # updates in a row
+LARGE_KL = 0.5
 LARGE_OBS, LARGE_REWARD, LARGE_VALUE = 100.0, 1e6, 1e10
 
 
@@ -22,7 +25,7 @@ class Watch:
     """
 
     def __init__(self, config: Config) -> None:
-        self.config, self._empty = config, 0
+        self.config, self._empty, self._far, self._advised = config, 0, 0, False
         self._normalized = config.network.obs_norm or config.network.layer_norm
 
     def first(self, rollout: Rollout) -> str:
@@ -35,14 +38,32 @@ class Watch:
             f"give --network.obs-norm"
         )
 
-    def look(self, rollout: Rollout, metrics: Mapping[str, float]) -> str:
-        """Why the run cannot go on; empty if it can."""
+    def advise(self, metrics: Mapping[str, float]) -> str:
+        """What to do about a policy that moves too far at once; empty but once in a run."""
+        self._far = self._far + 1 if metrics["approx_kl"] > LARGE_KL else 0
+        if self._far < FAR or self._advised:
+            return ""
+        self._advised = True
+        return (
+            f"the policy moved far in each of the last {FAR} updates: the approximate KL is "
+            f"{metrics['approx_kl']:.3g}, where 0.01 is usual. A smaller --ppo.actor-lr, fewer --ppo.epochs, or "
+            f"--ppo.target-kl 0.05 keep it near"
+        )
+
+    def look(self, rollout: Rollout, metrics: Mapping[str, float], spoilt: str = "") -> str:
+        """Why the run cannot go on; empty if it can.
+
+        Args:
+            spoilt: what in the rollout is not finite, for which its update was skipped.
+        """
         skipped = metrics["skipped_steps"] >= metrics["epochs"] * self.config.ppo.minibatches
         # Not a number: infinity over infinity, or 0 over 0 where all returns are alike.
         infinite = math.isnan(metrics["explained_variance"]) and not abs(metrics["value"]) < LARGE_VALUE
         self._empty = self._empty + 1 if skipped or infinite else 0
         if self._empty < PATIENCE:
             return ""
+        if spoilt:
+            return f"nothing was learned in the last {PATIENCE} updates: {spoilt}"
         seen, paid = _seen(rollout), _largest(rollout.reward)
         ways: list[str] = []
         if seen > LARGE_OBS and not self._normalized:
@@ -66,3 +87,96 @@ def _seen(rollout: Rollout) -> float:
 
 def _largest(x: Tensor | None) -> float:
     return 0.0 if x is None or x.dtype in (torch.uint8, torch.bool) else float(x.abs().max())
+
+
+class Watches:
+    """Those of seeds side by side.
+
+    Args:
+        config: of each. seeds: of the runs.
+    """
+
+    def __init__(self, config: Config, seeds: Sequence[int]) -> None:
+        self.config, self.seeds = config, seeds
+        self._watches, self._lost, self._traced = [Watch(config) for _ in seeds], set[int](), set[int]()
+
+    def first(self, rollout: Rollout) -> str:
+        """As `Watch.first`."""
+        return self._watches[0].first(rollout)
+
+    def look(
+        self,
+        agents: Sequence[MAPPO],
+        rollouts: Sequence[Rollout],
+        metrics: Sequence[Mapping[str, float]],
+        spoilt: Sequence[str],
+    ) -> tuple[list[str], str]:
+        """After an update: what to tell the user, and why the run cannot go on; empty if it can.
+
+        Args:
+            agents, rollouts: of each seed. metrics: of its update. spoilt: what in the rollout is not finite.
+        """
+        notes, end = list[str](), ""
+        for k, (rollout, own, told) in enumerate(zip(rollouts, metrics, spoilt, strict=True)):
+            if k in self._lost:
+                continue
+            whose = f" of seed {self.seeds[k]}" if len(self.seeds) > 1 else ""
+            if told:
+                notes.append(f"the update{whose} is skipped: {told}")
+            if own["skipped_steps"]:
+                notes.append(f"{own['skipped_steps']:.0f} gradient steps{whose} were not finite, and are skipped")
+                if k not in self._traced and (where := trace(agents[k], rollout)):
+                    notes[-1] += f": {where}"
+                self._traced.add(k)
+                if self.config.run.on_nonfinite == "stop":
+                    end = f"{notes.pop()}, and the run stops, for run.on-nonfinite is stop"
+            if advice := self._watches[k].advise(own):
+                notes.append(f"{advice}{whose and f' ({whose.strip()})'}")
+            if lost := self._watches[k].look(rollout, own, told):
+                self._lost.add(k)
+                if len(self._lost) == len(self.seeds):
+                    return notes, lost
+                notes.append(f"seed {self.seeds[k]}: {lost}. The other seeds go on")
+        return notes, end
+
+
+def trace(agent: MAPPO, rollout: Rollout) -> str:
+    """Where the numbers of an update cease to be finite, looked for anew, on the whole rollout; "" if nowhere any more.
+
+    From the front: what is learned from, the layers in the order in which they compute, the losses; then the gradients,
+    in which each parameter spoils those before it.
+    """
+    batch, _, _ = agent.prepare(rollout, again=True)
+    for what, x in (("values", batch.value), ("returns", batch.target), ("advantages", batch.adv)):
+        if not x.isfinite().all():
+            return f"the {what} of the rollout are not all finite"
+    layers: list[str] = []
+    modules = cast("dict[str, nn.Module]", dict(cast(Any, agent.network).named_modules()))
+
+    def hook(name: str) -> Any:
+        def seen(_module: nn.Module, _given: Any, answer: Any) -> None:
+            first: Any = cast(Any, answer)[0] if isinstance(answer, tuple) else answer
+            if isinstance(first, Tensor) and not first.isfinite().all():
+                layers.append(name)
+
+        return seen
+
+    hooks = [m.register_forward_hook(hook(name)) for name, m in modules.items() if not any(m.children())]
+    try:
+        total, metrics = agent.loss(batch, agent.config.schedule(agent.updates)["entropy_weight"])
+    finally:
+        for made in hooks:
+            made.remove()
+    if layers:
+        return f"the layer {layers[0]} answers numbers that are not finite"
+    for name in ("policy_loss", "value_loss", "entropy", "total_loss"):
+        if not metrics[name].isfinite():
+            return f"the {name} is {metrics[name].item()}"
+    weights: dict[str, Tensor] = {n: p for n, p in agent.network.named_parameters() if p.requires_grad and p.numel()}
+    gradients: Any = torch.autograd.grad(total, list(weights.values()), allow_unused=True)
+    largest = {n: float(g.abs().max()) for n, g in zip(weights, gradients, strict=True) if g is not None}
+    spoilt = [name for name, x in largest.items() if not math.isfinite(x)]
+    if spoilt:  # layers stand in the order in which they compute
+        return f"the gradient of {spoilt[-1]} is not finite" + (", nor of those before it" if len(spoilt) > 1 else "")
+    name, most = max(largest.items(), key=lambda x: x[1])
+    return f"the gradient of {name} goes up to {most:.3g}, whose square overflows" if most > 1e15 else ""

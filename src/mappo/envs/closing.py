@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
@@ -17,6 +17,9 @@ class CloseTimeoutError(Exception):
 # How long a `close()` may take. Only a signal ends what waits in the thread that made an environment, where many must
 # be closed; and signals are the program's: the command line sets this. Whoever calls the library has Ctrl-C.
 limit: AbstractContextManager[Any] = nullcontext()
+# Entered while an environment is waited for, and nothing is lost if that ends by an exception: the command line, once
+# it has been told to stop, leaves one that does not come back.
+waiting: Callable[[], AbstractContextManager[Any]] = nullcontext
 
 
 def close(*envs: Any) -> None:

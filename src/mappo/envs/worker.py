@@ -17,6 +17,7 @@ from mappo.envs.closing import end_within
 from mappo.envs.game import Arrays
 from mappo.envs.shard import Shard
 from mappo.errors import UserError, warn_in_one_line
+from mappo.lasting import outlast
 
 RESET, CHECKED_RESET = b"r", b"R"  # else the number of the part to step, as text
 
@@ -29,6 +30,10 @@ def main(control: int, memory: int, blackbox: int, parent: int) -> None:
             pool asks for it by SIGUSR1. parent: the learner's process.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the pool decides when to stop
+    for name in ("SIGTERM", "SIGHUP"):  # sent to all at once where a job or a session ends: the learner saves first
+        if hasattr(signal, name):  # heard, not ignored: programs that an environment starts would inherit that
+            signal.signal(getattr(signal, name), _heard)
+    outlast()
     warn_in_one_line()
     faulthandler.enable(blackbox)
     faulthandler.register(signal.SIGUSR1, blackbox)
@@ -36,6 +41,10 @@ def main(control: int, memory: int, blackbox: int, parent: int) -> None:
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the pool was closed, or is gone
         _serve(Connection(control), memory)
     end_within(1.0, 0)
+
+
+def _heard(_number: int, _frame: Any) -> None:
+    """Nothing is done."""
 
 
 def _follow(parent: int) -> None:

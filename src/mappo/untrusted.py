@@ -1,0 +1,145 @@
+"""Files that anyone may have written: bounded before memory is taken, never waited for, never run. Loads no torch."""
+
+import json
+import math
+import os
+import re
+import stat
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from mappo.errors import UserError
+
+MOST_JSON, MOST_TABLE, MOST_TENSORS, MOST_HEADER = 1 << 24, 1 << 28, 1 << 32, 1 << 22  # bytes
+# What mappo reads or writes in a run directory, beside its own names that begin with a dot, and all of its folders.
+_OWN = re.compile(r"config\.json|metrics\.csv|timing\.csv|curve\.png|replay\.gif|checkpoints|tensorboard|seed-\d+|\..*")
+_FOLDERS = re.compile(r"checkpoints|tensorboard|seed-\d+|\.?\d{12,18}(\.tmp)?")
+
+
+def open_plain(file: Path, most: int) -> BinaryIO:
+    """A file to read that is one, and no larger.
+
+    Raises:
+        OSError, ValueError: it is not there, is a pipe, a device or a directory, or holds more.
+    """
+    # A pipe would be waited for until somebody writes into it.
+    descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    stream = open(descriptor, "rb")  # noqa: SIM115 (the caller closes it)
+    found = os.fstat(descriptor)
+    if stat.S_ISREG(found.st_mode) and found.st_size <= most:
+        return stream
+    stream.close()
+    if stat.S_ISREG(found.st_mode):
+        raise ValueError(f"it holds {found.st_size:,} bytes, and at most {most:,} are read")
+    raise ValueError("it is a directory" if stat.S_ISDIR(found.st_mode) else "it is not a plain file")
+
+
+def read_text(file: Path, most: int = MOST_TABLE) -> str:
+    """A whole file of text.
+
+    Raises:
+        OSError, ValueError: as `open_plain`; or it is no UTF-8.
+    """
+    with open_plain(file, most) as stream:
+        return stream.read(most).decode()
+
+
+def parse(text: str | bytes) -> Any:
+    """JSON, strictly: no name twice, no NaN, nothing infinite.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1) if len(names) < 1000 else "a name"
+        raise ValueError(f"{shown(twice)} is given twice")
+    return found
+
+
+def _refuse(text: str) -> Any:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _refuse(text[:20])
+
+
+def read_header(file: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Of a safetensors file: dtype and shape of each tensor, by name.
+
+    Raises:
+        OSError, ValueError: as `open_plain`; or the header is none. The bytes behind it are not looked at.
+    """
+    with open_plain(file, MOST_TENSORS) as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if not 2 <= length <= min(MOST_HEADER, os.fstat(stream.fileno()).st_size - 8):
+            raise ValueError(f"its header cannot be {length:,} bytes long")
+        header = parse(stream.read(length))
+    if not isinstance(header, dict):
+        raise ValueError("its header is no object")
+    tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
+    for name, told in cast("dict[str, Any]", header).items():
+        if name == "__metadata__":
+            continue
+        said = cast("dict[str, Any]", told if isinstance(told, dict) else {})
+        shape, dtype = cast(Any, said.get("shape")), said.get("dtype")
+        if not isinstance(shape, list) or not isinstance(dtype, str):
+            raise ValueError(f"its header says nothing of {shown(name)}")
+        sizes = cast("list[Any]", shape)
+        if any(type(n) is not int or not 0 <= n < 2**63 for n in sizes):
+            raise ValueError(f"its header says nothing of {shown(name)}")
+        tensors[name] = dtype, tuple(sizes)
+    return tensors
+
+
+def check_plain(run: Path) -> None:
+    """Whatever mappo reads or writes in a run directory must be a file or a directory: nothing leads elsewhere.
+
+    Raises:
+        UserError: something is a link, a pipe, a device.
+    """
+    for entry in _entries(run, _OWN):
+        mode = entry.stat(follow_symlinks=False).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            what = "a symbolic link" if stat.S_ISLNK(mode) else "a pipe, a socket or a device"
+            raise UserError(f"{shown(entry.path)} is {what}: put what it stands for in its place, or remove it")
+
+
+def _entries(folder: Path, names: re.Pattern[str], depth: int = 0) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as found:
+            entries = [entry for entry in found if names.fullmatch(entry.name)]
+    except (OSError, ValueError):  # told where it is read
+        return
+    for entry in entries:
+        yield entry
+        if depth < 3 and _FOLDERS.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+            inside = _OWN if entry.name.startswith("seed-") else re.compile(".*", re.DOTALL)
+            yield from _entries(Path(entry.path), inside, depth + 1)
+
+
+def printable(text: str, keep: str = "\n\t") -> str:
+    """Text for a terminal or a picture: what would move the cursor, colour or turn the letters is spelled out."""
+
+    def spelled(letter: str) -> str:
+        safe = letter in keep or unicodedata.category(letter) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+        return letter if safe else letter.encode("unicode_escape").decode()
+
+    return text if text.isascii() and text.isprintable() else "".join(map(spelled, text))
+
+
+def shown(text: str) -> str:
+    """A name out of a file, within a message."""
+    return printable(text if len(text) <= 80 else f"{text[:77]}...", keep="")
