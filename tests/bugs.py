@@ -1,9 +1,10 @@
-"""The bugs that `mutants.py` puts in: a table to read, law by law; more are in `bugs_envs.py`, `bugs_hostile.py`."""
+"""The bugs that `mutants.py` puts in: a table to read, law by law; more are in `bugs_envs.py`, `bugs_hostile.py`, `bugs_strangers.py`."""
 
 from dataclasses import dataclass
 
 from bugs_envs import ENVS
 from bugs_hostile import HOSTILE
+from bugs_strangers import STRANGERS
 
 
 @dataclass(frozen=True)
@@ -916,5 +917,5 @@ BUGS = [
         "statistics.median(t[clock] for t in times) / statistics.median(t[clock] for t in spent[WHOLE])",
         "test_bench.py::test_figures_are_medians_and_shares_those_of_each_round",
     ),
-    *(Bug(*row) for row in [*ENVS, *HOSTILE]),
+    *(Bug(*row) for row in [*ENVS, *HOSTILE, *STRANGERS]),
 ]
