@@ -6,6 +6,7 @@ from bugs_envs import ENVS
 from bugs_faults import FAULTS
 from bugs_hostile import HOSTILE
 from bugs_speed import RECORDED
+from bugs_strangers import STRANGERS
 
 
 @dataclass(frozen=True)
@@ -923,5 +924,5 @@ BUGS = [
         "statistics.median(t[clock] for t in times) / statistics.median(t[clock] for t in spent[WHOLE])",
         "test_bench.py::test_figures_are_medians_and_shares_those_of_each_round",
     ),
-    *(Bug(*row) for row in [*ENVS, *FAULTS, *HOSTILE, *RECORDED]),
+    *(Bug(*row) for row in [*ENVS, *FAULTS, *HOSTILE, *RECORDED, *STRANGERS]),
 ]

@@ -211,6 +211,22 @@ def test_what_an_update_tells_is_known_before_the_first(memory: int):
     assert {k: v.shape for k, v in nothing.items()} == {k: v.shape for k, v in something.items()}
 
 
+def test_a_return_that_is_none_ends_with_its_episode():
+    class Once(Chaos):
+        clock = 0
+
+        def step(self, action: Any) -> Any:
+            step, self.clock = super().step(action), self.clock + 1
+            return replace(step, reward=step.reward * math.nan) if self.clock == 1 else step
+
+    env, config_ = Once(4), learner()[1]
+    config_ = replace(config_, run=replace(config_.run, on_nonfinite="skip"))
+    collector = Collector(env, MAPPO(env.spec, config_), 6, env.reset(0), torch.Generator())
+    collected = [collector.collect()[1]["return_sum"] for _ in range(20)]
+    assert collected[0].isnan()
+    assert all(x.isfinite() for x in collected[10:])
+
+
 @pytest.mark.filterwarnings("ignore:invalid value")
 def test_an_environment_that_gives_nothing_else_ends_the_run(tmp_path: Path):
     with pytest.raises(UserError, match=r"nothing was learned in .* 5 updates: the environment's reward.*is kept"):

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -81,7 +82,7 @@ def test_an_environment_that_cannot_be_saved_goes_on_the_same_way_each_time(work
         "run": {"total_steps": 320, "eval_episodes": 2, "eval_interval": 160, "progress": "off"},
     }
 
-    def stop(update: mappo.Update) -> None:
+    def stop(update: Any) -> None:
         if update.index == 3:
             raise mappo.StopTraining
 
