@@ -841,8 +841,8 @@ BUGS = [
         for name, file, old, new, test in [
             (
                 *("all draw the same minibatches", "seeds.py"),
-                "drawn = [agent.shuffled(",
-                "drawn = [self._first.shuffled(",
+                "a.shuffled(rollout.of(part)) if goes",
+                "self._first.shuffled(rollout.of(part)) if goes",
                 "test_seeds.py::test_each_seed_learns_what_it_learns_alone",
             ),
             (

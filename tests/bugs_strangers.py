@@ -15,8 +15,8 @@ STRANGERS: list[tuple[str, str, str, str, str, str]] = [
                 "test_a_closed_terminal_saves_and_leaves",
             ),
             (
-                *("nohup is not heeded", "signals.py", "if number != HANGUP or signal.getsignal(number) is not "),
-                *("if True or signal.getsignal(number) is not ", "test_a_closed_terminal_saves_and_leaves"),
+                *("nohup is not heeded", "signals.py", "is not signal.SIG_IGN:\n                self._before"),
+                *("is not None:\n                self._before", "test_a_closed_terminal_saves_and_leaves"),
             ),
             (
                 *("a terminal that is gone is an error", "lasting.py", "(errno.EPIPE, errno.EIO)", "()"),
@@ -84,9 +84,9 @@ STRANGERS: list[tuple[str, str, str, str, str, str]] = [
                 *(
                     "who skips learns from another's",
                     "seeds.py",
-                    "going = [not skips for skips in skip] or [True] * count",
+                    "going = [not skips for skips in skip] or [True] * len(self.agents)",
                 ),
-                *("going = [True] * count", "test_one_seed_that_skips_leaves_the_others_as_they_would_be"),
+                *("going = [True] * len(self.agents)", "test_one_seed_that_skips_leaves_the_others_as_they_would_be"),
             ),
             (
                 *(
@@ -142,8 +142,8 @@ STRANGERS: list[tuple[str, str, str, str, str, str]] = [
                 *(
                     "whatever has digits is pruned",
                     "checkpoint.py",
-                    "if _STEP.fullmatch(p.name) and p.is_dir()",
-                    "if p.is_dir()",
+                    "if _STEP.fullmatch(path.name) and path.is_dir()",
+                    "if path.is_dir()",
                 ),
                 "test_what_is_no_checkpoint_stays_beside_them",
             ),

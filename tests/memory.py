@@ -9,6 +9,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
@@ -34,16 +35,16 @@ def sample(pids: Iterable[int], seconds: float) -> Sample:
     shared = dict[int, int]()
     for pid in pids:
         try:
-            memory += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page
-            threads += len(os.listdir(f"/proc/{pid}/task"))
-            for number in os.listdir(f"/proc/{pid}/fd"):
-                link, files = f"/proc/{pid}/fd/{number}", files + 1
-                if "memfd:" in os.readlink(link):
-                    found = os.stat(link)
-                    shared[found.st_ino] = found.st_blocks * 512
+            resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page
+            tasks, opened = len(os.listdir(f"/proc/{pid}/task")), os.listdir(f"/proc/{pid}/fd")
         except OSError:  # it has just left
             continue
-        processes += 1
+        memory, threads, files, processes = memory + resident, threads + tasks, files + len(opened), processes + 1
+        for number in opened:
+            with suppress(OSError):  # it has just been closed
+                if "memfd:" in os.readlink(link := f"/proc/{pid}/fd/{number}"):
+                    found = os.stat(link)
+                    shared[found.st_ino] = found.st_blocks * 512
     total = sum(shared.values()) + sum(entry.stat().st_size for entry in os.scandir("/dev/shm") if entry.is_file())
     return Sample(seconds, memory / 2**20, total / 2**20, files, threads, processes)
 
