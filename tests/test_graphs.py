@@ -135,6 +135,13 @@ def test_a_rollout_of_ones_own_each_time_is_learned_from_as_it_comes(monkeypatch
     assert not tapes
 
 
+def test_what_is_not_to_be_recorded_is_not(monkeypatch: pytest.MonkeyPatch):
+    config = config_of("spread")
+    monkeypatch.setitem(globals(), "config_of", lambda _: replace(config, run=replace(config.run, graphs=False)))
+    assert not twice("spread", 1, monkeypatch)
+    assert not twice("spread", 3, monkeypatch)
+
+
 def test_a_kl_that_ends_an_update_is_asked_for(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(KINDS, "kl", ("spread", {}, {}, {"target_kl": 1e-4}))
     tapes = twice("kl", 1, monkeypatch)

@@ -8,13 +8,13 @@ import sys
 import threading
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mappo import checkpoint, cli
+from mappo import checkpoint, cli, signals
 from mappo.config import RunConfig
 from mappo.errors import UserError
 from mappo.live import LiveView
@@ -240,3 +240,18 @@ def test_a_second_control_c_leaves_at_once_whatever_does_not_listen(tmp_path: Pa
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=20)
     assert process.returncode == 130
+
+
+@pytest.mark.parametrize("error", [ValueError("no shape"), UserError("cannot read model.safetensors")])
+def test_a_signal_that_compiled_code_takes_for_a_failure_is_a_signal(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def interrupted(_command: Any) -> int:
+        with suppress(signals.Stopped):
+            signals._stop(signal.SIGTERM, None)
+        raise error
+
+    monkeypatch.setattr(signals.Stopped, "heard", 0)
+    monkeypatch.setattr(cli, "_run", interrupted)
+    assert cli.main(["envs"]) == 143
+    assert capsys.readouterr().err == "mappo: stopped\n"

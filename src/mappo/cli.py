@@ -48,7 +48,7 @@ def entry() -> None:
 def main(args: Sequence[str]) -> int:
     """Runs one command and returns its exit code; prints one message for what the user can mend."""
     try:
-        code = _run(parse(list(args)))
+        code = _answer(args)
         sys.stdout.flush()
         return code
     except UserError as error:
@@ -76,6 +76,15 @@ def main(args: Sequence[str]) -> int:
         return MEND
     except SystemExit as stop:  # tyro has printed its help or its box
         return stop.code if isinstance(stop.code, int) else MEND
+
+
+def _answer(args: Sequence[str]) -> int:
+    try:
+        return _run(parse(list(args)))
+    except Exception as error:
+        if Stopped.heard:  # in compiled code, which took it for a failure
+            raise Stopped(Stopped.heard) from error
+        raise
 
 
 def _out_of_memory(error: Exception) -> bool:

@@ -52,7 +52,7 @@ class Collector:
         if length % self.chunk:
             raise ValueError(f"a rollout of {length} steps cannot be cut into chunks of {self.chunk}")
         self.rollout = self._allocate(step)
-        self.games = Games.of(env, self.steps)
+        self.games = Games.of(env, self.steps) if agent.config.run.graphs else None
         self.spoilt = [""] * len(self.shares)  # of each seed: what in its last rollout is not finite
         # Raw rewards of the episodes under way: return of each agent, steps.
         self.running = torch.zeros_like(step.reward)

@@ -12,6 +12,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from mappo.errors import UserError
+
 WARM_UP = 2  # calls before the recording: libraries choose kernels, and allocate what they keep
 
 
@@ -79,12 +81,22 @@ def beside(function: Callable[[], Any]) -> Any:
 
 
 def record(function: Callable[[], Any], generators: Sequence[torch.Generator]) -> tuple[Any, Any]:
-    """A recording of a function, which does not run, and what it answers once the recording is replayed."""
+    """A recording of a function, which does not run, and what it answers once the recording is replayed.
+
+    Raises:
+        UserError: it waits for the device, or copies something from the host.
+    """
     graph = torch.cuda.CUDAGraph()
     for generator in generators:
         cast(Any, graph).register_generator_state(generator)
-    with torch.cuda.graph(graph):
-        answer = function()
+    try:
+        with torch.cuda.graph(graph):
+            answer = function()
+    except RuntimeError as error:
+        raise UserError(
+            f"what this run does on the GPU cannot be recorded ({str(error).splitlines()[0]}): an encoder, a "
+            f"critic_input function or an environment of yours asks the device something; give --run.graphs False"
+        ) from error
     return graph, answer
 
 

@@ -113,7 +113,8 @@ class MAPPO:
         now = self.set_schedule()
         orders = self.shuffled(rollout)
         # The KL would have to be asked for after each epoch.
-        metrics, epochs = self.recordings(rollout, self._learn, orders, self.config.ppo.target_kl is None)
+        allowed = self.config.run.graphs and self.config.ppo.target_kl is None
+        metrics, epochs = self.recordings(rollout, self._learn, orders, allowed)
         self.updates += 1
         return metrics | {k: torch.full((), float(v), device=self.device) for k, v in {**now, "epochs": epochs}.items()}
 

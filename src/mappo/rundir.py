@@ -26,7 +26,7 @@ from mappo.untrusted import MOST_JSON, check_plain, parse, read_text, shown
 
 FORMAT = 2
 # What a resumed run may change. Threads and device change the rounding; another kind of device, the random streams.
-_FREE = ("progress", "threads", "device", "name", "dir", "keep_every", "time_limit", "on_nonfinite")
+_FREE = ("progress", "threads", "graphs", "device", "name", "dir", "keep_every", "time_limit", "on_nonfinite")
 FREE = {("run", name) for name in _FREE} | {("env", name) for name in ("workers", "restart", "worker_timeout")}
 
 

@@ -1,11 +1,10 @@
 """Every setting: a name, a type, a default and one line of meaning. Imports no torch."""
 
-import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from mappo.errors import UserError
-from mappo.validate import above, at_least, at_most, check_types, nearest_divisor, option, within
+from mappo.validate import above, at_least, at_most, check_types, named_value, nearest_divisor, option, within
 
 
 @dataclass(frozen=True)
@@ -32,11 +31,11 @@ class EnvConfig:
     @property
     def own_options(self) -> dict[str, Any]:
         """`options` by name; a value is read as JSON where it can be, else as text."""
-        return dict(_option_of(text) for text in self.options)
+        return dict(named_value(text) for text in self.options)
 
     def __post_init__(self) -> None:
         check_types("env", self)
-        if len({_option_of(text)[0] for text in self.options}) < len(self.options):
+        if len({named_value(text)[0] for text in self.options}) < len(self.options):
             raise UserError(f"env.options gives one option twice: {' '.join(self.options)}")
         if self.time_limit is not None:
             at_least("env.time-limit", self.time_limit, 1)
@@ -203,6 +202,8 @@ class RunConfig:
     """The run's directory, in place of runs/NAME."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes cuda where there is one, for environments that live there (the batched ones)."""
+    graphs: bool = True
+    """On CUDA: rollouts and updates are recorded, and launched as a whole; False for encoders that wait for the device."""
     threads: int = 1
     """CPU threads of the learner; 2 seldom helps, and hurts on shared cores."""
     eval_interval: int = 100_000
@@ -241,13 +242,3 @@ class RunConfig:
             raise UserError("run.name and run.dir exclude each other: give one")
         if self.name is not None and (not self.name or "/" in self.name or self.name.startswith(".")):
             raise UserError(f"run.name must be a plain directory name, got {self.name!r}; see run.dir")
-
-
-def _option_of(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals or not name.isidentifier():
-        raise UserError(f"env.options are NAME=VALUE, such as local_ratio=0.5; got {text!r}")
-    try:
-        return name, json.loads(value)
-    except (ValueError, RecursionError):
-        return name, value

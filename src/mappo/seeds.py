@@ -121,7 +121,8 @@ class Seeds:
         anyone = drawn[going.index(True)]  # who skips it draws nothing, and is computed by another's order
         orders = [torch.stack(own, 1) for own in zip(*(x or anyone for x in drawn), strict=True)]  # (epochs, S, rows)
         if all(going):
-            metrics, epochs = self.recordings(rollout, self._learn, orders, self.config.ppo.target_kl is None)
+            allowed = self.config.run.graphs and self.config.ppo.target_kl is None
+            metrics, epochs = self.recordings(rollout, self._learn, orders, allowed)
         else:
             metrics, epochs = self._learn(rollout, *orders, going=going)
         for agent in self.agents:

@@ -25,6 +25,9 @@ AT_ONCE, GRACE, DEAF = 0.3, 10.0, 1.0
 class Stopped(KeyboardInterrupt):
     """SIGINT, SIGTERM or SIGHUP came. Not an `Exception`: what an environment raises is told from it."""
 
+    heard = 0
+    """The number of the one that was raised; compiled code may have made an error of its own of it."""
+
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
@@ -57,6 +60,7 @@ def _stop(number: int, _frame: FrameType | None) -> None:
             signal.signal(other, signal.SIG_DFL)
     if number == HANGUP:
         signal.signal(number, signal.SIG_IGN)
+    Stopped.heard = number
     raise Stopped(number)
 
 

@@ -1,6 +1,7 @@
 """Checks of settings: each passes in silence, or raises a UserError that names the option. Imports no torch."""
 
 import dataclasses
+import json
 import math
 import operator
 import os
@@ -83,3 +84,14 @@ def nearest_divisor(number: int, wish: int) -> int:
     while number % wish:  # downwards: 1 always divides, and the answer stays near for numbers of many divisors
         wish -= 1
     return wish
+
+
+def named_value(text: str) -> tuple[str, Any]:
+    """An environment's option, NAME=VALUE; the value is read as JSON where it can be, else as text."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise UserError(f"env.options are NAME=VALUE, such as local_ratio=0.5; got {text!r}")
+    try:
+        return name, json.loads(value)
+    except (ValueError, RecursionError):
+        return name, value
