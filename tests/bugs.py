@@ -1,4 +1,4 @@
-"""The bugs that `mutants.py` puts in: a table to read, law by law; more are in `bugs_envs.py`, `bugs_hostile.py`, `bugs_strangers.py`."""
+"""The bugs that `mutants.py` puts in: a table to read, law by law; more are in the other files `bugs_*.py`."""
 
 from dataclasses import dataclass
 
