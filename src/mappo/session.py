@@ -230,7 +230,10 @@ class Session:
         if self.step:
             tables = [track.path / "metrics.csv" for track in self.tracks]
             seeds = f"seed {self.tracks[0].seed}" if len(tables) == 1 else f"{len(tables)} seeds"
-            report.plot_curve(self.path, lines, title=f"{self.name}, {seeds}", tables=tables)
+            try:
+                report.plot_curve(self.path, lines, title=f"{self.name}, {seeds}", tables=tables)
+            except (OSError, ValueError) as error:  # such as a full disk: all else is done and saved
+                warnings.warn(f"the learning curve is not drawn: {error}", stacklevel=3)
 
 
 def _mean(metrics: Sequence[dict[str, float]]) -> dict[str, float]:
