@@ -15,12 +15,12 @@ STRANGERS: list[tuple[str, str, str, str, str, str]] = [
                 "test_a_closed_terminal_saves_and_leaves",
             ),
             (
-                *("nohup is not heeded", "signals.py", "if number != HANGUP or signal.getsignal(number) is not "),
-                *("if True or signal.getsignal(number) is not ", "test_a_closed_terminal_saves_and_leaves"),
+                *("nohup is not heeded", "signals.py", "if n != HANGUP or signal.getsignal(n) is not signal.SIG_IGN]"),
+                *("]", "test_a_closed_terminal_saves_and_leaves"),
             ),
             (
                 *("a terminal that is gone is an error", "lasting.py", "(errno.EPIPE, errno.EIO)", "()"),
-                "test_a_closed_terminal_saves_and_leaves",
+                "test_a_stream_outlasts_its_reader",
             ),
             (
                 *(

@@ -393,7 +393,7 @@ def test_a_missing_original_is_scored_on_the_built_in_one(
     assert f"spread (mappo {mappo.__version__}), 320 games" in out
 
 
-@pytest.mark.parametrize(("where", "name"), [(checkpoint, "save_file"), (RunLogger, "write"), (report, "plot_curve")])
+@pytest.mark.parametrize(("where", "name"), [(checkpoint, "save_file"), (RunLogger, "write")])
 def test_a_full_disk_is_told(told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: Any, name: str):
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
