@@ -222,9 +222,25 @@ def test_a_return_that_is_none_ends_with_its_episode():
     env, config_ = Once(4), learner()[1]
     config_ = replace(config_, run=replace(config_.run, on_nonfinite="skip"))
     collector = Collector(env, MAPPO(env.spec, config_), 6, env.reset(0), torch.Generator())
-    collected = [collector.collect()[1]["return_sum"] for _ in range(20)]
-    assert collected[0].isnan()
-    assert all(x.isfinite() for x in collected[10:])
+    told = [collector.collect()[1] for _ in range(20)]
+    returns = [x["return_sum"].item() for x in told if x["episodes"]]
+    assert math.isnan(returns[0])
+    assert len(returns) > 10
+    assert all(map(math.isfinite, returns[5:]))
+
+
+def test_what_is_not_finite_is_forgotten():
+    env, config_ = learner(4)
+    config_ = replace(config_, run=replace(config_.run, on_nonfinite="skip"))
+    collector = Collector(env, MAPPO(env.spec, config_), 6, env.reset(0), torch.Generator())
+    collector.collect()
+    kept = cast(torch.Tensor, collector.memory)
+    kept[1] = math.nan
+    collector.rollout.reward[0, 1] = math.nan
+    collector._vet()
+    assert collector.spoilt != [""]
+    assert (kept[1] == 0).all()
+    assert (kept[0] != 0).any(), "the others remember"
 
 
 @pytest.mark.filterwarnings("ignore:invalid value")

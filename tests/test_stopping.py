@@ -17,6 +17,7 @@ import pytest
 from mappo import checkpoint, cli, signals
 from mappo.config import RunConfig
 from mappo.errors import UserError
+from mappo.lasting import LastingFile
 from mappo.live import LiveView
 from mappo.rundir import read_run
 
@@ -151,6 +152,18 @@ def test_a_closed_terminal_saves_and_leaves(hangup: bool, tmp_path: Path):
         process.terminate()
     assert process.wait(60) == (129 if hangup else 143)
     assert stopped_whole(run) > 2
+
+
+def test_a_stream_outlasts_its_reader():
+    reader, writer = os.pipe()
+    os.close(reader)
+    with LastingFile(writer, "wb") as stream:
+        assert stream.write(b"told to nobody") == 14
+        assert os.write(writer, b"nor is this, past the stream") == 28
+    with LastingFile(os.open("/dev/full", os.O_WRONLY), "wb") as stream:
+        with pytest.raises(OSError, match="No space left"):
+            stream.write(b"x")
+        assert stream.write(b"told once") == 9
 
 
 def test_a_live_view_outlasts_its_terminal():

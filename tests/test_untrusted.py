@@ -200,7 +200,9 @@ def test_what_is_no_file_is_no_config(tmp_path: Path, capsys: pytest.CaptureFixt
     os.mkfifo(tmp_path / "pipe")
     for file in (tmp_path / "pipe", "/dev/zero", "/dev/tty", tmp_path):
         assert main(["train", "spread", "--config", str(file)]) == 2
-        assert "--config" in capsys.readouterr().err
+        told = capsys.readouterr().err
+        assert "--config" in told
+        assert ("it is not a plain file" in told) == (file not in ("/dev/tty", tmp_path)), told
 
 
 def test_checkpoints_that_are_elsewhere_are_not_pruned(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from mappo.errors import UserError
 from mappo.untrusted import printable, read_text
 
 Floats = NDArray[np.float64]
@@ -137,10 +138,13 @@ def _read(paths: Sequence[Path]) -> tuple[Seeds, Seeds]:
         rows = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
         if missing := [name for name in names if name not in (rows.fieldnames or names)]:
             raise ValueError(f"{path} lacks the columns {', '.join(missing)}")
-        for row in rows:
-            for name in names[2:]:
-                if row[name]:
-                    points.setdefault((name, row["seed"]), []).append((float(row["step"]), float(row[name])))
+        try:
+            for row in rows:
+                for name in names[2:]:
+                    if row[name]:
+                        points.setdefault((name, row["seed"]), []).append((float(row["step"]), float(row[name])))
+        except (ValueError, csv.Error) as error:
+            raise UserError(f"{path} is damaged: {error}") from None
 
     def seeds(wanted: str) -> Seeds:
         series = [np.array(sorted(values)).T for (name, _), values in points.items() if name == wanted]

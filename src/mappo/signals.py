@@ -38,13 +38,17 @@ def listen() -> None:
 
     Compiled code that does not come back keeps Python from hearing any: a thread then ends the process.
     """
-    for number in STOPS:
-        if number != HANGUP or signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _stop)
+    for number in _to_hear():
+        signal.signal(number, _stop)
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     threading.Thread(target=_hear, args=(reader,), daemon=True).start()
+
+
+def _to_hear() -> list[int]:
+    """All but the SIGHUP that nohup has silenced."""
+    return [n for n in STOPS if n != HANGUP or signal.getsignal(n) is not signal.SIG_IGN]
 
 
 def listen_no_more() -> None:
@@ -92,9 +96,8 @@ class Signals:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Signals":
-        for number in STOPS:
-            if number != HANGUP or signal.getsignal(number) is not signal.SIG_IGN:
-                self._before[number] = signal.signal(number, self._catch)
+        for number in _to_hear():
+            self._before[number] = signal.signal(number, self._catch)
         return self
 
     def __exit__(self, *_: object) -> None:
