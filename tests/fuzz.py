@@ -355,7 +355,8 @@ def fuzz(place: Place, examples: int, seed: int) -> None:
         for change in changes:
             change(run)
         if command == "actor":
-            with contextlib.suppress(UserError):
+            with contextlib.suppress(UserError), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of what is passed over
                 mappo.load_actor(run, checkpoint="best" if best else "last")
             return
         more = ["--checkpoint", "best"] if best and command != "resume" else []

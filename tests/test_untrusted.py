@@ -1,5 +1,6 @@
 """Files from strangers: none of them runs code, takes memory without bound, is waited for, or leads elsewhere."""
 
+import json
 import os
 import resource
 import shutil
@@ -150,12 +151,24 @@ def test_what_is_no_json(text: str, message: str, run: Path, capsys: pytest.Capt
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+def as_by_older_versions(run: Path, best: str = "") -> None:
+    """The best one named by a file, not by the checkpoints."""
+    for path in (run / "checkpoints").glob("0*"):
+        state = json.loads((path / "state.json").read_text())
+        del state["best_step"]
+        (path / "state.json").write_text(json.dumps(state))
+        sealed(path)
+    (run / "checkpoints" / "best").write_text(best)
+
+
 @pytest.mark.parametrize("name", ["config.json", "checkpoints/best", "state.json", "model.safetensors"])
 def test_files_of_ten_gigabytes(name: str, run: Path, capsys: pytest.CaptureFixture[str]):
     folder = last(run) if name in ("state.json", "model.safetensors") else run
     for other in sorted((run / "checkpoints").glob("[0-9]*")):
         if other != last(run):
             shutil.rmtree(other)
+    if name == "checkpoints/best":
+        as_by_older_versions(run)
     os.truncate(folder / name, 10 * 2**30)  # holes: it takes no disk
     if name == "checkpoints/best":
         assert main(["evaluate", str(run), "--checkpoint", "best", "--episodes", "2"]) == 2
@@ -237,7 +250,11 @@ def test_what_is_no_checkpoint_stays_beside_them(made: Path, tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["../../elsewhere", "..", "/etc", "²", "٠٠٠٠٠٠٠٠٠٠٢٠", "9" * 5000, "000000000099", ""])
 def test_a_best_that_points_elsewhere(name: str, run: Path, capsys: pytest.CaptureFixture[str]):
+    """Older versions kept it in a file; where the checkpoints tell, that is not looked at."""
     (run / "checkpoints" / "best").write_text(name)
+    assert main(["evaluate", str(run), "--checkpoint", "best"]) == 0
+    as_by_older_versions(run, name)
+    capsys.readouterr()
     assert main(["evaluate", str(run), "--checkpoint", "best"]) == 2
     assert "checkpoint" in capsys.readouterr().err
     assert main(["resume", str(run)]) == 0

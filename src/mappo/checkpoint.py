@@ -223,10 +223,10 @@ def _best_step(folder: Path, state: dict[str, Any]) -> int | None:
     if "best_step" in state:
         return state["best_step"]
     try:  # older versions kept it in a file
-        best = int(read_text(folder / "best", 100))
+        best = read_text(folder / "best", 100).strip()
     except (OSError, ValueError):
         return None
-    return best if best <= state["step"] else None
+    return int(best) if _STEP.fullmatch(best) and int(best) <= state["step"] else None
 
 
 def _steps(folder: Path) -> list[Path]:
