@@ -25,7 +25,7 @@ from mappo.logger import Update
 from mappo.seeds import Seeds, learn
 from mappo.state import part
 from mappo.track import Track, derive_seed, last_of_all
-from mappo.types import Environment, Resumable
+from mappo.types import Environment, Resumable, Rollout
 from mappo.watch import Watches
 
 Callback = Callable[[Update], None]
@@ -115,14 +115,7 @@ class Session:
                 view.note(note)
             for index in range(done + 1, config.num_updates + 1):
                 start, cpu = time.perf_counter(), time.process_time()
-                try:
-                    with nullcontext() if self.resumable else closing.waiting():
-                        rollout, episodes = self.collector.collect()
-                except UserError as error:
-                    raise self._failed(error) from error
-                except KeyboardInterrupt:
-                    view.note(self._kept().strip())
-                    raise
+                rollout, episodes = self._collect(view)
                 if index == done + 1 and (told := self.watches.first(rollout)):
                     view.note(told)
                 middle, spoilt = time.perf_counter(), self.collector.spoilt
@@ -142,13 +135,7 @@ class Session:
                     track.logger.write(Update(index, self.step, total, metrics=own, timing=timing))
                 update = Update(index, self.step, total, metrics=_mean(metrics), timing=timing)
                 view.update(update)
-                parts = [rollout.of(share) for share in self.collector.shares]
-                notes, end = self.watches.look([t.agent for t in self.tracks], parts, metrics, spoilt)
-                for note in notes:
-                    view.note(f"step {self.step:,}: {note}")
-                if end:
-                    self.save()
-                    raise UserError(f"{end}. The run is kept in {self.path}")
+                self._watch(rollout, metrics, spoilt, view)
                 if isinstance(failure, playing.CutOffError):  # with restarts: training goes on
                     view.note(f"step {self.step:,} is not evaluated: {failure}")
                 elif isinstance(failure, UserError):
@@ -162,6 +149,27 @@ class Session:
                     raise failure
                 if self.stop is not None:
                     self.stop()
+
+    def _collect(self, view: View) -> tuple[Rollout, dict[str, torch.Tensor]]:
+        """A rollout; what was learned before is saved where the environment fails and loses its episodes anyway."""
+        try:
+            with nullcontext() if self.resumable else closing.waiting():
+                return self.collector.collect()
+        except UserError as error:
+            raise self._failed(error) from error
+        except KeyboardInterrupt:
+            view.note(self._kept().strip())
+            raise
+
+    def _watch(self, rollout: Rollout, metrics: Sequence[dict[str, float]], spoilt: Sequence[str], view: View) -> None:
+        """Tells what is wrong with an update; ends a run that cannot learn any more, or is not to go on."""
+        parts = [rollout.of(share) for share in self.collector.shares]
+        notes, end = self.watches.look([t.agent for t in self.tracks], parts, metrics, spoilt)
+        for note in notes:
+            view.note(f"step {self.step:,}: {note}")
+        if end:
+            self.save()
+            raise UserError(f"{end}. The run is kept in {self.path}")
 
     def _title(self) -> str:
         first, last = self.tracks[0].seed, self.tracks[-1].seed
