@@ -61,7 +61,12 @@ RECORDED = [
             "test_a_rollout_of_ones_own_each_time_is_learned_from_as_it_comes",
         ),
         (
-            *("the KL is not asked for", "learner.py", "graphs and self.config.ppo.target_kl is None", "graphs"),
+            *(
+                "the KL is not asked for",
+                "config.py",
+                "self.run.graphs and self.ppo.target_kl is None",
+                "self.run.graphs",
+            ),
             "test_a_kl_that_ends_an_update_is_asked_for",
         ),
         (

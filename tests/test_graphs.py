@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import tape
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import mappo
-from mappo import graphs
+from mappo import graphs, recording
 from mappo.envs.side_by_side import SideBySide
 from mappo.seeds import Seeds
 
@@ -146,6 +146,38 @@ def test_a_kl_that_ends_an_update_is_asked_for(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(KINDS, "kl", ("spread", {}, {}, {"target_kl": 1e-4}))
     tapes = twice("kl", 1, monkeypatch)
     assert len(tapes) == 1, "the rollout alone"
+
+
+def test_a_tensor_that_takes_anothers_place_is_learned_from(monkeypatch: pytest.MonkeyPatch):
+    def shaped() -> list[dict[str, Tensor]]:
+        agent, collector = training("spread")
+        told: list[dict[str, Tensor]] = []
+        for _ in range(UPDATES):
+            rollout, _ = collector.collect()
+            told.append(agent.update(rollout))
+            if len(told) == UPDATES - 3:
+                rollout.reward = rollout.reward * 0.1
+        return told
+
+    tape.pretend(monkeypatch)
+    with monkeypatch.context() as inner:
+        inner.setattr(graphs, "WARM_UP", UPDATES)
+        expected = shaped()
+    monkeypatch.setattr(graphs, "WARM_UP", 1)
+    same(expected, shaped())  # and numbers that are kept stay what they were
+
+
+def test_a_wrapper_that_passes_on_is_stepped_as_it_is(monkeypatch: pytest.MonkeyPatch):
+    class Wrapper:
+        def __init__(self, env: Any) -> None:
+            self.env = env
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.env, name)
+
+    tape.pretend(monkeypatch)
+    assert recording.Games.of(mappo.make("spread", 2), []) is not None
+    assert recording.Games.of(cast(Any, Wrapper(mappo.make("spread", 2))), []) is None
 
 
 def test_tensors_with_two_names_are_kept_apart():

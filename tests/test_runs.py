@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 from test_trainer import assert_same, stop_after
+from torch import nn
 
 import mappo
-from mappo import cli, envs
+from mappo import cli, encoders, envs
 from mappo.config import Config
 from mappo.errors import UserError
 from mappo.playing import play
@@ -122,3 +123,34 @@ def test_a_critic_may_read_what_a_function_makes(tmp_path: Path):
         mappo.train("spread", replace(config, network=replace(config.network, critic_input="user")), resume=True)
     assert mappo.train("spread", config, critic_input=only_the_first, resume=True).finished
     assert np.isfinite(run.evaluate(episodes=4)["return_sum"]["mean"])
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_what_never_had_a_gradient_is_resumed(seeds: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A layer that an encoder does not use has no moments."""
+
+    class Encoder(nn.Module):
+        def __init__(self, features: int, width: int) -> None:
+            super().__init__()
+            self.used, self.unused = nn.Linear(features, width), nn.Linear(2, 2)
+
+        def forward(self, x: Any) -> Any:
+            return torch.tanh(self.used(x))
+
+    monkeypatch.setitem(encoders.ENCODERS, "half", lambda _, shape, net: Encoder(shape[0], net.hidden[-1]))
+    base = mappo.Config.from_dict(
+        {
+            "env": {"num_envs": 4},
+            "network": {"hidden": [4], "encoder": "half"},
+            "ppo": {"rollout_length": 5, "epochs": 1, "minibatches": 1},
+            "run": {"total_steps": 60, "eval_interval": 20, "eval_episodes": 2, "progress": "off", "seeds": seeds},
+        }
+    )
+
+    def stop(update: Any) -> None:
+        if update.index == 1:
+            raise mappo.StopTraining
+
+    config = replace(base, run=replace(base.run, dir=str(tmp_path / "run")))
+    assert not mappo.train("spread", config, callback=stop).finished
+    assert mappo.train("spread", config, resume=True).finished

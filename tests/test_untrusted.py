@@ -286,7 +286,7 @@ TENSORS: dict[str, tuple[str, Callable[[dict[str, Any]], Any], str]] = {
     "critic": ("model", lambda t: t.update({first(t, CRITIC): torch.ones(9)}), "is (9,) of"),
     "statistics": ("model", lambda t: t.update({"value_norm.moments": torch.ones(3)}), "is (3,) of torch.float32"),
     "moments": ("trainer", lambda t: t.update({first(t, MOMENT): torch.ones(1)}), "is (1,) of"),
-    "no moments": ("trainer", lambda t: [t.pop(n) for n in [*t] if n.startswith("optimizer")], "lacks optimizer"),
+    "half the moments": ("trainer", lambda t: [t.pop(n) for n in [*t] if n.endswith("exp_avg")], "lacks optimizer"),
     "updates": ("trainer", lambda t: t.update(updates=torch.ones(3).long()), "updates is (3,) of torch.int64"),
     "generator": ("trainer", lambda t: t.update(generator=torch.zeros(5).byte()), "generator is (5,) of"),
     "no generator": ("trainer", lambda t: t["generator"].fill_(255), "does not fit"),

@@ -54,9 +54,9 @@ def _threads(config: Config, env: Environment) -> str:
 
 
 def _games(config: Config, env: Environment, device: torch.device) -> str:
-    one = env.envs[0] if isinstance(env, SideBySide) else env
+    one, at_once = (env.envs[0], config.env.num_envs) if isinstance(env, SideBySide) else (env, env.num_envs)
     few, enough = FEW_ENVS.get(device.type, 0), ENOUGH_ENVS.get(device.type, 0)
-    if isinstance(one, ParallelEnvs | WorkerPool) or config.env.num_envs >= few:
+    if isinstance(one, ParallelEnvs | WorkerPool) or at_once >= few:
         return ""
     return (
         f"env.num-envs {config.env.num_envs}: with so few games side by side most of the time goes into calls; "

@@ -30,7 +30,7 @@ from mappo.networks import build_actor
 from mappo.policy import Policy
 from mappo.rundir import FORMAT, check_format, identity, read_json, read_run, seed_paths
 from mappo.state import misfit, part
-from mappo.untrusted import read_header, read_text, shown
+from mappo.untrusted import MOST_TENSORS, read_header, read_text, shown
 
 _STEP = re.compile(r"[0-9]{12,18}")  # what a checkpoint's directory is called: nothing else there is ours
 KEPT = 2  # checkpoints besides the best: the last, and the one before in case the last is damaged
@@ -81,15 +81,19 @@ def save(
             save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, file)
             if (run / "config.json").exists():  # made private by default, unlike all other files
                 shutil.copymode(run / "config.json", file)
+            if file.stat().st_size > MOST_TENSORS:
+                raise OSError(f"{file.name} is larger than the {MOST_TENSORS:,} bytes that are read again")
             sums[file.name] = _digest(file)
             flush(file)
         described = {"format": FORMAT, "mappo": mappo.__version__, "run": identity(run), "step": step, **state}
         described |= {"best_step": best, "sha256": sums}
         sums["state.json"] = _digest_state(described)
         write_text(temporary / "state.json", json.dumps(described, indent=2) + "\n")
+        flush(temporary)
         shutil.rmtree(final, ignore_errors=True)
         os.replace(temporary, final)
         flush(folder)
+        flush(run)  # which may have had no checkpoints before
         _prune(folder, step, best, every)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -72,7 +72,7 @@ class Collector:
                 it stands in `spoilt` instead.
         """
         rollout, noise = self.rollout, self._noise()
-        totals = self._all_steps(noise) if self.games is None else self.games(self._all_steps, noise)
+        totals = self._all_steps(noise) if self.games is None else self.games(self._all_steps, noise, rollout)
         self._vet()
         counted = totals.reshape(len(self.shares), -1, 3).sum(1)
         count, return_sum, length = (counted if len(self.shares) > 1 else counted[0]).unbind(-1)

@@ -54,6 +54,11 @@ class Config:
         return self.ppo.chunk_length or nearest_divisor(self.ppo.rollout_length, 10)
 
     @property
+    def recorded(self) -> bool:
+        """Whether updates may be recorded: the KL would have to be asked for after each epoch."""
+        return self.run.graphs and self.ppo.target_kl is None
+
+    @property
     def steps_per_update(self) -> int:
         return self.ppo.rollout_length * self.env.num_envs
 

@@ -16,6 +16,7 @@ def write_text(file: Path, text: str) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(temporary, file)
+    flush(file.parent)
 
 
 def flush(path: Path) -> None:

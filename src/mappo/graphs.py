@@ -5,6 +5,7 @@ repeats the same kernels on the same memory: what it reads and writes must stay 
 kernels ran once and for all.
 """
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, cast
@@ -58,6 +59,7 @@ class PerRollout:
 
     def __init__(self, device: torch.device) -> None:
         self._device, self._rollout, self._recorded = device, cast(object, None), cast("Recorded | None", None)
+        self._places: list[int] = []
 
     def __call__(
         self, rollout: object, update: Callable[..., Any], inputs: Sequence[Tensor], allowed: bool = True
@@ -65,9 +67,15 @@ class PerRollout:
         """`update(rollout, *inputs)`; as it is written where the device has no recordings, or they are not allowed."""
         if not allowed or not recordable(self._device):
             return update(rollout, *inputs)
-        if self._recorded is None or self._rollout is not rollout:
-            self._rollout, self._recorded = rollout, Recorded(partial(update, rollout))
+        places = places_of(rollout)
+        if self._recorded is None or self._rollout is not rollout or self._places != places:
+            self._rollout, self._places, self._recorded = rollout, places, Recorded(partial(update, rollout))
         return self._recorded(*inputs)
+
+
+def places_of(owner: object) -> list[int]:
+    """Where the tensors of an object lie: a recording reads and writes no others."""
+    return [x.data_ptr() for x in vars(owner).values() if isinstance(x, Tensor)]
 
 
 def beside(function: Callable[[], Any]) -> Any:
@@ -89,13 +97,19 @@ def record(function: Callable[[], Any], generators: Sequence[torch.Generator]) -
     graph = torch.cuda.CUDAGraph()
     for generator in generators:
         cast(Any, graph).register_generator_state(generator)
+    gc.collect()  # earlier recordings, which hold memory, stand in circles with what they record
+    stream = torch.cuda.current_stream()
     try:
         with torch.cuda.graph(graph):
             answer = function()
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
+        torch.cuda.set_stream(stream)  # a recording that fails leaves its own behind
         raise UserError(
             f"what this run does on the GPU cannot be recorded ({str(error).splitlines()[0]}): an encoder, a "
-            f"critic_input function or an environment of yours asks the device something; give --run.graphs False"
+            f"critic_input function or an environment of yours asks the device something; start anew, "
+            f"with --run.graphs False"
         ) from error
     return graph, answer
 

@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import select
 import sys
 from typing import Any
 
@@ -15,7 +16,9 @@ class LastingFile(io.FileIO):
     def write(self, data: Any, /) -> int:
         """As of any file; what nobody can read any more counts as written."""
         try:
-            return super().write(data) or 0
+            while (written := super().write(data)) is None:  # it does not block, and is full
+                select.select([], [self], [])
+            return written
         except OSError as error:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.fileno())  # so that what is written past this object leads there too

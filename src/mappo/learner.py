@@ -55,7 +55,7 @@ class MAPPO:
         self.policy = Policy(spec, config.network, self.network.actor, self.device)
         self.critic = Critic(self.network.critic, self.critic_input, ppo)
         self.value_norm = self.critic.value_norm.to(self.device)
-        self.optimizer = make_optimizer(self.network, ppo, recordable(self.device))
+        self.optimizer = make_optimizer(self.network, ppo, recordable(self.device) and config.recorded)
         self.entropy_weight = torch.zeros_like(self.network.critic.head.weight[..., :1].flatten()[0])
         self.generator = torch.Generator(self.device)
         self.generator.manual_seed(seed)
@@ -113,9 +113,9 @@ class MAPPO:
         now = self.set_schedule()
         orders = self.shuffled(rollout)
         # The KL would have to be asked for after each epoch.
-        allowed = self.config.run.graphs and self.config.ppo.target_kl is None
-        metrics, epochs = self.recordings(rollout, self._learn, orders, allowed)
+        metrics, epochs = self.recordings(rollout, self._learn, orders, self.config.recorded)
         self.updates += 1
+        metrics = {name: x.clone() for name, x in metrics.items()}  # a recording's next update overwrites its own
         return metrics | {k: torch.full((), float(v), device=self.device) for k, v in {**now, "epochs": epochs}.items()}
 
     def _learn(self, rollout: Rollout, orders: Tensor | None = None) -> tuple[dict[str, Tensor], int]:

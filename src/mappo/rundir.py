@@ -25,9 +25,11 @@ from mappo.spec import Spec
 from mappo.untrusted import MOST_JSON, check_plain, parse, read_text, shown
 
 FORMAT = 2
+_RUN = ("progress", "threads", "graphs", "device", "name", "dir", "keep_every", "time_limit", "on_nonfinite")
+# What a run's id leaves out: never another set, or every run that is there would seem to have been changed.
+_NOT_IN_ID = {("run", name) for name in _RUN} | {("env", name) for name in ("workers", "restart", "worker_timeout")}
 # What a resumed run may change. Threads and device change the rounding; another kind of device, the random streams.
-_FREE = ("progress", "threads", "graphs", "device", "name", "dir", "keep_every", "time_limit", "on_nonfinite")
-FREE = {("run", name) for name in _FREE} | {("env", name) for name in ("workers", "restart", "worker_timeout")}
+FREE = _NOT_IN_ID
 
 
 def open_run(name: str, config: Config, spec: Spec, resume: bool) -> Path:
@@ -110,7 +112,7 @@ def create_run(path: Path, env: str, config: Config, spec: Spec) -> None:
 def _identity(described: dict[str, Any]) -> str:
     """Of what a run's numbers come from: where two runs have the same, so are their checkpoints."""
     config = {section: dict(options) for section, options in described["config"].items()}
-    for section, name in FREE:
+    for section, name in _NOT_IN_ID:
         config.get(section, {}).pop(name, None)
     text = json.dumps([described["env"], config, described["spec"]], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

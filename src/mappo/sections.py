@@ -203,7 +203,7 @@ class RunConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes cuda where there is one, for environments that live there (the batched ones)."""
     graphs: bool = True
-    """On CUDA: rollouts and updates are launched as a whole; False for encoders that wait for the device."""
+    """On CUDA: rollouts and updates are launched as a whole; False for code of yours that waits for it, or counts."""
     threads: int = 1
     """CPU threads of the learner; 2 seldom helps, and hurts on shared cores."""
     eval_interval: int = 100_000

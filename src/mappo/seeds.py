@@ -121,8 +121,8 @@ class Seeds:
         anyone = drawn[going.index(True)]  # who skips it draws nothing, and is computed by another's order
         orders = [torch.stack(own, 1) for own in zip(*(x or anyone for x in drawn), strict=True)]  # (epochs, S, rows)
         if all(going):
-            allowed = self.config.run.graphs and self.config.ppo.target_kl is None
-            metrics, epochs = self.recordings(rollout, self._learn, orders, allowed)
+            metrics, epochs = self.recordings(rollout, self._learn, orders, self.config.recorded)
+            metrics = {name: x.clone() for name, x in metrics.items()}  # as in `MAPPO.update`
         else:
             metrics, epochs = self._learn(rollout, *orders, going=going)
         for agent in self.agents:

@@ -136,13 +136,12 @@ class Session:
                 update = Update(index, self.step, total, metrics=_mean(metrics), timing=timing)
                 view.update(update)
                 self._watch(rollout, metrics, spoilt, view)
+                if due:
+                    self.save(metrics)
                 if isinstance(failure, playing.CutOffError):  # with restarts: training goes on
                     view.note(f"step {self.step:,} is not evaluated: {failure}")
                 elif isinstance(failure, UserError):
                     raise self._failed(failure) from failure
-                if due:
-                    results = [own["eval_return"] for own in metrics]
-                    self.save([x if math.isfinite(x) else math.nan for x in results])  # infinity is not the best
                 if callback is not None:
                     callback(update)
                 if isinstance(failure, StopTraining | KeyboardInterrupt):
@@ -168,7 +167,7 @@ class Session:
         for note in notes:
             view.note(f"step {self.step:,}: {note}")
         if end:
-            self.save()
+            self.save(metrics)
             raise UserError(f"{end}. The run is kept in {self.path}")
 
     def _title(self) -> str:
@@ -211,10 +210,12 @@ class Session:
         trust = " --allow-code" if envs.is_code(self.name) else ""
         return f"\nThe run is saved at step {self.step:,}; mappo resume {self.path}{trust} goes on with it"
 
-    def save(self, results: Sequence[float] | None = None) -> None:
+    def save(self, metrics: Sequence[dict[str, float]] | None = None) -> None:
         """A checkpoint of each seed, with what it was measured at, unless there is one of now."""
         for k, track in enumerate(self.tracks):
-            track.save(self.step, math.nan if results is None else results[k], partial(self.collector.state_dict, k))
+            result = math.nan if metrics is None else metrics[k]["eval_return"]
+            result = result if math.isfinite(result) else math.nan  # infinity is not the best
+            track.save(self.step, result, partial(self.collector.state_dict, k))
 
     def close(self) -> None:
         """Closes the logs."""

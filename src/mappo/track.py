@@ -14,7 +14,7 @@ from mappo.checkpoint import Checkpoint
 from mappo.errors import UserError
 from mappo.learner import MAPPO
 from mappo.logger import RunLogger
-from mappo.state import flat, misfit
+from mappo.state import flat, misfit, part
 
 
 class Track:
@@ -54,7 +54,7 @@ class Track:
             tensors = {k: v for k, v in tensors.items() if k != "generator" and not k.startswith("collector.")}
             self.agent.generator.manual_seed(derive_seed(self.seed, 3, int(found.state["updates"])))
         own = {k: v for k, v in {**found.model, **tensors}.items() if not k.startswith("collector.")}
-        if difference := misfit(own, _wanted(self.agent), ("generator",)):
+        if difference := misfit(own, _wanted(self.agent, own), ("generator",)):
             raise UserError(f"{found.path} does not fit {self.path}/config.json: {difference}")
         updates, size = int(found.state["updates"]), self.agent.config.steps_per_update
         if not updates == int(own["updates"]) == int(found.state["step"]) / size:
@@ -89,12 +89,12 @@ class Track:
         self.saved = step
 
 
-def _wanted(agent: MAPPO) -> dict[str, Tensor]:
-    """What a checkpoint of it holds: names, shapes and dtypes; before its first update it has no moments to compare."""
+def _wanted(agent: MAPPO, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What a checkpoint of it holds: names, shapes and dtypes; of weights that never had a gradient no moments."""
     moments = {
         name: {"step": torch.zeros(()), "exp_avg": weight, "exp_avg_sq": weight}
         for name, weight in agent.network.named_parameters()
-        if weight.requires_grad
+        if weight.requires_grad and part(given, f"optimizer.{name}")
     }
     return agent.state_dict() | flat("optimizer", moments)
 

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, cast
 
 from mappo.errors import UserError
 
-MOST_JSON, MOST_TABLE, MOST_TENSORS, MOST_HEADER = 1 << 24, 1 << 28, 1 << 32, 1 << 22  # bytes
+MOST_JSON, MOST_TABLE, MOST_TENSORS, MOST_HEADER = 1 << 24, 1 << 31, 1 << 32, 1 << 22  # bytes
 # What mappo reads or writes in a run directory, beside its own names that begin with a dot, and all of its folders.
 _OWN = re.compile(r"config\.json|metrics\.csv|timing\.csv|curve\.png|replay\.gif|checkpoints|tensorboard|seed-\d+|\..*")
 _FOLDERS = re.compile(r"checkpoints|tensorboard|seed-\d+|\.?\d{12,18}(\.tmp)?")

@@ -87,6 +87,8 @@ class Share(Resumable):
         """Sets what `state_dict` gave, of these games alone."""
         merged: dict[str, Tensor] = {}
         for name, x in self._games.saved().items():
+            if not x.ndim and len(self._games.generators) > 1 and self._part.start and not torch.equal(x, state[name]):
+                raise ValueError(f"its {name} is {state[name].item()}, and that of the seeds before it {x.item()}")
             merged[name] = x.clone()
             merged[name][self._part if x.ndim else ...] = state[name].to(x.device, x.dtype)
         self._games.restore(merged)
