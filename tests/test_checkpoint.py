@@ -557,3 +557,14 @@ def test_no_file_of_a_checkpoint_is_a_pickle(run: Path):
     assert sorted(p.name for p in path.iterdir()) == ["model.safetensors", "state.json", "trainer.safetensors"]
     header = (path / "model.safetensors").read_bytes()
     assert json.loads(header[8 : 8 + int.from_bytes(header[:8], "little")])
+
+
+def test_what_a_process_had_no_time_to_remove_is_removed_when_the_run_goes_on(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with monkeypatch.context() as inner:
+        inner.setattr(checkpoint, "prune", lambda *_, **__: None)
+        for step in (10, 20, 30, 40):
+            put(run, step)
+    checkpoint.prune(run, 30, None, None, later=False)
+    assert [p.name for p in checkpoint._steps(run / "checkpoints")] == [f"{n:012d}" for n in (20, 30, 40)]

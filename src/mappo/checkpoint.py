@@ -94,23 +94,27 @@ def save(
         os.replace(temporary, final)
         flush(folder)
         flush(run)  # which may have had no checkpoints before
-        _prune(folder, step, best, every)
+        prune(run, step, best, every)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise UserError(f"could not save the checkpoint {final}: {error}; {mend(run)}") from None
     return final
 
 
-def _prune(folder: Path, step: int, best: int | None, every: int | None) -> None:
-    """Removes what is neither among the last nor the best nor one of `every` so many steps."""
-    # Later ones are of a run that was rewound past them, because they are damaged.
+def prune(run: Path, step: int, best: int | None, every: int | None, later: bool = True) -> None:
+    """Removes what is neither among the last nor the best nor one of `every` so many steps.
+
+    Args:
+        step: of the last one. later: those behind it too, of a run that was rewound past them, for they are damaged.
+    """
+    folder = run / "checkpoints"
     earlier = [path for path in _steps(folder) if int(path.name) <= step]
     kept = {int(path.name) for path in earlier[-KEPT:]} | {best}
     if every is not None:
         first = {int(path.name) // every: int(path.name) for path in reversed(earlier)}
         kept |= {found for part, found in first.items() if part}
     for path in _steps(folder):
-        if int(path.name) not in kept:
+        if int(path.name) not in kept and (later or int(path.name) < step):
             shutil.rmtree(path, ignore_errors=True)
 
 

@@ -70,6 +70,8 @@ class Track:
         best = None if self.best_step is None else found.state["best"]
         self.best = -math.inf if best is None else float(best)
         self.logger = RunLogger(self.path, seed=self.seed, resume=(int(found.state["updates"]), self.saved))
+        # Where the process died between a checkpoint and what it puts out of the way.
+        checkpoint.prune(self.path, self.saved, self.best_step, self.keep_every, later=False)
         return tensors, notes + self.logger.notes
 
     def save(self, step: int, result: float, collector: Callable[[], Mapping[str, Tensor]]) -> None:
