@@ -162,18 +162,21 @@ def test_a_folder_with_records_is_not_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "metrics.csv").read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("step,update,seed,loss\n1,2,3,4\n", "expected seed,update,step"),
-        ("seed,update,step,loss\n7,1,100\n", "line 2: 3 cells for 4 columns"),
-    ],
-)
-def test_resume_refuses_a_file_it_does_not_understand(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "metrics.csv").write_text(text)
-    with pytest.raises(ValueError, match=message):
+def test_resume_refuses_a_file_it_does_not_understand(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("step,update,seed,loss\n1,2,3,4\n")
+    with pytest.raises(ValueError, match="expected seed,update,step"):
         RunLogger(tmp_path, seed=7, resume=(1, 100))
-    assert (tmp_path / "metrics.csv").read_text() == text
+    assert (tmp_path / "metrics.csv").read_text() == "step,update,seed,loss\n1,2,3,4\n"
+
+
+@pytest.mark.parametrize("line", ["7,1,100", "garbage", "7,one,100,0.5", "7,1,1e2,0.5"])
+def test_a_damaged_row_is_left_out_and_told(tmp_path: Path, line: str) -> None:
+    (tmp_path / "metrics.csv").write_text(f"seed,update,step,loss\n{line}\n7,2,200,0.5\n")
+    run = RunLogger(tmp_path, seed=7, resume=(2, 200))
+    run.close()
+    assert (tmp_path / "metrics.csv").read_text() == "seed,update,step,loss\n7,2,200,0.5\n"
+    assert any("is damaged at lines 2: they are left out" in note for note in run.notes)
+    assert any("lacks the rows of updates 1: they are lost" in note for note in run.notes)
 
 
 @pytest.mark.parametrize("resumed", [False, True])

@@ -21,7 +21,7 @@ from mappo.errors import UserError
 from mappo.learner import MAPPO
 from mappo.seeds import METRICS, Seeds, learn
 from mappo.types import Rollout
-from mappo.watch import FAR, Watch, trace
+from mappo.watch import FAR, TOLD, Watch, trace
 
 BAD = [math.nan, math.inf, -math.inf]
 FIELDS = ["obs", "next_obs", "state", "next_state", "reward"]
@@ -158,8 +158,7 @@ def test_an_update_is_skipped_and_the_run_goes_on(
             assert np.isnan(metrics[name][skipped]).all(), name
             assert np.isfinite(metrics[name][~skipped]).all(), name
     assert (np.diff(metrics["actor_lr"][: len(skipped) // count]) <= 0).all(), "the schedule goes on"
-    assert out.count("is skipped: the environment's") == skipped.sum()
-    assert "is skipped: the environment's" in out
+    assert 1 <= out.count("is skipped: the environment's") == min(skipped.sum(), TOLD * count)
     for path in mappo.rundir.seed_paths(run.path, run.config):
         found = mappo.checkpoint.load(path)
         for x in (*found.model.values(), *found.trainer.values()):

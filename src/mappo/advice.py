@@ -79,7 +79,8 @@ def _batch(name: str, config: Config) -> str:
     if any(size < FAR * other and other < FAR * size for other in tuned) or not tuned:
         return ""
     count = nearest_divisor(config.steps_per_update, max(1, config.steps_per_update // tuned[0]))
-    way = f"--ppo.minibatches {count} makes it {config.steps_per_update // count:,}, or " if size > tuned[0] else ""
+    better = FAR * (config.steps_per_update // count) > tuned[0] and count != config.ppo.minibatches
+    way = f"--ppo.minibatches {count} makes it {config.steps_per_update // count:,}, or " if better else ""
     return (
         f"each gradient step learns from {size:,} steps; the learning rates of {name}'s preset were chosen for "
         f"{tuned[0]:,}: {way}choose --ppo.actor-lr and --ppo.critic-lr anew"

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -107,7 +108,7 @@ def _run(command: Any) -> int:
                 f"{env} is an environment of yours: mappo.train(make_env, config, resume=True) goes on with it"
             )
         check_code(env, command.allow_code)
-        limit = config.run.time_limit if command.time_limit is None else command.time_limit
+        limit = config.run.time_limit if command.time_limit is None else command.time_limit or None
         where = replace(config.run, name=None, dir=str(command.run), progress=command.progress, time_limit=limit)
         return _train(env, replace(config, run=where), resume=True)
     if isinstance(command, Evaluate):
@@ -139,6 +140,7 @@ def _train(env: str, config: Config, resume: bool) -> int:
     from mappo.trainer import train
 
     machine.keep_memory()
+    started = time.monotonic()
     with Signals() as signals:
         if hasattr(signal, "setitimer"):
             closing.waiting = signals.waiting
@@ -156,7 +158,15 @@ def _train(env: str, config: Config, resume: bool) -> int:
     if signals.caught:
         print(f"Finished and saved in {run.path}, and not scored: stopped")
         return 128 + signals.caught
-    _show_result(run)
+    limit = run.config.run.time_limit
+    if limit is not None and time.monotonic() - started >= 60 * limit:
+        print(f"Finished and saved in {run.path}, and not scored: run.time-limit is over")
+        return DONE
+    try:
+        _show_result(run)
+    except Stopped:
+        print(f"The run is complete, in {run.path}; score it with:  {_program()} evaluate {shlex.quote(str(run.path))}")
+        raise
     return DONE
 
 

@@ -49,7 +49,7 @@ class Resume:
     progress: Literal["auto", "live", "plain", "off"] = "auto"
     """What is shown: auto is live on a terminal, else plain lines."""
     time_limit: float | None = None
-    """Minutes after which it is saved and left again; by default as in config.json."""
+    """Minutes after which it is saved and left again, 0 for none; by default as in config.json."""
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,13 @@ def locked(run: Path) -> Generator[None, None, None]:
         yield
         return
     if not run.is_dir():
-        raise UserError(f"{run} is missing: the run was never begun whole, delete {run.parent} and start it again")
+        others = [path for path in sorted(run.parent.glob("seed-*")) if any(path.glob("checkpoints/[0-9]*"))]
+        way = (
+            f"go on with another by itself: mappo resume {others[0]}"
+            if others
+            else (f"the run was never begun whole, delete {run.parent} and start it again")
+        )
+        raise UserError(f"{run} is missing: {way}")
     try:
         file = open(run / ".lock", "w")  # noqa: SIM115 (closed below)
     except OSError as error:

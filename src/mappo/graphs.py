@@ -109,7 +109,7 @@ def record(function: Callable[[], Any], generators: Sequence[torch.Generator]) -
         raise UserError(
             f"what this run does on the GPU cannot be recorded ({str(error).splitlines()[0]}): an encoder, a "
             f"critic_input function or an environment of yours asks the device something; start anew, "
-            f"with --run.graphs False"
+            f"with --run.no-graphs"
         ) from error
     return graph, answer
 

@@ -115,6 +115,11 @@ def score(
     """
     seeds, policies = range(seed, seed + episodes), policy if isinstance(policy, Sequence) else [policy]
     played = [play(env, one, seeds) for one in policies]
+    for game, agent in np.argwhere(~np.isfinite(np.concatenate([p.returns for p in played])))[:1]:
+        raise UserError(
+            f"the game of seed {seeds[game % len(seeds)]} gave {env.spec.agents[agent]} rewards that are not finite: a "
+            f"score of them is none; mend the environment"
+        )
     sums = np.stack([p.sums for p in played])  # (policies, games)
 
     def told(x: np.ndarray) -> dict[str, Any]:

@@ -149,7 +149,9 @@ class Policy:
         """A line for the user: which agents share what."""
         sets = self.spec.sets(self.net.sharing)
         teams = [[a for a, s in zip(self.spec.agents, sets, strict=True) if s == name] for name in sorted(set(sets))]
-        told = [names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]} ({len(names)})" for names in teams[:6]]
+        told = [
+            " and ".join(team) if len(team) < 3 else f"{team[0]} ... {team[-1]} ({len(team)})" for team in teams[:6]
+        ]
         more = f" and {len(teams) - 6} more" if len(teams) > 6 else ""
         memory = f", a memory of {self.net.memory_size}" if self.net.memory_size else ""
         return f"{len(teams)} {'actor' if len(teams) == 1 else 'actors'} for {' | '.join(told)}{more}{memory}"

@@ -8,16 +8,17 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
 from mappo.errors import UserError
 from mappo.untrusted import printable, read_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Floats = NDArray[np.float64]
 Seeds = list[tuple[Floats, Floats]]
@@ -43,6 +44,9 @@ def plot_curve(
     `ValueError` if columns are missing.
     """
     sampled, greedy = _read(tables or [run / "metrics.csv"])
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure  # late: it writes files of its own, and says so where it cannot
+
     figure = Figure(figsize=(8, 5), dpi=150, layout="constrained", facecolor="white")
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()

@@ -96,7 +96,9 @@ def create_run(path: Path, env: str, config: Config, spec: Spec) -> None:
     except FileExistsError:
         own = [path] if not (seeds := list(path.glob("seed-*"))) else seeds
         saved = all(any(each.glob("checkpoints/[0-9]*")) for each in own)
-        way = f"go on with it: mappo resume {path}" if saved else "delete it, for no checkpoint was saved in it"
+        lacks = "no checkpoint was saved in it" if not saved else "it holds no config.json"
+        goes = saved and (path / "config.json").exists()
+        way = f"go on with it: mappo resume {path}" if goes else f"delete it, for {lacks}"
         raise UserError(f"{path} exists: choose another --run.name, or {way}") from None
     except (OSError, ValueError) as error:  # ValueError: a name that no file system takes
         raise UserError(f"cannot make {path}: {what(error)}") from None

@@ -203,19 +203,20 @@ class RunConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes cuda where there is one, for environments that live there (the batched ones)."""
     graphs: bool = True
-    """On CUDA: rollouts and updates are launched as a whole; False for code of yours that waits for it, or counts."""
+    """On CUDA: rollouts and updates are launched as a whole; not for code of yours that waits for it, or counts."""
     threads: int = 1
     """CPU threads of the learner; 2 seldom helps, and hurts on shared cores."""
     eval_interval: int = 100_000
     """Steps between two greedy evaluations, each followed by a checkpoint; the last two and the best are kept."""
     keep_every: int | None = None
-    """Of the checkpoints in each so many steps the first is kept too; none by default."""
+    """The first checkpoint behind each multiple of so many steps is kept too; none by default."""
     eval_episodes: int = 256
     """Episodes of each evaluation during training."""
     progress: Literal["auto", "live", "plain", "off"] = "auto"
     """What is shown: `auto` is live on a terminal, else plain lines."""
     time_limit: float | None = None
-    """Minutes after which the run is saved and left, to be resumed; counted anew each time it goes on."""
+    """Minutes of training after which the run is saved and left; counted anew each time it goes on. A run that is
+    complete by then is scored, one that is late is not."""
     on_nonfinite: Literal["auto", "stop", "skip"] = "auto"
     """Of NaN or infinity: `stop` the run, or `skip` the update (of a gradient: its step); `auto` stops where the
     environment gave it, and skips where a gradient came to it."""

@@ -42,7 +42,7 @@ class Table:
     def _kept(self, lines: list[str], updates: int, step: int) -> list[str]:
         """Of the lines of a file the header, and the rows up to a step."""
         rows: dict[int, str] = {}
-        double: list[int] = []
+        double, damaged = list[int](), list[int]()
         header = lines[0].split(",") if lines else []
         if lines:
             if header[: len(self._fixed)] != self._fixed:
@@ -50,19 +50,18 @@ class Table:
             self._names = header[len(self._fixed) :]
         for number, line in enumerate(lines[1:], start=2):
             cells = line.split(",")
-            wrong = f"{self._path}, line {number}"
-            if len(cells) != len(header):
-                raise UserError(f"{wrong}: {len(cells)} cells for {len(header)} columns; mend the line, or delete it")
             counts = dict(zip(self._fixed, cells, strict=False))
-            for name in ("update", "step"):
-                if not (counts[name].isascii() and counts[name].isdigit() and len(counts[name]) < 20):
-                    raise UserError(f"{wrong}: the {name} is {counts[name]!r}; mend the line, or delete it")
+            if len(cells) != len(header) or not all(_is_count(counts[name]) for name in ("update", "step")):
+                damaged.append(number)
+                continue
             if int(counts["step"]) > step:
                 continue
             update = int(counts["update"])
             if update in rows:
                 double.append(update)
             rows[update] = line  # the one that was written last
+        if damaged:
+            self.notes.append(f"{self._path} is damaged at lines {_ranges(damaged)}: they are left out")
         if missing := [n for n in range(1, updates + 1) if n not in rows]:
             self.notes.append(f"{self._path} lacks the rows of updates {_ranges(missing)}: they are lost")
         if double:
@@ -101,6 +100,10 @@ class Table:
             write()
         except OSError as error:
             raise UserError(f"could not write {self._path}: {what(error)}; {mend(self._path.parent)}") from None
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 20
 
 
 def _ranges(numbers: list[int]) -> str:

@@ -72,6 +72,9 @@ class Track:
         self.logger = RunLogger(self.path, seed=self.seed, resume=(int(found.state["updates"]), self.saved))
         # Where the process died between a checkpoint and what it puts out of the way.
         checkpoint.prune(self.path, self.saved, self.best_step, self.keep_every, later=False)
+        whole = self.path.parent / "config.json"
+        if self.path.name.startswith("seed-") and self.agent.config.run.seeds == 1 and whole.exists():
+            notes.append(f"this is one seed of {whole.parent}, which cannot go on as a whole once their steps differ")
         return tensors, notes + self.logger.notes
 
     def save(self, step: int, result: float, collector: Callable[[], Mapping[str, Tensor]]) -> None:
@@ -109,9 +112,12 @@ def last_of_all(tracks: list[Track]) -> tuple[list[Checkpoint], list[str]]:
     """
     begun = [any((track.path / "checkpoints").glob("[0-9]*")) for track in tracks]
     if any(begun) and not all(begun):
+        whole = next(track.path for track, there in zip(tracks, begun, strict=True) if there)
+        without = ", ".join(track.path.name for track, there in zip(tracks, begun, strict=True) if not there)
         raise UserError(
-            f"{tracks[0].path.parent}: it ended before the first checkpoint of all its seeds, and nothing was saved in "
-            f"it yet that all have: delete it, and start it again"
+            f"{whole.parent}: there is no checkpoint of {without}, so that its seeds cannot go on together (where the "
+            f"run ended before the first checkpoint of all, nothing was saved in it yet that all have: delete it, and "
+            f"start it again); to go on with another by itself: mappo resume {whole}"
         )
     found = last = [checkpoint.load(track.path) for track in tracks]
     while len(steps := {int(f.state["step"]) for f in found}) > 1:

@@ -12,6 +12,7 @@ from mappo.learner import MAPPO
 from mappo.types import Rollout
 
 PATIENCE, FAR = 5, 3  # updates in a row
+TOLD = 3  # skipped updates of each seed
 LARGE_KL = 0.5
 LARGE_OBS, LARGE_REWARD, LARGE_VALUE = 100.0, 1e6, 1e10
 
@@ -99,6 +100,7 @@ class Watches:
     def __init__(self, config: Config, seeds: Sequence[int]) -> None:
         self.config, self.seeds = config, seeds
         self._watches, self._lost, self._traced = [Watch(config) for _ in seeds], set[int](), set[int]()
+        self._skipped = [0] * len(seeds)
 
     def first(self, rollout: Rollout) -> str:
         """As `Watch.first`."""
@@ -116,13 +118,16 @@ class Watches:
         Args:
             agents, rollouts: of each seed. metrics: of its update. spoilt: what in the rollout is not finite.
         """
-        notes, end = list[str](), ""
+        notes, end, ended, why = list[str](), "", list[str](), ""
         for k, (rollout, own, told) in enumerate(zip(rollouts, metrics, spoilt, strict=True)):
             if k in self._lost:
                 continue
             whose = f" of seed {self.seeds[k]}" if len(self.seeds) > 1 else ""
             if told:
-                notes.append(f"the update{whose} is skipped: {told}")
+                self._skipped[k] += 1
+                if self._skipped[k] <= TOLD:
+                    more = "; further ones are not told, but have no epochs in metrics.csv"
+                    notes.append(f"the update{whose} is skipped: {told}{more if self._skipped[k] == TOLD else ''}")
             if own["skipped_steps"]:
                 notes.append(f"{own['skipped_steps']:.0f} gradient steps{whose} were not finite, and are skipped")
                 if k not in self._traced and (where := trace(agents[k], rollout)):
@@ -134,10 +139,11 @@ class Watches:
                 notes.append(f"{advice}{whose and f' ({whose.strip()})'}")
             if lost := self._watches[k].look(rollout, own, told):
                 self._lost.add(k)
-                if len(self._lost) == len(self.seeds):
-                    return notes, lost
-                notes.append(f"seed {self.seeds[k]}: {lost}. The other seeds go on")
-        return notes, end
+                why = lost
+                ended.append(f"seed {self.seeds[k]}: {lost}. The other seeds go on")
+        if ended and len(self._lost) == len(self.seeds):
+            return notes, why
+        return notes + ended, end
 
 
 def trace(agent: MAPPO, rollout: Rollout) -> str:
