@@ -205,12 +205,12 @@ def test_the_baselines_of_a_run_that_is_complete_are_not_waited_for(tmp_path: Pa
 
     def stop() -> None:
         calls.append(1)
-        if len(calls) > 3 * 7:  # three evaluations, of two games side by side
+        if len(calls) > 3 * (7 + 1):  # three evaluations, of two games side by side, and the updates themselves
             raise mappo.StopTraining
 
     run = mappo.train(hostile.Drawn, small(tmp_path / "run"), stop=stop)
     assert run.finished
-    assert len(calls) == 3 * 7 + 1
+    assert len(calls) == 3 * (7 + 1) + 1
     assert np.isfinite(run.metrics["eval_return"]).all()
 
 
