@@ -23,7 +23,7 @@ from mappo.rundir import read_run
 
 SMALL = [
     *("--env.num-envs", "8", "--network.hidden", "8", "--ppo.epochs", "1", "--ppo.minibatches", "1"),
-    *("--ppo.rollout-length", "5", "--run.total-steps", "4000000", "--run.eval-interval", "3999999"),
+    *("--ppo.rollout-length", "5", "--run.total-steps", "120000", "--run.eval-interval", "119999"),
     *("--run.eval-episodes", "8"),
 ]
 CODE = "from mappo.cli import entry; entry()"
