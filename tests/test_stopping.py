@@ -66,7 +66,7 @@ def stopped_whole(run: Path) -> int:
 
 
 def test_a_time_limit_saves_and_leaves_with_3_and_may_be_another_when_it_goes_on(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     run = tmp_path / "run"
     args = ["spread", "--run.dir", str(run), "--run.progress", "off", *SMALL]
@@ -82,8 +82,13 @@ def test_a_time_limit_saves_and_leaves_with_3_and_may_be_another_when_it_goes_on
     assert cli.main(["resume", str(run), "--time-limit", "0.004", "--progress", "off"]) == 3
     assert stopped_whole(run) > second
     assert read_run(run)[1].run.time_limit == 0.005
-    assert cli.main(["resume", str(run), "--time-limit", "0"]) == 2
-    assert "run.time-limit must be above 0, got 0" in capsys.readouterr().err
+    assert cli.main(["resume", str(run), "--time-limit", "-1"]) == 2
+    assert "run.time-limit must be above 0, got -1" in capsys.readouterr().err
+    limits = list[Any]()
+    monkeypatch.setattr(cli, "_train", lambda _, config, **__: limits.append(config.run.time_limit) or 0)
+    for limit in ([], ["--time-limit", "0"], ["--time-limit", "7"]):
+        assert cli.main(["resume", str(run), *limit]) == 0
+    assert limits == [0.005, None, 7], "0 takes it off"
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
