@@ -79,5 +79,5 @@ class Config:
             for name in cast(dict[str, Any], values):
                 if name not in known:
                     raise UserError(f"unknown option {section}.{name}; there are: {', '.join(known)}")
-            sections[section] = dataclasses.replace(cast(Any, old), **values)
+            sections[section] = dataclasses.replace(old, **values)
         return dataclasses.replace(config, **sections)
