@@ -69,7 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     machine.keep_memory()  # as `mappo train`
     where, rows = circumstances(), list[dict[str, object]]()
-    table = Table("ms for 1,000 steps", box=None)
+    table = Table(box=None)
+    table.add_column("ms for 1,000 steps", no_wrap=True)
     found = {(r, n): shares(SYSTEMS[n](r, 1), args.updates) for r in RECIPES for n in ("straightforward", "mappo")}
     for recipe, name in found:
         table.add_column(f"{recipe}: {name}", justify="right", no_wrap=True)
@@ -81,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for (recipe, name), t in zip(found, times, strict=True)
         ]
     table.add_row("all", *[f"{x['seconds'] / (ENVS * STEPS) * 1e6:.1f}" for x in found.values()])
-    Console().print(table)
+    Console(width=110).print(table)
     append(args.out, rows)
 
 
