@@ -36,10 +36,10 @@ mutants: $(INSTALLED) ## Put a bug in for each law, one at a time, and see the t
 soak: $(INSTALLED) ## Kill and interrupt workers and runs some two hundred times (seven minutes), or ARGS="--minutes 20"
 	$(BIN)/python tests/soak.py $(ARGS)
 
-faults: $(INSTALLED) ## Kill runs 200 times, let each write fail, damage 500 checkpoints: nothing is lost (a quarter of an hour)
+faults: $(INSTALLED) ## Kill runs 200 times, let each write fail, damage 500 checkpoints: nothing is lost (twenty minutes)
 	$(BIN)/python tests/faults $(ARGS)
 
-fuzz: $(INSTALLED) ## Draw ten thousand command lines, config files and damaged run directories (ten minutes)
+fuzz: $(INSTALLED) ## Draw ten thousand command lines, config files and damaged run directories (half an hour)
 	$(BIN)/python tests/fuzz.py $(ARGS)
 
 gpu: $(INSTALLED) ## Run the tests that need a CUDA device
