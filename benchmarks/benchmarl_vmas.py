@@ -1,4 +1,4 @@
-"""mappo and BenchMARL on VMAS balance, with the same settings.
+"""mappo and BenchMARL on VMAS balance, or VMAS's simple_spread, with the same settings.
 
     python3 -m venv /some/where
     /some/where/bin/pip install torch==2.13.0        # first: the very build that mappo runs on
@@ -41,6 +41,7 @@ class Setting:
     hidden: tuple[int, ...]
     burn_in: int
     updates: int
+    task: str = "balance"
 
     @property
     def steps(self) -> int:
@@ -49,12 +50,16 @@ class Setting:
 
 
 SETTINGS = {
-    "paper": Setting(128, 25, 1, 10, (64, 64), 3, 20),  # of the MAPPO paper, on spread
+    "spread": Setting(128, 25, 1, 10, (64, 64), 3, 20, "simple_spread"),  # of the MAPPO paper, on its own game
+    "paper": Setting(128, 25, 1, 10, (64, 64), 3, 20),  # the same, on another game
     "shipped": Setting(10, 600, 15, 45, (256, 256), 1, 2),  # BenchMARL's own, as it comes
     "large": Setting(600, 100, 15, 45, (256, 256), 1, 1),  # the same with many environments
 }
-# BenchMARL's own configuration of the scenario.
-BALANCE = {"n_agents": 4, "random_package_pos_on_line": True, "package_mass": 5, "max_steps": 100}
+# BenchMARL's own configuration of the scenarios.
+TASKS: dict[str, dict[str, Any]] = {
+    "balance": {"n_agents": 4, "random_package_pos_on_line": True, "package_mass": 5, "max_steps": 100},
+    "simple_spread": {"n_agents": 3, "obs_agents": True, "max_steps": 100},
+}
 GAMMA, LAMBDA, LR, ADAM_EPS, GRAD_NORM = 0.99, 0.9, 5e-5, 1e-6, 5.0
 
 
@@ -84,7 +89,7 @@ def ours(setting: Setting, seed: int, folder: Path) -> tuple[Marks, float]:
             raise mappo.StopTraining
 
     config = mappo.Config(
-        EnvConfig(setting.envs, options=tuple(f"{name}={json.dumps(value)}" for name, value in BALANCE.items())),
+        EnvConfig(setting.envs, options=tuple(f"{n}={json.dumps(x)}" for n, x in TASKS[setting.task].items())),
         NetworkConfig(setting.hidden, "tanh", action_bounds="tanh", action_std="state"),
         PPOConfig(
             rollout_length=setting.length,
@@ -109,7 +114,7 @@ def ours(setting: Setting, seed: int, folder: Path) -> tuple[Marks, float]:
             progress="off",
         ),
     )
-    mappo.train("vmas/balance", config, callback=after)
+    mappo.train(f"vmas/{setting.task}", config, callback=after)
     return marks, returns[-1]
 
 
@@ -138,8 +143,8 @@ def peer(setting: Setting, seed: int, folder: Path) -> tuple[Marks, float]:
     config.save_folder = str(folder)
     algorithm = MappoConfig.get_from_yaml()
     algorithm.lmbda, algorithm.entropy_coef = LAMBDA, 0.0
-    task = VmasTask.BALANCE.get_from_yaml()
-    task.config = dict(BALANCE)
+    task = VmasTask[setting.task.upper()].get_from_yaml()
+    task.config = dict(TASKS[setting.task])
     model = MlpConfig(num_cells=list(setting.hidden), layer_class=torch.nn.Linear, activation_class=torch.nn.Tanh)
     experiment = Experiment(task, algorithm, model, seed, config)  # makes the critic alike
     experiment.callbacks.append(Mark())  # only now: it pickles those that it is given
@@ -154,7 +159,7 @@ def vmas_alone(setting: Setting, seed: int, folder: Path) -> tuple[Marks, float]
     import mappo
 
     torch.set_num_threads(1)
-    marks, env = Marks(), mappo.make("vmas/balance", setting.envs, options=BALANCE)
+    marks, env = Marks(), mappo.make(f"vmas/{setting.task}", setting.envs, options=TASKS[setting.task])
     env.reset(seed)
     for _ in range(setting.burn_in + setting.updates):
         for action in torch.rand(setting.length, setting.envs, env.spec.num_agents, 2) * 2 - 1:
@@ -237,7 +242,7 @@ def main() -> None:
         "--settings",
         nargs="+",
         choices=SETTINGS,
-        default=["paper", "shipped"],
+        default=["spread", "paper", "shipped"],
         help="a round of large takes ten minutes by itself",
     )
     parser.add_argument("--rounds", type=int, default=3)
