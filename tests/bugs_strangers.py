@@ -104,7 +104,7 @@ STRANGERS: list[tuple[str, str, str, str, str, str]] = [
             (
                 *(
                     "the schedule of who skips stands still",
-                    "seeds.py",
+                    "skipping.py",
                     "    for agent in agents:\n        agent.updates += 1\n",
                 ),
                 *("    pass\n", "test_what_an_update_tells_is_known_before_the_first"),

@@ -14,12 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mappo
-from mappo import seeds, session
+from mappo import session, skipping
 from mappo.collector import Collector
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
 from mappo.errors import UserError
 from mappo.learner import MAPPO
-from mappo.seeds import METRICS, Seeds, learn
+from mappo.seeds import Seeds
+from mappo.skipping import METRICS, learn
 from mappo.types import Rollout
 from mappo.watch import FAR, TOLD, Watch, trace
 
@@ -316,4 +317,4 @@ def test_a_policy_that_moves_far_is_told_once():
     for option in ("--ppo.actor-lr", "--ppo.epochs", "--ppo.target-kl"):
         assert option in told
     assert watch.advise({"approx_kl": math.nan}) == ""
-    assert session.learn is seeds.learn
+    assert session.learn is skipping.learn

@@ -22,7 +22,8 @@ from mappo.envs.pool import WorkerPool
 from mappo.envs.side_by_side import SideBySide
 from mappo.errors import StopTraining, UserError
 from mappo.logger import Update
-from mappo.seeds import Seeds, learn
+from mappo.seeds import Seeds
+from mappo.skipping import learn
 from mappo.state import part
 from mappo.track import Track, derive_seed, last_of_all
 from mappo.types import Environment, Resumable, Rollout
