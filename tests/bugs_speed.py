@@ -80,3 +80,39 @@ RECORDED = [
         ),
     ]
 ]
+
+PRODUCTS = [
+    ("products", name, file, old, new, tests)
+    for name, file, old, new, tests in [
+        (
+            *(
+                "acting depends on how many act",
+                "products.py",
+                "torch.is_grad_enabled()\n        and",
+                "True\n        and",
+            ),
+            "test_products.py::test_what_does_not_pay_or_must_not_differ_is_multiplied_as_ever",
+        ),
+        (
+            *("float64 is convolved", "products.py", "        and x.dtype == weight.dtype == torch.float32\n", ""),
+            "test_products.py::test_what_does_not_pay_or_must_not_differ_is_multiplied_as_ever",
+        ),
+        (
+            *("bf16 is convolved", "products.py", '        and not torch.is_autocast_enabled("cpu")\n', ""),
+            "test_products.py::test_what_does_not_pay_or_must_not_differ_is_multiplied_as_ever",
+        ),
+        (
+            *("groups share the first's matrix", "products.py", "affine(*of) for of in zip(x, weight, bias"),
+            "affine(of[0], weight[0], of[2]) for of in zip(x, weight, bias",
+            "test_products.py::test_groups_have_a_matrix_each",
+        ),
+        (
+            *("any processor's", "products.py", 'for name in ("AMD ", "AuthenticAMD"))', 'for name in ("A", ""))'),
+            "test_products.py::test_the_processors_maker_decides",
+        ),
+        (
+            *("in turn all seeds read the first's rows", "seeds.py", "lambda x, k=k: x[k]", "lambda x: x[0]"),
+            "test_seeds.py::test_each_seed_learns_what_it_learns_alone",
+        ),
+    ]
+]

@@ -11,6 +11,7 @@ from chaos import Chaos
 from test_learner import UNEQUAL
 from torch.testing import assert_close
 
+from mappo import seeds as seeds_module
 from mappo.collector import Collector
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
 from mappo.envs.side_by_side import SideBySide
@@ -90,8 +91,10 @@ def together(make: Any, config: Config) -> tuple[Seeds, Collector]:
     return agents, Collector(env, agents, STEPS, env.reset(seeds), noise)
 
 
+@pytest.mark.parametrize("in_turn", [False, True], ids=["at once", "in turn"])
 @pytest.mark.parametrize("name", CASES)
-def test_each_seed_learns_what_it_learns_alone(name: str):
+def test_each_seed_learns_what_it_learns_alone(name: str, in_turn: bool, monkeypatch: Any):
+    monkeypatch.setattr(seeds_module, "IN_TURN", 0 if in_turn else 2**40)
     make, config = CASES[name]
     runs, (seeds, collector) = alone(make, config), together(make, config)
     for _ in range(3):
@@ -158,7 +161,9 @@ def test_loaded_into_seeds_that_are_there_it_is_computed_with():
     assert_close(seeds.act(step, noise=noise)[:2], other.act(step, noise=noise)[:2], rtol=0, atol=0)
 
 
-def test_a_seed_whose_gradient_is_not_finite_stands_still_and_the_others_learn():
+@pytest.mark.parametrize("in_turn", [False, True], ids=["at once", "in turn"])
+def test_a_seed_whose_gradient_is_not_finite_stands_still_and_the_others_learn(in_turn: bool, monkeypatch: Any):
+    monkeypatch.setattr(seeds_module, "IN_TURN", 0 if in_turn else 2**40)
     make, config = CASES["spread"]
     runs, (seeds, collector) = alone(make, config), together(make, config)
     for k in (0, 2):

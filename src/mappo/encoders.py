@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mappo.config import NetworkConfig
 from mappo.errors import UserError
-from mappo.layers import GAIN, LayerNorm, Linear, Tanh
+from mappo.layers import GAIN, LayerNorm, Linear
 
 # (groups, shape of one input, settings) -> a module with so many sets of parameters that maps (*B, *shape), or
 # (G, *B, *shape) of several sets, to as many features as the last hidden layer has. `layers.Linear` has the sets.
@@ -43,17 +43,18 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         norms: list[LayerNorm] = [*cast(Any, self.norms)]
-        if not norms:
-            for layer in self.layers:
-                x = torch.relu(layer(x)) if self.activation == "relu" else cast(Tensor, Tanh.apply(layer(x)))
-            return x
-        x = norms[0](x)
-        for layer, norm in zip(self.layers, norms[1:], strict=True):
-            if self.activation == "relu":
-                x = norm(torch.relu(layer(x)))
-            else:  # tanh(z) = 2 sigmoid(2 z) - 1, and LayerNorm sees neither scale nor offset: three passes are saved
-                x = norm(torch.sigmoid(layer(x, 2.0)), LayerNorm.EPSILON / 4)
-        return x
+        activation, lower = torch.relu if self.activation == "relu" else torch.tanh, torch.is_autocast_enabled("cpu")
+        # tanh(z) = 2 (sigmoid(2 z) - 1/2). On a CPU tanh itself takes longer than the product beside it; factors cost
+        # nothing where the next matrix, or a LayerNorm, takes them in. In bf16 the 1/2 would leave no digit near 0.
+        cheap = self.activation == "tanh" and x.device.type == "cpu" and (bool(norms) or not lower)
+        x, factor = norms[0](x) if norms else x, 1.0
+        for k, layer in enumerate(self.layers):
+            x = torch.sigmoid(layer(x, 2.0, factor)) if cheap else activation(layer(x))
+            if norms:
+                x = norms[k + 1](x, LayerNorm.EPSILON / 4 if cheap else LayerNorm.EPSILON)
+            elif cheap:
+                x, factor = x - 0.5, 2.0
+        return x if factor == 1 else x * factor
 
 
 class CNN(nn.Module):

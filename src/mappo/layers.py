@@ -5,10 +5,11 @@ Initialised as in the code of the MAPPO paper (arXiv:2103.01955): orthogonal mat
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from mappo.products import affine
 
 GAIN = {"relu": 2.0**0.5, "tanh": 5.0 / 3.0}  # torch.nn.init.calculate_gain
 
@@ -30,15 +31,15 @@ class Linear(nn.Module):
         for matrix in [self.weight] if groups == 1 else self.weight.unbind():
             nn.init.orthogonal_(matrix, gain)
 
-    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
-        """`scale` times the answer, at the price of scaling the matrix."""
-        weight, bias = (self.weight, self.bias) if scale == 1 else (self.weight * scale, self.bias * scale)
+    def forward(self, x: Tensor, scale: float = 1.0, factor: float = 1.0) -> Tensor:
+        """`scale * ((factor * x) W + b)`, at the price of scaling the matrix and not the rows."""
+        weight = self.weight if scale * factor == 1 else self.weight * (scale * factor)
+        bias = self.bias if scale == 1 else self.bias * scale
         if self.groups == 1:
-            return nn.functional.linear(x, weight, bias)
+            return affine(x, weight, bias)
         if x.ndim < 2 or x.shape[0] != self.groups:
             raise ValueError(f"Linear of {self.groups} groups got an input of shape {tuple(x.shape)}")
-        rows = x.reshape(self.groups, -1, x.shape[-1])
-        y = torch.baddbmm(bias.unsqueeze(1), rows, weight.mT)
+        y = affine(x.reshape(self.groups, -1, x.shape[-1]), weight, bias)
         return y.reshape(*x.shape[:-1], y.shape[-1])
 
 
@@ -102,30 +103,6 @@ class GRU(nn.Module):
             memory = new + update * (memory - new)
             after.append(memory)
         return torch.stack(after, self.time)
-
-
-class Tanh(torch.autograd.Function):
-    """tanh by the vectorised sigmoid: on a CPU `torch.tanh` takes longer than the product beside it.
-
-    For whole batches: at the few rows of one step of a `GRU` the call costs more than it saves.
-    """
-
-    generate_vmap_rule = True  # of many seeds at once
-
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        if x.dtype == torch.bfloat16:  # near 0 the difference would keep no digit of it
-            return torch.tanh(x)
-        return torch.sigmoid(2 * x).mul_(2).sub_(1)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
-        ctx.save_for_backward(output)
-
-    @staticmethod
-    def backward(ctx: Any, *grad: Tensor) -> Tensor:
-        (y,) = ctx.saved_tensors
-        return torch.ops.aten.tanh_backward(grad[0], y)
 
 
 class ParameterSets(nn.Module):

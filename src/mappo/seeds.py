@@ -19,6 +19,7 @@ from mappo.learner import MAPPO
 from mappo.types import Rollout, TimeStep
 
 Weights = dict[str, Tensor]
+IN_TURN = 2048  # rows of a minibatch: on a CPU all seeds' activations then no longer fit its caches
 
 
 class Seeds:
@@ -188,22 +189,37 @@ class Seeds:
         gradients = {name: cast(Tensor, x.grad) for name, x in self._weights.items()}
         for gradient in gradients.values():
             gradient.zero_()  # in place: learners hold views of them
+        large = self.device.type == "cpu" and batch.weight[0].numel() >= IN_TURN
+        metrics = self._losses_in_turn(batch) if large else self._losses_at_once(batch)
+        for name in ("actor", "critic"):
+            mine = [x for parameter, x in gradients.items() if parameter.startswith(name + ".")]
+            metrics[f"grad_norm_{name}"] = clip_each(mine, self.config.ppo.max_grad_norm or math.inf)
+        broken = ~(metrics["total_loss"] + metrics["grad_norm_actor"] + metrics["grad_norm_critic"]).isfinite()
+        metrics["skipped_steps"] = broken.to(metrics["total_loss"].dtype)
+        for agent, stays, goes in zip(self.agents, broken.float(), going, strict=True):
+            if goes:
+                cast(Any, agent.optimizer).found_inf = stays
+                agent.optimizer.step()
+        return metrics
+
+    def _losses_at_once(self, batch: Batch) -> dict[str, Tensor]:
+        """Each seed's gradient, and its metrics."""
 
         def loss(weights: Weights, part: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
             return self._call(weights, self._first.loss, Batch.of(part), self._first.entropy_weight)
 
         total, metrics = cast(Any, vmap(loss))(self._weights | self._statistics, batch.tensors())
         total.sum().backward()
-        for name in ("actor", "critic"):
-            mine = [x for parameter, x in gradients.items() if parameter.startswith(name + ".")]
-            metrics[f"grad_norm_{name}"] = clip_each(mine, self.config.ppo.max_grad_norm or math.inf)
-        broken = ~(metrics["total_loss"] + metrics["grad_norm_actor"] + metrics["grad_norm_critic"]).isfinite()
-        metrics["skipped_steps"] = broken.to(total.dtype)
-        for agent, stays, goes in zip(self.agents, broken.float(), going, strict=True):
-            if goes:
-                cast(Any, agent.optimizer).found_inf = stays
-                agent.optimizer.step()
         return metrics
+
+    def _losses_in_turn(self, batch: Batch) -> dict[str, Tensor]:
+        """The same, seed by seed, by the learners' own weights and gradients, which are views."""
+        told: list[dict[str, Tensor]] = []
+        for k, agent in enumerate(self.agents):
+            total, metrics = agent.loss(batch.map(lambda x, k=k: x[k]), agent.entropy_weight)
+            total.backward()
+            told.append(metrics)
+        return {name: torch.stack([metrics[name] for metrics in told]) for name in told[0]}
 
     def _call(self, weights: Mapping[str, Tensor], function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """A function of the first learner's, with the network's weights and statistics replaced by one seed's."""

@@ -1,0 +1,128 @@
+"""Large products by the other library: the same numbers, and only where they pay and may differ in their last bits."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.func import vmap  # pyright: ignore[reportUnknownVariableType]
+from torch.testing import assert_close
+
+from mappo import machine, products, workload
+from mappo.layers import Linear
+from mappo.products import LEAST_WORK, affine
+
+ROWS = LEAST_WORK // (64 * 64)  # of 64 numbers each
+
+
+@pytest.fixture(params=[True, False], ids=["convolved", "as ever"])
+def convolves(request: Any, monkeypatch: Any) -> bool:
+    """Whether this is a processor on which convolutions are faster."""
+    monkeypatch.setattr(products, "slow_mkl", lambda: request.param)
+    return request.param
+
+
+@pytest.fixture
+def convolutions(monkeypatch: Any) -> list[torch.Size]:
+    """The shapes of what has been convolved."""
+    seen: list[torch.Size] = []
+    own: Any = torch.conv2d
+
+    def spy(x: Tensor, *rest: Any) -> Tensor:
+        seen.append(x.shape)
+        return own(x, *rest)
+
+    monkeypatch.setattr(torch, "conv2d", spy)
+    return seen
+
+
+def drawn(*shapes: tuple[int, ...], dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(shape, generator=generator, dtype=dtype).requires_grad_() for shape in shapes]
+
+
+def with_gradients(function: Callable[..., Tensor], *given: Tensor) -> list[Tensor]:
+    answer = function(*given)
+    return [answer.detach(), *torch.autograd.grad(answer.square().sum(), given)]
+
+
+@pytest.mark.parametrize(
+    ("lead", "size", "out"),
+    [((ROWS,), 64, 64), ((ROWS // 4, 4), 64, 64), ((25, 128, 3), 18, 64), ((ROWS * 8,), 8, 64), ((512,), 256, 192)],
+)
+def test_it_is_the_product_with_its_gradients(
+    lead: tuple[int, ...], size: int, out: int, convolves: bool, convolutions: list[torch.Size]
+):
+    given = drawn((*lead, size), (out, size), (out,))
+    result = with_gradients(affine, *given)
+    large = given[0][..., 0].numel() * size * out >= LEAST_WORK
+    assert bool(convolutions) == (convolves and large)
+    expected = with_gradients(torch.nn.functional.linear, *[x.detach().double().requires_grad_() for x in given])
+    for x, y in zip(result, expected, strict=True):
+        assert x.shape == y.shape
+        assert_close(x, y.float(), rtol=1e-4, atol=1e-4 * float(y.abs().max()))
+
+
+def test_groups_have_a_matrix_each(convolves: bool, convolutions: list[torch.Size]):
+    layer, (x,) = Linear(3, 64, 64), drawn((3, ROWS // 2, 2, 64))
+    result = with_gradients(lambda x, *_: layer(x), x, layer.weight, layer.bias)
+    assert len(convolutions) == (3 if convolves else 0)
+    layer.double()
+    expected = with_gradients(
+        lambda x, w, b: torch.einsum("gmni,goi->gmno", x, w) + b[:, None, None],
+        *[p.detach().requires_grad_() for p in (x.double(), layer.weight, layer.bias)],
+    )
+    for a, b in zip(result, expected, strict=True):
+        assert_close(a, b.float(), rtol=1e-4, atol=1e-4 * float(b.abs().max()))
+
+
+@pytest.mark.parametrize("kind", ["small", "no gradient", "float64", "bf16", "of many seeds at once", "a prime number"])
+def test_what_does_not_pay_or_must_not_differ_is_multiplied_as_ever(
+    kind: str, convolutions: list[torch.Size], monkeypatch: Any
+):
+    monkeypatch.setattr(products, "slow_mkl", lambda: True)
+    rows = {"small": ROWS - 16, "a prime number": 2503}.get(kind, ROWS)
+    dtype = torch.float64 if kind == "float64" else torch.float32
+    given = drawn((rows, 64), (64, 64), (64,), dtype=dtype)
+    with torch.set_grad_enabled(kind != "no gradient"), torch.autocast("cpu", torch.bfloat16, enabled=kind == "bf16"):
+        if kind == "of many seeds at once":
+            result = vmap(affine)(*[x.unsqueeze(0) for x in given])[0]
+        else:
+            result = affine(*given)
+        expected = torch.nn.functional.linear(*given)
+    assert not convolutions
+    assert_close(result, expected, rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("model", "capability", "slow"),
+    [
+        ("AMD EPYC", "AVX512", True),
+        ("AMD64 Family 26 Model 2 Stepping 1, AuthenticAMD", "AVX512", True),
+        ("AMD EPYC 7763", "AVX2", False),
+        ("Intel(R) Xeon(R) Platinum 8488C", "AVX512", False),
+        ("AMD64", "AVX512", False),  # what Windows calls every 64-bit machine
+    ],
+)
+def test_the_processors_maker_decides(model: str, capability: str, slow: bool, monkeypatch: Any):
+    monkeypatch.setattr(machine, "cpu_model", lambda: model)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    assert products.slow_mkl.__wrapped__() == slow
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert not products.slow_mkl.__wrapped__()
+
+
+def test_training_is_the_same_but_for_rounding(convolutions: list[torch.Size], monkeypatch: Any):
+    config = workload.reference("full")
+    config = replace(config, ppo=replace(config.ppo, epochs=2))
+    states: list[Any] = []
+    for slow in (False, True):
+        monkeypatch.setattr(products, "slow_mkl", lambda slow=slow: slow)
+        training = workload.Training(config)
+        training.update()
+        assert bool(convolutions) == slow
+        states.append(training.agent.network.state_dict())  # pyright: ignore
+    assert_close(*states, rtol=1e-3, atol=1e-4)
