@@ -161,9 +161,9 @@ BUGS = [
     ),
     # 4: the same policy, the same numbers
     Bug(
-        *("4", "learner: the mask is forgotten", "learner.py"),
-        "legal = self.policy.distribution.own if batch.mask is None else batch.mask",
-        "legal = self.policy.distribution.own",
+        *("4", "learner: the mask is forgotten", "objective.py"),
+        "legal = policy.distribution.own if batch.mask is None else batch.mask",
+        "legal = policy.distribution.own",
         "test_learner.py::test_a_rollout_read_again_with_the_same_weights_has_ratio_1_and_the_same_values_in_float64",
     ),
     Bug(
@@ -713,7 +713,7 @@ BUGS = [
         Bug("12", f"{task}: {name}", file, old, new, f"test_probe_learning.py::{test}")
         for task, name, file, old, new, test in [
             (
-                *("memory", "the loss forgets at each step", "learner.py", "batch.memory[0], batch.first)"),
+                *("memory", "the loss forgets at each step", "objective.py", "batch.memory[0], batch.first)"),
                 *("batch.memory[0], torch.ones_like(batch.weight) > 0)", "test_it_is_learned[probe/memory-0]"),
             ),
             (

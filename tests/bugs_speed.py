@@ -111,6 +111,11 @@ PRODUCTS = [
             "test_products.py::test_the_processors_maker_decides",
         ),
         (
+            *("pieces weigh alike, whoever acts in them", "objective.py"),
+            *("weight.sum() / of.sum()", "(weight * 0 + 1).sum() / (of * 0 + 1).sum()"),
+            "test_seeds.py::test_a_minibatch_in_pieces_is_the_minibatch",
+        ),
+        (
             *("in turn all seeds read the first's rows", "seeds.py", "lambda x, k=k: x[k]", "lambda x: x[0]"),
             "test_seeds.py::test_each_seed_learns_what_it_learns_alone",
         ),

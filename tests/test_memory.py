@@ -15,7 +15,7 @@ from chaos import Chaos, events, spoil_absent
 from torch import Tensor
 from torch.testing import assert_close
 
-from mappo import learner
+from mappo import objective
 from mappo.batch import Batch, chunked
 from mappo.collector import Collector
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
@@ -123,10 +123,12 @@ def assert_equal(a: Any, b: Any) -> None:
 def heard(agent: MAPPO, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> tuple[Tensor, Tensor]:
     """The log-probabilities and values that `MAPPO.loss` compares with those of the rollout."""
     seen: dict[str, Any] = {}
-    clip_loss, value_error = learner.ppo_clip_loss, learner.ppo_value_error
+    clip_loss, value_error = objective.ppo_clip_loss, objective.ppo_value_error
     with monkeypatch.context() as patch:
-        patch.setattr(learner, "ppo_clip_loss", lambda new, *rest: clip_loss(seen.setdefault("new", new), *rest))
-        patch.setattr(learner, "ppo_value_error", lambda data, *rest: value_error(seen.setdefault("data", data), *rest))
+        patch.setattr(objective, "ppo_clip_loss", lambda new, *rest: clip_loss(seen.setdefault("new", new), *rest))
+        patch.setattr(
+            objective, "ppo_value_error", lambda data, *rest: value_error(seen.setdefault("data", data), *rest)
+        )
         agent.loss(batch, 0.01)
     return seen["new"].detach(), seen["data"].value_new.detach()
 

@@ -11,6 +11,7 @@ from chaos import Chaos
 from test_learner import UNEQUAL
 from torch.testing import assert_close
 
+from mappo import learner as learner_module
 from mappo import seeds as seeds_module
 from mappo.collector import Collector
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
@@ -191,3 +192,15 @@ def test_gradients_are_clipped_as_torch_does(limit: float):
     assert_close(clip_each(gradients, limit), torch.stack(norms))
     for k, own in enumerate(expected):
         assert_close([g[k] for g in gradients], own)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_minibatch_in_pieces_is_the_minibatch(name: str, monkeypatch: Any):
+    make, config = CASES[name]
+    states: list[Any] = []
+    for most in (7, 10**9):  # rows of a piece: pieces of unequal weight, some of agents that do not act
+        monkeypatch.setattr(learner_module, "PIECE", most)
+        agent, collector = alone(make, config)[0]
+        metrics = [agent.update(collector.collect()[0]) for _ in range(3)]
+        states.append([agent.state_dict(), metrics])
+    assert_close(*states, rtol=1e-9, atol=1e-9)

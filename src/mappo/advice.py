@@ -9,6 +9,7 @@ from mappo.config import Config
 from mappo.envs.parallel import ParallelEnvs
 from mappo.envs.pool import WorkerPool
 from mappo.envs.side_by_side import SideBySide
+from mappo.learner import PIECE
 from mappo.presets import presets_of
 from mappo.spec import Spec
 from mappo.types import Environment
@@ -33,11 +34,12 @@ def advice(name: str, config: Config, env: Environment) -> list[str]:
     return [sentence for sentence in told if sentence]
 
 
-def memory_needed(config: Config, spec: Spec) -> float:
+def memory_needed(config: Config, spec: Spec, device: torch.device) -> float:
     """GiB that training takes, roughly: within a fifth of what benchmarks/scaling.py measured, without a GRU."""
     rows = config.steps_per_update * spec.num_agents
     seen = 2 * rows * math.prod(spec.obs_shape) * spec.obs_dtype.itemsize  # before and behind each step
-    activations = rows / config.ppo.minibatches * sum(config.network.hidden) * 4
+    at_once = rows / config.ppo.minibatches
+    activations = (min(at_once, PIECE) if device.type == "cpu" else at_once) * sum(config.network.hidden) * 4
     return (6.5 * seen + 10 * activations) * config.run.seeds / 2**30
 
 
@@ -89,7 +91,7 @@ def _batch(name: str, config: Config) -> str:
 
 def _memory(config: Config, spec: Spec, device: torch.device) -> str:
     there = torch.cuda.mem_get_info(device)[1] / 2**30 if device.type == "cuda" else machine.memory_gib()
-    needed = memory_needed(config, spec)
+    needed = memory_needed(config, spec, device)
     if there is None or needed <= SHARE * there:
         return ""
     return (

@@ -41,6 +41,12 @@ class Batch:
         for index in order.chunk(count):
             yield self.map(partial(torch.index_select, dim=axis, index=index))
 
+    def pieces(self, count: int, axis: int) -> list["Batch"]:
+        """So many batches at most, of what lies side by side along an axis; they share this one's memory."""
+        names, count = list(self.tensors()), min(count, self.log_prob.shape[axis])
+        parts = zip(*(x.tensor_split(count, axis) for x in self.tensors().values()), strict=True)
+        return [Batch.of(dict(zip(names, part, strict=True))) for part in parts]
+
     def tensors(self) -> dict[str, Tensor]:
         """Those that are there, by name."""
         return {name: x for name, x in vars(self).items() if x is not None}

@@ -17,14 +17,18 @@ from mappo.batch import Batch, chunked
 from mappo.config import Config
 from mappo.critic import Critic, memory_behind
 from mappo.critic_input import UserInput, make_critic_input
+from mappo.distributions import sum_of
 from mappo.graphs import PerRollout, recordable
-from mappo.losses import ppo_clip_loss, ppo_value_data, ppo_value_error, weighted_mean, weighted_variance
+from mappo.losses import weighted_mean, weighted_variance
 from mappo.networks import build_network
+from mappo.objective import loss
 from mappo.optimizer import make_optimizer, moments_by_name, set_moments, set_rates
 from mappo.policy import Policy
 from mappo.spec import Spec
 from mappo.state import flat, part
 from mappo.types import Rollout, TimeStep
+
+PIECE = 20_000  # agents' rows
 
 
 class MAPPO:
@@ -201,39 +205,32 @@ class MAPPO:
         batch.critic_memory = values.before[::length].flatten(0, 1).unsqueeze(0)
         return batch, metrics, memory_behind(r, values.after)
 
-    def loss(self, batch: Batch, entropy_weight: float | Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of one minibatch, and its metrics.
+    def loss(
+        self, batch: Batch, entropy_weight: float | Tensor, of: Batch | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a minibatch, or of a piece `of` one, and its metrics; see `objective.loss`."""
+        return loss(self.policy, self.network.critic, self.config.ppo, batch, entropy_weight, of)
 
-        `policy_loss + value_weight * value_loss - entropy_weight * entropy`, arXiv:2103.01955, appendix A.
+    def backward(self, batch: Batch, entropy_weight: float | Tensor) -> dict[str, Tensor]:
+        """Adds the gradient of a minibatch's loss to those that the weights hold; its metrics.
+
+        On a CPU a large one goes by in pieces whose activations its caches hold: the same sums, in another order.
         """
-        ppo, network = self.config.ppo, self.network
-        numbers, _ = network.actor(batch.obs, None if batch.memory is None else batch.memory[0], batch.first)
-        legal = self.policy.distribution.own if batch.mask is None else batch.mask
-        log_prob, entropy = self.policy.distribution.log_prob(numbers, batch.action, legal)
-        policy_loss, info = ppo_clip_loss(
-            log_prob, batch.log_prob, batch.adv, batch.weight, ppo.clip_ratio, ppo.dual_clip
-        )
-        memory = None if batch.critic_memory is None else batch.critic_memory[0]
-        value = network.critic(batch.critic, memory, batch.critic_first)[0].squeeze(-1)
-        value_loss = ppo_value_error(
-            ppo_value_data(value, batch.value, batch.target, batch.value_weight), ppo.value_clip, ppo.huber_delta
-        )
-        entropy_loss = weighted_mean(entropy, batch.weight)
-        total = policy_loss + ppo.value_weight * value_loss - entropy_weight * entropy_loss
-        metrics = {
-            "total_loss": total,
-            "policy_loss": policy_loss,
-            "value_loss": value_loss,
-            "entropy": entropy_loss,
-            "approx_kl": info.approx_kl,
-            "clip_fraction": info.clipfrac,
-        }
-        return total, {name: x.detach() for name, x in metrics.items()}
+        count = -(-batch.weight.numel() // PIECE) if self.device.type == "cpu" else 1
+        if count == 1:
+            total, metrics = self.loss(batch, entropy_weight)
+            total.backward()
+            return metrics
+        told: list[dict[str, Tensor]] = []
+        for piece in batch.pieces(count, self.axis):
+            total, metrics = self.loss(piece, entropy_weight, batch)
+            total.backward()
+            told.append(metrics)
+        return {name: sum_of([metrics[name] for metrics in told]) for name in told[0]}
 
     def _gradient_step(self, batch: Batch, entropy_weight: float | Tensor) -> dict[str, Tensor]:
         self.optimizer.zero_grad()
-        total, metrics = self.loss(batch, entropy_weight)
-        total.backward()
+        metrics = self.backward(batch, entropy_weight)
         limit = self.config.ppo.max_grad_norm or math.inf
         for name, group in zip(("actor", "critic"), self.optimizer.param_groups, strict=True):
             metrics[f"grad_norm_{name}"] = torch.nn.utils.clip_grad_norm_(group["params"], limit)

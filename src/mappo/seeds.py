@@ -214,11 +214,8 @@ class Seeds:
 
     def _losses_in_turn(self, batch: Batch) -> dict[str, Tensor]:
         """The same, seed by seed, by the learners' own weights and gradients, which are views."""
-        told: list[dict[str, Tensor]] = []
-        for k, agent in enumerate(self.agents):
-            total, metrics = agent.loss(batch.map(lambda x, k=k: x[k]), agent.entropy_weight)
-            total.backward()
-            told.append(metrics)
+        parts = [batch.map(lambda x, k=k: x[k]) for k in range(len(self.agents))]
+        told = [agent.backward(part, agent.entropy_weight) for agent, part in zip(self.agents, parts, strict=True)]
         return {name: torch.stack([metrics[name] for metrics in told]) for name in told[0]}
 
     def _call(self, weights: Mapping[str, Tensor], function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
