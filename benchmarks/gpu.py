@@ -12,6 +12,8 @@ section stands alone: one that fails leaves a row with what failed, and rows are
 """
 
 import argparse
+import contextlib
+import gc
 import statistics
 import tempfile
 import time
@@ -26,6 +28,7 @@ from record import RESULTS, append, circumstances, fail
 
 import mappo
 from mappo import envs, playing
+from mappo.graphs import WARM_UP
 from mappo.workload import Part, Training, measure, products, reference, synchronizer
 
 NETWORKS = {"feed-forward": 0, "gru": 64}
@@ -64,10 +67,13 @@ def parts(network: str, num_envs: int, rounds: int, device: torch.device) -> Ite
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     work = training(network, num_envs, device)
-    for _ in range(2):
+    for _ in range(WARM_UP + 2):
         work.update()
     if device.type == "cuda":
-        yield Found("peak memory", torch.cuda.max_memory_allocated(device) / 2**20, "MiB")
+        yield Found("peak memory, of tensors", torch.cuda.max_memory_allocated(device) / 2**20, "MiB")
+        yield Found(
+            "peak memory, with what is kept to be used again", torch.cuda.max_memory_reserved(device) / 2**20, "MiB"
+        )
     for name, spent in measure(work.parts(), work.steps, rounds, synchronizer(device)).items():
         yield Found(name, 1000 / statistics.median(s.wall for s in spent), "steps/s")
 
@@ -97,13 +103,16 @@ def launches(network: str, num_envs: int, device: torch.device) -> Iterator[Foun
     from torch.profiler import ProfilerActivity, profile
 
     work, sync = training(network, num_envs, device), synchronizer(device)
-    for _ in range(3):
+    for _ in range(WARM_UP + 1):
         work.update()
-    sync()
-    started = time.perf_counter()
-    work.update()
-    sync()
-    wall = time.perf_counter() - started  # the profiler slows what it looks at
+    walls: list[float] = []  # without the profiler, which slows what it looks at
+    for _ in range(10 if device.type == "cuda" else 1):
+        sync()
+        started = time.perf_counter()
+        work.update()
+        sync()
+        walls.append(time.perf_counter() - started)
+    wall = statistics.median(walls)
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
     with profile(activities=activities) as seen:
         work.update()
@@ -118,7 +127,7 @@ def launches(network: str, num_envs: int, device: torch.device) -> Iterator[Foun
         return
     yield Found("kernel launches in an update", count("LaunchKernel"), "")
     yield Found("graph launches in an update", count("GraphLaunch"), "")
-    yield Found("waits for the device in an update", count("Synchronize"), "")
+    yield Found("waits for the device in an update", count("StreamSynchronize"), "")
     # Operators are told the time of their kernels too, and annotations span others: only what ran on the device counts.
     ran = [e for e in events if e.device_type != DeviceType.CPU and not getattr(e, "is_user_annotation", False)]
     yield Found("time that kernels run, of an update", sum(e.self_device_time_total for e in ran) / wall / 1e4, "%")
@@ -189,8 +198,10 @@ def rows_of(section: Section, deadline: float) -> Iterator[dict[str, Any]]:
         told = (str(error).splitlines() or [""])[0]
         yield {"name": "", "value": "", "unit": "", "error": f"{type(error).__name__}: {told}"}
     finally:
+        gc.collect()  # recordings stand in circles with what they record
         if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+            with contextlib.suppress(RuntimeError):  # after a recording that failed
+                torch.cuda.empty_cache()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

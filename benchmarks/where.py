@@ -25,7 +25,7 @@ from mappo.workload import RECIPES
 
 # The first that fits names an operator; all are of aten, without their prefix.
 KINDS = {
-    "matrix products": r"mm$|addmm|bmm|linear|matmul",
+    "matrix products": r"mm$|addmm|bmm|linear|matmul|convolution",
     "activations": r"tanh|sigmoid|relu|threshold|huber|smooth",
     "LayerNorm": r"layer_norm",
     "Adam": r"adam|Adam|Optimizer|lerp|addcdiv|_foreach_(?!norm|mul)",

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from mappo.learner import MAPPO
 from mappo.seeds import Seeds
 from mappo.trainer import train
 
+Precision = Literal["float32", "tf32"]
 NETS = {
     "tanh": NetworkConfig((32, 16), "tanh", actor_gain=1.0),
     "relu, norms": NetworkConfig((32, 16), "relu", layer_norm=True, actor_gain=1.0),
@@ -102,14 +104,15 @@ def test_a_saved_actor_acts_as_it_was_trained(tmp_path: Path):
     assert run.evaluate(8)["return_sum"]["mean"] < 0
 
 
-def test_tf32_holds_while_a_run_lasts(tmp_path: Path):
-    seen: list[str] = []
-    config = replace(CONFIG, network=replace(CONFIG.network, precision="tf32"))
-    before = torch.get_float32_matmul_precision()
-    train(
-        "spread",
-        within(config, tmp_path / "run"),
-        callback=lambda _: seen.append(torch.get_float32_matmul_precision()),
-    )
-    assert set(seen) == {"high"}
-    assert torch.get_float32_matmul_precision() == before
+@pytest.mark.parametrize(("precision", "products"), [("float32", "highest"), ("tf32", "high")])
+def test_what_cuda_may_round_is_set_while_a_run_lasts(precision: Precision, products: str, tmp_path: Path):
+    seen: list[tuple[str, bool]] = []
+
+    def now() -> tuple[str, bool]:
+        return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+
+    config = replace(CONFIG, network=replace(CONFIG.network, precision=precision))
+    before = now()
+    train("spread", within(config, tmp_path / "run"), callback=lambda _: seen.append(now()))
+    assert set(seen) == {(products, precision == "tf32")}
+    assert now() == before

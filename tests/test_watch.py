@@ -12,12 +12,12 @@ from games import Game
 from torch import Tensor
 
 import mappo
-from mappo import checkpoint
+from mappo import checkpoint, watch
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
 from mappo.errors import UserError
 from mappo.normalize import RunningNorm, ValueNorm
 from mappo.types import Rollout
-from mappo.watch import PATIENCE, Watch
+from mappo.watch import PATIENCE, Watch, Watches
 
 CONFIG = Config(ppo=PPOConfig(epochs=3, minibatches=2, rollout_length=4), env=EnvConfig(num_envs=2))
 FINE = {"skipped_steps": 0.0, "epochs": 3.0, "explained_variance": 0.5, "value": 3.0}
@@ -162,3 +162,23 @@ def test_statistics_take_no_number_that_is_not_finite(bad: float):
     value.update(returns, torch.ones(50))
     seen.update(rows, torch.ones(50))
     assert all(torch.equal(a, b) for a, b in zip(kept, (*value.buffers(), *seen.buffers()), strict=True))
+
+
+def test_evaluations_that_take_most_of_the_time_are_told_once():
+    watches = Watches(CONFIG, [1])
+    assert not watches.evaluated(10, 19)  # so early starts weigh too much
+    told = watches.evaluated(2, 24)
+    assert told.startswith("evaluations took 50% of the time: give --run.eval-interval more than 100,000 steps")
+    assert not watches.evaluated(20, 44)
+    assert not Watches(CONFIG, [1]).evaluated(9.9, 20)
+
+
+def test_what_evaluations_take_is_told_while_others_are_to_come(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(watch, "SOON", 0.0)
+    monkeypatch.setattr(watch, "MOST_EVALUATED", 1e-9)
+    for updates, times in ((1, 0), (3, 1)):
+        plain = config(tmp_path / str(updates), updates)
+        mappo.train(lambda: Large(), replace(plain, run=replace(plain.run, progress="plain", eval_interval=1)))
+        assert capsys.readouterr().out.count("evaluations took ") == times

@@ -7,7 +7,7 @@ kernels ran once and for all.
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, cast
 
 import torch
@@ -78,9 +78,15 @@ def places_of(owner: object) -> list[int]:
     return [x.data_ptr() for x in vars(owner).values() if isinstance(x, Tensor)]
 
 
+@cache
+def _beside(device: int) -> torch.cuda.Stream:
+    """One for all: for each stream that multiplies matrices CUDA keeps 32 MiB."""
+    return torch.cuda.Stream(device)
+
+
 def beside(function: Callable[[], Any]) -> Any:
-    """Runs a function on a stream of its own: what autograd keeps of the stream must not be the default one."""
-    stream = torch.cuda.Stream()
+    """Runs a function on another stream: what autograd keeps of the stream must not be the default one."""
+    stream = _beside(torch.cuda.current_device())
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         answer = function()
@@ -99,6 +105,7 @@ def record(function: Callable[[], Any], generators: Sequence[torch.Generator]) -
         cast(Any, graph).register_generator_state(generator)
     gc.collect()  # earlier recordings, which hold memory, stand in circles with what they record
     stream = torch.cuda.current_stream()
+    _forget_workspaces()
     try:
         with torch.cuda.graph(graph):
             answer = function()
@@ -106,12 +113,22 @@ def record(function: Callable[[], Any], generators: Sequence[torch.Generator]) -
         raise
     except RuntimeError as error:
         torch.cuda.set_stream(stream)  # a recording that fails leaves its own behind
+        cause = error.__context__ or error  # the end of a recording fails as well, over what broke it
         raise UserError(
-            f"what this run does on the GPU cannot be recorded ({str(error).splitlines()[0]}): an encoder, a "
+            f"what this run does on the GPU cannot be recorded ({str(cause).splitlines()[0]}): an encoder, a "
             f"critic_input function or an environment of yours asks the device something; start anew, "
             f"with --run.no-graphs"
         ) from error
+    finally:
+        _forget_workspaces()
     return graph, answer
+
+
+def _forget_workspaces() -> None:
+    """What products scratch in is kept for a stream, and all recordings are made on one: each is to have its own, which
+    no other takes along when it is deleted (pytorch issue 193402).
+    """
+    cast(Any, torch._C)._cuda_clearCublasWorkspaces()  # pyright: ignore[reportPrivateUsage]
 
 
 class Still:

@@ -93,13 +93,12 @@ class GRU(nn.Module):
             The memory after each step, with x's leading axes.
         """
         after: list[Tensor] = []
-        inputs, starts = self.input(x).unbind(self.time), first.unsqueeze(-1).unbind(self.time)
-        for seen, start in zip(inputs, starts, strict=True):
+        inputs, starts, parts = self.input(x).unbind(self.time), first.unsqueeze(-1), [2 * self.width, self.width]
+        for seen, start in zip(inputs, starts.unbind(self.time), strict=True):
             memory = torch.where(start, 0.0, memory)  # a product would keep NaN
-            seen_r, seen_z, seen_n = seen.chunk(3, -1)
-            held_r, held_z, held_n = self.hidden(memory).chunk(3, -1)
-            update = torch.sigmoid(seen_z + held_z)
-            new = torch.tanh(seen_n + torch.sigmoid(seen_r + held_r) * held_n)
+            (seen_rz, seen_n), (held_rz, held_n) = seen.split(parts, -1), self.hidden(memory).split(parts, -1)
+            reset, update = torch.sigmoid(seen_rz + held_rz).chunk(2, -1)
+            new = torch.tanh(seen_n + reset * held_n)
             memory = new + update * (memory - new)
             after.append(memory)
         return torch.stack(after, self.time)

@@ -125,6 +125,7 @@ class Session:
                 due = index == config.num_updates or self.step // every > (self.step - size) // every
                 failure = self._evaluate(metrics) if due else None
                 elapsed = time.perf_counter() - started
+                wasteful = self.watches.evaluated(started + elapsed - end, elapsed) if due else ""
                 timing = {
                     "collect_s": middle - start,
                     "update_s": end - middle,
@@ -137,6 +138,8 @@ class Session:
                 update = Update(index, self.step, total, metrics=_mean(metrics), timing=timing)
                 view.update(update)
                 self._watch(rollout, metrics, spoilt, view)
+                if wasteful and index < config.num_updates:
+                    view.note(wasteful)
                 if due:
                     self.save(metrics)
                 if isinstance(failure, playing.CutOffError):  # with restarts: training goes on

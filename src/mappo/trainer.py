@@ -1,8 +1,8 @@
 """`train(env, config)`: from an environment and settings to a run directory."""
 
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -64,9 +64,7 @@ def train(
     torch.set_num_threads(config.run.threads)
     with ExitStack() as stack:
         stack.callback(torch.set_num_threads, threads)
-        if config.network.precision == "tf32":
-            stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
-            torch.set_float32_matmul_precision("high")
+        stack.enter_context(_tf32(config.network.precision == "tf32"))
         with closing.waiting():
             training, testing = envs.for_training(env, config, device)
         for made in (training, testing):
@@ -94,6 +92,19 @@ def train(
             session.save()
         session.finish()
         return Run(path, name, config, session.step)
+
+
+@contextmanager
+def _tf32(allowed: bool) -> Generator[None]:
+    """Whether CUDA may round what it multiplies to TF32; left to itself torch does so in convolutions."""
+    products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
+    torch.backends.cudnn.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(products)
+        torch.backends.cudnn.allow_tf32 = convolutions
 
 
 def _until(minutes: float | None, stop: Stop | None) -> Stop | None:

@@ -13,6 +13,7 @@ from mappo.types import Rollout
 
 PATIENCE, FAR = 5, 3  # updates in a row
 TOLD = 3  # skipped updates of each seed
+MOST_EVALUATED, SOON = 0.5, 20.0  # of a run's time; and seconds, before which starts weigh too much
 LARGE_KL = 0.5
 LARGE_OBS, LARGE_REWARD, LARGE_VALUE = 100.0, 1e6, 1e10
 
@@ -101,6 +102,18 @@ class Watches:
         self.config, self.seeds = config, seeds
         self._watches, self._lost, self._traced = [Watch(config) for _ in seeds], set[int](), set[int]()
         self._skipped = [0] * len(seeds)
+        self._evaluated, self._timed = 0.0, False
+
+    def evaluated(self, seconds: float, elapsed: float) -> str:
+        """Told how long each evaluation took, of all the time until then: what to do if most goes there; once."""
+        self._evaluated += seconds
+        if self._timed or elapsed < SOON or self._evaluated < MOST_EVALUATED * elapsed:
+            return ""
+        self._timed, run = True, self.config.run
+        return (
+            f"evaluations took {self._evaluated / elapsed:.0%} of the time: give --run.eval-interval more than "
+            f"{run.eval_interval:,} steps, or --run.eval-episodes fewer than {run.eval_episodes}"
+        )
 
     def first(self, rollout: Rollout) -> str:
         """As `Watch.first`."""
