@@ -26,7 +26,7 @@ def told(config: mappo.Config, name: str = "spread") -> list[str]:
 @pytest.fixture(autouse=True)
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "usable_cores", lambda: 2)
-    monkeypatch.setattr(machine, "memory_gib", lambda: 8.0)
+    monkeypatch.setattr(machine, "memory_gib", lambda: 7.0)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
@@ -47,7 +47,7 @@ def test_presets_are_not_advised_upon(name: str):
             ["25,600 steps", "chosen for 400", "--ppo.minibatches 512 makes it 400"],
         ),
         ({"ppo": {"minibatches": 64}}, ["from 50 steps", "chosen for 400", "--ppo.actor-lr"]),
-        ({"env": {"num_envs": 2**17}, "ppo": {"minibatches": 1024}, "run": {"total_steps": 10**9}}, ["GiB", "8.0"]),
+        ({"env": {"num_envs": 2**17}, "ppo": {"minibatches": 1024}, "run": {"total_steps": 10**9}}, ["GiB", "7.0", "--env.num-envs"]),
     ],
 )
 def test_each_waste_is_named_with_its_cure(sections: dict[str, dict[str, Any]], words: list[str]):
@@ -68,9 +68,10 @@ def test_a_python_environment_may_have_few_games_and_a_gpu_that_it_cannot_use_is
 
 
 @pytest.mark.parametrize(
-    ("envs", "minibatches", "mib"), [(1024, 1, 658), (4096, 4, 985), (16_384, 16, 2000), (65_536, 64, 4883)]
+    ("envs", "minibatches", "mib"), [(1024, 1, 408), (4096, 4, 576), (16_384, 16, 1159), (65_536, 64, 3069)]
 )
 def test_the_memory_that_is_told_is_near_what_was_measured(envs: int, minibatches: int, mib: float):
     """benchmarks/results/scaling.csv, less the 320 MiB of Python and torch."""
     config = config_of(env={"num_envs": envs}, ppo={"minibatches": minibatches})
-    assert memory_needed(config, mappo.make("spread", 1).spec) * 1024 + 320 == pytest.approx(mib, rel=0.25)
+    needed = memory_needed(config, mappo.make("spread", 1).spec, torch.device("cpu"))
+    assert needed * 1024 + 320 == pytest.approx(mib, rel=0.2)
