@@ -47,7 +47,10 @@ def test_presets_are_not_advised_upon(name: str):
             ["25,600 steps", "chosen for 400", "--ppo.minibatches 512 makes it 400"],
         ),
         ({"ppo": {"minibatches": 64}}, ["from 50 steps", "chosen for 400", "--ppo.actor-lr"]),
-        ({"env": {"num_envs": 2**17}, "ppo": {"minibatches": 1024}, "run": {"total_steps": 10**9}}, ["GiB", "7.0", "--env.num-envs"]),
+        (
+            {"env": {"num_envs": 2**17}, "ppo": {"minibatches": 1024}, "run": {"total_steps": 10**9}},
+            ["GiB", "7.0", "--env.num-envs"],
+        ),
     ],
 )
 def test_each_waste_is_named_with_its_cure(sections: dict[str, dict[str, Any]], words: list[str]):
