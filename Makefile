@@ -43,7 +43,7 @@ fuzz: $(INSTALLED) ## Draw ten thousand command lines, config files and damaged 
 	$(BIN)/python tests/fuzz.py $(ARGS)
 
 gpu: $(INSTALLED) ## Run the tests that need a CUDA device
-	$(BIN)/pytest tests/test_gpu.py -m gpu $(ARGS)
+	$(BIN)/pytest -m gpu $(ARGS)
 
 check: $(INSTALLED) ## Lint, check the format, the types and the layers
 	$(BIN)/ruff check .

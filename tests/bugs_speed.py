@@ -85,13 +85,26 @@ PRODUCTS = [
     ("products", name, file, old, new, tests)
     for name, file, old, new, tests in [
         (
-            *(
-                "acting depends on how many act",
-                "products.py",
-                "torch.is_grad_enabled()\n        and",
-                "True\n        and",
-            ),
-            "test_products.py::test_what_does_not_pay_or_must_not_differ_is_multiplied_as_ever",
+            *("acting depends on how many act", "products.py", "        and not _acting.get()\n", ""),
+            "test_products.py::test_what_a_policy_answers_does_not_depend_on_how_many_ask",
+        ),
+        (
+            *("pieces of odd sizes", "batch.py", "size += -size % IMAGES if size > IMAGES else 0", "size += 0"),
+            "test_products.py::test_pieces_are_all_there_and_can_be_convolved",
+        ),
+        (
+            *("pieces of the critic weigh as those of the actor", "objective.py"),
+            *("_share(batch.value_weight, of.value_weight)", "_share(batch.weight, of.weight)"),
+            "test_seeds.py::test_a_minibatch_in_pieces_is_the_minibatch",
+        ),
+        (
+            *("told again at each evaluation", "watch.py", "if self._timed or elapsed < SOON", "if elapsed < SOON"),
+            "test_watch.py::test_evaluations_that_take_most_of_the_time_are_told_once",
+        ),
+        (
+            *("each seed is told to take memory while it waits", "advice.py"),
+            *("at_once >= IN_TURN else config.run.seeds", "at_once < 0 else config.run.seeds"),
+            "test_advice.py::test_seeds_that_learn_in_turn_share_what_learning_takes",
         ),
         (
             *("float64 is convolved", "products.py", "        and x.dtype == weight.dtype == torch.float32\n", ""),

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import mappo
-from mappo import workload
+from mappo import learner, products, seeds, workload
 from mappo.workload import Spent, Training, reference
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -421,3 +421,39 @@ def test_a_script_tells_a_mistake_in_one_message(load: Any, script: str, monkeyp
     with pytest.raises(SystemExit, match="2"):
         module.main()
     assert message in capsys.readouterr().err
+
+
+def test_variants_differ_in_one_thing_and_leave_all_as_it_was(load: Any, tmp_path: Path, monkeypatch: Any):
+    module = load("variants")
+    before = products.slow_mkl, learner.PIECE, seeds.IN_TURN, torch.get_num_threads()
+    seen: list[tuple[Any, ...]] = []
+
+    class Spied:
+        def __init__(self, config: Any) -> None:
+            self.config = config
+
+        def update(self) -> None:
+            now = products.slow_mkl(), learner.PIECE, seeds.IN_TURN, torch.get_num_threads()
+            seen.append((self.config.network.precision, *now))
+
+    monkeypatch.setattr(module, "Training", Spied)
+    changed = {"products": 1, "bf16": 0, "pieces": 2, "seeds in turn": 3, "two threads": 4}
+    for kind, variants in module.VARIANTS.items():
+        for variant in variants:
+            seen.clear()
+            module.set_products(False)
+            module.measured(variant, rounds=2, repeats=1)
+            products.slow_mkl = before[0]
+            without, changed_to = seen[0], seen[-1]
+            assert [i for i, (a, b) in enumerate(zip(without, changed_to, strict=True)) if a != b] == [changed[kind]]
+    assert before == (products.slow_mkl, learner.PIECE, seeds.IN_TURN, torch.get_num_threads())
+    monkeypatch.setattr(
+        module,
+        "measured",
+        lambda *_: (
+            dict.fromkeys(("cpu_s_per_1k_without", "cpu_s_per_1k"), 0.5)
+            | dict.fromkeys(("cpu_ratio", "wall_ratio", "wall_ratio_min", "wall_ratio_max"), 2.0)
+        ),
+    )
+    module.main(["--only", "bf16", "--out", str(tmp_path / "a.csv")])
+    assert [row["of"] for row in table(tmp_path / "a.csv")] == ["full", "plain", "plain, 256-256"]

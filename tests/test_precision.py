@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import pytest
 import torch
@@ -12,13 +12,13 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import mappo
+from mappo import trainer
 from mappo.collector import Collector
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
 from mappo.learner import MAPPO
 from mappo.seeds import Seeds
 from mappo.trainer import train
 
-Precision = Literal["float32", "tf32"]
 NETS = {
     "tanh": NetworkConfig((32, 16), "tanh", actor_gain=1.0),
     "relu, norms": NetworkConfig((32, 16), "relu", layer_norm=True, actor_gain=1.0),
@@ -104,15 +104,22 @@ def test_a_saved_actor_acts_as_it_was_trained(tmp_path: Path):
     assert run.evaluate(8)["return_sum"]["mean"] < 0
 
 
-@pytest.mark.parametrize(("precision", "products"), [("float32", "highest"), ("tf32", "high")])
-def test_what_cuda_may_round_is_set_while_a_run_lasts(precision: Precision, products: str, tmp_path: Path):
-    seen: list[tuple[str, bool]] = []
+@pytest.mark.parametrize(("allowed", "rounding"), [(False, "ieee"), (True, "tf32")])
+def test_what_cuda_may_round_is_set_for_a_while(allowed: bool, rounding: str):
+    places = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    before = [place.fp32_precision for place in places]
+    with trainer._tf32(allowed):
+        assert [place.fp32_precision for place in places] == [rounding] * 2
+    assert [place.fp32_precision for place in places] == before
 
-    def now() -> tuple[str, bool]:
-        return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
 
-    config = replace(CONFIG, network=replace(CONFIG.network, precision=precision))
-    before = now()
-    train("spread", within(config, tmp_path / "run"), callback=lambda _: seen.append(now()))
-    assert set(seen) == {(products, precision == "tf32")}
-    assert now() == before
+@pytest.mark.parametrize("place", [torch.backends.cuda.matmul, torch.backends.cudnn.conv])
+def test_a_run_goes_with_whatever_torch_was_told_before(place: Any, tmp_path: Path):
+    before = place.fp32_precision
+    place.fp32_precision = "ieee"
+    try:
+        train("spread", within(CONFIG, tmp_path / "run"))
+        with trainer._tf32(True):
+            pass
+    finally:
+        place.fp32_precision = before

@@ -1,8 +1,9 @@
 """Large products by the other library: the same numbers, and only where they pay and may differ in their last bits."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -11,7 +12,10 @@ from torch.func import vmap  # pyright: ignore[reportUnknownVariableType]
 from torch.testing import assert_close
 
 from mappo import machine, products, workload
+from mappo.batch import Batch
 from mappo.layers import Linear
+from mappo.learner import MAPPO
+from mappo.networks import CTDEActorCriticNetwork
 from mappo.products import LEAST_WORK, affine
 
 ROWS = LEAST_WORK // (64 * 64)  # of 64 numbers each
@@ -50,7 +54,7 @@ def with_gradients(function: Callable[..., Tensor], *given: Tensor) -> list[Tens
 
 @pytest.mark.parametrize(
     ("lead", "size", "out"),
-    [((ROWS,), 64, 64), ((ROWS // 4, 4), 64, 64), ((25, 128, 3), 18, 64), ((ROWS * 8,), 8, 64), ((512,), 256, 192)],
+    [((ROWS,), 64, 64), ((ROWS // 4, 4), 64, 64), ((25, 128, 3), 18, 64), ((ROWS - 16,), 64, 64), ((512,), 256, 192)],
 )
 def test_it_is_the_product_with_its_gradients(
     lead: tuple[int, ...], size: int, out: int, convolves: bool, convolutions: list[torch.Size]
@@ -78,7 +82,7 @@ def test_groups_have_a_matrix_each(convolves: bool, convolutions: list[torch.Siz
         assert_close(a, b.float(), rtol=1e-4, atol=1e-4 * float(b.abs().max()))
 
 
-@pytest.mark.parametrize("kind", ["small", "no gradient", "float64", "bf16", "of many seeds at once", "a prime number"])
+@pytest.mark.parametrize("kind", ["small", "acting", "float64", "bf16", "of many seeds at once", "a prime number"])
 def test_what_does_not_pay_or_must_not_differ_is_multiplied_as_ever(
     kind: str, convolutions: list[torch.Size], monkeypatch: Any
 ):
@@ -86,7 +90,8 @@ def test_what_does_not_pay_or_must_not_differ_is_multiplied_as_ever(
     rows = {"small": ROWS - 16, "a prime number": 2503}.get(kind, ROWS)
     dtype = torch.float64 if kind == "float64" else torch.float32
     given = drawn((rows, 64), (64, 64), (64,), dtype=dtype)
-    with torch.set_grad_enabled(kind != "no gradient"), torch.autocast("cpu", torch.bfloat16, enabled=kind == "bf16"):
+    where = products.acting() if kind == "acting" else nullcontext()
+    with where, torch.autocast("cpu", torch.bfloat16, enabled=kind == "bf16"):
         if kind == "of many seeds at once":
             result = vmap(affine)(*[x.unsqueeze(0) for x in given])[0]
         else:
@@ -126,3 +131,49 @@ def test_training_is_the_same_but_for_rounding(convolutions: list[torch.Size], m
         assert bool(convolutions) == slow
         states.append(training.agent.network.state_dict())  # pyright: ignore
     assert_close(*states, rtol=1e-3, atol=1e-4)
+
+
+def test_nothing_is_read_where_there_is_nothing():
+    network = CTDEActorCriticNetwork(2, 0, 4, 3)
+    assert network(torch.zeros(5, 2, 0), torch.zeros(5, 2, 4)).logit.shape == (5, 2, 3)
+    assert network(torch.zeros(0, 2, 0), torch.zeros(0, 2, 4)).logit.shape == (0, 2, 3)
+
+
+# Laws 4 and 13, where networks are wide enough for the libraries to differ
+
+
+def wide(num_envs: int) -> tuple[workload.Training, MAPPO]:
+    config = workload.reference("plain", num_envs)
+    training = workload.Training(replace(config, network=replace(config.network, hidden=(256, 256), actor_gain=1.0)))
+    return training, cast(MAPPO, training.agent)
+
+
+def test_a_rollout_is_read_again_with_the_same_numbers(convolutions: list[torch.Size], monkeypatch: Any):
+    monkeypatch.setattr(products, "slow_mkl", lambda: True)
+    training, agent = wide(32)
+    batch, _, _ = agent.prepare(training.collector.collect()[0])
+    assert convolutions
+    value = agent.network.critic(batch.critic)[0].squeeze(-1)
+    assert torch.equal(value.detach(), batch.value)
+    numbers, _ = agent.network.actor(batch.obs)
+    log_prob, _ = agent.policy.distribution.log_prob(numbers, batch.action, None)
+    assert_close(log_prob, batch.log_prob, rtol=0, atol=1e-5)
+
+
+def test_what_a_policy_answers_does_not_depend_on_how_many_ask(monkeypatch: Any):
+    monkeypatch.setattr(products, "slow_mkl", lambda: True)
+    training, agent = wide(256)
+    step, noise = training.collector.steps[0], torch.rand(256, 3, 1)
+    together = agent.act(step, noise=noise)[1]
+    apart = [agent.act(step.of(part), noise=noise[part])[1] for part in (slice(0, 16), slice(16, 256))]
+    assert torch.equal(torch.cat(apart), together)
+
+
+@pytest.mark.parametrize(("rows", "count"), [(2503, 3), (25_600, 4), (16_000, 3), (5, 3), (7, 20)])
+def test_pieces_are_all_there_and_can_be_convolved(rows: int, count: int):
+    whole = Batch.of({name: torch.arange(rows * 1.0) for name in ("log_prob", "obs", "adv")})
+    pieces = whole.pieces(count, 0)
+    assert torch.equal(torch.cat([piece.obs for piece in pieces]), whole.obs)
+    assert len(pieces) <= count
+    sizes = [len(piece.adv) for piece in pieces]
+    assert all(size % products.IMAGES == 0 for size in sizes[:-1]) or max(sizes) < products.IMAGES

@@ -46,6 +46,10 @@ def spread() -> Any:
 CASES = {
     "spread": (spread, BASE),
     "deaths, masks, a state": (chaos, replace(BASE, ppo=replace(BASE.ppo, value_clip=0.2, huber_delta=1.0))),
+    "a critic's row for each agent, the team's reward": (
+        chaos,
+        replace(BASE, network=replace(BASE.network, critic_input="agent")),
+    ),
     "unequal agents": (
         lambda: chaos(kinds=UNEQUAL, masked=True),
         replace(BASE, network=replace(BASE.network, layer_norm=True, obs_norm=True)),
@@ -197,6 +201,8 @@ def test_gradients_are_clipped_as_torch_does(limit: float):
 @pytest.mark.parametrize("name", CASES)
 def test_a_minibatch_in_pieces_is_the_minibatch(name: str, monkeypatch: Any):
     make, config = CASES[name]
+    if config.chunk is not None:  # of which a minibatch then has several
+        config = replace(config, ppo=replace(config.ppo, chunk_length=5, minibatches=2))
     states: list[Any] = []
     for most in (7, 10**9):  # rows of a piece: pieces of unequal weight, some of agents that do not act
         monkeypatch.setattr(learner_module, "PIECE", most)

@@ -173,6 +173,12 @@ def test_evaluations_that_take_most_of_the_time_are_told_once():
     assert not Watches(CONFIG, [1]).evaluated(9.9, 20)
 
 
+def test_what_is_told_of_evaluations_is_what_helps():
+    large = replace(CONFIG, env=EnvConfig(num_envs=50_000), run=RunConfig(eval_episodes=1))
+    told = Watches(large, [1]).evaluated(20, 30)  # an update is 200,000 steps, and each is evaluated once at most
+    assert told == "evaluations took 67% of the time: give --run.eval-interval more than 200,000 steps"
+
+
 def test_what_evaluations_take_is_told_while_others_are_to_come(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):

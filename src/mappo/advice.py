@@ -11,6 +11,7 @@ from mappo.envs.pool import WorkerPool
 from mappo.envs.side_by_side import SideBySide
 from mappo.learner import PIECE
 from mappo.presets import presets_of
+from mappo.seeds import IN_TURN
 from mappo.spec import Spec
 from mappo.types import Environment
 from mappo.validate import nearest_divisor
@@ -39,8 +40,9 @@ def memory_needed(config: Config, spec: Spec, device: torch.device) -> float:
     rows = config.steps_per_update * spec.num_agents
     seen = 2 * rows * math.prod(spec.obs_shape) * spec.obs_dtype.itemsize  # before and behind each step
     at_once = rows / config.ppo.minibatches
+    learning = 1 if device.type == "cpu" and at_once >= IN_TURN else config.run.seeds
     activations = (min(at_once, PIECE) if device.type == "cpu" else at_once) * sum(config.network.hidden) * 4
-    return (4 * seen + 7 * activations) * config.run.seeds / 2**30
+    return (4 * seen * config.run.seeds + 7 * activations * learning) / 2**30
 
 
 def _threads(config: Config, env: Environment) -> str:

@@ -8,6 +8,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from mappo.products import IMAGES
+
 
 @dataclass
 class Batch:
@@ -42,9 +44,12 @@ class Batch:
             yield self.map(partial(torch.index_select, dim=axis, index=index))
 
     def pieces(self, count: int, axis: int) -> list["Batch"]:
-        """So many batches at most, of what lies side by side along an axis; they share this one's memory."""
-        names, count = list(self.tensors()), min(count, self.log_prob.shape[axis])
-        parts = zip(*(x.tensor_split(count, axis) for x in self.tensors().values()), strict=True)
+        """About so many batches, of what lies side by side along an axis; they share this one's memory."""
+        names, there = list(self.tensors()), self.log_prob.shape[axis]
+        size = -(-there // count)
+        size += -size % IMAGES if size > IMAGES else 0
+        ends = list(range(size, there, size))
+        parts = zip(*(x.tensor_split(ends, axis) for x in self.tensors().values()), strict=True)
         return [Batch.of(dict(zip(names, part, strict=True))) for part in parts]
 
     def tensors(self) -> dict[str, Tensor]:

@@ -43,11 +43,13 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         norms: list[LayerNorm] = [*cast(Any, self.norms)]
-        activation, lower = torch.relu if self.activation == "relu" else torch.tanh, torch.is_autocast_enabled("cpu")
+        activation = torch.relu if self.activation == "relu" else torch.tanh
         # tanh(z) = 2 (sigmoid(2 z) - 1/2). On a CPU tanh itself takes longer than the product beside it; factors cost
         # nothing where the next matrix, or a LayerNorm, takes them in. In bf16 the 1/2 would leave no digit near 0.
-        cheap = self.activation == "tanh" and x.device.type == "cpu" and (bool(norms) or not lower)
-        x, factor = norms[0](x) if norms else x, 1.0
+        exact = bool(norms) or not torch.is_autocast_enabled("cpu")
+        cheap = self.activation == "tanh" and x.device.type == "cpu" and exact
+        x = norms[0](x) if norms else x
+        factor = 1.0
         for k, layer in enumerate(self.layers):
             x = torch.sigmoid(layer(x, 2.0, factor)) if cheap else activation(layer(x))
             if norms:

@@ -28,7 +28,7 @@ from mappo.spec import Spec
 from mappo.state import flat, part
 from mappo.types import Rollout, TimeStep
 
-PIECE = 20_000  # agents' rows
+PIECE = 20_000  # agents' rows in a piece: the best for layers of 64 (docs/negative-results.md), no worse for wider ones
 
 
 class MAPPO:
@@ -214,10 +214,10 @@ class MAPPO:
     def backward(self, batch: Batch, entropy_weight: float | Tensor) -> dict[str, Tensor]:
         """Adds the gradient of a minibatch's loss to those that the weights hold; its metrics.
 
-        On a CPU a large one goes by in pieces whose activations its caches hold: the same sums, in another order.
+        On a CPU a large one goes by in pieces, whose activations stay near: the same sums, in another order.
         """
         count = -(-batch.weight.numel() // PIECE) if self.device.type == "cpu" else 1
-        if count == 1:
+        if count <= 1:
             total, metrics = self.loss(batch, entropy_weight)
             total.backward()
             return metrics

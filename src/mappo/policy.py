@@ -15,6 +15,7 @@ from mappo.distributions import (
     tanh_gaussian_log_prob,
 )
 from mappo.errors import UserError
+from mappo.products import acting
 from mappo.spec import Spec
 from mappo.tower import Tower
 
@@ -179,7 +180,8 @@ class Policy:
         Returns:
             Actions `(*B, A, D)` before `bounded`, their log-probabilities `(*B, A)` (None if greedy), the memory.
         """
-        numbers, memory = self.tower.step(self.tower.see(obs, active), memory, is_first)
+        with acting():
+            numbers, memory = self.tower.step(self.tower.see(obs, active), memory, is_first)
         legal = self.distribution.legal(mask)
         if noise is None:
             return self.distribution.mode(numbers, legal), None, memory

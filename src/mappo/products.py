@@ -5,6 +5,9 @@ convolutions run in oneDNN, which does not. A convolution with a kernel of 1 x 1
 large one takes half the time (benchmarks/README.md).
 """
 
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 
 import torch
@@ -13,8 +16,21 @@ from torch.nn import functional
 
 from mappo import machine
 
-LEAST_IMAGES = 16  # of fewer, torch gives a 1 x 1 convolution to MKL as well
+IMAGES = 16  # on one thread torch gives a 1 x 1 convolution of fewer to MKL as well
 LEAST_WORK = 2**23  # multiplications: below it the convolution's overhead weighs more
+_acting = ContextVar("acting", default=False)
+
+
+@contextmanager
+def acting() -> Generator[None]:
+    """All products in here are MKL's: oneDNN's differ in their last bits, and what a policy answers should not depend
+    on how many environments ask at once.
+    """
+    token = _acting.set(True)
+    try:
+        yield
+    finally:
+        _acting.reset(token)
 
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -23,16 +39,14 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     Args:
         x: `(*B, in)`. weight: `(out, in)`. bias: `(out,)`. Of several groups `(G, m, in)`, `(G, out, in)`, `(G, out)`.
     """
-    rows = x.numel() * weight.shape[-2] // weight.numel()  # of each group
-    images = (
-        _images(rows) if rows * weight.shape[-1] * weight.shape[-2] >= LEAST_WORK and _convolves(x, weight) else None
-    )
-    if weight.ndim == 3:
-        if images is None:
-            return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
-        return torch.stack([affine(*of) for of in zip(x, weight, bias, strict=True)])
+    grouped = weight.ndim == 3
+    rows = x.shape[1] if grouped else x.shape[:-1].numel()
+    large = rows * weight.shape[-2] * weight.shape[-1] >= LEAST_WORK
+    images = _images(rows) if large and _convolves(x, weight) else None
     if images is None:
-        return functional.linear(x, weight, bias)
+        return torch.baddbmm(bias.unsqueeze(1), x, weight.mT) if grouped else functional.linear(x, weight, bias)
+    if grouped:
+        return torch.stack([affine(*of) for of in zip(x, weight, bias, strict=True)])
     # A row is a pixel. Nothing moves: channels that lie last in memory are a layout that convolutions know.
     pixels = x.reshape(images, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)
     y = torch.conv2d(pixels, weight[..., None, None], bias)
@@ -49,11 +63,10 @@ def slow_mkl() -> bool:
 
 
 def _convolves(x: Tensor, weight: Tensor) -> bool:
-    """Where it is faster, and only in gradient steps: an answer should not depend on how many ask at once."""
     return (
-        torch.is_grad_enabled()
-        and x.device.type == "cpu"
+        x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
+        and not _acting.get()
         and not torch.is_autocast_enabled("cpu")
         and not torch._C._are_functorch_transforms_active()  # pyright: ignore  # of many seeds at once: not faster
         and slow_mkl()
@@ -63,4 +76,4 @@ def _convolves(x: Tensor, weight: Tensor) -> bool:
 @cache
 def _images(rows: int) -> int | None:
     """Into how many images of one size the rows are dealt; None where they cannot be."""
-    return next((n for n in range(LEAST_IMAGES, 16 * LEAST_IMAGES) if rows % n == 0), None)
+    return next((n for n in range(IMAGES, 16 * IMAGES) if rows % n == 0), None)

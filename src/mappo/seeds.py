@@ -19,7 +19,7 @@ from mappo.learner import MAPPO
 from mappo.types import Rollout, TimeStep
 
 Weights = dict[str, Tensor]
-IN_TURN = 2048  # rows of a minibatch: on a CPU all seeds' activations then no longer fit its caches
+IN_TURN = 2048  # agents' rows in a minibatch of one seed: on a CPU all seeds' activations then no longer fit its caches
 
 
 class Seeds:
@@ -213,7 +213,9 @@ class Seeds:
         return metrics
 
     def _losses_in_turn(self, batch: Batch) -> dict[str, Tensor]:
-        """The same, seed by seed, by the learners' own weights and gradients, which are views."""
+        """The same, seed by seed, by the learners' own weights and gradients, which are views; of all seeds, those too
+        that are not going to be moved.
+        """
         parts = [batch.map(lambda x, k=k: x[k]) for k in range(len(self.agents))]
         told = [agent.backward(part, agent.entropy_weight) for agent, part in zip(self.agents, parts, strict=True)]
         return {name: torch.stack([metrics[name] for metrics in told]) for name in told[0]}

@@ -64,7 +64,8 @@ def train(
     torch.set_num_threads(config.run.threads)
     with ExitStack() as stack:
         stack.callback(torch.set_num_threads, threads)
-        stack.enter_context(_tf32(config.network.precision == "tf32"))
+        if device.type == "cuda":
+            stack.enter_context(_tf32(config.network.precision == "tf32"))
         with closing.waiting():
             training, testing = envs.for_training(env, config, device)
         for made in (training, testing):
@@ -97,14 +98,18 @@ def train(
 @contextmanager
 def _tf32(allowed: bool) -> Generator[None]:
     """Whether CUDA may round what it multiplies to TF32; left to itself torch does so in convolutions."""
-    products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("high" if allowed else "highest")
-    torch.backends.cudnn.allow_tf32 = allowed
+    places: list[Any] = [torch.backends.cuda.matmul, getattr(torch.backends.cudnn, "conv", torch.backends.cudnn)]
+    # Since torch 2.9 by another name; to ask by the old one fails where anybody has used the new one.
+    new = hasattr(torch.backends.cudnn, "conv")
+    name, value = ("fp32_precision", "tf32" if allowed else "ieee") if new else ("allow_tf32", allowed)
+    before = [getattr(place, name) for place in places]
+    for place in places:
+        setattr(place, name, value)
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(products)
-        torch.backends.cudnn.allow_tf32 = convolutions
+        for place, kept in zip(places, before, strict=True):
+            setattr(place, name, kept)
 
 
 def _until(minutes: float | None, stop: Stop | None) -> Stop | None:

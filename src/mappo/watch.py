@@ -109,10 +109,12 @@ class Watches:
         self._evaluated += seconds
         if self._timed or elapsed < SOON or self._evaluated < MOST_EVALUATED * elapsed:
             return ""
-        self._timed, run = True, self.config.run
+        self._timed, episodes = True, self.config.run.eval_episodes
+        least = max(self.config.run.eval_interval, self.config.steps_per_update)  # there is one an update at most
+        fewer = f", or --run.eval-episodes fewer than {episodes}" if episodes > 1 else ""
         return (
             f"evaluations took {self._evaluated / elapsed:.0%} of the time: give --run.eval-interval more than "
-            f"{run.eval_interval:,} steps, or --run.eval-episodes fewer than {run.eval_episodes}"
+            f"{least:,} steps{fewer}"
         )
 
     def first(self, rollout: Rollout) -> str:

@@ -127,7 +127,8 @@ class Training:
 def products(training: Training) -> Part:
     """The matrix products of this work and nothing else, one critic row for each environment, in preallocated memory.
 
-    No learner with these networks (without memory) gets below it in the same precision.
+    They are `torch.mm`'s, which no learner with these networks (without memory) gets below in the same precision, where
+    `mappo.products` has no faster ones.
     """
     config, spec, device = training.config, training.env.spec, training.device
     length, envs, inputs = config.ppo.rollout_length, config.env.num_envs, spec.obs_shape[0]

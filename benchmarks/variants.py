@@ -1,0 +1,161 @@
+"""What one thing brings: training with it against training without, in turns.
+
+    python benchmarks/variants.py                         # all of them, on two free cores; three minutes
+    python benchmarks/variants.py --only products bf16
+
+The work is that of speed.py. Each variant changes one thing of this library: whether large products are convolutions
+(only some processors gain, see mappo/products.py), bf16, a second thread, large minibatches in pieces, and three seeds
+in turn or at once. Ratios are without / with, within each round, the median over rounds; both by CPU time and by the
+clock, which is what a second thread is for. Adds to benchmarks/results/variants.csv.
+"""
+
+import argparse
+import contextlib
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from record import RESULTS, append, circumstances
+from rich.console import Console
+from rich.table import Table
+
+from mappo import learner, machine, products, seeds, workload
+from mappo.config import Config
+from mappo.workload import Part, Training
+
+FULL, PLAIN = workload.reference("full"), workload.reference("plain")
+
+
+def of(config: Config, num_envs: int = 128, count: int = 1, **network: Any) -> Config:
+    """The work, changed: another number of environments, of seeds, or another network."""
+    return replace(
+        config,
+        env=replace(config.env, num_envs=num_envs),
+        network=replace(config.network, **network),
+        run=replace(config.run, seeds=count),
+    )
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Training of `without`, and of `changed`, or under another setting of the library."""
+
+    name: str
+    without: Config
+    changed: Config | None = None
+    setting: Callable[[bool], None] | None = None
+    """Turns what the variant is about on or off."""
+
+
+def set_products(on: bool) -> None:
+    """Whether large products are convolutions."""
+    products.slow_mkl = lambda: on
+
+
+def set_pieces(on: bool) -> None:
+    """Whether large minibatches go by in pieces."""
+    learner.PIECE = 20_000 if on else 2**62
+
+
+def set_turns(on: bool) -> None:
+    """Whether seeds learn in turn."""
+    seeds.IN_TURN = 0 if on else 2**62
+
+
+def set_threads(on: bool) -> None:
+    """Whether there are two threads."""
+    torch.set_num_threads(2 if on else 1)
+
+
+NETWORKS: dict[str, Config] = {
+    "full": FULL,
+    "plain": PLAIN,
+    "plain, tanh": of(PLAIN, activation="tanh"),
+    "full, GRU of 64": of(FULL, memory_size=64),
+    "plain, 256-256": of(PLAIN, hidden=(256, 256)),
+    "plain, 256-256, a network for each agent": of(PLAIN, hidden=(256, 256), sharing="none"),
+}
+VARIANTS = {
+    "products": [Variant(name, config, setting=set_products) for name, config in NETWORKS.items()],
+    "bf16": [
+        Variant(name, NETWORKS[name], of(NETWORKS[name], precision="bf16"))
+        for name in ("full", "plain", "plain, 256-256")
+    ],
+    "pieces": [
+        Variant(f"{name}, {n:,} environments", of(config, n), setting=set_pieces)
+        for name, config, n in (("plain", PLAIN, 1024), ("full", FULL, 1024))
+    ],
+    "seeds in turn": [
+        Variant(f"plain, three seeds of {n} environments", of(PLAIN, n, 3), setting=set_turns) for n in (8, 32, 128)
+    ],
+    "two threads": [
+        Variant(name, config, setting=set_threads)
+        for name, config in (NETWORKS | {"plain, 1,024 environments": of(PLAIN, 1024)}).items()
+    ],
+}
+
+
+@contextlib.contextmanager
+def as_it_was() -> Iterator[None]:
+    """What the variants set is put back."""
+    kept = products.slow_mkl, learner.PIECE, seeds.IN_TURN, torch.get_num_threads()
+    try:
+        yield
+    finally:
+        products.slow_mkl, learner.PIECE, seeds.IN_TURN = kept[:3]
+        torch.set_num_threads(kept[3])
+
+
+def measured(variant: Variant, rounds: int, repeats: int | None = None) -> dict[str, float]:
+    """Its row: CPU-seconds for 1,000 steps without and with, and the ratios."""
+
+    def part(on: bool) -> Part:
+        training = Training(variant.changed if on and variant.changed is not None else variant.without)
+
+        def work() -> None:
+            if variant.setting is not None:
+                variant.setting(on)
+            training.update()
+
+        return Part(str(on), work)
+
+    with as_it_was():
+        steps = variant.without.steps_per_update * variant.without.run.seeds
+        spent = workload.measure([part(False), part(True)], steps, rounds, repeats=repeats)
+    pairs = list(zip(spent["False"], spent["True"], strict=True))
+    return {
+        "cpu_s_per_1k_without": statistics.median(a.cpu for a, _ in pairs),
+        "cpu_s_per_1k": statistics.median(b.cpu for _, b in pairs),
+        "cpu_ratio": statistics.median(a.cpu / b.cpu for a, b in pairs),
+        "wall_ratio": statistics.median(a.wall / b.wall for a, b in pairs),
+        "wall_ratio_min": min(a.wall / b.wall for a, b in pairs),
+        "wall_ratio_max": max(a.wall / b.wall for a, b in pairs),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--out", type=Path, default=RESULTS / "variants.csv")
+    args = parser.parse_args(arguments)
+    if args.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    torch.set_num_threads(1)
+    machine.keep_memory()  # as `mappo train`
+    table = Table("what", "of", "CPU-s/1k without", "with", "ratio", "by the clock", box=None)
+    for kind in args.only:
+        for variant in VARIANTS[kind]:
+            where, found = circumstances(), measured(variant, args.rounds)
+            append(args.out, [where | {"what": kind, "of": variant.name} | {n: round(x, 5) for n, x in found.items()}])
+            cpu = [f"{found[name]:.4f}" for name in ("cpu_s_per_1k_without", "cpu_s_per_1k")]
+            table.add_row(kind, variant.name, *cpu, f"{found['cpu_ratio']:.2f}", f"{found['wall_ratio']:.2f}")
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()
