@@ -205,7 +205,7 @@ class RunConfig:
     graphs: bool = True
     """On CUDA: rollouts and updates are launched as a whole; not for code of yours that waits for it, or counts."""
     threads: int = 1
-    """CPU threads of the learner; 2 on two free cores are 1.3 to 1.7 times as fast, on shared ones much slower than 1."""
+    """CPU threads of the learner; 2 are 1.3 to 1.7 times as fast on two free cores, and far slower on shared ones."""
     eval_interval: int = 100_000
     """Steps between two greedy evaluations, each followed by a checkpoint; the last two and the best are kept."""
     keep_every: int | None = None
