@@ -66,6 +66,10 @@ def circumstances(device: torch.device, num_envs: int, about: str) -> list[list[
         ["commit", "no checkout" if at is None else at[0] + ", changed since" * at[1]],
         ["work", f"spread, 3 agents, {num_envs:,} environments x 25 steps, hidden 64-64, 10 epochs, 1 minibatch"],
         *([name, told] for name, told in RECIPES.items()),
+        *(
+            [["launched", "the update and the whole as recordings, the rest kernel by kernel"]]
+            * (device.type == "cuda")
+        ),
         ["run", f"{about}, load {'unknown' if load is None else f'{load:.1f}'} at the end"],
     ]
 
