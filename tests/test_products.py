@@ -114,10 +114,13 @@ def test_what_does_not_pay_or_must_not_differ_is_multiplied_as_ever(
 def test_the_processors_maker_decides(model: str, capability: str, slow: bool, monkeypatch: Any):
     monkeypatch.setattr(machine, "cpu_model", lambda: model)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    for library in (torch.backends.mkl, torch.backends.mkldnn):
+        monkeypatch.setattr(library, "is_available", lambda: True)
     assert products.slow_mkl.__wrapped__() == slow
-    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    assert not products.slow_mkl.__wrapped__()
+    for library in (torch.backends.mkl, torch.backends.mkldnn):
+        with monkeypatch.context() as without:
+            without.setattr(library, "is_available", lambda: False)
+            assert not products.slow_mkl.__wrapped__()
 
 
 def test_training_is_the_same_but_for_rounding(convolutions: list[torch.Size], monkeypatch: Any):

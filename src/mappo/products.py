@@ -58,7 +58,8 @@ def slow_mkl() -> bool:
     """Whether MKL is known to leave half of this processor's speed. Its maker is asked and not the clock, so that a run
     repeats bit by bit.
     """
-    wide = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
+    both = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
+    wide = both and torch.backends.cpu.get_cpu_capability() == "AVX512"
     return wide and any(name in machine.cpu_model() for name in ("AMD ", "AuthenticAMD"))
 
 
