@@ -58,7 +58,7 @@ FAULTS: list[tuple[str, str, str, str, str, str]] = [
                 "test_a_best_one_that_is_gone_is_told_and_looked_for_anew",
             ),
             (
-                *("what is passed over is not told", "checkpoint.py"),
+                *("what is passed over is not told", "saved_actor.py"),
                 *("for problem in found.passed_over:", "for problem in ():"),
                 "test_what_is_passed_over_is_told_to_whoever_asks_for_the_policy",
             ),

@@ -158,7 +158,7 @@ STRANGERS: list[tuple[str, str, str, str, str, str]] = [
             (
                 *(
                     "the actor is made first",
-                    "checkpoint.py",
+                    "saved_actor.py",
                     "if difference := misfit(weights, wanted):",
                     "if difference := '':",
                 ),

@@ -17,12 +17,13 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from mappo import checkpoint, files, rundir
-from mappo.checkpoint import load, load_actor, save
+from mappo.checkpoint import load, save
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
 from mappo.envs import make
 from mappo.errors import UserError
 from mappo.learner import MAPPO
 from mappo.rundir import create_run, read_run
+from mappo.saved_actor import load_actor
 from mappo.spec import ActionHeads, Spec
 from mappo.state import flat, part
 

@@ -10,7 +10,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from mappo import checkpoint, envs, playing, rundir, state
+from mappo import checkpoint, envs, playing, rundir, saved_actor, state
 from mappo.actor import Player, RandomPolicy
 from mappo.config import Config, NetworkConfig, RunConfig
 from mappo.envs.probes import Constant
@@ -243,7 +243,7 @@ def saved(tmp_path: Path) -> tuple[Path, MAPPO]:
 
 def test_a_saved_actor_is_the_policy_that_was_trained(saved: tuple[Path, MAPPO]):
     path, agent = saved
-    actor = checkpoint.load_actor(path)
+    actor = saved_actor.load_actor(path)
     obs = torch.randn(50, 3, OBS)
     actions, _ = actor(obs)
     with torch.no_grad():
@@ -256,7 +256,7 @@ def test_a_saved_actor_is_the_policy_that_was_trained(saved: tuple[Path, MAPPO])
 
 def test_a_saved_actor_alone_answers_as_in_the_team(saved: tuple[Path, MAPPO]):
     path, agent = saved
-    actor, obs = checkpoint.load_actor(path), torch.randn(20, 3, OBS)
+    actor, obs = saved_actor.load_actor(path), torch.randn(20, 3, OBS)
     team = agent.actor()(obs)[0]
     names = agent.spec.agents
     for e in range(20):
@@ -277,21 +277,21 @@ def test_a_saved_actor_respects_a_mask_and_draws_if_asked(saved: tuple[Path, MAP
     path, _ = saved
     obs, mask = torch.randn(200, OBS), torch.zeros(200, 5, dtype=torch.bool)
     mask[:, [1, 3]] = True
-    greedy, sampled = (checkpoint.load_actor(path, sampled=x) for x in (False, True))
+    greedy, sampled = (saved_actor.load_actor(path, sampled=x) for x in (False, True))
     assert set(greedy(obs, mask=mask)[0].flatten().tolist()) == {1, 3}
     assert set(sampled(obs, mask=mask)[0].flatten().tolist()) == {1, 3}
     assert not torch.equal(sampled(obs)[0], sampled(obs)[0])
     assert torch.equal(greedy(obs)[0], greedy(obs)[0])
-    again = checkpoint.load_actor(path, sampled=True)
-    assert torch.equal(again(obs, mask=mask)[0], checkpoint.load_actor(path, sampled=True)(obs, mask=mask)[0])
+    again = saved_actor.load_actor(path, sampled=True)
+    assert torch.equal(again(obs, mask=mask)[0], saved_actor.load_actor(path, sampled=True)(obs, mask=mask)[0])
 
 
 def test_an_actor_names_the_size_that_it_reads(saved: tuple[Path, MAPPO]):
-    actor = checkpoint.load_actor(saved[0])
+    actor = saved_actor.load_actor(saved[0])
     with pytest.raises(ValueError, match=r"reads observations \(\*B, 18\), got \(4,\)"):
         actor(torch.zeros(4))
 
 
 def test_an_actor_of_a_run_carries_no_gradient(saved: tuple[Path, MAPPO]):
-    actor = checkpoint.load_actor(saved[0])
+    actor = saved_actor.load_actor(saved[0])
     assert not actor.policy.tower(torch.zeros(1, OBS))[0].requires_grad

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from mappo.checkpoint import load_actor as load_actor
     from mappo.collector import Collector as Collector
     from mappo.config import Config as Config
     from mappo.config import EnvConfig as EnvConfig
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from mappo.returns import gae_data as gae_data
     from mappo.returns import n_step_return as n_step_return
     from mappo.run import Run as Run
+    from mappo.saved_actor import load_actor as load_actor
     from mappo.spec import ActionHeads as ActionHeads
     from mappo.spec import Spec as Spec
     from mappo.trainer import train as train
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from mappo.types import TimeStep as TimeStep
 
 _HOME = {
-    "checkpoint": ["load_actor"],
+    "saved_actor": ["load_actor"],
     "collector": ["Collector"],
     "config": ["Config", "EnvConfig", "NetworkConfig", "PPOConfig", "RunConfig"],
     "encoders": ["register_encoder"],

@@ -12,24 +12,18 @@ import json
 import os
 import re
 import shutil
-import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor
 
 import mappo
-from mappo.actor import Actor
 from mappo.errors import UserError
 from mappo.files import flush, mend, what, write_text
-from mappo.networks import build_actor
-from mappo.policy import Policy
-from mappo.rundir import FORMAT, check_format, identity, read_json, read_run, seed_paths
-from mappo.state import misfit, part
+from mappo.rundir import FORMAT, check_format, identity, read_json
 from mappo.untrusted import MOST_TENSORS, read_header, read_text, shown
 
 _STEP = re.compile(r"[0-9]{12,18}")  # what a checkpoint's directory is called: nothing else there is ours
@@ -154,46 +148,6 @@ def best_step(found: Checkpoint) -> int | None:
     """Which one had the best evaluation up to that which was found; None where there was none, or it is gone."""
     best = _best_step(found.path.parent, found.state)
     return best if best is not None and (found.path.parent / f"{best:012d}").is_dir() else None
-
-
-def load_actor(path: str | Path, *, checkpoint: str = "last", sampled: bool = False, device: str = "cpu") -> Actor:
-    """The policy of a run, alone: it needs no environment and no config.
-
-    Args:
-        path: the run directory. checkpoint: `last` or `best`.
-        sampled: draw actions, in place of the likeliest.
-
-    Returns:
-        `actor(obs, memory=None, *, mask=None, is_first=None) -> (action, memory)` for the team, see `Actor`;
-        `actor.agent(NAME)` is one agent's, with its own observations and actions.
-
-    Raises:
-        UserError: there is no run, or its checkpoint is damaged.
-    """
-    return read_actor(Path(path), checkpoint, sampled, device)[0]
-
-
-def read_actor(
-    path: Path, checkpoint: str = "last", sampled: bool = False, device: str = "cpu"
-) -> tuple[Actor, Checkpoint]:
-    """As `load_actor`, and the checkpoint that it is of. Warns of damaged ones that were passed over."""
-    _, config, spec = read_run(path)
-    if config.run.seeds > 1:
-        raise UserError(f"{path} holds {config.run.seeds} seeds: name one, such as {seed_paths(path, config)[0]}")
-    found = load(path, checkpoint)
-    for problem in found.passed_over:
-        warnings.warn(f"passed over: {problem}", stacklevel=2)
-    weights = part(part(found.model, "network"), "actor")
-    with torch.device("meta"):  # takes no memory, whatever the config asks for
-        wanted = build_actor(spec, config.network).state_dict()
-    if difference := misfit(weights, wanted):
-        raise UserError(f"{found.path} does not fit {path}/config.json: {difference}")
-    tower = build_actor(spec, config.network)
-    tower.load_state_dict(part(part(found.model, "network"), "actor"))
-    generator = torch.Generator(device)
-    generator.manual_seed(0)
-    tower.to(device).requires_grad_(False)
-    return Actor(Policy(spec, config.network, tower, device), sampled, generator), found
 
 
 def _read_checkpoint(path: Path, run: str | None) -> Checkpoint:

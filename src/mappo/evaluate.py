@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from mappo import envs, report
-from mappo.checkpoint import read_actor
 from mappo.config import EnvConfig
 from mappo.envs.closing import closed
 from mappo.errors import UserError
 from mappo.files import what
 from mappo.playing import SCORE_SEED, replay, score
 from mappo.rundir import read_run, seed_paths
+from mappo.saved_actor import read_actor
 from mappo.types import Environment
 
 
