@@ -77,7 +77,8 @@ class Marks:
 def ours(setting: Setting, seed: int, folder: Path) -> tuple[Marks, float]:
     """A run by the public API; also the mean return of the episodes that ended last."""
     import mappo
-    from mappo import EnvConfig, NetworkConfig, PPOConfig, RunConfig, machine
+    from mappo import EnvConfig, NetworkConfig, PPOConfig, RunConfig
+    from mappo.system import hardware as machine
 
     machine.keep_memory()
     marks, updates, returns = Marks(), setting.burn_in + setting.updates, list[float]()

@@ -27,9 +27,10 @@ import torch
 from record import RESULTS, append, circumstances, fail
 
 import mappo
-from mappo import envs, playing
-from mappo.graphs import WARM_UP
-from mappo.workload import Part, Training, measure, products, reference, synchronizer
+from mappo import envs
+from mappo.backend.cuda_graphs import WARM_UP
+from mappo.evaluation import episodes as playing
+from mappo.experiments.workload import Part, Training, measure, products, reference, synchronizer
 
 NETWORKS = {"feed-forward": 0, "gru": 64}
 SEEDS = 10

@@ -15,7 +15,7 @@ import torch
 
 import mappo
 from mappo import envs
-from mappo.playing import play
+from mappo.evaluation.episodes import play
 
 BASE: dict[str, dict[str, Any]] = {
     "env": {"num_envs": 64},

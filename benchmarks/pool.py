@@ -28,8 +28,8 @@ from gymnasium import spaces
 from mpe2 import simple_spread_v3
 
 from mappo.envs import factory
-from mappo.envs.parallel import ParallelEnvs
-from mappo.envs.pool import WorkerPool
+from mappo.envs.vector.pool import WorkerPool
+from mappo.envs.vector.serial import ParallelEnvs
 
 OUT = Path(__file__).parent / "results" / "pool.csv"
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mappo import machine
+from mappo.system import hardware as machine
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

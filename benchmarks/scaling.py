@@ -33,8 +33,8 @@ def work(recipe: str, envs: int, seconds: float, out: Path) -> None:
     """What one process does: trains for some time, and writes how long that took."""
     import torch
 
-    from mappo import machine
-    from mappo.workload import Training, reference
+    from mappo.experiments.workload import Training, reference
+    from mappo.system import hardware as machine
 
     machine.keep_memory()  # as `mappo train`
     torch.set_num_threads(1)

@@ -18,9 +18,9 @@ from torch.distributions import Categorical
 from torch.nn.functional import huber_loss
 from torch.nn.utils import clip_grad_norm_
 
-from mappo import machine
-from mappo.envs.spread import Spread
-from mappo.workload import RECIPES, Part, Spent, Training, measure, products, reference
+from mappo.envs.batched.spread import Spread
+from mappo.experiments.workload import RECIPES, Part, Spent, Training, measure, products, reference
+from mappo.system import hardware as machine
 
 # The reference work, as `mappo.workload.reference` has it: tests/test_benchmarks.py sees that they agree.
 AGENTS, ENVS, STEPS, HIDDEN, EPOCHS, MINIBATCHES = 3, 128, 25, 64, 10, 1

@@ -22,9 +22,13 @@ from record import RESULTS, append, circumstances
 from rich.console import Console
 from rich.table import Table
 
-from mappo import learner, machine, products, seeds, workload
+from mappo.algorithms import mappo as learner
+from mappo.algorithms import multi_seed as seeds
+from mappo.backend import matmul as products
 from mappo.config import Config
-from mappo.workload import Part, Training
+from mappo.experiments import workload
+from mappo.experiments.workload import Part, Training
+from mappo.system import hardware as machine
 
 FULL, PLAIN = workload.reference("full"), workload.reference("plain")
 

@@ -20,8 +20,8 @@ from rich.table import Table
 from speed import ENVS, STEPS, SYSTEMS, Update
 from torch.profiler import ProfilerActivity, profile
 
-from mappo import machine
-from mappo.workload import RECIPES
+from mappo.experiments.workload import RECIPES
+from mappo.system import hardware as machine
 
 # The first that fits names an operator; all are of aten, without their prefix.
 KINDS = {

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import mappo
-from mappo.layers import GAIN, Linear
+from mappo.networks.layers import GAIN, Linear
 
 
 class Residual(nn.Module):

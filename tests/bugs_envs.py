@@ -7,60 +7,74 @@ ENVS: list[tuple[str, str, str, str, str, str]] = [
         ("9", f"spread: {name}", file, old, new, f"test_spread.py::{test}")
         for name, file, old, new, test in [
             (
-                *("the velocity changes before the position", "envs/spread.py", "self._velocity * DT\n"),
+                *("the velocity changes before the position", "envs/batched/spread.py", "self._velocity * DT\n"),
                 *("(self._velocity * (1 - DAMPING) + force * DT) * DT\n", "test_an_episode_is_that_of_mpe2"),
             ),
             (
-                *("contact is left out", "envs/spread.py", "self._moves[action] + self._contact()"),
+                *("contact is left out", "envs/batched/spread.py", "self._moves[action] + self._contact()"),
                 *("self._moves[action]", "test_contacts_are_those_of_mpe2"),
             ),
             (
-                *("contact is hard, not soft", "envs/spread.py", "torch.logaddexp(torch.zeros_like(depth), depth)"),
+                *(
+                    "contact is hard, not soft",
+                    "envs/batched/spread.py",
+                    "torch.logaddexp(torch.zeros_like(depth), depth)",
+                ),
                 *("depth.clamp_min(0)", "test_contacts_are_those_of_mpe2"),
             ),
             (
-                *("agents collide at half the distance", "envs/spread.py", "-(self._apart < 2 * AGENT_RADIUS)"),
+                *("agents collide at half the distance", "envs/batched/spread.py", "-(self._apart < 2 * AGENT_RADIUS)"),
                 *("-(self._apart < AGENT_RADIUS)", "test_contacts_are_those_of_mpe2"),
             ),
             (
-                *("each agent's nearest landmark counts", "envs/spread.py", "self._to_goal.amin(1)"),
+                *("each agent's nearest landmark counts", "envs/batched/spread.py", "self._to_goal.amin(1)"),
                 *("self._to_goal.amin(2)", "test_an_episode_is_that_of_mpe2"),
             ),
             (
-                *("a step too long", "envs/particles.py", "self._clock >= self.horizon", "self._clock > self.horizon"),
+                *(
+                    "a step too long",
+                    "envs/batched/particles.py",
+                    "self._clock >= self.horizon",
+                    "self._clock > self.horizon",
+                ),
                 "test_an_episode_is_that_of_mpe2",
             ),
             (
-                *("the time limit is a termination", "envs/particles.py", "terminated=nobody"),
+                *("the time limit is a termination", "envs/batched/particles.py", "terminated=nobody"),
                 *("terminated=everyone if ended else nobody", "test_an_episode_is_that_of_mpe2"),
             ),
             (
-                *("next_obs is behind the reset", "envs/particles.py"),
+                *("next_obs is behind the reset", "envs/batched/particles.py"),
                 "return self._time_step(obs, next_obs, reward, ended)",
                 "return self._time_step(obs, obs, reward, ended)",
                 "test_at_the_time_limit_next_obs_is_before_the_reset_and_obs_behind_it",
             ),
             (
-                *("the clock is not saved", "envs/particles.py", 'self._clock = int(state["clock"])', "pass"),
+                *("the clock is not saved", "envs/batched/particles.py", 'self._clock = int(state["clock"])', "pass"),
                 "test_saved_in_the_middle_of_an_episode_it_goes_on_bit_for_bit",
             ),
             (
-                *("landmarks are drawn first", "envs/spread.py", "self._placed(places)"),
+                *("landmarks are drawn first", "envs/batched/spread.py", "self._placed(places)"),
                 *("self._placed(places).roll(self.num_agents, 1)", "test_a_reset_from_a_seed_is_mpe2s_bit_for_bit"),
             ),
             (
-                *("in the paper, the position changes first", "envs/spread.py"),
+                *("in the paper, the position changes first", "envs/batched/spread.py"),
                 *("        if self.paper:\n            self._velocity = velocity\n", ""),
                 "test_one_step_of_the_papers_conventions_is_that_of_numpy",
             ),
             (
-                *("in the paper, no agent collides with itself", "envs/spread.py", "common + own - 1", "common + own"),
+                *(
+                    "in the paper, no agent collides with itself",
+                    "envs/batched/spread.py",
+                    "common + own - 1",
+                    "common + own",
+                ),
                 "test_one_step_of_the_papers_conventions_is_that_of_numpy",
             ),
         ]
     ),
     *(
-        ("9", f"speaker: {name}", "envs/speaker_listener.py", old, new, f"test_speaker_listener.py::{test}")
+        ("9", f"speaker: {name}", "envs/batched/speaker_listener.py", old, new, f"test_speaker_listener.py::{test}")
         for name, old, new, test in [
             (
                 *("the last word is heard in the next game", "self._zeros(2), self._zeros(WORDS)"),
@@ -78,7 +92,7 @@ ENVS: list[tuple[str, str, str, str, str, str]] = [
         ]
     ),
     *(
-        ("9", f"reference: {name}", "envs/reference.py", old, new, f"test_reference.py::{test}")
+        ("9", f"reference: {name}", "envs/batched/reference.py", old, new, f"test_reference.py::{test}")
         for name, old, new, test in [
             (
                 *("an agent sees its own goal", "self._colors[self._goal]", "self._colors[self._goal.flip(1)]"),
@@ -134,7 +148,7 @@ ENVS: list[tuple[str, str, str, str, str, str]] = [
     ),
     # battle, and the probes
     *(
-        ("battle", name, "envs/battle.py", old, new, f"test_battle.py::{test}")
+        ("battle", name, "envs/batched/battle.py", old, new, f"test_battle.py::{test}")
         for name, old, new, test in [
             (
                 *("attacks do not reach as far as they should", "place.unsqueeze(2)) <= RANGE"),
@@ -237,23 +251,28 @@ ENVS: list[tuple[str, str, str, str, str, str]] = [
         ("12", f"probes: {name}", file, old, new, f"test_probe_envs.py::{test}")
         for name, file, old, new, test in [
             (
-                *("a time limit is an end", "envs/probe_base.py", "        over = self._over(after)\n"),
+                *("a time limit is an end", "envs/batched/tensor_game.py", "        over = self._over(after)\n"),
                 '        over = self._over(after) | (after["clock"] >= self.horizon)\n',
                 "test_a_constant_reward_ends_by_a_time_limit_alone",
             ),
             (
-                *("a new life is the old one", "envs/probe_lives.py", "super()._first(game) | (self._age(game) == 0)"),
+                *("a new life is the old one", "envs/probes/lives.py", "super()._first(game) | (self._age(game) == 0)"),
                 *("super()._first(game)", "test_a_probe_keeps_the_contract"),
             ),
         ]
     ),
     (
-        *("7", "resume: other new games", "envs/drawn.py", 'self._generator.set_state(state["generator"].cpu())'),
+        *(
+            "7",
+            "resume: other new games",
+            "envs/batched/base.py",
+            'self._generator.set_state(state["generator"].cpu())',
+        ),
         *("pass", "test_trainer.py::test_a_run_that_was_stopped_and_resumed_is_the_run_that_was_not"),
     ),
     # 10: vectorised is looped
     *(
-        ("10", f"game: {name}", "envs/game.py", old, new, f"test_parallel.py::{test}")
+        ("10", f"game: {name}", "envs/vector/env_slot.py", old, new, f"test_parallel.py::{test}")
         for name, old, new, test in [
             (
                 *("a time limit is an end", "terminated | (not any(cuts.get(a) and not ends.get(a) for a in acting))"),
@@ -327,68 +346,101 @@ ENVS: list[tuple[str, str, str, str, str, str]] = [
         ("10", f"game: {name}", file, old, new, f"test_bad_input.py::{test}")
         for name, file, old, new, test in [
             (
-                *("one environment is taken several times", "envs/shard.py"),
+                *("one environment is taken several times", "envs/vector/env_group.py"),
                 *("if len({id(env) for env in self.envs}) < len(self.envs):", "if False:"),
                 "test_one_environment_given_several_times_is_refused",
             ),
             (
-                *("the last observation may be missing", "envs/game.py", "if agents[j] not in obs:", "if False:"),
+                *(
+                    "the last observation may be missing",
+                    "envs/vector/env_slot.py",
+                    "if agents[j] not in obs:",
+                    "if False:",
+                ),
                 "test_a_time_limit_without_its_last_observation_is_named",
             ),
         ]
     ),
     (
-        *("10", "game: the team's reward is not the absent's", "envs/game.py"),
+        *("10", "game: the team's reward is not the absent's", "envs/vector/env_slot.py"),
         *("reward[int(before.argmax())] if shared else reward", "reward", "test_smac.py::test_in_a_batch"),
     ),
     *(
         ("10", f"seats: {name}", file, old, new, f"test_parallel.py::{test}")
         for name, file, old, new, test in [
             (
-                *("agents in the order of the dict", "envs/layout.py", "for j, agent in enumerate(self.agents):"),
+                *(
+                    "agents in the order of the dict",
+                    "envs/vector/team_layout.py",
+                    "for j, agent in enumerate(self.agents):",
+                ),
                 "for j, agent in enumerate(obs):",
                 "test_after_reset_there_is_no_reward_no_end_and_next_repeats_the_present",
             ),
             (
-                *("masks in the info are lost", "envs/layout.py", 'info.get("action_mask")', "None"),
+                *("masks in the info are lost", "envs/vector/team_layout.py", 'info.get("action_mask")', "None"),
                 "test_masks_are_read_from_the_info",
             ),
             (
-                *("masks in the observation are lost", "envs/layout.py", 'cast(Any, own).get("action_mask", given)'),
+                *(
+                    "masks in the observation are lost",
+                    "envs/vector/team_layout.py",
+                    'cast(Any, own).get("action_mask", given)',
+                ),
                 *("given", "test_masks_are_read_from_the_observation"),
             ),
             (
-                *("actions count from 0", "spec.py", "(*cast(Any, self.start), *(0,) * self.continuous)"),
+                *("actions count from 0", "core/spec.py", "(*cast(Any, self.start), *(0,) * self.continuous)"),
                 *("(0,) * self.size", "test_a_discrete_space_that_starts_elsewhere_is_sent_its_own_numbers"),
             ),
             (
-                *("an agent's columns are the first ones", "envs/seat.py"),
+                *("an agent's columns are the first ones", "envs/vector/agent_spaces.py"),
                 *("np.array(spec.columns(index), dtype=np.intp)", "np.arange(len(spec.columns(index)))"),
                 "test_each_agent_gets_exactly_its_own_action",
             ),
             (
-                *("a mask stands in the first places", "envs/seat.py", "np.array(spec.choices(index), dtype=np.intp)"),
+                *(
+                    "a mask stands in the first places",
+                    "envs/vector/agent_spaces.py",
+                    "np.array(spec.choices(index), dtype=np.intp)",
+                ),
                 "np.arange(len(spec.choices(index)))",
                 "test_masks_of_unequal_agents_stand_where_their_own_choices_do",
             ),
             (
-                *("the dead must have a choice", "envs/layout.py", "if given is not None and active[j]:"),
+                *("the dead must have a choice", "envs/vector/team_layout.py", "if given is not None and active[j]:"),
                 *("if given is not None:", "test_the_dead_need_nothing_legal"),
             ),
             (
-                *("numbers leave their bounds", "envs/seat.py", "own = own.clip(self._acted.low, self._acted.high)"),
+                *(
+                    "numbers leave their bounds",
+                    "envs/vector/agent_spaces.py",
+                    "own = own.clip(self._acted.low, self._acted.high)",
+                ),
                 *("pass", "test_numbers_are_clipped_to_their_bounds"),
             ),
             (
-                *("numbers with a point are cut to bytes", "envs/seat.py", 'if self._bytes and x.dtype.kind == "f":'),
+                *(
+                    "numbers with a point are cut to bytes",
+                    "envs/vector/agent_spaces.py",
+                    'if self._bytes and x.dtype.kind == "f":',
+                ),
                 *("if False:", "test_numbers_with_a_point_are_not_cut_to_bytes"),
             ),
             (
-                *("one head's choice is enough for all", "envs/seat.py", "np.logical_or.reduceat(mask, self._firsts)"),
+                *(
+                    "one head's choice is enough for all",
+                    "envs/vector/agent_spaces.py",
+                    "np.logical_or.reduceat(mask, self._firsts)",
+                ),
                 *("mask.any(keepdims=True)", "test_masks_that_cannot_be_are_told"),
             ),
             (
-                *("strangers are given something", "envs/layout.py", "if not self._names.issuperset(given):"),
+                *(
+                    "strangers are given something",
+                    "envs/vector/team_layout.py",
+                    "if not self._names.issuperset(given):",
+                ),
                 *("if False:", "test_names_that_are_no_agents_are_told"),
             ),
         ]
@@ -397,30 +449,48 @@ ENVS: list[tuple[str, str, str, str, str, str]] = [
         ("10", f"loop: {name}", file, old, new, f"test_parallel.py::{test}")
         for name, file, old, new, test in [
             (
-                *("the last of an odd number is left out", "envs/shard.py", "slice(num_envs // 2, num_envs))"),
+                *(
+                    "the last of an odd number is left out",
+                    "envs/vector/env_group.py",
+                    "slice(num_envs // 2, num_envs))",
+                ),
                 "slice(num_envs // 2, num_envs // 2 * 2))",
                 "test_mpe2_in_a_batch_is_a_plain_loop_over_single_environments",
             ),
             (
-                *("all of a half do as the first", "envs/shard.py", "own[j][i - numbers.start]", "own[j][0]"),
+                *(
+                    "all of a half do as the first",
+                    "envs/vector/env_group.py",
+                    "own[j][i - numbers.start]",
+                    "own[j][0]",
+                ),
                 "test_mpe2_in_a_batch_is_a_plain_loop_over_single_environments",
             ),
             (
-                *("the next step writes over what was shown", "envs/parallel.py"),
+                *("the next step writes over what was shown", "envs/vector/serial.py"),
                 *("torch.from_numpy(self.arrays[name][part].copy())", "torch.from_numpy(self.arrays[name][part])"),
                 "test_an_agent_that_dies_is_told_so_once_and_is_then_gone",
             ),
             (
-                *("a reset without a seed is the same game", "envs/parallel.py", 'self.arrays["episode"][...] += 1'),
+                *(
+                    "a reset without a seed is the same game",
+                    "envs/vector/serial.py",
+                    'self.arrays["episode"][...] += 1',
+                ),
                 *("pass", "test_first_games_start_from_the_seeds_later_ones_from_what_derives_from_them"),
             ),
             (
-                *("a seed does not begin anew", "envs/parallel.py", "seeds_of(seed, self.num_envs), 0"),
+                *("a seed does not begin anew", "envs/vector/serial.py", "seeds_of(seed, self.num_envs), 0"),
                 'seeds_of(seed, self.num_envs), self.arrays["episode"]',
                 "test_first_games_start_from_the_seeds_later_ones_from_what_derives_from_them",
             ),
             (
-                *("an order is warned of at each reset", "envs/parallel.py", "return self._resets == 1", "return True"),
+                *(
+                    "an order is warned of at each reset",
+                    "envs/vector/serial.py",
+                    "return self._resets == 1",
+                    "return True",
+                ),
                 "test_a_state_in_another_order_is_warned_of_once",
             ),
         ]
@@ -429,11 +499,15 @@ ENVS: list[tuple[str, str, str, str, str, str]] = [
         ("10", f"pool: {name}", file, old, new, f"test_pool.py::{test}")
         for name, file, old, new, test in [
             (
-                *("a worker shows its environments in the first rows", "envs/shard.py", "arrays.rows(i)) for"),
+                *(
+                    "a worker shows its environments in the first rows",
+                    "envs/vector/env_group.py",
+                    "arrays.rows(i)) for",
+                ),
                 *("arrays.rows(i - self._numbers[0])) for", "test_a_pool_is_the_plain_loop[2-2]"),
             ),
             (
-                *("seeds count within a worker", "envs/shard.py"),
+                *("seeds count within a worker", "envs/vector/env_group.py"),
                 '        for i, game in self.games.items():\n            self._at(i, "reset")\n',
                 "        for k, (i, game) in enumerate(self.games.items()):\n"
                 '            self.arrays["seed"][i] = self.arrays["seed"][0] + k\n'
@@ -441,171 +515,193 @@ ENVS: list[tuple[str, str, str, str, str, str]] = [
                 "test_a_pool_is_the_plain_loop[5-3]",
             ),
             (
-                *("a worker has environments of one half only", "envs/pool.py"),
+                *("a worker has environments of one half only", "envs/vector/pool.py"),
                 "ranges.append(range(part.start + count * place // workers, part.start + count * (place + 1) // "
                 "workers))",
                 "ranges.append(range(part.start, part.start + count * (place == 0)))",
                 "test_environments_are_dealt_out_evenly",
             ),
             (
-                *("both halves are counted from the front", "envs/pool.py"),
+                *("both halves are counted from the front", "envs/vector/pool.py"),
                 *("workers - 1 - worker if index else worker", "worker", "test_environments_are_dealt_out_evenly"),
             ),
             (
-                *("the other half is stepped", "envs/pool.py", "member.order(str(part).encode())"),
+                *("the other half is stepped", "envs/vector/pool.py", "member.order(str(part).encode())"),
                 "member.order(str(len(self.parts) - 1 - part).encode())",
                 "test_halves_stepped_in_turn_are_the_whole",
             ),
             (
-                *("a half is not waited for", "envs/pool.py", "member.pending[0] == part"),
+                *("a half is not waited for", "envs/vector/pool.py", "member.pending[0] == part"),
                 *("member.pending[-1] == part", "test_halves_stepped_in_turn_are_the_whole"),
             ),
             (
-                *("answers are taken for the last half's", "envs/pool.py", "member.pending.popleft()"),
+                *("answers are taken for the last half's", "envs/vector/pool.py", "member.pending.popleft()"),
                 *("member.pending.pop()", "test_halves_stepped_in_turn_are_the_whole"),
             ),
             (
-                *("a lost worker's episodes go on", "envs/pool.py", "= 0, False, True\n", "= 0, False, False\n"),
+                *("a lost worker's episodes go on", "envs/vector/pool.py", "= 0, False, True\n", "= 0, False, False\n"),
                 "test_a_worker_that_is_lost_is_replaced_and_its_episodes_are_cut_off[die]",
             ),
             (
-                *("a lost worker's episodes are terminated", "envs/pool.py", "= 0, False, True\n", "= 0, True, True\n"),
+                *(
+                    "a lost worker's episodes are terminated",
+                    "envs/vector/pool.py",
+                    "= 0, False, True\n",
+                    "= 0, True, True\n",
+                ),
                 "test_a_worker_that_is_lost_is_replaced_and_its_episodes_are_cut_off[die]",
             ),
             (
-                *("the last reward is paid again for a lost step", "envs/pool.py", "= 0, False, True\n"),
+                *("the last reward is paid again for a lost step", "envs/vector/pool.py", "= 0, False, True\n"),
                 "= seen.reward[there], False, True\n",
                 "test_a_worker_that_is_lost_is_replaced_and_its_episodes_are_cut_off[die]",
             ),
             (
-                *("what was reached is the next episode's first", "envs/pool.py"),
+                *("what was reached is the next episode's first", "envs/vector/pool.py"),
                 *('arrays[f"next_{name}"][own] = reached[there].numpy()', "pass"),
                 "test_a_worker_that_is_lost_is_replaced_and_its_episodes_are_cut_off[die]",
             ),
             (
-                *("what was reached is that of the reset", "envs/pool.py"),
+                *("what was reached is that of the reset", "envs/vector/pool.py"),
                 "        self._seen[part] = self._shown.time_step(self.parts[part])\n        return self._seen[part]\n",
                 "        return self._shown.time_step(self.parts[part])\n",
                 "test_a_worker_that_is_lost_is_replaced_and_its_episodes_are_cut_off[die]",
             ),
             (
-                *("a lost episode is played again", "envs/pool.py", 'arrays["episode"][numbers] += 1', "pass"),
+                *("a lost episode is played again", "envs/vector/pool.py", 'arrays["episode"][numbers] += 1', "pass"),
                 "test_a_worker_that_is_lost_is_replaced_and_its_episodes_are_cut_off[die]",
             ),
             (
-                *("a lost half is told again and again", "envs/pool.py", "member.skipped.remove(part)", "pass"),
+                *("a lost half is told again and again", "envs/vector/pool.py", "member.skipped.remove(part)", "pass"),
                 "test_halves_of_a_lost_worker_are_told_once_each[True]",
             ),
             (
-                *("a lost half is never told", "envs/pool.py", "member.skipped.add(index)", "pass"),
+                *("a lost half is never told", "envs/vector/pool.py", "member.skipped.add(index)", "pass"),
                 "test_halves_of_a_lost_worker_are_told_once_each[True]",
             ),
             (
-                *("the half under way is told twice", "envs/pool.py", "if share and index not in under_way:"),
+                *("the half under way is told twice", "envs/vector/pool.py", "if share and index not in under_way:"),
                 *("if share:", "test_halves_of_a_lost_worker_are_told_once_each[True]"),
             ),
             (
-                *("a worker is replaced for ever", "envs/pool.py", "or member.failures > 3:"),
+                *("a worker is replaced for ever", "envs/vector/pool.py", "or member.failures > 3:"),
                 *("or member.failures > 30:", "test_a_worker_that_dies_again_and_again_is_given_up"),
             ),
             (
-                *("who was stepped stays busy", "envs/shard.py", "            self._busy[i] = 0\n\n    def _at"),
+                *(
+                    "who was stepped stays busy",
+                    "envs/vector/env_group.py",
+                    "            self._busy[i] = 0\n\n    def _at",
+                ),
                 *("\n    def _at", "test_a_worker_that_is_lost_is_named"),
             ),
             (
-                *("who is stepped is not busy", "envs/shard.py", "self._busy[index] = 1", "pass"),
+                *("who is stepped is not busy", "envs/vector/env_group.py", "self._busy[index] = 1", "pass"),
                 "test_a_worker_that_is_lost_is_named",
             ),
             (
-                *("the time that a worker may take is not heeded", "envs/crew.py"),
+                *("the time that a worker may take is not heeded", "envs/vector/worker_handle.py"),
                 *("self._receive(timeout or self.timeout)", "self._receive(timeout or 2.0)"),
                 "test_a_worker_that_is_lost_is_named",
             ),
             (
-                *("a worker that hangs leaves no stack", "envs/crew.py", "self.process.send_signal(signal.SIGUSR1)"),
+                *(
+                    "a worker that hangs leaves no stack",
+                    "envs/vector/worker_handle.py",
+                    "self.process.send_signal(signal.SIGUSR1)",
+                ),
                 *("pass", "test_a_worker_that_is_lost_is_named"),
             ),
             (
-                *("workers are loaded with torch", "envs/worker.py", "import pickle\n"),
+                *("workers are loaded with torch", "envs/vector/worker.py", "import pickle\n"),
                 "import pickle\n\nimport torch\n",
                 "test_workers_load_no_torch_and_have_one_thread_and_a_process_group_of_their_own",
             ),
             (
-                *("workers have many threads", "envs/crew.py", "os.environ | _ONE_THREAD", "os.environ.copy()"),
+                *(
+                    "workers have many threads",
+                    "envs/vector/worker_handle.py",
+                    "os.environ | _ONE_THREAD",
+                    "os.environ.copy()",
+                ),
                 "test_workers_load_no_torch_and_have_one_thread_and_a_process_group_of_their_own",
             ),
             (
-                *("workers hear Ctrl-C", "envs/crew.py"),
+                *("workers hear Ctrl-C", "envs/vector/worker_handle.py"),
                 *("            process_group=0,  # Ctrl-C is for the pool, which tells its workers\n", ""),
                 "test_workers_load_no_torch_and_have_one_thread_and_a_process_group_of_their_own",
             ),
             (
-                *("workers run the main script again", "envs/pool.py", "cloudpickle.dumps(make)"),
+                *("workers run the main script again", "envs/vector/pool.py", "cloudpickle.dumps(make)"),
                 *("__import__('pickle').dumps(make)", "test_lambdas_and_functions_of_the_main_script_need_no_guard"),
             ),
             (
-                *("workers do not leave by themselves", "envs/worker.py", "contextlib.suppress(EOFError, "),
+                *("workers do not leave by themselves", "envs/vector/worker.py", "contextlib.suppress(EOFError, "),
                 *("contextlib.suppress(", "test_a_pool_leaves_nothing_behind"),
             ),
             (
-                *("the shared memory has a name", "envs/crew.py"),
+                *("the shared memory has a name", "envs/vector/worker_handle.py"),
                 'if hasattr(os, "memfd_create"):\n'
                 '            self.file: Any = os.fdopen(os.memfd_create("mappo"), "w+b")',
                 'if True:\n            self.file: Any = tempfile.NamedTemporaryFile(dir="/dev/shm")',
                 "test_a_pool_leaves_nothing_behind",
             ),
             (
-                *("an error names no seed", "envs/shard.py", 'if hasattr(self, "arrays"):', "if False:"),
+                *("an error names no seed", "envs/vector/env_group.py", 'if hasattr(self, "arrays"):', "if False:"),
                 "test_an_error_of_the_environment_is_told_with_its_seed_and_traceback",
             ),
             (
-                *("warnings stay in the worker", "envs/worker.py", 'pickle.dumps(told) if told else b""', 'b""'),
+                *("warnings stay in the worker", "envs/vector/worker.py", 'pickle.dumps(told) if told else b""', 'b""'),
                 "test_warnings_of_an_environment_reach_the_learner",
             ),
             (
-                *("one environment has a pool", "envs/making.py", "if count and num_envs > 1 and not"),
+                *("one environment has a pool", "envs/from_user.py", "if count and num_envs > 1 and not"),
                 *("if count and not", "test_the_number_of_workers_decides_between_loop_and_pool"),
             ),
             (
-                *("halves are received in another order than sent", "collector.py"),
+                *("halves are received in another order than sent", "rollouts/collector.py"),
                 *("self._receive(t - 1, index, totals)", "self._receive(t - 1, index - 1, totals)"),
                 "test_metrics_are_the_same_for_any_number_of_workers",
             ),
             (
-                *("a reset does not wait for steps under way", "envs/pool.py"),
+                *("a reset does not wait for steps under way", "envs/vector/pool.py"),
                 *("            while member.pending:\n                self._answered(member)\n", ""),
                 "test_a_reset_waits_for_what_is_under_way",
             ),
             (
-                *("a worker lost at a reset has episodes cut off", "envs/pool.py"),
+                *("a worker lost at a reset has episodes cut off", "envs/vector/pool.py"),
                 "        self._seen = []  # nothing is under way: who is replaced has no episode to be cut off\n",
                 *("", "test_a_worker_lost_at_a_reset_begins_episodes_and_cuts_none_off"),
             ),
             (
-                *("what an environment started stays", "envs/crew.py", "os.killpg(self.process.pid, signal.SIGKILL)"),
+                *(
+                    "what an environment started stays",
+                    "envs/vector/worker_handle.py",
+                    "os.killpg(self.process.pid, signal.SIGKILL)",
+                ),
                 *("pass", "test_what_an_environment_started_goes_with_its_worker"),
             ),
             (
-                *("workers started before one that cannot be stay", "envs/crew.py"),
+                *("workers started before one that cannot be stay", "envs/vector/worker_handle.py"),
                 *("        self.process: Any = None  # not started yet\n", ""),
                 "test_a_worker_that_cannot_be_started_is_told",
             ),
             (
-                *("environments with and without a state share memory", "envs/pool.py"),
+                *("environments with and without a state share memory", "envs/vector/pool.py"),
                 *("not layout.is_like(self._layout)", "False", "test_environments_that_differ_share_no_memory"),
             ),
             (
-                *("a closed pool is stepped", "envs/pool.py", "if not self._close.alive:", "if False:"),
+                *("a closed pool is stepped", "envs/vector/pool.py", "if not self._close.alive:", "if False:"),
                 "test_a_closed_pool_says_so",
             ),
             (
-                *("actions of a wrong shape broadcast", "envs/parallel.py", "if action.shape != chosen.shape:"),
+                *("actions of a wrong shape broadcast", "envs/vector/serial.py", "if action.shape != chosen.shape:"),
                 *("if False:", "test_actions_of_a_wrong_shape_are_refused_by_both"),
             ),
         ]
     ),
     *(
-        ("10", f"vmas: {name}", "envs/vmas.py", old, new, f"test_vmas.py::{test}")
+        ("10", f"vmas: {name}", "envs/adapters/vmas.py", old, new, f"test_vmas.py::{test}")
         for name, old, new, test in [
             (
                 "who goes on is looked at again",
@@ -670,7 +766,7 @@ ENVS: list[tuple[str, str, str, str, str, str]] = [
         ]
     ),
     *(
-        ("10", f"envpool: {name}", "envs/envpool.py", old, new, f"test_envpool.py::{test}")
+        ("10", f"envpool: {name}", "envs/adapters/envpool.py", old, new, f"test_envpool.py::{test}")
         for name, old, new, test in [
             (
                 *("the first action of a game is left out", "if ended.any():", "if False:"),
@@ -703,132 +799,173 @@ ENVS: list[tuple[str, str, str, str, str, str]] = [
         ("10", name, file, old, new, f"test_tuples.py::{test}")
         for name, file, old, new, test in [
             (
-                *("tuples: the time limit stays a termination", "envs/tuples.py"),
+                *("tuples: the time limit stays a termination", "envs/adapters/tuple_env.py"),
                 *("finished = over and self._finished()", "finished = over"),
                 "test_foraging_is_truncated_at_its_step_limit",
             ),
             (
-                *("tuples: no end of its own", "envs/lbf.py", "return not self.env.field.any()", "return False"),
+                *(
+                    "tuples: no end of its own",
+                    "envs/adapters/lbf.py",
+                    "return not self.env.field.any()",
+                    "return False",
+                ),
                 "test_foraging_ends_by_itself_when_no_food_is_left",
             ),
             (
-                *("tuples: what ends at the limit is always cut", "envs/lbf.py", "return not self.env.field.any()"),
+                *(
+                    "tuples: what ends at the limit is always cut",
+                    "envs/adapters/lbf.py",
+                    "return not self.env.field.any()",
+                ),
                 "return not self.env.field.any() and self.env.current_step < self.env._max_episode_steps",
                 "test_food_that_is_loaded_at_the_step_limit_is_an_end_and_no_truncation",
             ),
             (
-                *("rware: inactivity is a termination", "envs/rware.py"),
+                *("rware: inactivity is a termination", "envs/adapters/rware.py"),
                 "    def _finished(self) -> bool:\n        return False",
                 "    def _finished(self) -> bool:\n        return self.env._cur_steps < self.env.max_steps",
                 "test_an_episode_of_doing_nothing_is_cut_off_at_the_limit",
             ),
             (
-                *("tuples: agents stay after the end", "envs/tuples.py"),
+                *("tuples: agents stay after the end", "envs/adapters/tuple_env.py"),
                 *("        if over:\n            self.agents = []\n", "", "test_it_is_a_plain_loop_over_the_package"),
             ),
             (
-                *("tuples: stepping after the end", "envs/tuples.py"),
+                *("tuples: stepping after the end", "envs/adapters/tuple_env.py"),
                 *("        if not names:\n            return {}, {}, {}, {}, {}\n", ""),
                 "test_it_is_a_plain_loop_over_the_package",
             ),
             (
-                *("tuples: actions in another order", "envs/tuples.py", "for agent in names]"),
+                *("tuples: actions in another order", "envs/adapters/tuple_env.py", "for agent in names]"),
                 *("for agent in names[::-1]]", "test_it_is_a_plain_loop_over_the_package"),
             ),
             (
-                *("tuples: rewards are the sum", "envs/tuples.py"),
+                *("tuples: rewards are the sum", "envs/adapters/tuple_env.py"),
                 *("dict(zip(names, map(float, rewards), strict=True))", "dict.fromkeys(names, float(sum(rewards)))"),
                 "test_each_forager_is_given_its_own_reward",
             ),
             (
-                *("tuples: rewards as they come", "envs/tuples.py", "map(float, rewards)", "rewards"),
+                *("tuples: rewards as they come", "envs/adapters/tuple_env.py", "map(float, rewards)", "rewards"),
                 "test_robots_are_given_their_own_reward_or_the_teams",
             ),
             (
-                *("tuples: the seed is dropped", "envs/tuples.py", "self.env.reset(seed=seed)", "self.env.reset()"),
+                *(
+                    "tuples: the seed is dropped",
+                    "envs/adapters/tuple_env.py",
+                    "self.env.reset(seed=seed)",
+                    "self.env.reset()",
+                ),
                 "test_a_seed_means_the_same_game_in_a_used_environment_as_in_a_new_one",
             ),
             (
-                *("tuples: always reseeded", "envs/tuples.py", "self.env.reset(seed=seed)"),
+                *("tuples: always reseeded", "envs/adapters/tuple_env.py", "self.env.reset(seed=seed)"),
                 *("self.env.reset(seed=seed or 0)", "test_without_a_seed_the_random_numbers_go_on"),
             ),
             (
-                *("lbf: stale player positions", "envs/lbf.py", "            player.position = None"),
+                *("lbf: stale player positions", "envs/adapters/lbf.py", "            player.position = None"),
                 *("            pass", "test_a_seed_means_the_same_game_in_a_used_environment_as_in_a_new_one"),
             ),
-            ("lbf: no masks", "envs/lbf.py", '{"action_mask": mask}', "{}", "test_masks_of_foraging"),
+            ("lbf: no masks", "envs/adapters/lbf.py", '{"action_mask": mask}', "{}", "test_masks_of_foraging"),
             (
-                *("lbf: one mask for all", "envs/lbf.py", "action in own for", "action in next(iter(valid)) for"),
+                *(
+                    "lbf: one mask for all",
+                    "envs/adapters/lbf.py",
+                    "action in own for",
+                    "action in next(iter(valid)) for",
+                ),
                 "test_masks_of_foraging",
             ),
             (
-                *("lbf: masks from the joint actions", "envs/lbf.py", "valid = self.env._valid_actions.values()"),
+                *(
+                    "lbf: masks from the joint actions",
+                    "envs/adapters/lbf.py",
+                    "valid = self.env._valid_actions.values()",
+                ),
                 "self.env.get_valid_actions()\n        valid = self.env._valid_actions.values()",
                 "test_all_masks_of_foraging_come_without_its_joint_actions",
             ),
             (
-                *("lbf: options given to gymnasium's TimeLimit", "envs/lbf.py", "env = build("),
+                *("lbf: options given to gymnasium's TimeLimit", "envs/adapters/lbf.py", "env = build("),
                 "env = gymnasium.make(name, disable_env_checker=True, **options) if options else build(",
                 "test_an_episode_of_doing_nothing_is_cut_off_at_the_limit",
             ),
             (
-                *("lbf: sight of another size", "envs/lbf.py", 'int(match["sight"] or size)'),
+                *("lbf: sight of another size", "envs/adapters/lbf.py", 'int(match["sight"] or size)'),
                 *('int(match["sight"] or 2)', "test_names_mean_what_the_packages_registrations_say"),
             ),
             (
-                *("lbf: coop is ignored", "envs/lbf.py", 'bool(match["coop"])', "False"),
+                *("lbf: coop is ignored", "envs/adapters/lbf.py", 'bool(match["coop"])', "False"),
                 "test_names_mean_what_the_packages_registrations_say",
             ),
             (
-                *("lbf: pen is ignored", "envs/lbf.py", '0.1 if match["pen"] else 0.0', "0.0"),
+                *("lbf: pen is ignored", "envs/adapters/lbf.py", '0.1 if match["pen"] else 0.0', "0.0"),
                 "test_foraging_names_beyond_those_registered",
             ),
             (
-                *("lbf: ind is ignored", "envs/lbf.py", '1 if match["ind"] else None', "None"),
+                *("lbf: ind is ignored", "envs/adapters/lbf.py", '1 if match["ind"] else None', "None"),
                 "test_foraging_names_beyond_those_registered",
             ),
             (
-                *("lbf: only registered names", "envs/lbf.py", "if match is None:"),
+                *("lbf: only registered names", "envs/adapters/lbf.py", "if match is None:"),
                 *("if match is None or name not in gymnasium.registry:", "test_foraging_names_beyond_those_registered"),
             ),
             (
-                *("rware: -hard as easy", "envs/rware.py", '"-hard": 0.5', '"-hard": 2'),
+                *("rware: -hard as easy", "envs/adapters/rware.py", '"-hard": 0.5', '"-hard": 2'),
                 "test_names_mean_what_the_packages_registrations_say",
             ),
             (
-                *("rware: sizes mixed", "envs/rware.py", '"medium": (2, 5)', '"medium": (3, 3)'),
+                *("rware: sizes mixed", "envs/adapters/rware.py", '"medium": (2, 5)', '"medium": (3, 3)'),
                 "test_names_mean_what_the_packages_registrations_say",
             ),
             (
-                *("rware: north is ignored", "envs/rware.py", 'not match["north"]', "True"),
+                *("rware: north is ignored", "envs/adapters/rware.py", 'not match["north"]', "True"),
                 "test_rware_names_beyond_those_registered",
             ),
             (
-                *("rware: imgdict is img", "envs/rware.py", '"IMAGE_DICT" if "dict" in match["image"] else "IMAGE"'),
+                *(
+                    "rware: imgdict is img",
+                    "envs/adapters/rware.py",
+                    '"IMAGE_DICT" if "dict" in match["image"] else "IMAGE"',
+                ),
                 *('"IMAGE"', "test_rware_names_beyond_those_registered"),
             ),
             (
-                *("rware: requests from the robots", "envs/rware.py", 'int(match["requests"] or robots', "int(robots"),
+                *(
+                    "rware: requests from the robots",
+                    "envs/adapters/rware.py",
+                    'int(match["requests"] or robots',
+                    "int(robots",
+                ),
                 "test_rware_names_beyond_those_registered",
             ),
             (
-                *("rware: height is ignored", "envs/rware.py", 'int(match["height"] or 8)', "8"),
+                *("rware: height is ignored", "envs/adapters/rware.py", 'int(match["height"] or 8)', "8"),
                 "test_rware_names_beyond_those_registered",
             ),
             (
-                *("rware: sight is ignored", "envs/rware.py", 'int(match["sight"] or 1)', "1"),
+                *("rware: sight is ignored", "envs/adapters/rware.py", 'int(match["sight"] or 1)', "1"),
                 "test_rware_names_beyond_those_registered",
             ),
             (
-                *("rware: a global reward is each agent's", "envs/rware.py", 'env.reward_type.name == "GLOBAL"'),
+                *(
+                    "rware: a global reward is each agent's",
+                    "envs/adapters/rware.py",
+                    'env.reward_type.name == "GLOBAL"',
+                ),
                 *("False", "test_rewards_are_shared_only_where_all_are_given_one_number"),
             ),
             (
-                *("rware: all rewards are the team's", "envs/rware.py", 'env.reward_type.name == "GLOBAL"', "True"),
+                *(
+                    "rware: all rewards are the team's",
+                    "envs/adapters/rware.py",
+                    'env.reward_type.name == "GLOBAL"',
+                    "True",
+                ),
                 "test_rewards_are_shared_only_where_all_are_given_one_number",
             ),
             (
-                *("tuples: agents are the possible ones", "envs/tuples.py"),
+                *("tuples: agents are the possible ones", "envs/adapters/tuple_env.py"),
                 *("self.agents = self.possible_agents.copy()", "self.agents = self.possible_agents"),
                 "test_what_is_given_is_nobody_elses",
             ),
@@ -838,51 +975,78 @@ ENVS: list[tuple[str, str, str, str, str, str]] = [
         ("user", name, file, old, new, f"test_tuples.py::{test}")
         for name, file, old, new, test in [
             (
-                *("lbf: grids by name", "envs/lbf.py", 'name.startswith("Foraging-grid")', "False"),
+                *("lbf: grids by name", "envs/adapters/lbf.py", 'name.startswith("Foraging-grid")', "False"),
                 "test_what_the_user_can_mend",
             ),
             (
-                *("lbf: grids by option", "envs/lbf.py", 'options.get("grid_observation")', "False"),
+                *("lbf: grids by option", "envs/adapters/lbf.py", 'options.get("grid_observation")', "False"),
                 "test_what_the_user_can_mend",
             ),
-            ("lbf: steps unchecked", "envs/lbf.py", "or steps < 1", "", "test_what_the_user_can_mend"),
-            ("lbf: field unchecked", "envs/lbf.py", "min(env.field.shape) < 3 or", "", "test_what_the_user_can_mend"),
+            ("lbf: steps unchecked", "envs/adapters/lbf.py", "or steps < 1", "", "test_what_the_user_can_mend"),
             (
-                *("lbf: players unchecked", "envs/lbf.py", "or len(env.players) >= env.field.size", ""),
-                "test_what_the_user_can_mend",
-            ),
-            (
-                *("build: unknown options pass", "envs/tuples.py", "if option not in known:", "if False:"),
+                "lbf: field unchecked",
+                "envs/adapters/lbf.py",
+                "min(env.field.shape) < 3 or",
+                "",
                 "test_what_the_user_can_mend",
             ),
             (
-                *("build: values unchecked", "envs/tuples.py"),
+                *("lbf: players unchecked", "envs/adapters/lbf.py", "or len(env.players) >= env.field.size", ""),
+                "test_what_the_user_can_mend",
+            ),
+            (
+                *("build: unknown options pass", "envs/adapters/tuple_env.py", "if option not in known:", "if False:"),
+                "test_what_the_user_can_mend",
+            ),
+            (
+                *("build: values unchecked", "envs/adapters/tuple_env.py"),
                 *("except (AssertionError, LookupError, TypeError, ValueError)", "except LookupError"),
                 "test_what_the_user_can_mend",
             ),
             (
-                *("build: options lose to the name", "envs/tuples.py", "{**settings, **options}"),
+                *("build: options lose to the name", "envs/adapters/tuple_env.py", "{**settings, **options}"),
                 *("{**options, **settings}", "test_an_episode_of_doing_nothing_is_cut_off_at_the_limit"),
             ),
-            ("near names are lost", "envs/tuples.py", "cutoff=0.6", "cutoff=1.0", "test_what_the_user_can_mend"),
             (
-                *("a missing package is raw", "envs/tuples.py", "except ImportError as error:"),
+                "near names are lost",
+                "envs/adapters/tuple_env.py",
+                "cutoff=0.6",
+                "cutoff=1.0",
+                "test_what_the_user_can_mend",
+            ),
+            (
+                *("a missing package is raw", "envs/adapters/tuple_env.py", "except ImportError as error:"),
                 *("except MemoryError as error:", "test_a_missing_package_is_named"),
             ),
             (
-                *("rware: enums by text", "envs/rware.py", "        if option in chosen:\n", "        if False:\n"),
+                *(
+                    "rware: enums by text",
+                    "envs/adapters/rware.py",
+                    "        if option in chosen:\n",
+                    "        if False:\n",
+                ),
                 "test_robots_are_given_their_own_reward_or_the_teams",
             ),
             (
-                *("rware: layers by text", "envs/rware.py", 'if "image_observation_layers" in chosen:', "if False:"),
+                *(
+                    "rware: layers by text",
+                    "envs/adapters/rware.py",
+                    'if "image_observation_layers" in chosen:',
+                    "if False:",
+                ),
                 "test_what_robots_observe_is_read_by_the_vectoriser",
             ),
             (
-                *("rware: endless", "envs/rware.py", "if not env.max_steps and not env.max_inactivity_steps:"),
+                *("rware: endless", "envs/adapters/rware.py", "if not env.max_steps and not env.max_inactivity_steps:"),
                 *("if False:", "test_what_the_user_can_mend"),
             ),
             (
-                *("rware: no requests", "envs/rware.py", "if not 0 < env.request_queue_size < shelves or", "if"),
+                *(
+                    "rware: no requests",
+                    "envs/adapters/rware.py",
+                    "if not 0 < env.request_queue_size < shelves or",
+                    "if",
+                ),
                 "test_what_the_user_can_mend",
             ),
         ]
@@ -891,15 +1055,20 @@ ENVS: list[tuple[str, str, str, str, str, str]] = [
         ("draw", name, file, old, new, f"test_tuples.py::{test}")
         for name, file, old, new, test in [
             (
-                *("the window of another is cleared", "envs/tuples.py", "            viewer.window.switch_to()\n", ""),
+                *(
+                    "the window of another is cleared",
+                    "envs/adapters/tuple_env.py",
+                    "            viewer.window.switch_to()\n",
+                    "",
+                ),
                 "test_pictures_are_drawn_without_a_display_and_of_each_game_alone",
             ),
             (
-                *("a display is needed", "envs/tuples.py", '["headless"] = sys.platform == "linux"'),
+                *("a display is needed", "envs/adapters/tuple_env.py", '["headless"] = sys.platform == "linux"'),
                 *('["headless"] = False', "test_pictures_are_drawn_without_a_display_and_of_each_game_alone"),
             ),
             (
-                *("what is missing is raw", "envs/tuples.py", "except Exception as error:"),
+                *("what is missing is raw", "envs/adapters/tuple_env.py", "except Exception as error:"),
                 *("except MemoryError as error:", "test_what_cannot_be_drawn_says_what_it_needs"),
             ),
         ]
@@ -909,107 +1078,154 @@ ENVS: list[tuple[str, str, str, str, str, str]] = [
         ("10", name, file, old, new, f"test_smac.py::{test}")
         for name, file, old, new, test in [
             (
-                *("smac: a limit is a termination", "envs/smac_env.py", "cut = crashed or (late and not decided)"),
+                *(
+                    "smac: a limit is a termination",
+                    "envs/adapters/smac_env.py",
+                    "cut = crashed or (late and not decided)",
+                ),
                 *("cut = crashed", "test_the_step_limit_is_a_truncation_whether_or_not_the_game_tells"),
             ),
             (
-                *("smac: the limit is read from the info", "envs/smac_env.py"),
+                *("smac: the limit is read from the info", "envs/adapters/smac_env.py"),
                 *("late = self._steps >= self.episode_limit", 'late = info.get("episode_limit", False)'),
                 "test_the_step_limit_is_a_truncation_whether_or_not_the_game_tells",
             ),
             (
-                *("smac: decided at the limit is cut", "envs/smac_env.py", 'decided = info.get("battle_won") or'),
+                *(
+                    "smac: decided at the limit is cut",
+                    "envs/adapters/smac_env.py",
+                    'decided = info.get("battle_won") or',
+                ),
                 *("decided =", "test_a_battle_decided_at_the_very_limit_is_over_by_itself"),
             ),
             (
-                *("smac: a medic's loss is cut", "envs/smac_env.py", ' or getattr(self.game, "defeat_counted", False)'),
+                *(
+                    "smac: a medic's loss is cut",
+                    "envs/adapters/smac_env.py",
+                    ' or getattr(self.game, "defeat_counted", False)',
+                ),
                 *("", "test_a_battle_lost_with_a_medic_alive_is_lost_at_the_limit_too"),
             ),
             (
-                *("smac: the dead are cut off too", "envs/smac_env.py", "{a: cut and a in alive for a in acted}"),
+                *(
+                    "smac: the dead are cut off too",
+                    "envs/adapters/smac_env.py",
+                    "{a: cut and a in alive for a in acted}",
+                ),
                 *("{a: cut for a in acted}", "test_it_is_a_plain_loop_over_the_game"),
             ),
             (
-                *("smac: the dead do not end", "envs/smac_env.py"),
+                *("smac: the dead do not end", "envs/adapters/smac_env.py"),
                 *("{a: (over and not cut) or a not in alive for a in acted}", "{a: over and not cut for a in acted}"),
                 "test_who_died_is_off_the_list_and_sends_the_no_op",
             ),
             (
-                *("smac: the dead stay", "envs/smac_env.py", "[a for a in acted if a in alive]", "acted"),
+                *("smac: the dead stay", "envs/adapters/smac_env.py", "[a for a in acted if a in alive]", "acted"),
                 "test_who_died_is_off_the_list_and_sends_the_no_op",
             ),
             (
-                *("smac: the dead stop", "envs/smac_env.py", "if a in acted else 0 for a"),
+                *("smac: the dead stop", "envs/adapters/smac_env.py", "if a in acted else 0 for a"),
                 *("if a in acted else 1 for a", "test_who_died_is_off_the_list_and_sends_the_no_op"),
             ),
             (
-                *("smac: numpy's ints", "envs/smac_env.py", "[int(actions[a]) if", "[actions[a] if"),
+                *("smac: numpy's ints", "envs/adapters/smac_env.py", "[int(actions[a]) if", "[actions[a] if"),
                 "test_it_is_a_plain_loop_over_the_game",
             ),
             (
-                *("smac: a crash is a defeat", "envs/smac_env.py", "crashed = bool(terminated) and not info"),
+                *("smac: a crash is a defeat", "envs/adapters/smac_env.py", "crashed = bool(terminated) and not info"),
                 *("crashed = False", "test_a_crash_of_starcraft_is_a_truncation_and_shows_what_was_seen_last"),
             ),
             (
-                *("smac: a second StarCraft", "envs/smac_env.py", "            self.game.close()  # with"),
+                *("smac: a second StarCraft", "envs/adapters/smac_env.py", "            self.game.close()  # with"),
                 *("            pass  # with", "test_starcraft_is_started_once_however_often_a_first_battle_is_left"),
             ),
             (
-                *("smac: StarCraft closed each time", "envs/smac_env.py"),
+                *("smac: StarCraft closed each time", "envs/adapters/smac_env.py"),
                 *('and getattr(self.game, "_episode_count", None) == 0', ""),
                 "test_starcraft_is_started_once_however_often_a_first_battle_is_left",
             ),
             (
-                *("smac: reset's answer is read", "envs/smac_env.py"),
+                *("smac: reset's answer is read", "envs/adapters/smac_env.py"),
                 *("self.game.reset(seed=seed) if self._takes_seed else self.game.reset()", "_, _ = self.game.reset()"),
                 "test_what_reset_returns_is_not_read",
             ),
             (
-                *("smac: the clock runs on", "envs/smac_env.py", "self._launched, self._steps = True, 0"),
+                *("smac: the clock runs on", "envs/adapters/smac_env.py", "self._launched, self._steps = True, 0"),
                 *("self._launched = True", "test_it_is_a_plain_loop_over_the_game"),
             ),
-            ("smac: each is paid", "envs/smac_env.py", "    shared_reward = True\n", "", "test_in_a_batch"),
-            ("smac: no masks", "envs/smac_env.py", '{**told, "action_mask": mask}', "{**told}", "test_in_a_batch"),
+            ("smac: each is paid", "envs/adapters/smac_env.py", "    shared_reward = True\n", "", "test_in_a_batch"),
             (
-                *("smac: nothing is told", "envs/smac_env.py", '{**told, "action_mask": mask}'),
+                "smac: no masks",
+                "envs/adapters/smac_env.py",
+                '{**told, "action_mask": mask}',
+                "{**told}",
+                "test_in_a_batch",
+            ),
+            (
+                *("smac: nothing is told", "envs/adapters/smac_env.py", '{**told, "action_mask": mask}'),
                 *('{"action_mask": mask}', "test_it_is_a_plain_loop_over_the_game"),
             ),
             (
-                *("smac: the later limit", "envs/smac_env.py", "min(limits)\n", "max(limits)\n"),
+                *("smac: the later limit", "envs/adapters/smac_env.py", "min(limits)\n", "max(limits)\n"),
                 "test_a_limit_may_be_given_where_there_is_none_or_a_later_one",
             ),
             (
-                *("smac: the game's own end alone", "envs/smac_env.py", "over = bool(terminated or late or not alive)"),
+                *(
+                    "smac: the game's own end alone",
+                    "envs/adapters/smac_env.py",
+                    "over = bool(terminated or late or not alive)",
+                ),
                 *("over = bool(terminated)", "test_smaclite_is_cut_at_the_limit_and_starts_the_same_from_a_seed"),
             ),
             (
-                *("smac: limits unchecked", "envs/smac_env.py", "if not limits or min(limits) < 1:", "if not limits:"),
+                *(
+                    "smac: limits unchecked",
+                    "envs/adapters/smac_env.py",
+                    "if not limits or min(limits) < 1:",
+                    "if not limits:",
+                ),
                 "test_a_limit_may_be_given_where_there_is_none_or_a_later_one",
             ),
             (
-                *("smaclite: the state of the last battle", "envs/smac.py"),
+                *("smaclite: the state of the last battle", "envs/adapters/smac.py"),
                 *("        self.env.last_actions = np.zeros_like(self.env.last_actions)\n", ""),
                 "test_smaclite_is_cut_at_the_limit_and_starts_the_same_from_a_seed",
             ),
             (
-                *("smaclite: the seed is dropped", "envs/smac.py", "self.env.reset(seed=seed)", "self.env.reset()"),
+                *(
+                    "smaclite: the seed is dropped",
+                    "envs/adapters/smac.py",
+                    "self.env.reset(seed=seed)",
+                    "self.env.reset()",
+                ),
                 "test_smaclite_is_cut_at_the_limit_and_starts_the_same_from_a_seed",
             ),
             (
-                *("smaclite: it prints", "envs/smac.py", "with contextlib.redirect_stdout(io.StringIO()):"),
+                *("smaclite: it prints", "envs/adapters/smac.py", "with contextlib.redirect_stdout(io.StringIO()):"),
                 *("with contextlib.nullcontext(io.StringIO()):", "test_smaclite_by_name"),
             ),
             (
-                *("smacv2: writes into the user's options", "envs/smac.py", "copy.deepcopy(dict(options))"),
+                *("smacv2: writes into the user's options", "envs/adapters/smac.py", "copy.deepcopy(dict(options))"),
                 *("dict(options)", "test_smacv2_leaves_the_users_options_alone"),
             ),
-            ("smacv2: numbers are ignored", "envs/smac.py", 'int(match["ours"] or 5)', "5", "test_smacv2_by_name"),
             (
-                *("workers load torch", "envs/tuples.py", "import numpy as np\n", "import numpy as np\nimport torch\n"),
+                "smacv2: numbers are ignored",
+                "envs/adapters/smac.py",
+                'int(match["ours"] or 5)',
+                "5",
+                "test_smacv2_by_name",
+            ),
+            (
+                *(
+                    "workers load torch",
+                    "envs/adapters/tuple_env.py",
+                    "import numpy as np\n",
+                    "import numpy as np\nimport torch\n",
+                ),
                 "test_workers_need_no_torch",
             ),
             (
-                *("smac: what was given is written over", "envs/smac_env.py"),
+                *("smac: what was given is written over", "envs/adapters/smac_env.py"),
                 "self._state = np.array(self.game.get_state(), dtype=np.float32)",
                 "self._state = getattr(self, '_state', np.zeros(self.state_space.shape, np.float32))\n"
                 "        self._state[:] = self.game.get_state()",
@@ -1021,39 +1237,49 @@ ENVS: list[tuple[str, str, str, str, str, str]] = [
         ("user", name, file, old, new, f"test_smac.py::{test}")
         for name, file, old, new, test in [
             (
-                *("smaclite: its limit is no option", "envs/smac.py"),
+                *("smaclite: its limit is no option", "envs/adapters/smac.py"),
                 *('chosen.pop("episode_limit", EPISODE_LIMITS.get(name))', "EPISODE_LIMITS.get(name)"),
                 "test_smaclite_by_name",
             ),
             (
-                *("smacv2: any option", "envs/smac.py", "        parameters_of=package.StarCraft2Env,\n", ""),
+                *("smacv2: any option", "envs/adapters/smac.py", "        parameters_of=package.StarCraft2Env,\n", ""),
                 "test_smacv2_by_name",
             ),
             (
-                *("smac: the binary is not looked for", "envs/smac.py"),
+                *("smac: the binary is not looked for", "envs/adapters/smac.py"),
                 *('    _check_starcraft(f"smac/{name}", name, options.get("game_version"))\n', "", "test_smac_by_name"),
             ),
             (
-                *("smac: the map is not looked for", "envs/smac.py", "        config.map_data(", "        id("),
+                *(
+                    "smac: the map is not looked for",
+                    "envs/adapters/smac.py",
+                    "        config.map_data(",
+                    "        id(",
+                ),
                 "test_smac_by_name",
             ),
             (
-                *("smac: a missing package is raw", "envs/smac.py", "except (ImportError, TypeError)"),
+                *("smac: a missing package is raw", "envs/adapters/smac.py", "except (ImportError, TypeError)"),
                 *("except TypeError", "test_what_is_missing_is_named"),
             ),
             (
-                *("smac: protobuf is raw", "envs/smac.py", "except (ImportError, TypeError)", "except ImportError"),
+                *(
+                    "smac: protobuf is raw",
+                    "envs/adapters/smac.py",
+                    "except (ImportError, TypeError)",
+                    "except ImportError",
+                ),
                 "test_another_protobuf_than_asked_for_is_the_users_to_mend",
             ),
         ]
     ),
     (
-        *("draw", "smac: no render", "envs/smac_env.py", "        if draw is None:\n", "        if False:\n"),
+        *("draw", "smac: no render", "envs/adapters/smac_env.py", "        if draw is None:\n", "        if False:\n"),
         "test_smac.py::test_pictures",
     ),
     # packages of PettingZoo's API
     *(
-        ("10", f"zoo: {name}", "envs/zoo.py", old, new, f"test_zoo.py::{test}")
+        ("10", f"zoo: {name}", "envs/adapters/pettingzoo.py", old, new, f"test_zoo.py::{test}")
         for name, old, new, test in [
             (
                 *("a fallen walker has no state", "        _keep_state(env)\n", ""),
@@ -1111,7 +1337,7 @@ ENVS: list[tuple[str, str, str, str, str, str]] = [
         ]
     ),
     *(
-        ("user", f"zoo: {name}", "envs/zoo.py", old, new, f"test_zoo.py::{test}")
+        ("user", f"zoo: {name}", "envs/adapters/pettingzoo.py", old, new, f"test_zoo.py::{test}")
         for name, old, new, test in [
             ("unknown options pass", "if taken and (unknown", "if not taken and (unknown", "test_what_users_get_wrong"),
             ("pursuit takes any option", '"pursuit_v5": "_env", ', "", "test_what_users_get_wrong"),
@@ -1122,7 +1348,7 @@ ENVS: list[tuple[str, str, str, str, str, str]] = [
         ]
     ),
     *(
-        ("10", f"time limit: {name}", "envs/time_limit.py", old, new, f"test_time_limit.py::{test}")
+        ("10", f"time limit: {name}", "envs/vector/time_limit.py", old, new, f"test_time_limit.py::{test}")
         for name, old, new, test in [
             (
                 *("it is told at each later step too", "if self._steps != self.limit or"),
@@ -1169,160 +1395,174 @@ ENVS: list[tuple[str, str, str, str, str, str]] = [
         ("checker", name, file, old, new, f"test_checker.py::{test}")
         for name, file, old, new, test in [
             (
-                *("foreign memory is held", "envs/check_play.py", " if _numpys(leaf)]", "]"),
+                *("foreign memory is held", "envs/check/random_play.py", " if _numpys(leaf)]", "]"),
                 "test_a_view_of_foreign_memory_is_not_held",
             ),
             (
-                *("what was returned is held for ever", "envs/check_play.py", "self._held = []", "pass"),
+                *("what was returned is held for ever", "envs/check/random_play.py", "self._held = []", "pass"),
                 "test_what_was_returned_is_looked_at_once_more_and_no_longer",
             ),
             (
-                *("masks of the last step are read", "envs/check_play.py"),
+                *("masks of the last step are read", "envs/check/random_play.py"),
                 *("            if agent in now and not ended:", "            if agent in now:"),
                 "test_each_bug_alone_is_named[not-emptied-StaysListed]",
             ),
             (
-                *("actions are illegal", "envs/check_play.py"),
+                *("actions are illegal", "envs/check/random_play.py"),
                 *("np.arange(size) if mask is None else mask[start : start + size].nonzero()[0]", "np.arange(size)"),
                 "test_actions_are_legal_and_all_that_is_legal_is_tried",
             ),
             (
-                *("each head has the first one's mask", "envs/check_play.py", "            start += size\n", ""),
+                *("each head has the first one's mask", "envs/check/random_play.py", "            start += size\n", ""),
                 "test_actions_are_legal_and_all_that_is_legal_is_tried",
             ),
             (
-                *("nobody arrives", "envs/check_play.py", "any(a not in alive or a in over for a in now)", "False"),
+                *(
+                    "nobody arrives",
+                    "envs/check/random_play.py",
+                    "any(a not in alive or a in over for a in now)",
+                    "False",
+                ),
                 "test_who_comes_late_or_again_is_no_violation",
             ),
             (
-                *("an episode ends where agents is empty", "envs/check_play.py"),
+                *("an episode ends where agents is empty", "envs/check/random_play.py"),
                 *("ended = not [a for a in env.agents if a not in over]", "ended = not env.agents"),
                 "test_each_bug_alone_is_named[not-emptied-StaysListed]",
             ),
             (
-                *("a termination is a truncation", "envs/check_play.py"),
+                *("a termination is a truncation", "envs/check/random_play.py"),
                 *("any(cuts.get(a) and not ends.get(a) for a in over)", "any(cuts.get(a) for a in over)"),
                 "test_who_is_terminated_and_truncated_is_terminated",
             ),
             (
-                *("actions are compared with themselves", "envs/check_play.py", "sent = copy.deepcopy(actions)"),
+                *("actions are compared with themselves", "envs/check/random_play.py", "sent = copy.deepcopy(actions)"),
                 *("sent = actions", "test_each_bug_alone_is_named[action-changed-TakesActions]"),
             ),
             (
-                *("the order in the state is not looked at", "envs/check_play.py"),
+                *("the order in the state is not looked at", "envs/check/random_play.py"),
                 *("not self.notes.step and alive == self.possible", "False"),
                 "test_each_bug_alone_is_named[state-order-StateBackwards]",
             ),
             (
-                *("the state's shape may change", "envs/check_play.py"),
+                *("the state's shape may change", "envs/check/random_play.py"),
                 "self.state_shape = state.shape if self.state_shape is None else self.state_shape",
                 *("self.state_shape = state.shape", "test_each_bug_alone_is_named[state-shape-StateOfTheLiving]"),
             ),
             (
-                *("rewards seem equal", "envs/check_play.py", "report.equal_rewards &= len(different) < 2", "pass"),
+                *(
+                    "rewards seem equal",
+                    "envs/check/random_play.py",
+                    "report.equal_rewards &= len(different) < 2",
+                    "pass",
+                ),
                 "test_a_good_environment_has_nothing_wrong_and_is_described",
             ),
             (
-                *("nothing that is observed seems to change", "envs/check_play.py"),
+                *("nothing that is observed seems to change", "envs/check/random_play.py"),
                 *("seen.setdefault(agent, set()).add(x)", "pass"),
                 "test_a_good_environment_has_nothing_wrong_and_is_described",
             ),
             (
-                *("two side by side are not tried", "envs/check_repeat.py"),
+                *("two side by side are not tried", "envs/check/determinism.py"),
                 *("    if all(alike) and len(envs) > 1:\n        _alike(notes, trace, envs)\n", ""),
                 "test_each_bug_alone_is_named[entangled-GlobalChance]",
             ),
             (
-                *("one fault is told as two", "envs/check_repeat.py", "if all(alike) and len(envs) > 1:"),
+                *("one fault is told as two", "envs/check/determinism.py", "if all(alike) and len(envs) > 1:"),
                 *("if len(envs) > 1:", "test_each_bug_alone_is_named[seed-steps-CarriesOn]"),
             ),
             (
-                *("nothing is closed", "envs/check_repeat.py", 'notes.call("close", close)', "pass"),
+                *("nothing is closed", "envs/check/determinism.py", 'notes.call("close", close)', "pass"),
                 "test_each_bug_alone_is_named[raised-RaisesAtClose]",
             ),
             (
-                *("observations may go another way", "envs/check_repeat.py", "for d in dicts if a in d]"),
+                *("observations may go another way", "envs/check/determinism.py", "for d in dicts if a in d]"),
                 *("for d in dicts[1:] if a in d]", "test_each_bug_alone_is_named[seed-reset-SeedIgnored]"),
             ),
             (
-                *("one step looks like a time limit", "envs/checker.py", "lengths[0] > 1 and ", ""),
+                *("one step looks like a time limit", "envs/check/checker.py", "lengths[0] > 1 and ", ""),
                 "test_one_episode_or_episodes_of_one_step_look_like_no_time_limit",
             ),
             (
-                *("one episode looks like a time limit", "envs/checker.py", "if count > 1 and len(set"),
+                *("one episode looks like a time limit", "envs/check/checker.py", "if count > 1 and len(set"),
                 *("if count > 0 and len(set", "test_one_episode_or_episodes_of_one_step_look_like_no_time_limit"),
             ),
             (
-                *("truncations look like a time limit called an end", "envs/checker.py"),
+                *("truncations look like a time limit called an end", "envs/check/checker.py"),
                 *(' and notes.report.endings["terminated"] == count', "", "test_the_time_limit_that_is_advised_helps"),
             ),
             (
-                *("a state still is told beside observations still", "envs/checker.py"),
+                *("a state still is told beside observations still", "envs/check/checker.py"),
                 *("    elif longer and player.has_state", "    if longer and player.has_state"),
                 "test_where_nothing_is_observed_to_change_the_state_need_not",
             ),
             (
-                *("endless episodes are played on", "envs/checker.py"),
+                *("endless episodes are played on", "envs/check/checker.py"),
                 *('            if "never-ends" in notes.found:\n                break\n', ""),
                 "test_one_episode_without_an_end_is_enough",
             ),
             (
-                *("repetitions count for the speed", "envs/checker.py"),
+                *("repetitions count for the speed", "envs/check/checker.py"),
                 *("notes.report.wall_s, notes.report.cpu_s = spent\n", "pass\n"),
                 "test_only_the_episodes_count_for_the_speed",
             ),
             (
-                *("advice is taken for a fault", "envs/checker.py", "    except UserError:\n        raise\n", ""),
+                *("advice is taken for a fault", "envs/check/checker.py", "    except UserError:\n        raise\n", ""),
                 "test_a_function_that_fails_is_reported_and_its_user_error_passed_on",
             ),
             (
-                *("the checker's own lines are told", "envs/check_notes.py", " if not is_ours(f.filename)]"),
+                *("the checker's own lines are told", "envs/check/recorder.py", " if not is_ours(f.filename)]"),
                 *("]", "test_an_exception_is_told_with_the_lines_of_the_users_code"),
             ),
             (
-                *("how often is not counted", "envs/check_notes.py", "self.found[finding.code].times += 1", "pass"),
+                *("how often is not counted", "envs/check/recorder.py", "self.found[finding.code].times += 1", "pass"),
                 "test_each_rule_is_told_once_with_how_often_it_was_broken",
             ),
             (
-                *("pay of a team behind a death is lost", "envs/check_rules.py", "if pay != 0 and not shared"),
+                *("pay of a team behind a death is lost", "envs/check/rules.py", "if pay != 0 and not shared"),
                 *("if pay != 0", "test_each_bug_alone_is_named[given-after-end-PaysTheTeam]"),
             ),
             (
-                *("who has no flags is told twice", "envs/check_rules.py"),
+                *("who has no flags is told twice", "envs/check/rules.py"),
                 *("        elif a not in now and a not in over:", "        if a not in now and a not in over:"),
                 "test_each_bug_alone_is_named[no-flags-FlagsNobody]",
             ),
             (
-                *("who stays at the end lives on", "envs/check_rules.py"),
+                *("who stays at the end lives on", "envs/check/rules.py"),
                 *('code = "not-emptied" if ended else "over-but-listed"', 'code = "over-but-listed"'),
                 "test_each_bug_alone_is_named[not-emptied-StaysListed]",
             ),
             (
-                *("the mask is part of what is observed", "envs/check_seen.py", ' if k != "action_mask"}', "}"),
+                *("the mask is part of what is observed", "envs/check/spaces.py", ' if k != "action_mask"}', "}"),
                 "test_a_mask_may_stand_beside_the_observation[True]",
             ),
             (
-                *("a mask of heads is refused", "envs/check_seen.py", "if sizes not in (tuple(heads), (sum(heads),))"),
+                *(
+                    "a mask of heads is refused",
+                    "envs/check/spaces.py",
+                    "if sizes not in (tuple(heads), (sum(heads),))",
+                ),
                 *("if sizes != (sum(heads),)", "test_actions_are_legal_and_all_that_is_legal_is_tried"),
             ),
             (
-                *("one head's choice is enough for all", "envs/check_seen.py", "mask[end - size : end].any()"),
+                *("one head's choice is enough for all", "envs/check/spaces.py", "mask[end - size : end].any()"),
                 *("mask.any()", "test_something_is_legal_for_each_choice"),
             ),
             (
-                *("a pool for what was not timed", "envs/check_report.py"),
+                *("a pool for what was not timed", "envs/check/report.py"),
                 "if cores > 1 and 0 < steps_per_second < _POOL_BELOW",
                 *("if cores > 1 and steps_per_second < _POOL_BELOW", "test_a_pool_is_advised_where_it_pays"),
             ),
         ]
     ),
     (
-        *("checker", "an end is a death", "envs/check_play.py", "report.deaths |= not ended and any"),
+        *("checker", "an end is a death", "envs/check/random_play.py", "report.deaths |= not ended and any"),
         *("report.deaths |= any", "test_zoo.py::test_the_checker_finds_them_sound[mpe2/simple_speaker_listener_v4-{}]"),
     ),
     # names
     (
-        *("runs", "trainer: a function is taken for the environment of its name", "envs/making.py"),
+        *("runs", "trainer: a function is taken for the environment of its name", "envs/from_user.py"),
         *('return "custom/" + re', "return re"),
         "test_trainer.py::test_a_function_called_as_an_environment_is_not_taken_for_it",
     ),

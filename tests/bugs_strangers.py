@@ -8,37 +8,41 @@ STRANGERS: list[tuple[str, str, str, str, str, str]] = [
             (
                 *(
                     "a closed terminal is not heard",
-                    "signals.py",
+                    "cli/signals.py",
                     '("SIGINT", "SIGTERM", "SIGHUP")',
                     '("SIGINT", "SIGTERM")',
                 ),
                 "test_a_closed_terminal_saves_and_leaves",
             ),
             (
-                *("nohup is not heeded", "signals.py", "if n != HANGUP or signal.getsignal(n) is not signal.SIG_IGN]"),
+                *(
+                    "nohup is not heeded",
+                    "cli/signals.py",
+                    "if n != HANGUP or signal.getsignal(n) is not signal.SIG_IGN]",
+                ),
                 *("]", "test_a_closed_terminal_saves_and_leaves"),
             ),
             (
-                *("a terminal that is gone is an error", "lasting.py", "(errno.EPIPE, errno.EIO)", "()"),
+                *("a terminal that is gone is an error", "system/stdio.py", "(errno.EPIPE, errno.EIO)", "()"),
                 "test_a_stream_outlasts_its_reader",
             ),
             (
                 *(
                     "a live view ends with its terminal",
-                    "live.py",
+                    "training/live_view.py",
                     "except (OSError, SystemExit):",
                     "except ImportError:",
                 ),
                 "test_a_live_view_outlasts_its_terminal",
             ),
             (
-                *("sent twice is twice", "signals.py", "AT_ONCE, GRACE, DEAF = 0.3,", "AT_ONCE, GRACE, DEAF = -1,"),
+                *("sent twice is twice", "cli/signals.py", "AT_ONCE, GRACE, DEAF = 0.3,", "AT_ONCE, GRACE, DEAF = -1,"),
                 "test_a_signal_that_comes_twice_at_once_is_one",
             ),
             (
                 *(
                     "what hangs is waited for",
-                    "signals.py",
+                    "cli/signals.py",
                     "            raise Stopped(self.caught)\n",
                     "            pass\n",
                 ),
@@ -47,20 +51,20 @@ STRANGERS: list[tuple[str, str, str, str, str, str]] = [
             (
                 *(
                     "compiled code is never left",
-                    "signals.py",
+                    "cli/signals.py",
                     "            os._exit(128 + heard[0])",
                     "            pass",
                 ),
                 "test_a_second_control_c_leaves_at_once_whatever_does_not_listen",
             ),
             (
-                *("time has no limit", "trainer.py", "time.monotonic() >= end", "False"),
+                *("time has no limit", "training/train.py", "time.monotonic() >= end", "False"),
                 "test_a_time_limit_saves_and_leaves_with_3_and_may_be_another_when_it_goes_on",
             ),
             (
                 *(
                     "an evaluation has no limit",
-                    "session.py",
+                    "training/session.py",
                     "                if self.stop is not None:\n",
                     "                if False:\n",
                 ),
@@ -74,7 +78,7 @@ STRANGERS: list[tuple[str, str, str, str, str, str]] = [
             (
                 *(
                     "who skips moves its statistics",
-                    "seeds.py",
+                    "algorithms/multi_seed.py",
                     "again=[not goes for goes in going])",
                     "again=[False] * count)",
                 ),
@@ -83,7 +87,7 @@ STRANGERS: list[tuple[str, str, str, str, str, str]] = [
             (
                 *(
                     "who skips learns from another's",
-                    "seeds.py",
+                    "algorithms/multi_seed.py",
                     "going = [not skips for skips in skip] or [True] * len(self.agents)",
                 ),
                 *("going = [True] * len(self.agents)", "test_one_seed_that_skips_leaves_the_others_as_they_would_be"),
@@ -91,30 +95,35 @@ STRANGERS: list[tuple[str, str, str, str, str, str]] = [
             (
                 *(
                     "NaN is remembered",
-                    "collector.py",
+                    "rollouts/collector.py",
                     "self.memory.masked_fill_(~self.memory.isfinite()",
                     "(~self.memory.isfinite()",
                 ),
                 "test_what_is_not_finite_is_forgotten",
             ),
             (
-                *("NaN outlives its episode", "collector.py", "running.masked_fill_(ended.unsqueeze(-1), 0)"),
+                *("NaN outlives its episode", "rollouts/collector.py", "running.masked_fill_(ended.unsqueeze(-1), 0)"),
                 *("running *= ~ended.unsqueeze(-1)", "test_a_return_that_is_none_ends_with_its_episode"),
             ),
             (
                 *(
                     "the schedule of who skips stands still",
-                    "skipping.py",
+                    "algorithms/skipping.py",
                     "    for agent in agents:\n        agent.updates += 1\n",
                 ),
                 *("    pass\n", "test_what_an_update_tells_is_known_before_the_first"),
             ),
             (
-                *("stop does not stop", "watch.py", 'if self.config.run.on_nonfinite == "stop":', "if False:"),
+                *(
+                    "stop does not stop",
+                    "training/diagnostics.py",
+                    'if self.config.run.on_nonfinite == "stop":',
+                    "if False:",
+                ),
                 "test_a_gradient_is_skipped_and_traced_or_ends_the_run",
             ),
             (
-                *("advice without end", "watch.py", "or self._advised", ""),
+                *("advice without end", "training/diagnostics.py", "or self._advised", ""),
                 "test_a_policy_that_moves_far_is_told_once",
             ),
         ]
@@ -123,71 +132,87 @@ STRANGERS: list[tuple[str, str, str, str, str, str]] = [
         ("strangers", name, file, old, new, f"test_untrusted.py::{test}")
         for name, file, old, new, test in [
             (
-                *("links are followed", "rundir.py", "    check_plain(path)\n", ""),
+                *("links are followed", "runs/directory.py", "    check_plain(path)\n", ""),
                 "test_what_is_no_file",
             ),
             (
-                *("files have no bound", "untrusted.py", "and found.st_size <= most", ""),
+                *("files have no bound", "system/safe_read.py", "and found.st_size <= most", ""),
                 "test_a_file_is_read_up_to_its_bound",
             ),
             (
-                *("pipes are waited for", "untrusted.py", "if stat.S_ISREG(found.st_mode) and", "if"),
+                *("pipes are waited for", "system/safe_read.py", "if stat.S_ISREG(found.st_mode) and", "if"),
                 "test_what_is_no_file_is_no_config",
             ),
             (
-                *("names are given twice", "untrusted.py", "if len(found) < len(pairs):", "if False:"),
+                *("names are given twice", "system/safe_read.py", "if len(found) < len(pairs):", "if False:"),
                 "test_strict_json",
             ),
             (
                 *(
                     "whatever has digits is pruned",
-                    "checkpoint.py",
+                    "runs/checkpoint.py",
                     "if _STEP.fullmatch(path.name) and path.is_dir()",
                     "if path.is_dir()",
                 ),
                 "test_what_is_no_checkpoint_stays_beside_them",
             ),
             (
-                *("moments of any shape", "track.py", "if difference := misfit(own,", "if False and misfit(own,"),
+                *(
+                    "moments of any shape",
+                    "training/seed_run.py",
+                    "if difference := misfit(own,",
+                    "if False and misfit(own,",
+                ),
                 "test_tensors_that_do_not_fit",
             ),
             (
-                *("episodes of any shape", "collector.py", "if difference := misfit(state, wanted, spare):"),
+                *("episodes of any shape", "rollouts/collector.py", "if difference := misfit(state, wanted, spare):"),
                 *("if difference := '':", "test_tensors_that_do_not_fit"),
             ),
             (
                 *(
                     "the actor is made first",
-                    "saved_actor.py",
+                    "deploy/load.py",
                     "if difference := misfit(weights, wanted):",
                     "if difference := '':",
                 ),
                 "test_tensors_that_do_not_fit",
             ),
             (
-                *("files name code", "evaluate.py", "if envs.is_code(name) and not allowed:", "if False:"),
+                *("files name code", "evaluation/score_run.py", "if envs.is_code(name) and not allowed:", "if False:"),
                 "test_no_file_names_code",
             ),
             (
-                *("formulas are set", "report.py", "size=13, parse_math=False)", "size=13)"),
+                *("formulas are set", "evaluation/curve.py", "size=13, parse_math=False)", "size=13)"),
                 "test_what_is_shown_is_spelled_out",
             ),
             (
-                *("letters move the cursor", "progress.py", "console.print(printable(text),", "console.print(text,"),
+                *(
+                    "letters move the cursor",
+                    "training/progress.py",
+                    "console.print(printable(text),",
+                    "console.print(text,",
+                ),
                 "test_what_is_shown_is_spelled_out",
             ),
             (
-                *("choices without end", "described.py", "if choices > MOST_CHOICES:", "if False:"),
+                *("choices without end", "runs/spec_json.py", "if choices > MOST_CHOICES:", "if False:"),
                 "test_what_a_config_may_say",
             ),
         ]
     ),
     (
-        *("versions", "any format is read", "rundir.py", "if told == FORMAT and type(told) is int:", "if told:"),
+        *(
+            "versions",
+            "any format is read",
+            "runs/directory.py",
+            "if told == FORMAT and type(told) is int:",
+            "if told:",
+        ),
         "test_versions.py::test_another_format_is_told_with_what_to_do",
     ),
     (
-        *("versions", "an attribute is a section", "config.py"),
+        *("versions", "an attribute is a section", "config/config.py"),
         "if section not in (f.name for f in dataclasses.fields(config)):",
         "if not hasattr(config, section):",
         "test_config.py::test_what_is_unknown_or_of_a_wrong_type_is_named",

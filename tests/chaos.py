@@ -8,8 +8,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from mappo.spec import ActionHeads, Spec
-from mappo.types import Rollout, TimeStep
+from mappo.core.spec import ActionHeads, Spec
+from mappo.core.timestep import Rollout, TimeStep
 
 
 class Chaos:

@@ -32,9 +32,13 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 import mappo
-from mappo import catalogue, cli, commands, envs, evaluate
+from mappo import envs
+from mappo.cli import commands
+from mappo.cli import env_commands as catalogue
+from mappo.cli import main as cli
 from mappo.config import Config
 from mappo.errors import UserError
+from mappo.evaluation import score_run as evaluate
 
 CODES = {0, 2, 3, 130, 143}
 SMALL = {
@@ -252,9 +256,9 @@ def bounded() -> Generator[None]:
     with (
         mock.patch.object(envs, "for_training", training),
         mock.patch.object(evaluate, "score", few),
-        mock.patch("mappo.bench.run", return_value=None),
+        mock.patch("mappo.experiments.bench.run", return_value=None),
         mock.patch.object(catalogue.checker, "check", side_effect=UserError("this would take long")),
-        mock.patch("mappo.evaluate.replay", side_effect=UserError("this would take long")),
+        mock.patch("mappo.evaluation.score_run.replay", side_effect=UserError("this would take long")),
         mock.patch.object(os, "cpu_count", return_value=1),
     ):
         yield

@@ -113,7 +113,7 @@ def over_and_over() -> None:
 
 if __name__ == "__main__":
     try:
-        from mappo.signals import listen
+        from mappo.cli.signals import listen
 
         listen()
         over_and_over()

@@ -165,7 +165,7 @@ def check_run(program: Program, updates: int, whole: bool = True, score: bool = 
         whole: it was not resumed, so that no step of an episode is missing from those that ended.
         score: its environment does not fail.
     """
-    import mappo.checkpoint
+    import mappo.runs.checkpoint
 
     run, size = program.folder / "run", ENVS * LENGTH
     for name in ("metrics.csv", "timing.csv"):
@@ -274,7 +274,7 @@ class Hunter:
 
 def memory_of(pid: int) -> int | None:
     """Which memory a worker shares, and with it the pool; None for what is no worker yet."""
-    if "mappo.envs.worker" not in read(f"/proc/{pid}/cmdline"):
+    if "mappo.envs.vector.worker" not in read(f"/proc/{pid}/cmdline"):
         return None
     try:
         links = [f"/proc/{pid}/fd/{number}" for number in os.listdir(f"/proc/{pid}/fd")]

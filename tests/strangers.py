@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mappo import checkpoint
+from mappo.runs import checkpoint
 
 Config = dict[str, Any]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from mappo import graphs
+from mappo.backend import cuda_graphs as graphs
 
 WAITS = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select", "unique", "lift_fresh")
 
@@ -73,7 +73,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> list[Tape]:
         tapes.append(tape)
         return tape, answer
 
-    for module in ("learner", "critic", "graphs", "recording"):
+    for module in ("algorithms.mappo", "algorithms.critic", "backend.cuda_graphs", "rollouts.graphed"):
         monkeypatch.setattr(f"mappo.{module}.recordable", lambda _device: True)
     monkeypatch.setattr(graphs, "record", kept)
     monkeypatch.setattr(graphs, "beside", lambda function: function())

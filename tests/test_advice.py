@@ -8,10 +8,10 @@ import torch
 from games import Game
 
 import mappo
-from mappo import machine
-from mappo.advice import advice, memory_needed
-from mappo.envs.parallel import ParallelEnvs
-from mappo.presets import PRESETS, presets_of
+from mappo.config.presets import PRESETS, presets_of
+from mappo.envs.vector.serial import ParallelEnvs
+from mappo.system import hardware as machine
+from mappo.training.preflight import advice, memory_needed
 
 
 def config_of(name: str = "spread", **sections: dict[str, Any]) -> mappo.Config:

@@ -16,14 +16,14 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 import mappo
-from mappo import cli
-from mappo.collector import Collector
+from mappo.algorithms.mappo import MAPPO
+from mappo.cli import main as cli
 from mappo.config import Config
-from mappo.encoders import ENCODERS
-from mappo.envs.parallel import ParallelEnvs
+from mappo.core.timestep import TimeStep
+from mappo.envs.vector.serial import ParallelEnvs
 from mappo.errors import UserError
-from mappo.learner import MAPPO
-from mappo.types import TimeStep
+from mappo.networks.encoders import ENCODERS
+from mappo.rollouts.collector import Collector
 
 SMALL = {
     "env": {"num_envs": 2},

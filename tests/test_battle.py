@@ -7,15 +7,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from mappo.actor import RandomPolicy
-from mappo.collector import Collector
+from mappo.algorithms.mappo import MAPPO
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
-from mappo.envs.battle import Battle
-from mappo.envs.draw import AGENT_COLORS, COLLISION
-from mappo.envs.fighters import attack_nearest, focus_fire
+from mappo.core.timestep import Environment, Renderable, Resumable, TimeStep
+from mappo.envs.batched.battle import Battle
+from mappo.envs.batched.battle_scripts import attack_nearest, focus_fire
+from mappo.envs.batched.rendering import AGENT_COLORS, COLLISION
 from mappo.errors import UserError
-from mappo.learner import MAPPO
-from mappo.types import Environment, Renderable, Resumable, TimeStep
+from mappo.policies.actor import RandomPolicy
+from mappo.rollouts.collector import Collector
 
 NO_OP, STOP, LEFT, RIGHT, DOWN, UP, ATTACK = range(7)
 OUT = (1.4, 1.4)  # out of the way of everybody

@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mappo import bench, machine, workload
-from mappo.cli import main
-from mappo.workload import Part, Spent, Training, measure, products, reference
+from mappo.cli.main import main
+from mappo.experiments import bench, workload
+from mappo.experiments.workload import Part, Spent, Training, measure, products, reference
+from mappo.system import hardware as machine
 
 PARTS = ["environment alone", "policy alone", "update alone", "end to end", "bare matrix products"]
 

@@ -16,8 +16,11 @@ import pytest
 import torch
 
 import mappo
-from mappo import learner, products, seeds, workload
-from mappo.workload import Spent, Training, reference
+from mappo.algorithms import mappo as learner
+from mappo.algorithms import multi_seed as seeds
+from mappo.backend import matmul as products
+from mappo.experiments import workload
+from mappo.experiments.workload import Spent, Training, reference
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 

@@ -13,9 +13,9 @@ import pytest
 from gymnasium import spaces
 from rich.console import Console
 
-from mappo.envs.check_rules import RULES
-from mappo.envs.checker import Report, check, show, workers
-from mappo.envs.time_limit import TimeLimit
+from mappo.envs.check.checker import Report, check, show, workers
+from mappo.envs.check.rules import RULES
+from mappo.envs.vector.time_limit import TimeLimit
 from mappo.errors import UserError
 
 
@@ -917,7 +917,7 @@ def test_one_episode_without_an_end_is_enough():
 
 def test_only_the_episodes_count_for_the_speed(monkeypatch: pytest.MonkeyPatch):
     clock = itertools.count()
-    monkeypatch.setattr("mappo.envs.check_notes.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("mappo.envs.check.recorder.time.perf_counter", lambda: next(clock))
     report = check(Team, episodes=2)
     assert report.wall_s == sum(2 + 2 * n for n in report.lengths)  # each reset and step, each with a look at the state
     assert report.steps_per_second == report.steps / report.wall_s
@@ -925,7 +925,7 @@ def test_only_the_episodes_count_for_the_speed(monkeypatch: pytest.MonkeyPatch):
 
 def test_episodes_too_short_to_be_timed_are_followed_by_others(monkeypatch: pytest.MonkeyPatch):
     clock = itertools.count()
-    monkeypatch.setattr("mappo.envs.check_notes.time.process_time", lambda: next(clock))
+    monkeypatch.setattr("mappo.envs.check.recorder.time.process_time", lambda: next(clock))
     report = check(Team, episodes=1, seconds=200)
     longest = 2 + 2 * max(report.lengths)  # of an episode, by this clock
     assert 200 <= report.cpu_s < 200 + longest
@@ -941,9 +941,9 @@ def test_what_takes_no_time_and_what_waits_is_not_played_for_ever(
 ):
     """The first is fast, the second spends its time elsewhere."""
     clock = itertools.count(0, 5000)
-    monkeypatch.setattr("mappo.envs.check_notes.time.process_time", lambda: 0)
+    monkeypatch.setattr("mappo.envs.check.recorder.time.process_time", lambda: 0)
     if timer == "perf_counter":
-        monkeypatch.setattr("mappo.envs.check_notes.time.perf_counter", lambda: next(clock))
+        monkeypatch.setattr("mappo.envs.check.recorder.time.perf_counter", lambda: next(clock))
     report = check(Team, episodes=1, seconds=100)
     assert steps <= report.steps < steps + 12
 
@@ -1026,7 +1026,7 @@ def page(report: Report) -> str:
 
 
 def test_the_page(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("mappo.envs.check_report.usable_cores", lambda: 4)
+    monkeypatch.setattr("mappo.envs.check.report.usable_cores", lambda: 4)
     report = check(PaysTheDead, episodes=3)
     report.steps, report.wall_s, report.cpu_s = 100, 0.1, 0.05
     assert [line.rstrip() for line in page(report).splitlines()] == [

@@ -16,16 +16,18 @@ from gymnasium import spaces
 from safetensors import SafetensorError
 from torch import Tensor
 
-from mappo import checkpoint, files, rundir
-from mappo.checkpoint import load, save
+from mappo.algorithms.mappo import MAPPO
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
+from mappo.core.spec import ActionHeads, Spec
+from mappo.core.state_dict import flat, part
+from mappo.deploy.load import load_actor
 from mappo.envs import make
 from mappo.errors import UserError
-from mappo.learner import MAPPO
-from mappo.rundir import create_run, read_run
-from mappo.saved_actor import load_actor
-from mappo.spec import ActionHeads, Spec
-from mappo.state import flat, part
+from mappo.runs import checkpoint
+from mappo.runs import directory as rundir
+from mappo.runs.checkpoint import load, save
+from mappo.runs.directory import create_run, read_run
+from mappo.system import files
 
 CONFIG = Config(
     env=EnvConfig(num_envs=6, reward="agent"),

@@ -19,10 +19,15 @@ import pytest
 import torch
 
 import mappo
-from mappo import checkpoint, envs, evaluate, report, rundir, trainer
-from mappo.cli import main
-from mappo.envs.spread import Spread
-from mappo.logger import RunLogger
+from mappo import envs
+from mappo.cli.main import main
+from mappo.envs.batched.spread import Spread
+from mappo.evaluation import curve as report
+from mappo.evaluation import score_run as evaluate
+from mappo.runs import checkpoint
+from mappo.runs import directory as rundir
+from mappo.runs.logger import RunLogger
+from mappo.training import train as trainer
 
 SMALL = [
     *("--env.num-envs", "32", "--network.hidden", "16", "--ppo.epochs", "1", "--ppo.minibatches", "1"),

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from games import Game
 
-from mappo import cli
+from mappo.cli import main as cli
 from mappo.envs import make
-from mappo.envs.code import code_parts
+from mappo.envs.user_code import code_parts
 from mappo.errors import UserError
 
 CODE = """

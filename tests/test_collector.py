@@ -12,14 +12,14 @@ from games import Game
 from torch import Tensor
 from torch.testing import assert_close
 
-from mappo.collector import NOW, THEN, Collector
+from mappo.algorithms.mappo import MAPPO
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
-from mappo.envs.parallel import ParallelEnvs
-from mappo.envs.spread import Spread
+from mappo.core.spec import ActionHeads
+from mappo.core.timestep import TimeStep
+from mappo.envs.batched.spread import Spread
+from mappo.envs.vector.serial import ParallelEnvs
 from mappo.errors import UserError
-from mappo.learner import MAPPO
-from mappo.spec import ActionHeads
-from mappo.types import TimeStep
+from mappo.rollouts.collector import NOW, THEN, Collector
 
 STEPS = 20
 # The numbers of the second are often beyond their bounds, and then cut off.

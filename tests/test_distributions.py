@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Categorical
 from torch.testing import assert_close
 
-from mappo.distributions import (
+from mappo.functional.distributions import (
     categorical_log_prob,
     categorical_mode,
     categorical_sample,

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from mappo.collector import Collector
+from mappo.algorithms.mappo import MAPPO
 from mappo.config import Config, EnvConfig, PPOConfig
+from mappo.core.timestep import Environment, Resumable, TimeStep
 from mappo.errors import UserError
-from mappo.learner import MAPPO
-from mappo.types import Environment, Resumable, TimeStep
+from mappo.rollouts.collector import Collector
 
 pytest.importorskip("envpool")
 
-from mappo.envs.envpool import make
+from mappo.envs.adapters.envpool import make
 
 FORAGING, CLEANER = "LevelBasedForaging-v0", "Cleaner-v0"
 pytestmark = pytest.mark.filterwarnings("ignore:envpool/LevelBasedForaging-v0 starts every episode:UserWarning")

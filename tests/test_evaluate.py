@@ -10,16 +10,21 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from mappo import checkpoint, envs, playing, rundir, saved_actor, state
-from mappo.actor import Player, RandomPolicy
+from mappo import envs
+from mappo.algorithms.mappo import MAPPO
 from mappo.config import Config, NetworkConfig, RunConfig
-from mappo.envs.probes import Constant
-from mappo.envs.spread import Spread, central_planner
+from mappo.core import state_dict as state
+from mappo.core.spec import ActionHeads, Spec
+from mappo.core.timestep import Environment, TimeStep
+from mappo.deploy import load as saved_actor
+from mappo.envs.batched.spread import Spread, central_planner
+from mappo.envs.probes.basic import Constant
 from mappo.errors import UserError
-from mappo.learner import MAPPO
-from mappo.playing import play, score, summary
-from mappo.spec import ActionHeads, Spec
-from mappo.types import Environment, TimeStep
+from mappo.evaluation import episodes as playing
+from mappo.evaluation.episodes import play, score, summary
+from mappo.policies.actor import Player, RandomPolicy
+from mappo.runs import checkpoint
+from mappo.runs import directory as rundir
 
 FIRST = 7
 OBS = 18  # numbers that an agent of spread sees

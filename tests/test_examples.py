@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import mappo
-from mappo.encoders import ENCODERS
 from mappo.errors import UserError
+from mappo.networks.encoders import ENCODERS
 
 FOLDER = Path(__file__).parents[1] / "examples"
 

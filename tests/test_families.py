@@ -23,15 +23,15 @@ from torch import Tensor
 
 import mappo
 from mappo import envs
-from mappo.actor import RandomPolicy
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
-from mappo.envs.parallel import ParallelEnvs
-from mappo.envs.smac import SmacLite
-from mappo.envs.smac_env import SmacEnv
-from mappo.envs.tables import FAMILIES
-from mappo.envs.vmas import Vmas
+from mappo.core.timestep import Environment, Renderable, TimeStep
+from mappo.envs.adapters.smac import SmacLite
+from mappo.envs.adapters.smac_env import SmacEnv
+from mappo.envs.adapters.vmas import Vmas
+from mappo.envs.registry import FAMILIES
+from mappo.envs.vector.serial import ParallelEnvs
 from mappo.errors import UserError
-from mappo.types import Environment, Renderable, TimeStep
+from mappo.policies.actor import RandomPolicy
 
 E = 4
 SEED = 7

@@ -8,9 +8,9 @@ import test_graphs
 import torch
 
 import mappo
-from mappo import graphs
-from mappo.envs.spread import Spread
-from mappo.types import Rollout
+from mappo.backend import cuda_graphs as graphs
+from mappo.core.timestep import Rollout
+from mappo.envs.batched.spread import Spread
 
 pytestmark = [
     pytest.mark.gpu,

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 import mappo
-from mappo import graphs, recording
-from mappo.envs.side_by_side import SideBySide
-from mappo.seeds import Seeds
+from mappo.algorithms.multi_seed import Seeds
+from mappo.backend import cuda_graphs as graphs
+from mappo.envs.batched.concat import SideBySide
+from mappo.rollouts import graphed as recording
 
 ENVS, UPDATES = 8, 6
 # Environment, options of it, network, ppo: what each kind of learner and game does in an update or a step.

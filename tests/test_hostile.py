@@ -19,15 +19,19 @@ import pytest
 import torch
 
 import mappo
-from mappo import checkpoint, cli, playing
+from mappo.cli import main as cli
+from mappo.cli.signals import Patience
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
 from mappo.envs import check_name as check_named
-from mappo.envs import closing, pool, trace
-from mappo.envs.checker import check
-from mappo.envs.parallel import ParallelEnvs
-from mappo.envs.pool import WorkerPool
+from mappo.envs.check.checker import check
+from mappo.envs.vector import pool
+from mappo.envs.vector.pool import WorkerPool
+from mappo.envs.vector.serial import ParallelEnvs
 from mappo.errors import UserError
-from mappo.signals import Patience
+from mappo.evaluation import episodes as playing
+from mappo.runs import checkpoint
+from mappo.system import shutdown as closing
+from mappo.system import tracebacks as trace
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
 TESTS = str(Path(__file__).parent)

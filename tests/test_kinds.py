@@ -14,17 +14,17 @@ from gymnasium import spaces
 from torch import Tensor
 from torch.testing import assert_close
 
-from mappo.collector import Collector
+from mappo.algorithms.critic_input import CriticInput, make_critic_input
+from mappo.algorithms.mappo import MAPPO
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
-from mappo.critic_input import CriticInput, make_critic_input
-from mappo.encoders import ENCODERS, MLP, register_encoder
+from mappo.core.spec import ActionHeads, Spec
+from mappo.core.timestep import Rollout, TimeStep
 from mappo.envs import from_factory
 from mappo.errors import UserError
-from mappo.learner import MAPPO
-from mappo.networks import build_actor
-from mappo.playing import play
-from mappo.spec import ActionHeads, Spec
-from mappo.types import Rollout, TimeStep
+from mappo.evaluation.episodes import play
+from mappo.networks.actor_critic import build_actor
+from mappo.networks.encoders import ENCODERS, MLP, register_encoder
+from mappo.rollouts.collector import Collector
 
 STEPS = 6
 KINDS = [

@@ -13,10 +13,10 @@ from torch.nn import functional as f
 from torch.testing import assert_close
 
 from mappo.config import NetworkConfig
-from mappo.encoders import CNN, MLP
-from mappo.layers import GRU, LayerNorm, Linear, ParameterSets
-from mappo.normalize import RunningNorm
-from mappo.tower import Tower
+from mappo.networks.encoders import CNN, MLP
+from mappo.networks.layers import GRU, LayerNorm, Linear, ParameterSets
+from mappo.networks.network import Tower
+from mappo.networks.normalizers import RunningNorm
 
 STEPS, ROWS = 3, 2
 

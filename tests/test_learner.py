@@ -15,15 +15,15 @@ from gymnasium import spaces
 from torch import Tensor
 from torch.testing import assert_close
 
-from mappo.batch import Batch
-from mappo.collector import Collector
+from mappo.algorithms.mappo import MAPPO
+from mappo.algorithms.minibatch import Batch
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
-from mappo.envs.spread import Spread
+from mappo.core.spec import ActionHeads
+from mappo.core.timestep import Rollout
+from mappo.envs.batched.spread import Spread
 from mappo.errors import UserError
-from mappo.learner import MAPPO
-from mappo.losses import ppo_policy_data, ppo_policy_error, weighted_mean
-from mappo.spec import ActionHeads
-from mappo.types import Rollout
+from mappo.functional.losses import ppo_policy_data, ppo_policy_error, weighted_mean
+from mappo.rollouts.collector import Collector
 
 STEPS = 30
 # Choices only, numbers only, both; and two of a kind that are not neighbours.

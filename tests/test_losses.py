@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from mappo.losses import (
+from mappo.functional.losses import (
     ppo_clip_loss,
     ppo_policy_data,
     ppo_policy_error,

@@ -15,13 +15,13 @@ from chaos import Chaos, events, spoil_absent
 from torch import Tensor
 from torch.testing import assert_close
 
-from mappo import objective
-from mappo.batch import Batch, chunked
-from mappo.collector import Collector
+from mappo.algorithms import loss as objective
+from mappo.algorithms.mappo import MAPPO
+from mappo.algorithms.minibatch import Batch, chunked
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
-from mappo.learner import MAPPO
-from mappo.spec import ActionHeads
-from mappo.types import Rollout
+from mappo.core.spec import ActionHeads
+from mappo.core.timestep import Rollout
+from mappo.rollouts.collector import Collector
 
 STEPS = 12
 KINDS: dict[str, list[tuple[int, ActionHeads]]] = {

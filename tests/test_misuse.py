@@ -13,16 +13,16 @@ import torch
 from gymnasium import spaces
 from mpe2 import simple_spread_v3
 
-from mappo import files
-from mappo.cli import main
+from mappo.algorithms.mappo import MAPPO
+from mappo.cli.main import main
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
-from mappo.envs.parallel import ParallelEnvs
+from mappo.config.presets import preset
+from mappo.core.spec import ActionHeads, Spec
+from mappo.envs.vector.serial import ParallelEnvs
 from mappo.errors import UserError
-from mappo.learner import MAPPO
-from mappo.losses import ppo_policy_data, ppo_policy_error
-from mappo.presets import preset
-from mappo.spec import ActionHeads, Spec
-from mappo.trainer import train
+from mappo.functional.losses import ppo_policy_data, ppo_policy_error
+from mappo.system import files
+from mappo.training.train import train
 
 QUICK = Config(
     env=EnvConfig(num_envs=2),
@@ -42,7 +42,7 @@ def spread() -> Any:
 
 def test_a_partial_config_file_changes_the_preset_and_no_more(tmp_path: Path):
     (tmp_path / "c.json").write_text(json.dumps({"run": {"seed": 7}}))
-    from mappo.commands import parse
+    from mappo.cli.commands import parse
 
     config = parse(["train", "spread", "--config", str(tmp_path / "c.json")]).config
     expected = preset("spread")

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.autograd.functional import jacobian
 from torch.testing import assert_close
 
+from mappo.algorithms.critic_input import CriticInput, Mode, make_critic_input
 from mappo.config import Config, NetworkConfig
-from mappo.critic_input import CriticInput, Mode, make_critic_input
-from mappo.encoders import MLP
-from mappo.layers import GAIN, Linear
-from mappo.networks import Activation, CTDEActorCriticNetwork, SharedActorCriticNetwork
-from mappo.spec import ActionHeads, Spec
+from mappo.core.spec import ActionHeads, Spec
+from mappo.networks.actor_critic import Activation, CTDEActorCriticNetwork, SharedActorCriticNetwork
+from mappo.networks.encoders import MLP
+from mappo.networks.layers import GAIN, Linear
 
 B, A, O, S, N = 4, 5, 10, 25, 6  # noqa: E741
 

@@ -14,15 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mappo
-from mappo import session, skipping
-from mappo.collector import Collector
+from mappo.algorithms import skipping
+from mappo.algorithms.mappo import MAPPO
+from mappo.algorithms.multi_seed import Seeds
+from mappo.algorithms.skipping import METRICS, learn
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
+from mappo.core.timestep import Rollout
 from mappo.errors import UserError
-from mappo.learner import MAPPO
-from mappo.seeds import Seeds
-from mappo.skipping import METRICS, learn
-from mappo.types import Rollout
-from mappo.watch import FAR, TOLD, Watch, trace
+from mappo.rollouts.collector import Collector
+from mappo.training import session
+from mappo.training.diagnostics import FAR, TOLD, Watch, trace
 
 BAD = [math.nan, math.inf, -math.inf]
 FIELDS = ["obs", "next_obs", "state", "next_state", "reward"]
@@ -271,7 +272,7 @@ class Breaks(MAPPO):
 def test_a_gradient_is_skipped_and_traced_or_ends_the_run(
     on: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    import mappo.trainer
+    import mappo.training.train
 
     monkeypatch.setattr(mappo.trainer, "MAPPO", Breaks)
     settled = config(tmp_path / "run", updates=4, on=on)

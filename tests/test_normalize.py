@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from mappo.normalize import ValueNorm
+from mappo.networks.normalizers import ValueNorm
 
 
 def returns(seed: int = 0, shape: tuple[int, ...] = (25, 8)) -> torch.Tensor:

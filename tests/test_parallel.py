@@ -11,10 +11,10 @@ from gymnasium import spaces
 from mpe2 import simple_reference_v3, simple_speaker_listener_v4, simple_spread_v3
 from torch import Tensor
 
-from mappo.envs.layout import order_of
-from mappo.envs.parallel import ParallelEnvs
+from mappo.core.timestep import Environment, TimeStep
+from mappo.envs.vector.serial import ParallelEnvs
+from mappo.envs.vector.team_layout import order_of
 from mappo.errors import UserError
-from mappo.types import Environment, TimeStep
 
 BOX = spaces.Box(-np.inf, np.inf, (2,), np.float32)
 

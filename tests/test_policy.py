@@ -13,15 +13,15 @@ from torch import Tensor
 from torch.distributions import Categorical, Normal, TanhTransform, TransformedDistribution
 from torch.testing import assert_close
 
-from mappo.actor import Actor, RandomPolicy
+from mappo.algorithms.mappo import MAPPO
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
-from mappo.distributions import gaussian_log_prob, gaussian_sample, tanh_gaussian_log_prob
+from mappo.core.spec import ActionHeads, Spec
+from mappo.core.state_dict import part
 from mappo.errors import UserError
-from mappo.learner import MAPPO
-from mappo.networks import build_actor
-from mappo.policy import ActionDistribution, Policy
-from mappo.spec import ActionHeads, Spec
-from mappo.state import part
+from mappo.functional.distributions import gaussian_log_prob, gaussian_sample, tanh_gaussian_log_prob
+from mappo.networks.actor_critic import build_actor
+from mappo.policies.actor import Actor, RandomPolicy
+from mappo.policies.policy import ActionDistribution, Policy
 
 INF = math.inf
 

@@ -21,15 +21,15 @@ from games import Act, Game, die, die_late, die_once, fail, hang, leave, made_at
 from torch import Tensor
 
 import mappo
-import mappo.checkpoint
+import mappo.runs.checkpoint
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
+from mappo.core.timestep import Environment, TimeStep
 from mappo.envs import from_factory
-from mappo.envs.parallel import ParallelEnvs
-from mappo.envs.pool import WorkerPool
-from mappo.envs.shard import halves
+from mappo.envs.vector.env_group import halves
+from mappo.envs.vector.pool import WorkerPool
+from mappo.envs.vector.serial import ParallelEnvs
 from mappo.errors import UserError
-from mappo.playing import play
-from mappo.types import Environment, TimeStep
+from mappo.evaluation.episodes import play
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="worker processes need POSIX")
 
@@ -629,7 +629,7 @@ def test_a_run_in_this_process_is_scored_in_this_process(tmp_path: Path):
 @pytest.mark.parametrize("num_envs", [1, 2, 3, 7])
 @pytest.mark.parametrize("workers", [1, 2, 3, 5])
 def test_environments_are_dealt_out_evenly(num_envs: int, workers: int):
-    from mappo.envs.pool import _ranges  # pyright: ignore[reportPrivateUsage]
+    from mappo.envs.vector.pool import _ranges  # pyright: ignore[reportPrivateUsage]
 
     workers = min(workers, num_envs)
     dealt = [_ranges(halves(num_envs), w, workers) for w in range(workers)]

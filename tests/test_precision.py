@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import mappo
-from mappo import trainer
-from mappo.collector import Collector
+from mappo.algorithms.mappo import MAPPO
+from mappo.algorithms.multi_seed import Seeds
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
-from mappo.learner import MAPPO
-from mappo.seeds import Seeds
-from mappo.trainer import train
+from mappo.rollouts.collector import Collector
+from mappo.training import train as trainer
+from mappo.training.train import train
 
 NETS = {
     "tanh": NetworkConfig((32, 16), "tanh", actor_gain=1.0),
@@ -79,7 +79,7 @@ def test_at_the_first_gradient_step_the_policy_is_the_one_that_acted():
 
 
 def test_small_numbers_are_not_lost_in_bf16():
-    from mappo.encoders import MLP
+    from mappo.networks.encoders import MLP
 
     x, mlp = torch.randn(64, 4) * 1e-3, MLP(4, (16,), "tanh")
     with torch.autocast("cpu", torch.bfloat16):

@@ -6,11 +6,11 @@ import sys
 import pytest
 
 from mappo import envs
+from mappo.algorithms.mappo import MAPPO
 from mappo.config import Config
+from mappo.config.presets import PRESETS, preset
 from mappo.envs import make
 from mappo.errors import UserError
-from mappo.learner import MAPPO
-from mappo.presets import PRESETS, preset
 
 NAMED = [(env, name) for env, known in PRESETS.items() for name in known]
 

@@ -11,14 +11,14 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mappo import envs
-from mappo.envs.matrix import CLIMBING, MatrixGame, climbing, penalty
-from mappo.envs.probe_base import Probe
-from mappo.envs.probe_lives import Arrival, Combined, Death, Respawn
-from mappo.envs.probe_targets import Mixed, Target
-from mappo.envs.probes import Constant, Image, Mask, Memory, MultiDiscrete, Roles, Signal, Unequal
+from mappo.core.spec import Spec
+from mappo.core.timestep import Environment, Resumable, TimeStep
+from mappo.envs.batched.matrix import CLIMBING, MatrixGame, climbing, penalty
+from mappo.envs.batched.tensor_game import Probe
+from mappo.envs.probes.basic import Constant, Image, Mask, Memory, MultiDiscrete, Roles, Signal, Unequal
+from mappo.envs.probes.continuous import Mixed, Target
+from mappo.envs.probes.lives import Arrival, Combined, Death, Respawn
 from mappo.errors import UserError
-from mappo.spec import Spec
-from mappo.types import Environment, Resumable, TimeStep
 
 Policy = Callable[[TimeStep], Tensor]
 NAMES = [name for name in envs.NATIVE if name.startswith(("probe/", "matrix/"))]

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from mappo import envs
-from mappo.collector import Collector
+from mappo.algorithms.mappo import MAPPO
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
-from mappo.learner import MAPPO
-from mappo.playing import play
-from mappo.types import Environment, Rollout, TimeStep
+from mappo.core.timestep import Environment, Rollout, TimeStep
+from mappo.evaluation.episodes import play
+from mappo.rollouts.collector import Collector
 
 SEEDS = [0, 1, 2]
 BASE = Config(
@@ -147,7 +147,7 @@ def test_without_the_mask_half_of_the_answers_are_wrong():
     assert max(result("probe/mask", wrap=changed(lambda step: {"mask": None}))) < 6
 
 
-FLAGS = "mappo.advantages._reward_and_flags"
+FLAGS = "mappo.algorithms.advantages._reward_and_flags"
 
 
 def alive_for_ever(r: Rollout, *_: Any) -> Any:

@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from mappo.actor import RandomPolicy
-from mappo.collector import Collector
+from mappo.algorithms.mappo import MAPPO
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
-from mappo.envs.probes import Constant, Signal
-from mappo.envs.spread import Spread
-from mappo.learner import MAPPO
-from mappo.playing import play
-from mappo.types import Environment, TimeStep
+from mappo.core.timestep import Environment, TimeStep
+from mappo.envs.batched.spread import Spread
+from mappo.envs.probes.basic import Constant, Signal
+from mappo.evaluation.episodes import play
+from mappo.policies.actor import RandomPolicy
+from mappo.rollouts.collector import Collector
 
 GAMMA = 0.9
 # The rollout is shorter than the episode of 10: values are cut both by the limit and by the rollout's end.

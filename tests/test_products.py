@@ -11,12 +11,14 @@ from torch import Tensor
 from torch.func import vmap  # pyright: ignore[reportUnknownVariableType]
 from torch.testing import assert_close
 
-from mappo import machine, products, workload
-from mappo.batch import Batch
-from mappo.layers import Linear
-from mappo.learner import MAPPO
-from mappo.networks import CTDEActorCriticNetwork
-from mappo.products import LEAST_WORK, affine
+from mappo.algorithms.mappo import MAPPO
+from mappo.algorithms.minibatch import Batch
+from mappo.backend import matmul as products
+from mappo.backend.matmul import LEAST_WORK, affine
+from mappo.experiments import workload
+from mappo.networks.actor_critic import CTDEActorCriticNetwork
+from mappo.networks.layers import Linear
+from mappo.system import hardware as machine
 
 ROWS = LEAST_WORK // (64 * 64)  # of 64 numbers each
 

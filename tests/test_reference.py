@@ -9,10 +9,10 @@ import torch
 from mpe2 import simple_reference_v3
 from torch import Tensor
 
-from mappo.envs.draw import AGENT_COLORS, LANDMARK_COLORS
-from mappo.envs.reference import Reference, informed_pair
+from mappo.core.timestep import Environment, Renderable, Resumable, TimeStep
+from mappo.envs.batched.reference import Reference, informed_pair
+from mappo.envs.batched.rendering import AGENT_COLORS, LANDMARK_COLORS
 from mappo.errors import UserError
-from mappo.types import Environment, Renderable, Resumable, TimeStep
 
 SEEDS = [0, 1, 7, 123, 9999, 2**31]
 HORIZON = 25

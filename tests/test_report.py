@@ -5,8 +5,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
-from mappo.envs.draw import AGENT_COLORS, COLLISION, COVERED, draw_spread
-from mappo.report import plot_curve, write_gif
+from mappo.envs.batched.rendering import AGENT_COLORS, COLLISION, COVERED, draw_spread
+from mappo.evaluation.curve import plot_curve, write_gif
 
 BASELINES = {"random": -128.4, "central planner": -39.2, "close by": -40.0}
 

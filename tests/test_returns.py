@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from mappo.returns import discounted_return, gae, gae_data, n_step_return
+from mappo.functional.returns import discounted_return, gae, gae_data, n_step_return
 
 SHAPES = [(), (3,), (3, 2)]
 

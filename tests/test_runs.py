@@ -12,11 +12,13 @@ from test_trainer import assert_same, stop_after
 from torch import nn
 
 import mappo
-from mappo import cli, encoders, envs
+from mappo import envs
+from mappo.cli import main as cli
 from mappo.config import Config
+from mappo.core.timestep import TimeStep
 from mappo.errors import UserError
-from mappo.playing import play
-from mappo.types import TimeStep
+from mappo.evaluation.episodes import play
+from mappo.networks import encoders
 
 BASE: dict[str, Any] = {
     "env": {"num_envs": 8},

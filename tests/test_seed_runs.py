@@ -14,18 +14,19 @@ from games import Game
 from test_trainer import CONFIG, SETTINGS, SIZE, assert_same, stop_after, within
 
 import mappo
-from mappo import checkpoint, encoders
-from mappo.cli import main
+from mappo.cli.main import main
 from mappo.config import Config
-from mappo.envs.battle import Battle
+from mappo.envs.batched.battle import Battle
 from mappo.errors import UserError
-from mappo.evaluate import evaluate_run
-from mappo.layers import Linear
-from mappo.playing import summary
-from mappo.run import Run
-from mappo.session import Session
-from mappo.trainer import train
-from mappo.watch import Watch
+from mappo.evaluation.episodes import summary
+from mappo.evaluation.score_run import evaluate_run
+from mappo.networks import encoders
+from mappo.networks.layers import Linear
+from mappo.runs import checkpoint
+from mappo.training.diagnostics import Watch
+from mappo.training.run import Run
+from mappo.training.session import Session
+from mappo.training.train import train
 
 SEEDS = (1, 2, 3)
 
@@ -272,7 +273,7 @@ def test_one_seed_that_learns_nothing_any_more_does_not_end_the_others(
     made: list[Watch] = []
     which = {1}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mappo.watch.Watch", make)
+        patch.setattr("mappo.training.diagnostics.Watch", make)
         config = seeds(CONFIG, tmp_path / "run")
         run = train("spread", replace(config, run=replace(config.run, progress="plain")))
         assert run.finished

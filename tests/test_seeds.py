@@ -11,14 +11,14 @@ from chaos import Chaos
 from test_learner import UNEQUAL
 from torch.testing import assert_close
 
-from mappo import learner as learner_module
-from mappo import seeds as seeds_module
-from mappo.collector import Collector
+from mappo.algorithms import mappo as learner_module
+from mappo.algorithms import multi_seed as seeds_module
+from mappo.algorithms.mappo import MAPPO
+from mappo.algorithms.multi_seed import Seeds, clip_each
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
-from mappo.envs.side_by_side import SideBySide
-from mappo.envs.spread import Spread
-from mappo.learner import MAPPO
-from mappo.seeds import Seeds, clip_each
+from mappo.envs.batched.concat import SideBySide
+from mappo.envs.batched.spread import Spread
+from mappo.rollouts.collector import Collector
 
 SEEDS, ENVS, STEPS = 3, 4, 10
 BASE = Config(

@@ -13,11 +13,11 @@ import torch
 from fake_smac import EAST, NO_OP, STOP, FakeLite, FakeSmac
 from torch import Tensor
 
+from mappo.core.timestep import Environment
 from mappo.envs import from_factory
-from mappo.envs.smac import EPISODE_LIMITS, SmacLite, make_smac, make_smaclite, make_smacv2
-from mappo.envs.smac_env import SmacEnv
+from mappo.envs.adapters.smac import EPISODE_LIMITS, SmacLite, make_smac, make_smaclite, make_smacv2
+from mappo.envs.adapters.smac_env import SmacEnv
 from mappo.errors import UserError
-from mappo.types import Environment
 
 Policy = Callable[[dict[str, Any]], dict[str, int]]
 

@@ -8,10 +8,10 @@ import torch
 from mpe2 import simple_speaker_listener_v4
 from torch import Tensor
 
-from mappo.envs.draw import LANDMARK_COLORS, LISTENER
-from mappo.envs.speaker_listener import SpeakerListener, informed_pair
+from mappo.core.timestep import Environment, Renderable, Resumable, TimeStep
+from mappo.envs.batched.rendering import LANDMARK_COLORS, LISTENER
+from mappo.envs.batched.speaker_listener import SpeakerListener, informed_pair
 from mappo.errors import UserError
-from mappo.types import Environment, Renderable, Resumable, TimeStep
 
 SEEDS = [0, 1, 7, 123, 9999, 2**31]
 HORIZON = 25

@@ -8,10 +8,10 @@ import torch
 from mpe2 import simple_spread_v3
 from torch import Tensor
 
-from mappo.distributions import sample_heads
-from mappo.envs.spread import AGENT_RADIUS, Spread, central_planner
+from mappo.core.timestep import Environment, Resumable, TimeStep
+from mappo.envs.batched.spread import AGENT_RADIUS, Spread, central_planner
 from mappo.errors import UserError
-from mappo.types import Environment, Resumable, TimeStep
+from mappo.functional.distributions import sample_heads
 
 SEEDS = [0, 1, 7, 123]
 HORIZON = 25

@@ -14,12 +14,14 @@ from typing import Any
 
 import pytest
 
-from mappo import checkpoint, cli, signals
+from mappo.cli import main as cli
+from mappo.cli import signals
 from mappo.config import RunConfig
 from mappo.errors import UserError
-from mappo.lasting import LastingFile
-from mappo.live import LiveView
-from mappo.rundir import read_run
+from mappo.runs import checkpoint
+from mappo.runs.directory import read_run
+from mappo.system.stdio import LastingFile
+from mappo.training.live_view import LiveView
 
 SMALL = [
     *("--env.num-envs", "8", "--network.hidden", "8", "--ppo.epochs", "1", "--ppo.minibatches", "1"),
@@ -186,7 +188,7 @@ def test_a_live_view_outlasts_its_terminal():
 
     from rich.console import Console
 
-    from mappo.logger import Update
+    from mappo.runs.logger import Update
 
     console: Any = Console(file=Gone(), force_terminal=True)  # pyright: ignore
     with LiveView(10, "x", console) as view:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mappo.envs.time_limit import TimeLimit
+from mappo.envs.vector.time_limit import TimeLimit
 from mappo.errors import UserError
 
 

@@ -16,17 +16,22 @@ from mpe2 import simple_spread_v3
 from torch import Tensor
 
 import mappo
-from mappo import checkpoint, evaluate, playing, report, rundir, trainer
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
-from mappo.envs.probes import Signal
-from mappo.envs.spread import Spread
+from mappo.core.timestep import Environment, TimeStep
+from mappo.envs.batched.spread import Spread
+from mappo.envs.probes.basic import Signal
 from mappo.errors import StopTraining, UserError
-from mappo.logger import Update
-from mappo.playing import SELECT_SEED, play
-from mappo.run import Run
-from mappo.track import derive_seed
-from mappo.trainer import train
-from mappo.types import Environment, TimeStep
+from mappo.evaluation import curve as report
+from mappo.evaluation import episodes as playing
+from mappo.evaluation import score_run as evaluate
+from mappo.evaluation.episodes import SELECT_SEED, play
+from mappo.runs import checkpoint
+from mappo.runs import directory as rundir
+from mappo.runs.logger import Update
+from mappo.training import train as trainer
+from mappo.training.run import Run
+from mappo.training.seed_run import derive_seed
+from mappo.training.train import train
 
 # Rollouts of 10 steps and episodes of 25: updates, checkpoints and stops fall into the middle of games.
 SIZE, UPDATES = 80, 6

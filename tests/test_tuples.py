@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from mappo.envs import from_factory, lbf, rware
+from mappo.core.timestep import Environment
+from mappo.envs import from_factory
+from mappo.envs.adapters import lbf, rware
 from mappo.errors import UserError
-from mappo.types import Environment
 
 foraging = pytest.importorskip("lbforaging.foraging.environment")
 warehouse = pytest.importorskip("rware.warehouse")

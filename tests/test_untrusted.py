@@ -20,13 +20,13 @@ from safetensors.torch import load_file, save_file
 from strangers import copied, last, sealed, with_config, with_header
 
 import mappo
-from mappo import checkpoint
-from mappo.cli import main
+from mappo.cli.main import main
 from mappo.errors import UserError
-from mappo.live import LiveView
-from mappo.progress import print_line
-from mappo.report import plot_curve
-from mappo.untrusted import MOST_JSON, parse, printable, read_text
+from mappo.evaluation.curve import plot_curve
+from mappo.runs import checkpoint
+from mappo.system.safe_read import MOST_JSON, parse, printable, read_text
+from mappo.training.live_view import LiveView
+from mappo.training.progress import print_line
 
 OPTIONS = str.split(
     "--env.num-envs 2 --network.hidden 8 --ppo.rollout-length 5 --ppo.epochs 1 --ppo.minibatches 1 "

@@ -10,9 +10,9 @@ from games import Game
 from strangers import copied, last, sealed
 
 import mappo
-from mappo.cli import main
+from mappo.cli.main import main
 from mappo.errors import UserError
-from mappo.rundir import FORMAT, read_run
+from mappo.runs.directory import FORMAT, read_run
 
 DATA = Path(__file__).parent / "data"
 KEPT = sorted(DATA.glob("run-format-*"))  # made by the version that brought the format, and never made again

@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from mappo.collector import Collector
+from mappo.algorithms.mappo import MAPPO
 from mappo.config import Config, EnvConfig, PPOConfig
+from mappo.core.timestep import Environment, Renderable, Resumable, TimeStep
 from mappo.errors import UserError
-from mappo.learner import MAPPO
-from mappo.types import Environment, Renderable, Resumable, TimeStep
+from mappo.rollouts.collector import Collector
 
 pytest.importorskip("vmas")
 
-from mappo.envs.vmas import make
+from mappo.envs.adapters.vmas import make
 
 CHOICES = {"continuous_actions": False}
 SIGNS = {"continuous_actions": False, "multidiscrete_actions": True}

@@ -12,12 +12,13 @@ from games import Game
 from torch import Tensor
 
 import mappo
-from mappo import checkpoint, watch
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
+from mappo.core.timestep import Rollout
 from mappo.errors import UserError
-from mappo.normalize import RunningNorm, ValueNorm
-from mappo.types import Rollout
-from mappo.watch import PATIENCE, Watch, Watches
+from mappo.networks.normalizers import RunningNorm, ValueNorm
+from mappo.runs import checkpoint
+from mappo.training import diagnostics as watch
+from mappo.training.diagnostics import PATIENCE, Watch, Watches
 
 CONFIG = Config(ppo=PPOConfig(epochs=3, minibatches=2, rollout_length=4), env=EnvConfig(num_envs=2))
 FINE = {"skipped_steps": 0.0, "epochs": 3.0, "explained_variance": 0.5, "value": 3.0}

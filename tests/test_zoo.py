@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mappo.envs import zoo
-from mappo.envs.checker import check
-from mappo.envs.parallel import ParallelEnvs
-from mappo.envs.tables import FAMILIES
+from mappo.envs.adapters import pettingzoo as zoo
+from mappo.envs.check.checker import check
+from mappo.envs.registry import FAMILIES
+from mappo.envs.vector.serial import ParallelEnvs
 from mappo.errors import UserError
 
 

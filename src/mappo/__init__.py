@@ -9,60 +9,60 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from mappo.collector import Collector as Collector
+    from mappo.algorithms.mappo import MAPPO as MAPPO
     from mappo.config import Config as Config
     from mappo.config import EnvConfig as EnvConfig
     from mappo.config import NetworkConfig as NetworkConfig
     from mappo.config import PPOConfig as PPOConfig
     from mappo.config import RunConfig as RunConfig
-    from mappo.encoders import register_encoder as register_encoder
+    from mappo.config.presets import preset as preset
+    from mappo.core.spec import ActionHeads as ActionHeads
+    from mappo.core.spec import Spec as Spec
+    from mappo.core.timestep import Environment as Environment
+    from mappo.core.timestep import Rollout as Rollout
+    from mappo.core.timestep import TimeStep as TimeStep
+    from mappo.deploy.load import load_actor as load_actor
     from mappo.envs import make as make
     from mappo.errors import StopTraining as StopTraining
     from mappo.errors import UserError as UserError
-    from mappo.learner import MAPPO as MAPPO
-    from mappo.losses import ppo_clip_loss as ppo_clip_loss
-    from mappo.losses import ppo_info as ppo_info
-    from mappo.losses import ppo_policy_data as ppo_policy_data
-    from mappo.losses import ppo_policy_error as ppo_policy_error
-    from mappo.losses import ppo_policy_loss as ppo_policy_loss
-    from mappo.losses import ppo_value_data as ppo_value_data
-    from mappo.losses import ppo_value_error as ppo_value_error
-    from mappo.networks import CTDEActorCriticNetwork as CTDEActorCriticNetwork
-    from mappo.networks import IndependentActorCriticNetwork as IndependentActorCriticNetwork
-    from mappo.networks import SharedActorCriticNetwork as SharedActorCriticNetwork
-    from mappo.presets import preset as preset
-    from mappo.returns import discounted_return as discounted_return
-    from mappo.returns import gae as gae
-    from mappo.returns import gae_data as gae_data
-    from mappo.returns import n_step_return as n_step_return
-    from mappo.run import Run as Run
-    from mappo.saved_actor import load_actor as load_actor
-    from mappo.spec import ActionHeads as ActionHeads
-    from mappo.spec import Spec as Spec
-    from mappo.trainer import train as train
-    from mappo.types import Environment as Environment
-    from mappo.types import Rollout as Rollout
-    from mappo.types import TimeStep as TimeStep
+    from mappo.functional.losses import ppo_clip_loss as ppo_clip_loss
+    from mappo.functional.losses import ppo_info as ppo_info
+    from mappo.functional.losses import ppo_policy_data as ppo_policy_data
+    from mappo.functional.losses import ppo_policy_error as ppo_policy_error
+    from mappo.functional.losses import ppo_policy_loss as ppo_policy_loss
+    from mappo.functional.losses import ppo_value_data as ppo_value_data
+    from mappo.functional.losses import ppo_value_error as ppo_value_error
+    from mappo.functional.returns import discounted_return as discounted_return
+    from mappo.functional.returns import gae as gae
+    from mappo.functional.returns import gae_data as gae_data
+    from mappo.functional.returns import n_step_return as n_step_return
+    from mappo.networks.actor_critic import CTDEActorCriticNetwork as CTDEActorCriticNetwork
+    from mappo.networks.actor_critic import IndependentActorCriticNetwork as IndependentActorCriticNetwork
+    from mappo.networks.actor_critic import SharedActorCriticNetwork as SharedActorCriticNetwork
+    from mappo.networks.encoders import register_encoder as register_encoder
+    from mappo.rollouts.collector import Collector as Collector
+    from mappo.training.run import Run as Run
+    from mappo.training.train import train as train
 
 _HOME = {
-    "saved_actor": ["load_actor"],
-    "collector": ["Collector"],
+    "deploy.load": ["load_actor"],
+    "rollouts.collector": ["Collector"],
     "config": ["Config", "EnvConfig", "NetworkConfig", "PPOConfig", "RunConfig"],
-    "encoders": ["register_encoder"],
+    "networks.encoders": ["register_encoder"],
     "envs": ["make"],
     "errors": ["StopTraining", "UserError"],
-    "learner": ["MAPPO"],
-    "losses": [
+    "algorithms.mappo": ["MAPPO"],
+    "functional.losses": [
         *("ppo_clip_loss", "ppo_info", "ppo_policy_data", "ppo_policy_error", "ppo_policy_loss"),
         *("ppo_value_data", "ppo_value_error"),
     ],
-    "networks": ["CTDEActorCriticNetwork", "IndependentActorCriticNetwork", "SharedActorCriticNetwork"],
-    "presets": ["preset"],
-    "returns": ["discounted_return", "gae", "gae_data", "n_step_return"],
-    "spec": ["ActionHeads", "Spec"],
-    "run": ["Run"],
-    "trainer": ["train"],
-    "types": ["Environment", "Rollout", "TimeStep"],
+    "networks.actor_critic": ["CTDEActorCriticNetwork", "IndependentActorCriticNetwork", "SharedActorCriticNetwork"],
+    "config.presets": ["preset"],
+    "functional.returns": ["discounted_return", "gae", "gae_data", "n_step_return"],
+    "core.spec": ["ActionHeads", "Spec"],
+    "training.run": ["Run"],
+    "training.train": ["train"],
+    "core.timestep": ["Environment", "Rollout", "TimeStep"],
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [*_MODULE, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -6,7 +6,7 @@ import sys
 def entry() -> None:
     """The `mappo` program."""
     try:
-        from mappo.cli import entry
+        from mappo.cli.main import entry
     except KeyboardInterrupt:  # imports take some tenths of a second
         sys.exit(130)
     entry()

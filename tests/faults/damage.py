@@ -10,9 +10,9 @@ import torch
 
 from faults.operations import unscored
 from faults.runs import SIZE, Violation, command, resuming, words
-from mappo import checkpoint
-from mappo.checkpoint import Checkpoint
 from mappo.errors import UserError
+from mappo.runs import checkpoint
+from mappo.runs.checkpoint import Checkpoint
 
 UPDATES = 6
 FILES = ("model.safetensors", "trainer.safetensors", "state.json")

@@ -15,7 +15,9 @@ from unittest import mock
 from safetensors import SafetensorError
 
 from faults.runs import Told, Violation, assert_same, command, ended, fork, outcome, resuming, tracks, words
-from mappo import checkpoint, cli, playing
+from mappo.cli import main as cli
+from mappo.evaluation import episodes as playing
+from mappo.runs import checkpoint
 
 UPDATES, EVERY = 4, 2
 ERRORS = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO)

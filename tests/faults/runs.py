@@ -15,11 +15,12 @@ from typing import Any
 
 import torch
 
-import mappo.evaluate
-import mappo.trainer  # noqa: F401 (loaded once, for all that is forked)
-from mappo import checkpoint, cli
+import mappo.evaluation.score_run
+import mappo.training.train
+from mappo.cli import main as cli
 from mappo.errors import UserError
-from mappo.rundir import read_run, seed_paths
+from mappo.runs import checkpoint
+from mappo.runs.directory import read_run, seed_paths
 
 ENVS, LENGTH = 4, 5
 SIZE = ENVS * LENGTH  # steps of an update

@@ -9,26 +9,17 @@ from collections.abc import Callable, Generator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from mappo.envs.code import checked_options, function, parameters
-from mappo.envs.making import from_factory, from_function, is_batched, name_of, no_limit
-from mappo.envs.names import (
-    carried,
-    check_name,
-    family,
-    is_code,
-    native_of,
-    original,
-    package_version,
-    require,
-)
-from mappo.envs.tables import FAMILIES, NATIVE, Family
+from mappo.envs.from_user import from_factory, from_function, is_batched, name_of, no_limit
+from mappo.envs.names import carried, check_name, family, is_code, native_of, original, package_version, require
+from mappo.envs.registry import FAMILIES, NATIVE, Family
+from mappo.envs.user_code import checked_options, function, parameters
 from mappo.errors import UserError
 
 if TYPE_CHECKING:
     import torch
 
     from mappo.config import Config, EnvConfig
-    from mappo.types import Environment
+    from mappo.core.timestep import Environment
 
 _SIDE_BY_SIDE = 16  # environments in Python, for evaluations
 
@@ -193,7 +184,7 @@ def _for_seeds(make_some: Callable[[int], Environment], count: int, seeds: int, 
     """So many games for each seed; each episode of those stepped one by one has a seed of its own anyway."""
     if seeds == 1 or not at_once:
         return make_some(count * seeds)
-    from mappo.envs.side_by_side import SideBySide
+    from mappo.envs.batched.concat import SideBySide
 
     made: list[Environment] = []
     with contextlib.ExitStack() as stack:

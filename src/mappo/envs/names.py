@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
-from mappo.envs.tables import FAMILIES, NATIVE, Family, Native
+from mappo.envs.registry import FAMILIES, NATIVE, Family, Native
 from mappo.errors import UserError
 
 

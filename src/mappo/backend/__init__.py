@@ -1,0 +1,1 @@
+"""How tensors are computed: matrix products, CUDA graphs."""

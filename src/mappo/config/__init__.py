@@ -1,0 +1,7 @@
+"""Every setting with its default and its bounds, and the presets. Imports no torch."""
+
+from mappo.config.config import Config as Config
+from mappo.config.settings import EnvConfig as EnvConfig
+from mappo.config.settings import NetworkConfig as NetworkConfig
+from mappo.config.settings import PPOConfig as PPOConfig
+from mappo.config.settings import RunConfig as RunConfig

@@ -1,0 +1,109 @@
+"""Level-based foraging (package lbforaging): agents go to food and load it together, if their levels suffice.
+
+`lbf/Foraging-8x8-2p-2f-coop-v3`: a field of 8 x 8, 2 players, 2 food items, each of which needs all players.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from mappo.envs.adapters.tuple_env import TupleEnv, build, draw_without_display, load, unknown
+from mappo.errors import UserError
+
+_NO_GRIDS = "lbforaging 2.0.0 cannot make grid observations, for which it declares a wrong shape"
+_NAME = re.compile(
+    r"Foraging(-(?P<sight>[1-9]\d*)s)?-(?P<size>[1-9]\d*)x(?P=size)-(?P<players>[1-9]\d*)p-(?P<food>[1-9]\d*)f"
+    r"(?P<coop>-coop)?(?P<ind>-ind)?(?P<pen>-pen)?-v3"
+)
+
+
+class Foraging(TupleEnv):
+    """lbforaging's `ForagingEnv`: observations float32 `(3 F + 3 P,)`, six actions, masks in the infos.
+
+    An episode ends by itself when no food is left; one that the step limit ends before is truncated. Rewards are each
+    agent's own: over agents and time they come to at most 1.
+
+    Args:
+        env: bare. actions: its `Action`, none, north, south, west, east and load.
+    """
+
+    def __init__(self, env: Any, actions: Iterable[Any]) -> None:
+        super().__init__(env)
+        self._actions = tuple(actions)
+
+    def reset(self, seed: int | None = None, options: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        # Where players stood last would count as taken, so that a seed meant another game than in a new environment.
+        for player in self.env.players:
+            player.position = None
+        return super().reset(seed, options)
+
+    def _finished(self) -> bool:
+        return not self.env.field.any()
+
+    def _viewer(self) -> Any:
+        return self.env.viewer
+
+    def _infos(self) -> dict[str, Any]:
+        # Its public `get_valid_actions` lists every joint action: exponentially many.
+        valid = self.env._valid_actions.values()
+        masks = (np.array([action in own for action in self._actions]) for own in valid)
+        return {agent: {"action_mask": mask} for agent, mask in zip(self.possible_agents, masks, strict=True)}
+
+
+def make(name: str, options: Mapping[str, Any], render: bool = False) -> Foraging:
+    """One environment of lbforaging.
+
+    Args:
+        name: `Foraging[-{sight}s]-{size}x{size}-{players}p-{food}f[-coop][-ind][-pen]-v3`, registered there or not.
+        options: arguments of `ForagingEnv`, in place of what the name says.
+        render: it will be drawn.
+
+    Raises:
+        UserError: the name or an option is not known, or the package is missing.
+    """
+    package = load("lbforaging.foraging.environment", "lbf")
+    if options.get("grid_observation"):
+        raise UserError(f"lbf/{name}: {_NO_GRIDS}: leave out grid_observation")
+    env = build(f"lbf/{name}", package.ForagingEnv, settings(name), options)
+    steps = env._max_episode_steps
+    if not isinstance(steps, int) or steps < 1:
+        raise UserError(f"lbf/{name}: max_episode_steps must be a whole number from 1 on, got {steps!r}")
+    if min(env.field.shape) < 3 or len(env.players) >= env.field.size:
+        raise UserError(
+            f"lbf/{name}: {len(env.players)} players and food, which lies off the edge, do not fit in {env.field.shape}"
+        )
+    if render:
+        draw_without_display()
+    return Foraging(env, package.Action)
+
+
+def settings(name: str) -> dict[str, Any]:
+    """The arguments of `ForagingEnv` that a name stands for, as in lbforaging's own registration.
+
+    Raises:
+        UserError: it is not a name of lbforaging's.
+    """
+    if name.startswith("Foraging-grid"):
+        raise UserError(f"lbf/{name}: {_NO_GRIDS}: take a name without -grid")
+    match = _NAME.fullmatch(name)
+    if match is None:
+        registered = (key for key in gymnasium.registry if key.startswith("Foraging-"))
+        raise unknown("lbf", name, registered, "lbf/Foraging-8x8-2p-2f-coop-v3, lbf/Foraging-2s-10x10-3p-3f-v3")
+    size = int(match["size"])
+    return {
+        "players": int(match["players"]),
+        "min_player_level": 1,
+        "max_player_level": 2,
+        "field_size": (size, size),
+        "min_food_level": 1,
+        "max_food_level": 1 if match["ind"] else None,
+        "max_num_food": int(match["food"]),
+        "sight": int(match["sight"] or size),
+        "max_episode_steps": 50,
+        "force_coop": bool(match["coop"]),
+        "grid_observation": False,
+        "penalty": 0.1 if match["pen"] else 0.0,
+    }

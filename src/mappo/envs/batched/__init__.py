@@ -1,0 +1,1 @@
+"""Games batched in torch."""

@@ -1,0 +1,1 @@
+"""`mappo check`."""

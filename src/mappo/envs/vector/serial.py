@@ -1,0 +1,134 @@
+"""Environments of PettingZoo's Parallel API, one after another: the plain loop that faster ones are held against."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mappo.core.timestep import TimeStep
+from mappo.envs.vector.env_group import Shard, halves, seeds_of
+from mappo.envs.vector.env_slot import Arrays
+from mappo.envs.vector.team_layout import Layout
+from mappo.errors import UserError
+
+
+class ParallelEnvs:
+    """`num_envs` environments of PettingZoo's Parallel API, stepped in a loop; an `Environment` on the CPU.
+
+    How their agents are read is said by `Layout`, how an episode ends by `Game`. Numbers of an action are clipped to
+    their bounds.
+
+    Args:
+        make: called once for each environment.
+        num_envs: E.
+        shared_reward: all agents are given one number, the team's, which is not to be summed over them.
+        time_limit: the step at which an episode is cut off, and at which an end counts as that.
+
+    Raises:
+        UserError: what `make` gives has not this API, or spaces that cannot be used.
+    """
+
+    def __init__(
+        self, make: Callable[[], Any], num_envs: int, shared_reward: bool = False, time_limit: int | None = None
+    ) -> None:
+        self.parts = halves(num_envs)
+        self.shard = Shard(make, [range(p.start, p.stop) for p in self.parts], shared_reward, time_limit)
+        self.envs, self.spec = self.shard.envs, self.shard.layout.spec
+        self.num_envs, self.device = num_envs, torch.device("cpu")
+        self.shown = Shown(self.shard.layout, Arrays(self.shard.layout, num_envs))
+        self.shard.show_in(self.shown.arrays)
+
+    def reset(self, seed: int | Sequence[int] | None = None) -> TimeStep:
+        """First episodes start from the seeds themselves, later ones from what derives from (seed, episode)."""
+        check_order = self.shown.start(seed)
+        self.shard.reset(check_order)
+        return self._answer(slice(0, self.num_envs), begun=True)
+
+    def step(self, action: Tensor) -> TimeStep:
+        for index, part in enumerate(self.parts):
+            self.send(index, action[part])
+        return self._answer(slice(0, self.num_envs))
+
+    def send(self, part: int, action: Tensor) -> None:
+        self.shown.act(action, self.parts[part])
+        self.shard.step(part)
+
+    def receive(self, part: int) -> TimeStep:
+        return self._answer(self.parts[part])
+
+    def _answer(self, part: slice, begun: bool = False) -> TimeStep:
+        for text in self.shard.warnings():
+            warnings.warn(text, stacklevel=3)
+        return self.shown.time_step(part, begun)
+
+    def close(self) -> None:
+        self.shard.close()
+
+    def render(self, index: int) -> np.ndarray:
+        """The picture of the environment itself: it must have been made with `render_mode="rgb_array"`."""
+        picture = self.shard.draw(index)
+        if picture is None:
+            raise UserError("the environment gives no picture: make it with render_mode='rgb_array'")
+        return np.asarray(picture)
+
+
+class Shown:
+    """Arrays as time steps: the half of a vectoriser that is the learner's."""
+
+    def __init__(self, layout: Layout, arrays: Arrays) -> None:
+        self.layout, self.arrays, self.num_envs = layout, arrays, len(arrays["seed"])
+        self._resets, self._masked = 0, False
+        arrays["seed"][...] = np.arange(self.num_envs)  # of those that are reset without a seed first
+
+    def start(self, seed: int | Sequence[int] | None) -> bool:
+        """Which episodes come next; True at the first time."""
+        if seed is None:
+            self.arrays["episode"][...] += 1
+        else:
+            self.arrays["seed"][...], self.arrays["episode"][...] = seeds_of(seed, self.num_envs), 0
+        self._resets += 1
+        return self._resets == 1
+
+    def act(self, action: Tensor, part: slice) -> None:
+        """Takes the actions `(e, A, D)` of some environments."""
+        chosen = self.arrays["action"][part]
+        if action.shape != chosen.shape:
+            raise ValueError(f"actions must be {chosen.shape}, got {tuple(action.shape)}")
+        chosen[...] = action.cpu().numpy()
+
+    def time_step(self, part: slice, begun: bool = False) -> TimeStep:
+        """What some environments show now, copied: the next step writes over the arrays.
+
+        Args:
+            begun: after a reset, which decides whether there are masks.
+
+        Raises:
+            UserError: masks are given that were not at the reset.
+        """
+        given = self.arrays["masked"]
+        if begun:
+            self._masked = bool(given.any())
+        elif not self._masked and given[part].any():
+            agent = self.layout.agents[int(given[part][given[part] > 0].min()) - 1]
+            raise UserError(f"{agent} was given an action mask, but nobody was at the reset: give masks from there on")
+
+        def copied(name: str) -> Tensor:
+            return torch.from_numpy(self.arrays[name][part].copy())
+
+        has_state = self.layout.spec.state_shape is not None
+        return TimeStep(
+            obs=copied("obs"),
+            state=copied("state") if has_state else None,
+            mask=copied("mask") if self._masked else None,
+            active=copied("active"),
+            is_first=copied("is_first"),
+            reward=copied("reward"),
+            terminated=copied("terminated"),
+            ended=copied("ended"),
+            next_obs=copied("next_obs"),
+            next_state=copied("next_state") if has_state else None,
+            next_active=copied("next_active"),
+        )

@@ -1,0 +1,165 @@
+"""Games of a policy, and what may be said of them: means with intervals, differences to baselines."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+
+from mappo import envs
+from mappo.core.timestep import Environment, Renderable
+from mappo.errors import UserError
+from mappo.policies.actor import Player, RandomPolicy
+
+# First reset seeds: final scores and the choice of the best checkpoint see other games (up to a million each).
+SCORE_SEED, SELECT_SEED = 1_000_000, 2_000_000
+MAX_STEPS, MAX_DRAWN = 100_000, 1_000
+Stop = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Undiscounted raw returns of each agent `(N, A)` and of the team `(N,)`, and lengths `(N,)`, of N episodes."""
+
+    returns: np.ndarray
+    sums: np.ndarray
+    lengths: np.ndarray
+
+
+class CutOffError(UserError):
+    """Games that could not be played to their end; others may be."""
+
+
+def play(env: Environment, policy: Player, seeds: Sequence[int], stop: Stop | None = None) -> Episodes:
+    """One episode from each reset seed, whole batches of environments at a time.
+
+    Every environment plays the first episode of its seed and no other, so that short episodes are not
+    counted more often than long ones.
+
+    Args:
+        stop: called ahead of each step; what it raises ends the games.
+
+    Raises:
+        UserError: an episode does not end within 100,000 steps.
+        CutOffError: workers were lost and replaced again and again.
+    """
+    played: list[Episodes] = []
+    for start in range(0, len(seeds), env.num_envs):
+        part = seeds[start : start + env.num_envs]
+        for _ in range(3):
+            restarts: int = getattr(env, "restarts", 0)
+            batch = _play_batch(env, policy, part, stop)
+            if getattr(env, "restarts", 0) == restarts:  # else a worker was replaced, and its games cut off
+                played.append(batch)
+                break
+        else:
+            raise CutOffError(f"the games of seeds {part[0]} to {part[-1]} were cut off three times, by workers lost")
+    returns, sums, lengths = ([getattr(p, f.name) for p in played] for f in fields(Episodes))
+    return Episodes(np.concatenate(returns), np.concatenate(sums), np.concatenate(lengths))
+
+
+def _play_batch(env: Environment, policy: Player, seeds: Sequence[int], stop: Stop | None) -> Episodes:
+    """At most as many seeds as there are environments."""
+    step, memory = env.reset([*seeds, *[seeds[-1]] * (env.num_envs - len(seeds))]), None
+    total = torch.zeros(step.reward.shape, dtype=torch.float64, device=env.device)
+    length = torch.zeros(env.num_envs, dtype=torch.long, device=env.device)
+    going = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)
+    for _ in range(MAX_STEPS):
+        if stop is not None:
+            stop()
+        action, memory = policy(step.obs, memory, mask=step.mask, is_first=step.is_first, active=step.active)
+        step = env.step(action)
+        total += torch.where(going.unsqueeze(-1), step.reward, 0.0)
+        length += going
+        going = going & ~step.ended
+        if not going.any():
+            break
+    else:
+        raise UserError(f"an episode did not end within {MAX_STEPS} steps: the environment needs a time limit")
+    returns, sums = total, env.spec.team_reward(total)
+    return Episodes(*(x[: len(seeds)].cpu().numpy() for x in (returns, sums, length)))
+
+
+def summary(values: np.ndarray) -> dict[str, Any]:
+    """Mean, interquartile mean and the 95 % bootstrap interval of the mean, over episodes `(N,)`."""
+    rng = np.random.default_rng(0)
+    means = np.array([rng.choice(values, len(values)).mean() for _ in range(2000)])
+    low, high = np.quantile(means, [0.025, 0.975])
+    quarter = len(values) // 4
+    middle = np.sort(values)[quarter : len(values) - quarter]
+    return {"mean": float(values.mean()), "iqm": float(middle.mean()), "ci95": [float(low), float(high)]}
+
+
+def play_baselines(
+    env: Environment, name: str, seeds: Sequence[int], stop: Stop | None = None
+) -> dict[str, np.ndarray]:
+    """Team returns `(N,)` of the random policy and of the scripted ones that the environment is measured by."""
+    rivals: dict[str, Player] = {
+        "random": RandomPolicy(env.spec, seeds[0], env.device),
+        **envs.baselines(name, env.spec.num_agents),
+    }
+    return {rival: play(env, policy, seeds, stop).sums for rival, policy in rivals.items()}
+
+
+def score(
+    env: Environment, name: str, policy: Player | Sequence[Player], episodes: int, seed: int = SCORE_SEED
+) -> dict[str, Any]:
+    """A policy, or those of several seeds, and the baselines of its environment, on the same reset seeds.
+
+    Returns:
+        `episodes`, `seed`, `return_sum` (see `summary`), `return_per_agent` (means), `episode_length` (mean) and
+        `baselines`: for each a `summary`, and `difference`, that of policy less baseline, game by game. Of several
+        policies each counts as one, by its mean over the games, and intervals are over them: `by_policy` has the means.
+    """
+    seeds, policies = range(seed, seed + episodes), policy if isinstance(policy, Sequence) else [policy]
+    played = [play(env, one, seeds) for one in policies]
+    for game, agent in np.argwhere(~np.isfinite(np.concatenate([p.returns for p in played])))[:1]:
+        raise UserError(
+            f"the game of seed {seeds[game % len(seeds)]} gave {env.spec.agents[agent]} rewards that are not finite: a "
+            f"score of them is none; mend the environment"
+        )
+    sums = np.stack([p.sums for p in played])  # (policies, games)
+
+    def told(x: np.ndarray) -> dict[str, Any]:
+        return summary(x[0] if len(x) == 1 else x.mean(1))
+
+    baselines: dict[str, Any] = {}
+    for rival, theirs in play_baselines(env, name, seeds).items():
+        difference = told(sums - theirs)
+        baselines[rival] = {
+            **summary(theirs),
+            "difference": {"mean": difference["mean"], "ci95": difference["ci95"]},
+        }
+    return {
+        "episodes": episodes,
+        "seed": seed,
+        "return_sum": told(sums),
+        "return_per_agent": [float(x) for x in np.mean([p.returns.mean(0) for p in played], 0)],
+        "episode_length": float(np.mean([p.lengths.mean() for p in played])),
+        "baselines": baselines,
+    } | ({"by_policy": [float(x) for x in sums.mean(1)]} if len(policies) > 1 else {})
+
+
+def replay(env: Any, policy: Player, seeds: Sequence[int]) -> list[np.ndarray]:
+    """Pictures of the first environment playing one episode from each seed; the last one of each stays longer.
+
+    Raises:
+        UserError: the environment cannot draw.
+    """
+    if not isinstance(env, Renderable):
+        raise UserError("this environment cannot draw a replay: it has no render(index)")
+    frames: list[np.ndarray] = []
+    for seed in seeds:
+        step, memory = env.reset([seed] * env.num_envs), None
+        for _ in range(MAX_DRAWN):
+            frames.append(env.render(0))
+            action, memory = policy(step.obs, memory, mask=step.mask, is_first=step.is_first, active=step.active)
+            step = env.step(action)
+            if step.ended[0]:
+                break
+        else:
+            warnings.warn(f"the game of seed {seed} is shown up to step {MAX_DRAWN:,}: it went on", stacklevel=3)
+        frames.extend(frames[-1:] * 4)
+    return frames

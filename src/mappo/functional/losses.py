@@ -1,0 +1,195 @@
+"""The losses of PPO, as pure functions over any batch shape `(*B)`.
+
+Every mean is weighted: `sum(w * x) / sum(w)`. A sample of weight 0 carries no gradient whatever it holds, NaN
+included, and every metric stays a tensor: nothing here waits for the device.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mappo.functional.distributions import categorical_log_prob
+
+
+class ppo_policy_data(NamedTuple):
+    """Logits `(*B, N)`, action `(*B)` of integers, advantage and weight `(*B)`; no weight means 1."""
+
+    logit_new: Tensor
+    logit_old: Tensor
+    action: Tensor
+    adv: Tensor
+    weight: Tensor | None = None
+
+
+class ppo_policy_loss(NamedTuple):
+    """Scalars. The entropy is a bonus: `total = policy_loss - entropy_weight * entropy_loss + ...`."""
+
+    policy_loss: Tensor
+    entropy_loss: Tensor
+
+
+class ppo_info(NamedTuple):
+    """Scalars without gradient: the k3 estimate of KL(old || new), and the share of clipped ratios."""
+
+    approx_kl: Tensor
+    clipfrac: Tensor
+
+
+class ppo_value_data(NamedTuple):
+    """New and old value, return and weight, each `(*B)`; no weight means 1."""
+
+    value_new: Tensor
+    value_old: Tensor
+    return_: Tensor
+    weight: Tensor | None = None
+
+
+def weighted_mean(x: Tensor, weight: Tensor | None) -> Tensor:
+    """`sum(w * x) / sum(w)` over all axes; 0 where all weights are 0. `x` must be finite: see `silence`."""
+    if weight is None:
+        return x.mean()
+    return (x * weight).sum() / weight.sum().clamp_min(torch.finfo(x.dtype).tiny)
+
+
+def weighted_variance(x: Tensor, weight: Tensor | None) -> Tensor:
+    """`sum(w * (x - mean)^2) / sum(w)` over all axes, a scalar, with the weighted mean."""
+    return weighted_mean((x - weighted_mean(x, weight)).square(), weight)
+
+
+def silence(x: Tensor, weight: Tensor | None) -> Tensor:
+    """`x` with 0 in place of every sample of weight 0: unlike a product, it stops NaN both ways."""
+    return x if weight is None else torch.where(weight != 0, x, 0.0)
+
+
+def ppo_policy_error(
+    data: ppo_policy_data, clip_ratio: float = 0.2, dual_clip: float | None = None
+) -> tuple[ppo_policy_loss, ppo_info]:
+    """The clipped surrogate and the entropy of categorical policies, from their logits.
+
+    The same as `ppo_clip_loss` on the log-probabilities of `action`, which a training loop should call.
+
+    Raises:
+        ValueError: a shape, `clip_ratio` or `dual_clip` does not fit. TypeError: a dtype does not.
+    """
+    logit_new, logit_old, action, adv, weight = data
+    for name, logit in (("logit_new", logit_new), ("logit_old", logit_old)):
+        if logit.ndim == 0 or logit.shape[:-1] != adv.shape:
+            raise ValueError(f"{name} must be (*B, N) for adv of shape {tuple(adv.shape)}, got {tuple(logit.shape)}")
+    if logit_new.shape != logit_old.shape:
+        raise ValueError(f"logit_new {tuple(logit_new.shape)} and logit_old {tuple(logit_old.shape)} must be alike")
+    if action.shape != adv.shape:
+        raise ValueError(f"action must have adv's shape {tuple(adv.shape)}, got {tuple(action.shape)}")
+    if action.is_floating_point() or action.dtype == torch.bool:
+        raise TypeError(f"action must be of an integer type, got {action.dtype}")
+    if weight is not None:
+        _check_batch(weight, "weight", adv)
+        # Before the softmax: its backward pass would turn a silenced NaN into NaN again.
+        heard = (weight != 0).unsqueeze(-1)
+        logit_new, logit_old = torch.where(heard, logit_new, 0.0), torch.where(heard, logit_old, 0.0)
+        action = torch.where(weight != 0, action, 0)
+    # -inf is how many mask an action; 0 * -inf would make the entropy NaN.
+    logit_new, logit_old = (x.clamp_min(torch.finfo(x.dtype).min) for x in (logit_new, logit_old))
+    log_prob_new, entropy = categorical_log_prob(logit_new, action)
+    log_prob_old, _ = categorical_log_prob(logit_old, action)
+    policy_loss, info = ppo_clip_loss(log_prob_new, log_prob_old, adv, weight, clip_ratio, dual_clip)
+    return ppo_policy_loss(policy_loss, weighted_mean(entropy, weight)), info
+
+
+def ppo_clip_loss(
+    log_prob_new: Tensor,
+    log_prob_old: Tensor,
+    adv: Tensor,
+    weight: Tensor | None = None,
+    clip_ratio: float = 0.2,
+    dual_clip: float | None = None,
+) -> tuple[Tensor, ppo_info]:
+    """PPO's clipped surrogate, arXiv:1707.06347, equation 7, negated: a loss.
+
+        r = pi_new(a|s) / pi_old(a|s)
+        L = -mean(min(r * A, clip(r, 1 - eps, 1 + eps) * A))
+
+    With `dual_clip` c > 1 (arXiv:1912.09729, equation 5) the minimum is bounded below by c * A where A < 0.
+    The KL estimate is k3, mean((r - 1) - log r): never negative, unbiased for KL(old || new).
+
+    Args:
+        log_prob_new, log_prob_old, adv, weight: `(*B)`.
+        clip_ratio: eps > 0. dual_clip: c > 1, or None for none.
+
+    Returns:
+        The loss, a scalar, and `ppo_info`.
+
+    Raises:
+        ValueError: a shape, `clip_ratio` or `dual_clip` does not fit. TypeError: a dtype does not.
+    """
+    if clip_ratio <= 0:
+        raise ValueError(f"clip_ratio must be above 0, got {clip_ratio}")
+    if dual_clip is not None and dual_clip <= 1:
+        raise ValueError(f"dual_clip must be above 1, got {dual_clip}")
+    if not adv.is_floating_point():
+        raise TypeError(f"adv must be floating point, got {adv.dtype}")
+    _check_batch(log_prob_new, "log_prob_new", adv)
+    _check_batch(log_prob_old, "log_prob_old", adv)
+    if weight is not None:
+        _check_batch(weight, "weight", adv)
+    adv = silence(adv, weight)
+    log_ratio = silence(log_prob_new - log_prob_old, weight)
+    ratio = log_ratio.exp()
+    surrogate = torch.min(ratio * adv, ratio.clamp(1 - clip_ratio, 1 + clip_ratio) * adv)
+    if dual_clip is not None:
+        surrogate = torch.where(adv < 0, torch.max(surrogate, dual_clip * adv), surrogate)
+    with torch.no_grad():
+        approx_kl = weighted_mean(ratio - 1 - log_ratio, weight)
+        clipfrac = weighted_mean(((ratio - 1).abs() > clip_ratio).to(ratio.dtype), weight)
+    return -weighted_mean(surrogate, weight), ppo_info(approx_kl, clipfrac)
+
+
+def ppo_value_error(
+    data: ppo_value_data,
+    clip_ratio: float | None = 0.2,
+    huber_delta: float | None = None,
+) -> Tensor:
+    """The value loss, a scalar: the mean of e^2 / 2, or of Huber's function, of the error e.
+
+        L = mean(max(l(R - V), l(R - V_old - clip(V - V_old, -eps, eps))))
+
+    The clipped form keeps the value near the old one, as in the code of arXiv:2103.01955 (appendix C).
+    Huber's l is e^2 / 2 up to `huber_delta` and grows linearly from there.
+
+    Args:
+        data: each `(*B)`. clip_ratio: eps > 0, None for no clipping. huber_delta: > 0, None for e^2 / 2.
+
+    Raises:
+        ValueError: a shape, `clip_ratio` or `huber_delta` does not fit; above all a team's value `(B, 1)`
+            against the returns `(B, A)` of its agents, which must not broadcast. TypeError: a dtype does not.
+    """
+    value_new, value_old, return_, weight = data
+    if clip_ratio is not None and clip_ratio <= 0:
+        raise ValueError(f"clip_ratio must be above 0 or None, got {clip_ratio}")
+    if huber_delta is not None and huber_delta <= 0:
+        raise ValueError(f"huber_delta must be above 0 or None, got {huber_delta}")
+    if not return_.is_floating_point():
+        raise TypeError(f"return_ must be floating point, got {return_.dtype}")
+    _check_batch(value_new, "value_new", return_, "return_")
+    _check_batch(value_old, "value_old", return_, "return_")
+    if weight is not None:
+        _check_batch(weight, "weight", return_, "return_")
+    value_new, value_old, return_ = (silence(x, weight) for x in (value_new, value_old, return_))
+    loss = _pointwise(return_ - value_new, huber_delta)
+    if clip_ratio is not None:
+        near = value_old + (value_new - value_old).clamp(-clip_ratio, clip_ratio)
+        loss = torch.max(loss, _pointwise(return_ - near, huber_delta))
+    return weighted_mean(loss, weight)
+
+
+def _pointwise(error: Tensor, huber_delta: float | None) -> Tensor:
+    if huber_delta is None:
+        return error.square() / 2
+    return torch.nn.functional.huber_loss(error, torch.zeros_like(error), reduction="none", delta=huber_delta)
+
+
+def _check_batch(tensor: Tensor, name: str, like: Tensor, like_name: str = "adv") -> None:
+    if tensor.shape != like.shape:
+        raise ValueError(f"{name} must have the shape of {like_name}, {tuple(like.shape)}, got {tuple(tensor.shape)}")
+    if not tensor.is_floating_point() and name != "weight":
+        raise TypeError(f"{name} must be floating point, got {tensor.dtype}")

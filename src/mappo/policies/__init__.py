@@ -1,0 +1,1 @@
+"""Decentralised execution: own observation in, action out."""

@@ -1,0 +1,1 @@
+"""The operating system: files, standard streams, shutdown, hardware. Imports no torch."""
