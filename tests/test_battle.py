@@ -9,12 +9,13 @@ from torch import Tensor
 
 from mappo.algorithms.mappo import MAPPO
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
-from mappo.core.timestep import Environment, Renderable, Resumable, TimeStep
+from mappo.core.protocols import Environment, Renderable, Resumable
+from mappo.core.timestep import TimeStep
 from mappo.envs.batched.battle import Battle
 from mappo.envs.batched.battle_scripts import attack_nearest, focus_fire
 from mappo.envs.batched.rendering import AGENT_COLORS, COLLISION
 from mappo.errors import UserError
-from mappo.policies.actor import RandomPolicy
+from mappo.policies.random_policy import RandomPolicy
 from mappo.rollouts.collector import Collector
 
 NO_OP, STOP, LEFT, RIGHT, DOWN, UP, ATTACK = range(7)

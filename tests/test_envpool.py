@@ -10,7 +10,8 @@ from torch import Tensor
 
 from mappo.algorithms.mappo import MAPPO
 from mappo.config import Config, EnvConfig, PPOConfig
-from mappo.core.timestep import Environment, Resumable, TimeStep
+from mappo.core.protocols import Environment, Resumable
+from mappo.core.timestep import TimeStep
 from mappo.errors import UserError
 from mappo.rollouts.collector import Collector
 

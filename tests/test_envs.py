@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from mappo import envs
-from mappo.core.timestep import Environment, Renderable, Resumable, TimeStep
+from mappo.core.protocols import Environment, Renderable, Resumable
+from mappo.core.timestep import TimeStep
 from mappo.envs import make
 from mappo.envs.probes.basic import Constant, Signal
 from mappo.envs.vector.serial import ParallelEnvs
 from mappo.errors import UserError
-from mappo.policies.actor import RandomPolicy
+from mappo.policies.random_policy import RandomPolicy
 
 NAMES = [*envs.NATIVE, "mpe2/simple_spread_v3", "mpe2/simple_speaker_listener_v4"]
 E = 3

@@ -14,15 +14,17 @@ from mappo import envs
 from mappo.algorithms.mappo import MAPPO
 from mappo.config import Config, NetworkConfig, RunConfig
 from mappo.core import state_dict as state
+from mappo.core.protocols import Environment, Player
 from mappo.core.spec import ActionHeads, Spec
-from mappo.core.timestep import Environment, TimeStep
+from mappo.core.timestep import TimeStep
 from mappo.deploy import load as saved_actor
 from mappo.envs.batched.spread import Spread, central_planner
 from mappo.envs.probes.basic import Constant
 from mappo.errors import UserError
 from mappo.evaluation import episodes as playing
-from mappo.evaluation.episodes import play, score, summary
-from mappo.policies.actor import Player, RandomPolicy
+from mappo.evaluation.episodes import play
+from mappo.evaluation.statistics import score, summary
+from mappo.policies.random_policy import RandomPolicy
 from mappo.runs import checkpoint
 from mappo.runs import directory as rundir
 

@@ -24,14 +24,15 @@ from torch import Tensor
 import mappo
 from mappo import envs
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
-from mappo.core.timestep import Environment, Renderable, TimeStep
+from mappo.core.protocols import Environment, Renderable
+from mappo.core.timestep import TimeStep
 from mappo.envs.adapters.smac import SmacLite
 from mappo.envs.adapters.smac_env import SmacEnv
 from mappo.envs.adapters.vmas import Vmas
 from mappo.envs.registry import FAMILIES
 from mappo.envs.vector.serial import ParallelEnvs
 from mappo.errors import UserError
-from mappo.policies.actor import RandomPolicy
+from mappo.policies.random_policy import RandomPolicy
 
 E = 4
 SEED = 7

@@ -22,7 +22,8 @@ from mappo.core.spec import ActionHeads
 from mappo.core.timestep import Rollout
 from mappo.envs.batched.spread import Spread
 from mappo.errors import UserError
-from mappo.functional.losses import ppo_policy_data, ppo_policy_error, weighted_mean
+from mappo.functional.losses import ppo_policy_data, ppo_policy_error
+from mappo.functional.weighted import weighted_mean
 from mappo.rollouts.collector import Collector
 
 STEPS = 30

@@ -13,14 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from mappo.functional.losses import (
-    ppo_clip_loss,
-    ppo_policy_data,
-    ppo_policy_error,
-    ppo_value_data,
-    ppo_value_error,
-    weighted_mean,
-)
+from mappo.functional.losses import ppo_clip_loss, ppo_policy_data, ppo_policy_error, ppo_value_data, ppo_value_error
+from mappo.functional.weighted import weighted_mean
 
 Array = NDArray[np.float64]
 GARBAGE = [math.nan, math.inf, -math.inf, 1e300]

@@ -14,9 +14,9 @@ from torch.testing import assert_close
 from mappo.algorithms.critic_input import CriticInput, Mode, make_critic_input
 from mappo.config import Config, NetworkConfig
 from mappo.core.spec import ActionHeads, Spec
-from mappo.networks.actor_critic import Activation, CTDEActorCriticNetwork, SharedActorCriticNetwork
 from mappo.networks.encoders import MLP
 from mappo.networks.layers import GAIN, Linear
+from mappo.networks.tutorial import Activation, CTDEActorCriticNetwork, SharedActorCriticNetwork
 
 B, A, O, S, N = 4, 5, 10, 25, 6  # noqa: E741
 

@@ -23,7 +23,8 @@ from mappo.core.timestep import Rollout
 from mappo.errors import UserError
 from mappo.rollouts.collector import Collector
 from mappo.training import session
-from mappo.training.diagnostics import FAR, TOLD, Watch, trace
+from mappo.training.diagnostics import FAR, TOLD, Watch
+from mappo.training.trace_nonfinite import trace
 
 BAD = [math.nan, math.inf, -math.inf]
 FIELDS = ["obs", "next_obs", "state", "next_state", "reward"]

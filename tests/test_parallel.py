@@ -11,7 +11,8 @@ from gymnasium import spaces
 from mpe2 import simple_reference_v3, simple_speaker_listener_v4, simple_spread_v3
 from torch import Tensor
 
-from mappo.core.timestep import Environment, TimeStep
+from mappo.core.protocols import Environment
+from mappo.core.timestep import TimeStep
 from mappo.envs.vector.serial import ParallelEnvs
 from mappo.envs.vector.team_layout import order_of
 from mappo.errors import UserError

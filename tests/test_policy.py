@@ -20,8 +20,10 @@ from mappo.core.state_dict import part
 from mappo.errors import UserError
 from mappo.functional.distributions import gaussian_log_prob, gaussian_sample, tanh_gaussian_log_prob
 from mappo.networks.actor_critic import build_actor
-from mappo.policies.actor import Actor, RandomPolicy
-from mappo.policies.policy import ActionDistribution, Policy
+from mappo.policies.action_distribution import ActionDistribution
+from mappo.policies.actor import Actor
+from mappo.policies.policy import Policy
+from mappo.policies.random_policy import RandomPolicy
 
 INF = math.inf
 

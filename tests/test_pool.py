@@ -23,11 +23,12 @@ from torch import Tensor
 import mappo
 import mappo.runs.checkpoint
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
-from mappo.core.timestep import Environment, TimeStep
+from mappo.core.protocols import Environment
+from mappo.core.timestep import TimeStep
 from mappo.envs import from_factory
-from mappo.envs.vector.env_group import halves
 from mappo.envs.vector.pool import WorkerPool
 from mappo.envs.vector.serial import ParallelEnvs
+from mappo.envs.vector.slices import halves
 from mappo.errors import UserError
 from mappo.evaluation.episodes import play
 

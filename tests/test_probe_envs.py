@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mappo import envs
+from mappo.core.protocols import Environment, Resumable
 from mappo.core.spec import Spec
-from mappo.core.timestep import Environment, Resumable, TimeStep
+from mappo.core.timestep import TimeStep
 from mappo.envs.batched.matrix import CLIMBING, MatrixGame, climbing, penalty
 from mappo.envs.batched.tensor_game import Probe
 from mappo.envs.probes.basic import Constant, Image, Mask, Memory, MultiDiscrete, Roles, Signal, Unequal

@@ -13,7 +13,8 @@ import torch
 from mappo import envs
 from mappo.algorithms.mappo import MAPPO
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
-from mappo.core.timestep import Environment, Rollout, TimeStep
+from mappo.core.protocols import Environment
+from mappo.core.timestep import Rollout, TimeStep
 from mappo.evaluation.episodes import play
 from mappo.rollouts.collector import Collector
 

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from mappo.algorithms.mappo import MAPPO
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
-from mappo.core.timestep import Environment, TimeStep
+from mappo.core.protocols import Environment
+from mappo.core.timestep import TimeStep
 from mappo.envs.batched.spread import Spread
 from mappo.envs.probes.basic import Constant, Signal
 from mappo.evaluation.episodes import play
-from mappo.policies.actor import RandomPolicy
+from mappo.policies.random_policy import RandomPolicy
 from mappo.rollouts.collector import Collector
 
 GAMMA = 0.9

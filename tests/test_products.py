@@ -16,8 +16,8 @@ from mappo.algorithms.minibatch import Batch
 from mappo.backend import matmul as products
 from mappo.backend.matmul import LEAST_WORK, affine
 from mappo.experiments import workload
-from mappo.networks.actor_critic import CTDEActorCriticNetwork
 from mappo.networks.layers import Linear
+from mappo.networks.tutorial import CTDEActorCriticNetwork
 from mappo.system import hardware as machine
 
 ROWS = LEAST_WORK // (64 * 64)  # of 64 numbers each

@@ -9,7 +9,8 @@ import torch
 from mpe2 import simple_reference_v3
 from torch import Tensor
 
-from mappo.core.timestep import Environment, Renderable, Resumable, TimeStep
+from mappo.core.protocols import Environment, Renderable, Resumable
+from mappo.core.timestep import TimeStep
 from mappo.envs.batched.reference import Reference, informed_pair
 from mappo.envs.batched.rendering import AGENT_COLORS, LANDMARK_COLORS
 from mappo.errors import UserError

@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
 from mappo.envs.batched.rendering import AGENT_COLORS, COLLISION, COVERED, draw_spread
-from mappo.evaluation.curve import plot_curve, write_gif
+from mappo.evaluation.curve import plot_curve
+from mappo.evaluation.gif import write_gif
 
 BASELINES = {"random": -128.4, "central planner": -39.2, "close by": -40.0}
 

@@ -18,8 +18,8 @@ from mappo.cli.main import main
 from mappo.config import Config
 from mappo.envs.batched.battle import Battle
 from mappo.errors import UserError
-from mappo.evaluation.episodes import summary
 from mappo.evaluation.score_run import evaluate_run
+from mappo.evaluation.statistics import summary
 from mappo.networks import encoders
 from mappo.networks.layers import Linear
 from mappo.runs import checkpoint

@@ -13,7 +13,7 @@ import torch
 from fake_smac import EAST, NO_OP, STOP, FakeLite, FakeSmac
 from torch import Tensor
 
-from mappo.core.timestep import Environment
+from mappo.core.protocols import Environment
 from mappo.envs import from_factory
 from mappo.envs.adapters.smac import EPISODE_LIMITS, SmacLite, make_smac, make_smaclite, make_smacv2
 from mappo.envs.adapters.smac_env import SmacEnv

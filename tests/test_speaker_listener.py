@@ -8,7 +8,8 @@ import torch
 from mpe2 import simple_speaker_listener_v4
 from torch import Tensor
 
-from mappo.core.timestep import Environment, Renderable, Resumable, TimeStep
+from mappo.core.protocols import Environment, Renderable, Resumable
+from mappo.core.timestep import TimeStep
 from mappo.envs.batched.rendering import LANDMARK_COLORS, LISTENER
 from mappo.envs.batched.speaker_listener import SpeakerListener, informed_pair
 from mappo.errors import UserError

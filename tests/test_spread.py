@@ -8,7 +8,8 @@ import torch
 from mpe2 import simple_spread_v3
 from torch import Tensor
 
-from mappo.core.timestep import Environment, Resumable, TimeStep
+from mappo.core.protocols import Environment, Resumable
+from mappo.core.timestep import TimeStep
 from mappo.envs.batched.spread import AGENT_RADIUS, Spread, central_planner
 from mappo.errors import UserError
 from mappo.functional.distributions import sample_heads

@@ -17,20 +17,22 @@ from torch import Tensor
 
 import mappo
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
-from mappo.core.timestep import Environment, TimeStep
+from mappo.core.protocols import Environment
+from mappo.core.seeding import derive_seed
+from mappo.core.timestep import TimeStep
 from mappo.envs.batched.spread import Spread
 from mappo.envs.probes.basic import Signal
 from mappo.errors import StopTraining, UserError
 from mappo.evaluation import curve as report
 from mappo.evaluation import episodes as playing
 from mappo.evaluation import score_run as evaluate
-from mappo.evaluation.episodes import SELECT_SEED, play
+from mappo.evaluation.episodes import play
+from mappo.evaluation.statistics import SELECT_SEED
 from mappo.runs import checkpoint
 from mappo.runs import directory as rundir
 from mappo.runs.logger import Update
 from mappo.training import train as trainer
 from mappo.training.run import Run
-from mappo.training.seed_run import derive_seed
 from mappo.training.train import train
 
 # Rollouts of 10 steps and episodes of 25: updates, checkpoints and stops fall into the middle of games.

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from mappo.core.timestep import Environment
+from mappo.core.protocols import Environment
 from mappo.envs import from_factory
 from mappo.envs.adapters import lbf, rware
 from mappo.errors import UserError

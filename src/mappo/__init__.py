@@ -6,7 +6,7 @@ Names load when they are first used, so that `import mappo` and `mappo --help` d
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from mappo._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from mappo.algorithms.mappo import MAPPO as MAPPO
@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     from mappo.config import PPOConfig as PPOConfig
     from mappo.config import RunConfig as RunConfig
     from mappo.config.presets import preset as preset
+    from mappo.core.protocols import Environment as Environment
+    from mappo.core.protocols import Resumable as Resumable
     from mappo.core.spec import ActionHeads as ActionHeads
     from mappo.core.spec import Spec as Spec
-    from mappo.core.timestep import Environment as Environment
     from mappo.core.timestep import Rollout as Rollout
     from mappo.core.timestep import TimeStep as TimeStep
     from mappo.deploy.load import load_actor as load_actor
     from mappo.envs import make as make
+    from mappo.envs.adapters.smac_env import SmacEnv as SmacEnv
     from mappo.errors import StopTraining as StopTraining
     from mappo.errors import UserError as UserError
     from mappo.functional.losses import ppo_clip_loss as ppo_clip_loss
@@ -36,10 +38,10 @@ if TYPE_CHECKING:
     from mappo.functional.returns import gae as gae
     from mappo.functional.returns import gae_data as gae_data
     from mappo.functional.returns import n_step_return as n_step_return
-    from mappo.networks.actor_critic import CTDEActorCriticNetwork as CTDEActorCriticNetwork
-    from mappo.networks.actor_critic import IndependentActorCriticNetwork as IndependentActorCriticNetwork
-    from mappo.networks.actor_critic import SharedActorCriticNetwork as SharedActorCriticNetwork
     from mappo.networks.encoders import register_encoder as register_encoder
+    from mappo.networks.tutorial import CTDEActorCriticNetwork as CTDEActorCriticNetwork
+    from mappo.networks.tutorial import IndependentActorCriticNetwork as IndependentActorCriticNetwork
+    from mappo.networks.tutorial import SharedActorCriticNetwork as SharedActorCriticNetwork
     from mappo.rollouts.collector import Collector as Collector
     from mappo.training.run import Run as Run
     from mappo.training.train import train as train
@@ -56,13 +58,15 @@ _HOME = {
         *("ppo_clip_loss", "ppo_info", "ppo_policy_data", "ppo_policy_error", "ppo_policy_loss"),
         *("ppo_value_data", "ppo_value_error"),
     ],
-    "networks.actor_critic": ["CTDEActorCriticNetwork", "IndependentActorCriticNetwork", "SharedActorCriticNetwork"],
+    "networks.tutorial": ["CTDEActorCriticNetwork", "IndependentActorCriticNetwork", "SharedActorCriticNetwork"],
     "config.presets": ["preset"],
     "functional.returns": ["discounted_return", "gae", "gae_data", "n_step_return"],
     "core.spec": ["ActionHeads", "Spec"],
     "training.run": ["Run"],
     "training.train": ["train"],
-    "core.timestep": ["Environment", "Rollout", "TimeStep"],
+    "core.protocols": ["Environment", "Resumable"],
+    "core.timestep": ["Rollout", "TimeStep"],
+    "envs.adapters.smac_env": ["SmacEnv"],
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [*_MODULE, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -36,7 +36,7 @@ def main() -> int:
     import torch
 
     from faults import damage, disk, kills  # they load all of mappo, once for all that is forked
-    from mappo.errors import warn_in_one_line
+    from mappo.system.stdio import warn_in_one_line
 
     warn_in_one_line()
     torch.set_num_threads(1)

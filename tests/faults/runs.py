@@ -15,8 +15,6 @@ from typing import Any
 
 import torch
 
-import mappo.evaluation.score_run
-import mappo.training.train
 from mappo.cli import main as cli
 from mappo.errors import UserError
 from mappo.runs import checkpoint

@@ -5,7 +5,8 @@ from torch import Tensor
 
 from mappo.algorithms.minibatch import Batch
 from mappo.config import PPOConfig
-from mappo.functional.losses import ppo_clip_loss, ppo_value_data, ppo_value_error, weighted_mean
+from mappo.functional.losses import ppo_clip_loss, ppo_value_data, ppo_value_error
+from mappo.functional.weighted import weighted_mean
 from mappo.networks.network import Tower
 from mappo.policies.policy import Policy
 

@@ -23,7 +23,7 @@ from mappo.core.spec import Spec
 from mappo.core.state_dict import flat, part
 from mappo.core.timestep import Rollout, TimeStep
 from mappo.functional.distributions import sum_of
-from mappo.functional.losses import weighted_mean, weighted_variance
+from mappo.functional.weighted import weighted_mean, weighted_variance
 from mappo.networks.actor_critic import build_network
 from mappo.policies.actor import Actor
 from mappo.policies.policy import Policy

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, cast
 
 import tyro
 
-import mappo
+from mappo._version import __version__
 from mappo.config import Config
 from mappo.config.bounds import at_least, at_most
 from mappo.config.presets import preset
@@ -156,7 +156,7 @@ def parse(args: list[str]) -> Any:
         _print_commands()
         raise SystemExit(0)
     if command == "--version":
-        print(f"mappo {mappo.__version__}")
+        print(f"mappo {__version__}")
         raise SystemExit(0)
     if command not in COMMANDS:
         near = difflib.get_close_matches(command, COMMANDS, n=1)

@@ -6,25 +6,24 @@ Exit codes: 0 done, 2 the user can mend it, 3 stopped and resumable, 129, 130 an
 import json
 import os
 import shlex
-import shutil
 import signal
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from mappo.cli.commands import Bench, Check, Envs, Evaluate, Play, Resume, Train, parse
+from mappo.cli.results import print_score, program_name, show_result
 from mappo.cli.signals import MEND, Patience, Signals, Stopped, listen, listen_no_more
 from mappo.config import Config, EnvConfig
 from mappo.envs import is_code
-from mappo.errors import UserError, warn_in_one_line
+from mappo.errors import UserError
 from mappo.system import hardware as machine
 from mappo.system import shutdown as closing
 from mappo.system.safe_read import printable
-from mappo.system.streams import only_own_output, prepare_streams
+from mappo.system.stdio import only_own_output, prepare_streams, warn_in_one_line
 
 DONE, STOPPED = 0, 3
 # Seconds that an environment may take to be closed (a worker pool takes 5 by its own clock), and the program to end.
@@ -153,7 +152,7 @@ def _train(env: str, config: Config, resume: bool) -> int:
         trust = " --allow-code" if is_code(run.env) else ""
         print(
             f"Stopped at step {run.step:,}{'' if signals.caught else ' by run.time-limit'} and saved.  Go on with:  "
-            f"{_program()} resume {shlex.quote(str(run.path))}{trust}"
+            f"{program_name()} resume {shlex.quote(str(run.path))}{trust}"
         )
         return 128 + signals.caught if signals.caught else STOPPED
     if signals.caught:
@@ -164,54 +163,13 @@ def _train(env: str, config: Config, resume: bool) -> int:
         print(f"Finished and saved in {run.path}, and not scored: run.time-limit is over")
         return DONE
     try:
-        _show_result(run)
+        show_result(run)
     except Stopped:
-        print(f"The run is complete, in {run.path}; score it with:  {_program()} evaluate {shlex.quote(str(run.path))}")
+        print(
+            f"The run is complete, in {run.path}; score it with:  {program_name()} evaluate {shlex.quote(str(run.path))}"
+        )
         raise
     return DONE
-
-
-def _program() -> str:
-    """What to type for `mappo` here: its path, where a shell would not find it by its name."""
-    program = Path(sys.argv[0])
-    if program.name != "mappo" or shutil.which("mappo") is not None or not program.exists():
-        return "mappo"
-    near = os.path.relpath(program)
-    return shlex.quote(near if not near.startswith("..") else str(program))
-
-
-def _show_result(run: Any) -> None:
-    """The score, the pictures, and what to type next."""
-    from mappo import envs
-    from mappo.evaluation.score_run import draw_replay
-
-    package = next(iter(envs.NATIVE[run.env].originals), None) if run.env in envs.NATIVE else None
-    try:
-        print(f"\nScoring 320 games{f' on the {package} package itself (may take minutes)' if package else ''} ...")
-        result = run.evaluate(on=package)
-    except UserError as error:
-        if package is None:
-            raise UserError(f"the run is complete, in {run.path}; it could not be scored: {error}") from error
-        # The package is not installed: the batched twin gives the same numbers.
-        print(f"mappo: {error}; scoring on the built-in {run.env}", file=sys.stderr)
-        package, result = None, run.evaluate()
-    _print_score(result)
-    lines, drawn = [("learning curve", run.path / "curve.png")], True
-    try:
-        lines.append(("replay", draw_replay(run.path, allow_code=True)))
-    except UserError as error:
-        drawn = False
-        print(f"no replay: {error}")
-    lines.append(("numbers", run.path / ("metrics.csv" if run.config.run.seeds == 1 else "seed-*/metrics.csv")))
-    print()
-    for label, path in lines:
-        print(f"  {label:<15} {path}")
-    print("\nNext:")
-    program, path = _program(), shlex.quote(str(run.path)) + (" --allow-code" if is_code(run.env) else "")
-    print(f"  {program} evaluate {path}{f' --on {package}' if package else ''} --episodes 2000")
-    if drawn:
-        print(f"  {program} play {path} --seed 7")
-    print(f"  {program.removesuffix('mappo')}tensorboard --logdir {shlex.quote(str(run.path.parent))}")
 
 
 def _evaluate(command: Evaluate) -> int:
@@ -230,32 +188,8 @@ def _evaluate(command: Evaluate) -> int:
     if command.json:
         print(json.dumps(result))
     else:
-        _print_score(result)
+        print_score(result)
     return DONE
-
-
-def _print_score(result: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    what = f"{result['env']} ({result['package_version']}), {result['episodes']:,} games"
-    seeds = f"; {len(result['by_policy'])} seeds, its intervals over them" if "by_policy" in result else ""
-    print(
-        f"\n{printable(what)}, {result['policy']} policy, {result['checkpoint']} checkpoint; the team's return{seeds}:"
-    )
-    table = Table()
-    table.add_column("policy")
-    for column in ("mean return", "95 % interval", "this run is ahead by"):
-        table.add_column(column, justify="right")
-    rows = {"this run": result["return_sum"], **result["baselines"]}
-    digits = 1 if max(abs(s["mean"]) for s in rows.values()) >= 10 else 3
-    for name, s in rows.items():
-        low, high = s["ci95"]
-        ahead = "difference" in s and "{:+.{n}f}  ({:+.{n}f} to {:+.{n}f})".format(
-            s["difference"]["mean"], *s["difference"]["ci95"], n=digits
-        )
-        table.add_row(name, f"{s['mean']:.{digits}f}", f"{low:.{digits}f} to {high:.{digits}f}", ahead or "")
-    Console().print(table)
 
 
 def _play(command: Play) -> int:

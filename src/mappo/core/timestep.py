@@ -6,12 +6,9 @@ an action, `C` of them continuous, `H` width of a memory, `K` chunks of a rollou
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
-
-from mappo.core.spec import Spec
 
 
 @dataclass
@@ -47,75 +44,6 @@ def joined(steps: Sequence[TimeStep]) -> TimeStep:
         return steps[0]
     fields = {name: [getattr(step, name) for step in steps] for name, x in vars(steps[0]).items() if x is not None}
     return replace(steps[0], **{name: torch.cat(xs) for name, xs in fields.items()})
-
-
-@runtime_checkable
-class Environment(Protocol):
-    """`num_envs` copies stepped side by side, each reset by itself when its episode is over."""
-
-    spec: Spec
-    num_envs: int
-    device: torch.device
-
-    def reset(self, seed: int | Sequence[int] | None = None) -> TimeStep:
-        """Starts all episodes anew: from seeds, one for each environment; an int s stands for s, s + 1, ..."""
-        ...
-
-    def step(self, action: Tensor) -> TimeStep:
-        """Actions `(E, A, D)`: int64, or float32 where any head is continuous, that in the units of its bounds.
-
-        Choices count from 0, and what inactive agents send is ignored.
-        """
-        ...
-
-    def close(self) -> None: ...
-
-
-@runtime_checkable
-class InParts(Protocol):
-    """An environment whose parts are stepped in turn: one is at work while the learner answers the other."""
-
-    parts: tuple[slice, ...]  # which environments, in order; the same for any number of workers
-
-    def send(self, part: int, action: Tensor) -> None:
-        """Begins a step of one part, by its actions `(e, A, D)`."""
-        ...
-
-    def receive(self, part: int) -> TimeStep:
-        """What that step brought; parts are asked in the order in which they were sent."""
-        ...
-
-
-@runtime_checkable
-class Resumable(Protocol):
-    """An environment whose state can be saved and set again, for an exact resume."""
-
-    def state_dict(self) -> dict[str, Tensor]: ...
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> TimeStep:
-        """Where the environments are then, as after a reset."""
-        ...
-
-
-@runtime_checkable
-class Recordable(Protocol):
-    """An environment whose steps a GPU can record: all that changes is tensors, dicts of tensors, and the phase.
-
-    From one phase `step` launches the same kernels whatever the tensors hold, waits for none of them, copies nothing
-    from the host, and draws only from its generators.
-    """
-
-    phase: int
-    generators: list[torch.Generator]
-
-
-@runtime_checkable
-class Renderable(Environment, Protocol):
-    """An environment that can draw itself, for replays."""
-
-    def render(self, index: int) -> Any:
-        """A picture of environment `index`, uint8 `(H, W, 3)`."""
-        ...
 
 
 @dataclass

@@ -13,7 +13,7 @@ from mappo.errors import UserError
 from mappo.system.hardware import usable_cores
 
 if TYPE_CHECKING:
-    from mappo.core.timestep import Environment
+    from mappo.core.protocols import Environment
 
 
 def from_function(make_env: Callable[..., Any], num_envs: int, options: Mapping[str, Any], **settings: Any) -> Any:
@@ -63,8 +63,8 @@ def from_factory(
 
 def is_batched(env: Any) -> bool:
     """It steps many games at once, as `types.Environment` says; a vector of another library's has no `Spec`."""
+    from mappo.core.protocols import Environment
     from mappo.core.spec import Spec
-    from mappo.core.timestep import Environment
 
     return isinstance(env, Environment) and isinstance(env.spec, Spec)  # pyright: ignore[reportUnnecessaryIsInstance]
 

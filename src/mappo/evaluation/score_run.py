@@ -8,11 +8,12 @@ from typing import Any
 
 from mappo import envs
 from mappo.config import EnvConfig
-from mappo.core.timestep import Environment
+from mappo.core.protocols import Environment
 from mappo.deploy.load import read_actor
 from mappo.errors import UserError
-from mappo.evaluation import curve as report
-from mappo.evaluation.episodes import SCORE_SEED, replay, score
+from mappo.evaluation.episodes import replay
+from mappo.evaluation.gif import write_gif
+from mappo.evaluation.statistics import SCORE_SEED, score
 from mappo.runs.directory import read_run, seed_paths
 from mappo.system.files import what
 from mappo.system.shutdown import closed
@@ -117,7 +118,7 @@ def draw_replay(
     with closed(envs.make(name, 1, render=True, **envs.settings(replace(config.env, workers=0)))) as env:
         frames = replay(env, actor, range(seed, seed + episodes))
     try:
-        report.write_gif(frames, out)
+        write_gif(frames, out)
     except ValueError as error:
         raise UserError(f"the pictures of {name} make no replay: {error}") from None
     except OSError as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-import mappo
+from mappo._version import __version__
 from mappo.errors import UserError
 from mappo.experiments.workload import RECIPES, WHOLE, Spent, Training, measure, products, reference, synchronizer
 from mappo.system import hardware as machine
@@ -62,7 +62,7 @@ def circumstances(device: torch.device, num_envs: int, about: str) -> list[list[
         ["CPU", f"{machine.cpu_model()}, {machine.usable_cores()} cores usable"],
         ["memory", "unknown" if memory is None else f"{memory:.1f} GiB"],
         ["GPU", torch.cuda.get_device_name(device) if device.type == "cuda" else "none used"],
-        ["versions", f"mappo {mappo.__version__}, Python {sys.version.split()[0]}, torch {torch.__version__}"],
+        ["versions", f"mappo {__version__}, Python {sys.version.split()[0]}, torch {torch.__version__}"],
         ["commit", "no checkout" if at is None else at[0] + ", changed since" * at[1]],
         ["work", f"spread, 3 agents, {num_envs:,} environments x 25 steps, hidden 64-64, 10 epochs, 1 minibatch"],
         *([name, told] for name, told in RECIPES.items()),

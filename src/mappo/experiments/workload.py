@@ -19,7 +19,7 @@ from mappo.algorithms.multi_seed import Seeds
 from mappo.backend.cuda_graphs import WARM_UP
 from mappo.config import Config
 from mappo.config.presets import preset
-from mappo.core.timestep import Environment
+from mappo.core.protocols import Environment
 from mappo.rollouts.collector import Collector
 
 RECIPES = {

@@ -1,28 +1,13 @@
 """A policy in use: own observation in, action out. No learner, no environment, no config."""
 
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from mappo.config import NetworkConfig
 from mappo.core.spec import Spec
 from mappo.errors import UserError
-from mappo.policies.policy import ActionDistribution, Policy
-
-
-class Player(Protocol):
-    """Anything that acts for a team: actors, baselines, a user's function."""
-
-    def __call__(
-        self,
-        obs: Tensor,
-        memory: Any = None,
-        *,
-        mask: Tensor | None = None,
-        is_first: Tensor | None = None,
-        active: Tensor | None = None,
-    ) -> tuple[Tensor, Any]: ...
+from mappo.policies.policy import Policy
 
 
 class Actor:
@@ -170,23 +155,3 @@ def _read(spec: Spec, obs: Any) -> Tensor:
             raise ValueError(f"these agents observe bytes, got {obs.dtype} beyond them")
         obs = obs.to(torch.uint8)
     return obs
-
-
-class RandomPolicy:
-    """The baseline that plays each legal choice alike, and each number between its bounds (or between -1 and 1)."""
-
-    def __init__(self, spec: Spec, seed: int = 0, device: torch.device | str = "cpu") -> None:
-        self.spec, self.distribution = spec, ActionDistribution(spec, NetworkConfig(), device)
-        self.generator = torch.Generator(device)
-        self.generator.manual_seed(seed)
-
-    def __call__(
-        self, obs: Tensor, memory: Any = None, *, mask: Tensor | None = None, **others: Any
-    ) -> tuple[Tensor, Any]:
-        rows, spec = obs.shape[:2], self.spec
-        noise = torch.rand((*rows, spec.action_size), generator=self.generator, device=obs.device)
-        alike = torch.zeros(*rows, sum(spec.heads) + 2 * spec.continuous, device=obs.device)
-        action, _ = self.distribution.sample(alike, noise, self.distribution.legal(mask))
-        if spec.continuous:
-            action[..., len(spec.heads) :] = 2 * noise[..., len(spec.heads) :] - 1
-        return self.distribution.bounded(action), memory

@@ -6,12 +6,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from mappo.algorithms.mappo import MAPPO
-from mappo.algorithms.multi_seed import Seeds
+from mappo.core.protocols import Agent, Environment, InParts, Resumable, SeedSharded
 from mappo.core.state_dict import flat, misfit, part
-from mappo.core.timestep import Environment, InParts, Resumable, Rollout, TimeStep, joined
-from mappo.envs.batched.base import Drawn
-from mappo.envs.batched.concat import SideBySide
+from mappo.core.timestep import Rollout, TimeStep, joined
 from mappo.errors import UserError
 from mappo.rollouts.env_checks import checked, not_finite
 from mappo.rollouts.graphed import Games
@@ -33,7 +30,7 @@ class Collector:
     def __init__(
         self,
         env: Environment,
-        agent: MAPPO | Seeds,
+        agent: Agent,
         length: int,
         step: TimeStep,
         generator: torch.Generator | Sequence[torch.Generator],
@@ -179,9 +176,7 @@ class Collector:
 
     def _env_of(self, seed: int) -> object:
         """What is saved of a seed's environments: of those that share one, its share."""
-        if isinstance(self.env, Drawn) and len(self.generators) > 1:
-            return self.env.share(seed)
-        return self.env.envs[seed] if isinstance(self.env, SideBySide) else self.env
+        return self.env.seed_env(seed) if isinstance(self.env, SeedSharded) else self.env
 
     def _parts_of(self, step: TimeStep) -> list[TimeStep]:
         if len(self.turns.parts) == 1:

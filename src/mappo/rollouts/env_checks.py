@@ -7,7 +7,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from mappo.core.timestep import Environment, Rollout, TimeStep
+from mappo.core.protocols import Environment
+from mappo.core.timestep import Rollout, TimeStep
 from mappo.errors import UserError
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from mappo.backend.cuda_graphs import Recorded, Still, places_of, recordable
-from mappo.core.timestep import Environment, Recordable, Rollout, TimeStep
-from mappo.envs.batched.concat import SideBySide
+from mappo.core.protocols import Composite, Environment, Recordable
+from mappo.core.timestep import Rollout, TimeStep
 
 PHASES = 8  # recordings at most: one for each phase that rollouts begin in
 
@@ -29,7 +29,7 @@ class Games:
     @staticmethod
     def of(env: Environment, steps: list[TimeStep]) -> "Games | None":
         """None where an environment cannot be recorded, or the device cannot record."""
-        envs = env.envs if isinstance(env, SideBySide) else [env]
+        envs = env.joined_envs if isinstance(env, Composite) else [env]
         # Of its own: a wrapper that passes on what it does not know has tensors that nobody finds.
         own = all(hasattr(type(e), "phase") and "generators" in vars(e) for e in envs)
         if not own or not recordable(torch.device(env.device)) or not all(isinstance(e, Recordable) for e in envs):

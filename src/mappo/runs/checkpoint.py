@@ -20,10 +20,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor
 
-import mappo
+from mappo._version import __version__
 from mappo.errors import UserError
 from mappo.runs.directory import FORMAT, check_format, identity, read_json
-from mappo.system.files import flush, mend, what, write_text
+from mappo.runs.lock import mend
+from mappo.system.files import flush, what, write_text
 from mappo.system.safe_read import MOST_TENSORS, read_header, read_text, shown
 
 _STEP = re.compile(r"[0-9]{12,18}")  # what a checkpoint's directory is called: nothing else there is ours
@@ -79,7 +80,7 @@ def save(
                 raise OSError(f"{file.name} is larger than the {MOST_TENSORS:,} bytes that are read again")
             sums[file.name] = _digest(file)
             flush(file)
-        described = {"format": FORMAT, "mappo": mappo.__version__, "run": identity(run), "step": step, **state}
+        described = {"format": FORMAT, "mappo": __version__, "run": identity(run), "step": step, **state}
         described |= {"best_step": best, "sha256": sums}
         sums["state.json"] = _digest_state(described)
         write_text(temporary / "state.json", json.dumps(described, indent=2) + "\n")

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mappo.errors import UserError
-from mappo.system.files import flush, mend, what, write_text
+from mappo.runs.lock import mend
+from mappo.system.files import flush, what, write_text
 from mappo.system.safe_read import read_text
 
 

@@ -8,7 +8,10 @@ runs/NAME/config.json               the environment, the config and the spaces
 
 import hashlib
 import json
+import os
 import re
+import stat
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
@@ -16,13 +19,13 @@ from typing import Any, cast
 
 import torch
 
-import mappo
+from mappo._version import __version__
 from mappo.config import Config
 from mappo.core.spec import Spec
 from mappo.errors import UserError
 from mappo.runs.spec_json import field, spec_from_dict, spec_to_dict
 from mappo.system.files import what, write_text
-from mappo.system.safe_read import MOST_JSON, check_plain, parse, read_text, shown
+from mappo.system.safe_read import MOST_JSON, parse, read_text, shown
 
 FORMAT = 2
 _RUN = ("progress", "threads", "graphs", "device", "name", "dir", "keep_every", "time_limit", "on_nonfinite")
@@ -83,7 +86,7 @@ def create_run(path: Path, env: str, config: Config, spec: Spec) -> None:
     """
     described = {
         "format": FORMAT,
-        "mappo": mappo.__version__,
+        "mappo": __version__,
         "torch": torch.__version__,
         "env": env,
         "config": config.to_dict(),
@@ -161,7 +164,7 @@ def check_format(told: Any, where: str) -> None:
     if told == FORMAT and type(told) is int:
         return
     if type(told) is int and told > FORMAT:
-        way = f"it was written by a later version of mappo than {mappo.__version__}: pip install --upgrade mappo"
+        way = f"it was written by a later version of mappo than {__version__}: pip install --upgrade mappo"
     elif type(told) is int and told > 0:
         way = "it was written by an earlier version of mappo, whose runs cannot be read any more: train it again"
     else:
@@ -192,3 +195,36 @@ def read_json(file: Path, otherwise: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise UserError(f"{otherwise}: {file.name} does not hold an object")
     return cast(dict[str, Any], data)
+
+
+# What mappo reads or writes in a run directory, beside its own names that begin with a dot, and all of its folders.
+_OWN = re.compile(r"config\.json|metrics\.csv|timing\.csv|curve\.png|replay\.gif|checkpoints|tensorboard|seed-\d+|\..*")
+
+
+_FOLDERS = re.compile(r"checkpoints|tensorboard|seed-\d+|\.?\d{12,18}(\.tmp)?")
+
+
+def check_plain(run: Path) -> None:
+    """Whatever mappo reads or writes in a run directory must be a file or a directory: nothing leads elsewhere.
+
+    Raises:
+        UserError: something is a link, a pipe, a device.
+    """
+    for entry in _entries(run, _OWN):
+        mode = entry.stat(follow_symlinks=False).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            what = "a symbolic link" if stat.S_ISLNK(mode) else "a pipe, a socket or a device"
+            raise UserError(f"{shown(entry.path)} is {what}: put what it stands for in its place, or remove it")
+
+
+def _entries(folder: Path, names: re.Pattern[str], depth: int = 0) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as found:
+            entries = [entry for entry in found if names.fullmatch(entry.name)]
+    except (OSError, ValueError):  # told where it is read
+        return
+    for entry in entries:
+        yield entry
+        if depth < 3 and _FOLDERS.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+            inside = _OWN if entry.name.startswith("seed-") else re.compile(".*", re.DOTALL)
+            yield from _entries(Path(entry.path), inside, depth + 1)

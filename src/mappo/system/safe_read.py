@@ -3,19 +3,12 @@
 import json
 import math
 import os
-import re
 import stat
 import unicodedata
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from mappo.errors import UserError
-
 MOST_JSON, MOST_TABLE, MOST_TENSORS, MOST_HEADER = 1 << 24, 1 << 31, 1 << 32, 1 << 22  # bytes
-# What mappo reads or writes in a run directory, beside its own names that begin with a dot, and all of its folders.
-_OWN = re.compile(r"config\.json|metrics\.csv|timing\.csv|curve\.png|replay\.gif|checkpoints|tensorboard|seed-\d+|\..*")
-_FOLDERS = re.compile(r"checkpoints|tensorboard|seed-\d+|\.?\d{12,18}(\.tmp)?")
 
 
 def open_plain(file: Path, most: int) -> BinaryIO:
@@ -102,32 +95,6 @@ def read_header(file: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
             raise ValueError(f"its header says nothing of {shown(name)}")
         tensors[name] = dtype, tuple(sizes)
     return tensors
-
-
-def check_plain(run: Path) -> None:
-    """Whatever mappo reads or writes in a run directory must be a file or a directory: nothing leads elsewhere.
-
-    Raises:
-        UserError: something is a link, a pipe, a device.
-    """
-    for entry in _entries(run, _OWN):
-        mode = entry.stat(follow_symlinks=False).st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            what = "a symbolic link" if stat.S_ISLNK(mode) else "a pipe, a socket or a device"
-            raise UserError(f"{shown(entry.path)} is {what}: put what it stands for in its place, or remove it")
-
-
-def _entries(folder: Path, names: re.Pattern[str], depth: int = 0) -> Iterator[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as found:
-            entries = [entry for entry in found if names.fullmatch(entry.name)]
-    except (OSError, ValueError):  # told where it is read
-        return
-    for entry in entries:
-        yield entry
-        if depth < 3 and _FOLDERS.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
-            inside = _OWN if entry.name.startswith("seed-") else re.compile(".*", re.DOTALL)
-            yield from _entries(Path(entry.path), inside, depth + 1)
 
 
 def printable(text: str, keep: str = "\n\t") -> str:

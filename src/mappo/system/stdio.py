@@ -5,6 +5,10 @@ import io
 import os
 import select
 import sys
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from typing import Any
 
 GONE = (errno.EPIPE, errno.EIO)  # a pipe that nobody reads, a terminal that was closed
@@ -43,3 +47,39 @@ def outlast() -> None:
                 write_through=stream.write_through,
             )
             setattr(sys, name, lasting)
+
+
+def warn_in_one_line() -> None:
+    """From here on the program's own warnings are shown without the line of code that Python prints beside them."""
+    others, here = warnings.formatwarning, Path(__file__).parents[1]
+
+    def shown(message: Any, category: Any, filename: str, *rest: Any) -> str:
+        own = category is UserWarning and Path(filename).is_relative_to(here)
+        return f"mappo: {message}\n" if own else others(message, category, filename, *rest)
+
+    warnings.formatwarning = shown
+
+
+def prepare_streams() -> None:
+    """They lead nowhere where whoever started the program has closed them, or leaves later; see `lasting`."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:  # their numbers are not for other files
+        pass
+    os.close(number)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (stays open)
+    outlast()
+
+
+@contextmanager
+def only_own_output() -> Generator[None]:
+    """What environments, and programs that they start, print goes to standard error, as it does from workers."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)

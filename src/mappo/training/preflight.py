@@ -9,9 +9,8 @@ from mappo.algorithms.multi_seed import IN_TURN
 from mappo.config import Config
 from mappo.config.bounds import nearest_divisor
 from mappo.config.presets import presets_of
+from mappo.core.protocols import Composite, Environment
 from mappo.core.spec import Spec
-from mappo.core.timestep import Environment
-from mappo.envs.batched.concat import SideBySide
 from mappo.envs.vector.pool import WorkerPool
 from mappo.envs.vector.serial import ParallelEnvs
 from mappo.system import hardware as machine
@@ -58,7 +57,7 @@ def _threads(config: Config, env: Environment) -> str:
 
 
 def _games(config: Config, env: Environment, device: torch.device) -> str:
-    one, at_once = (env.envs[0], config.env.num_envs) if isinstance(env, SideBySide) else (env, env.num_envs)
+    one, at_once = (env.joined_envs[0], config.env.num_envs) if isinstance(env, Composite) else (env, env.num_envs)
     few, enough = FEW_ENVS.get(device.type, 0), ENOUGH_ENVS.get(device.type, 0)
     if isinstance(one, ParallelEnvs | WorkerPool) or at_once >= few:
         return ""

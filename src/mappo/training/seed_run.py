@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mappo.algorithms.mappo import MAPPO
+from mappo.core.seeding import derive_seed
 from mappo.core.state_dict import flat, misfit, part
 from mappo.errors import UserError
 from mappo.runs import checkpoint
@@ -133,8 +133,3 @@ def last_of_all(tracks: list[Track]) -> tuple[list[Checkpoint], list[str]]:
     step = int(found[0].state["step"])
     moved = [(t, int(f.state["step"])) for t, f in zip(tracks, last, strict=True) if int(f.state["step"]) != step]
     return found, [f"seed {t.seed} goes back from step {was:,} to {step:,}, which all have" for t, was in moved]
-
-
-def derive_seed(*path: int) -> int:
-    """An independent seed for each purpose of each run: (run seed, purpose, ...)."""
-    return int(np.random.SeedSequence(path).generate_state(1)[0])

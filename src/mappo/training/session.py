@@ -16,19 +16,21 @@ from mappo import envs
 from mappo.algorithms.multi_seed import Seeds
 from mappo.algorithms.skipping import learn
 from mappo.config import Config
+from mappo.core.protocols import Composite, Environment, Resumable
+from mappo.core.seeding import derive_seed
 from mappo.core.state_dict import part
-from mappo.core.timestep import Environment, Resumable, Rollout
-from mappo.envs.batched.concat import SideBySide
+from mappo.core.timestep import Rollout
 from mappo.envs.vector.pool import WorkerPool
 from mappo.errors import StopTraining, UserError
 from mappo.evaluation import curve as report
 from mappo.evaluation import episodes as playing
+from mappo.evaluation.statistics import SELECT_SEED, play_baselines
 from mappo.rollouts.collector import Collector
 from mappo.runs.logger import Update
 from mappo.system import shutdown as closing
 from mappo.training.diagnostics import Watches
 from mappo.training.preflight import advice
-from mappo.training.seed_run import Track, derive_seed, last_of_all
+from mappo.training.seed_run import Track, last_of_all
 from mappo.training.views import View, make_view
 
 Callback = Callable[[Update], None]
@@ -57,14 +59,14 @@ class Session:
         self.env, self.testing, self.stop = env, testing, stop
         self.step, first = 0, tracks[0].agent
         self.watches = Watches(config, [track.seed for track in tracks])
-        self.resumable = all(isinstance(e, Resumable) for e in (env.envs if isinstance(env, SideBySide) else [env]))
+        self.resumable = all(isinstance(e, Resumable) for e in (env.joined_envs if isinstance(env, Composite) else [env]))
         self.notes = [f"{first.policy.describe()}; the critic reads {first.critic_input.describe()}"]
         if isinstance(env, WorkerPool):
             self.notes.append(f"{env.num_envs} environments in {env.workers} worker processes")
         if testing is None:
             self.notes.append(f"{name} is one set of environments: there are no evaluations during training")
         self.notes += advice(name, config, env)
-        self._games = range(playing.SELECT_SEED, playing.SELECT_SEED + config.run.eval_episodes)
+        self._games = range(SELECT_SEED, SELECT_SEED + config.run.eval_episodes)
 
     def start(self) -> int:
         """A new run. Returns 0, the updates done."""
@@ -237,7 +239,7 @@ class Session:
         if self.testing is not None and self.step >= self.config.num_updates * self.config.steps_per_update:
             # On the games of the evaluations, so that curve and lines compare.
             try:
-                played = playing.play_baselines(self.testing, self.name, self._games, self.stop)
+                played = play_baselines(self.testing, self.name, self._games, self.stop)
                 lines = {rival: float(sums.mean()) for rival, sums in played.items()}
             except StopTraining:  # the curve is drawn without them
                 pass

@@ -14,14 +14,15 @@ from mappo.algorithms.mappo import MAPPO
 from mappo.algorithms.multi_seed import Seeds
 from mappo.config import Config
 from mappo.config.presets import preset
+from mappo.core.seeding import derive_seed
 from mappo.errors import StopTraining, UserError
 from mappo.evaluation.episodes import Stop
 from mappo.runs.directory import open_run, seed_paths
+from mappo.runs.lock import locked
 from mappo.system import shutdown as closing
-from mappo.system.files import locked
 from mappo.system.shutdown import close
 from mappo.training.run import Run
-from mappo.training.seed_run import Track, derive_seed
+from mappo.training.seed_run import Track
 from mappo.training.session import Callback, Session
 
 

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from mappo.core.timestep import Resumable, TimeStep
+from mappo.core.protocols import Resumable
+from mappo.core.timestep import TimeStep
 
 
 class Drawn:
@@ -23,9 +24,9 @@ class Drawn:
         """Draws from so many generators from here on; their number divides E."""
         self.generators = [torch.Generator(self.device) for _ in range(count)]
 
-    def share(self, index: int) -> "Share":
+    def seed_env(self, seed: int) -> "Share":
         """One of the shares, to be saved and loaded by itself."""
-        return Share(self, index)
+        return Share(self, seed)
 
     def part(self, index: int) -> slice:
         """The games of a share."""
@@ -33,7 +34,7 @@ class Drawn:
         return slice(index * size, (index + 1) * size)
 
     def state_dict(self) -> dict[str, Tensor]:
-        return self.share(0).state_dict()
+        return self.seed_env(0).state_dict()
 
     def load_state_dict(self, state: dict[str, Tensor]) -> TimeStep:
         """Sets what `state_dict` gave; the next `step` goes on from there.
@@ -41,7 +42,7 @@ class Drawn:
         Returns:
             Where the games are, as after a reset.
         """
-        return self.share(0).load_state_dict(state)
+        return self.seed_env(0).load_state_dict(state)
 
     def saved(self) -> dict[str, Tensor]:
         """All that a game is made of, by name: `(E, ...)`, or a scalar that they share."""

@@ -6,7 +6,8 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor
 
-from mappo.core.timestep import Environment, TimeStep, joined
+from mappo.core.protocols import Environment
+from mappo.core.timestep import TimeStep, joined
 
 
 class SideBySide:
@@ -17,27 +18,31 @@ class SideBySide:
     """
 
     def __init__(self, envs: Sequence[Environment]) -> None:
-        self.envs, self.spec, self.device = list(envs), envs[0].spec, torch.device(envs[0].device)
+        self.joined_envs, self.spec, self.device = list(envs), envs[0].spec, torch.device(envs[0].device)
         self.size = envs[0].num_envs
         self.num_envs = len(envs) * self.size
 
     def reset(self, seed: int | Sequence[int] | None = None) -> TimeStep:
         """Starts all anew; from seeds, one for each game, or s, s + 1, ..."""
         if seed is None:
-            return joined([env.reset() for env in self.envs])
+            return joined([env.reset() for env in self.joined_envs])
         seeds = range(seed, seed + self.num_envs) if isinstance(seed, int) else seed
-        return joined([env.reset(seeds[part]) for env, part in zip(self.envs, self._parts, strict=True)])
+        return joined([env.reset(seeds[part]) for env, part in zip(self.joined_envs, self._parts, strict=True)])
 
     def step(self, action: Tensor) -> TimeStep:
         """Actions `(S E, A, D)`."""
-        return joined([env.step(action[part]) for env, part in zip(self.envs, self._parts, strict=True)])
+        return joined([env.step(action[part]) for env, part in zip(self.joined_envs, self._parts, strict=True)])
+
+    def seed_env(self, seed: int) -> Environment:
+        """Those of one seed."""
+        return self.joined_envs[seed]
 
     def close(self) -> None:
         """Closes each."""
         with ExitStack() as stack:
-            for env in self.envs:
+            for env in self.joined_envs:
                 stack.callback(env.close)
 
     @property
     def _parts(self) -> list[slice]:
-        return [slice(k * self.size, (k + 1) * self.size) for k in range(len(self.envs))]
+        return [slice(k * self.size, (k + 1) * self.size) for k in range(len(self.joined_envs))]

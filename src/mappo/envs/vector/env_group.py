@@ -4,9 +4,8 @@ import signal
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
-from mappo.envs.vector.env_slot import Arrays, Game
+from mappo.envs.vector.buffers import Arrays
+from mappo.envs.vector.env_slot import Game
 from mappo.envs.vector.team_layout import Layout, needs_reset
 from mappo.envs.vector.time_limit import TimeLimit
 from mappo.errors import UserError
@@ -146,20 +145,3 @@ class _Blame:
         if isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
             return
         raise self._shard.blame(error) from error
-
-
-def seeds_of(seed: Any, count: int) -> np.ndarray:
-    """One seed for each environment: of an int s they are s, s + 1, ...
-
-    Raises:
-        ValueError: another number of seeds.
-    """
-    seeds = list(range(seed, seed + count)) if isinstance(seed, int) else list(seed)
-    if len(seeds) != count:
-        raise ValueError(f"{len(seeds)} seeds for {count} environments")
-    return np.array(seeds, dtype=np.int64)
-
-
-def halves(num_envs: int) -> tuple[slice, ...]:
-    """The two parts in which environments may be stepped in turn; one environment has no half."""
-    return (slice(0, num_envs // 2), slice(num_envs // 2, num_envs)) if num_envs > 1 else (slice(0, num_envs),)

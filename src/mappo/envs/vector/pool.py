@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from mappo.core.timestep import TimeStep, joined
-from mappo.envs.vector.env_group import halves
-from mappo.envs.vector.env_slot import Arrays
-from mappo.envs.vector.serial import Shown
+from mappo.envs.vector.buffers import Arrays
+from mappo.envs.vector.slices import halves
 from mappo.envs.vector.team_layout import Layout
+from mappo.envs.vector.timesteps import Shown
 from mappo.envs.vector.worker import CHECKED_RESET, RESET
 from mappo.envs.vector.worker_handle import START_TIMEOUT, LostError, Member, SharedMemory
 from mappo.errors import UserError

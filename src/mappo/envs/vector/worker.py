@@ -13,11 +13,11 @@ from typing import Any
 
 import cloudpickle
 
+from mappo.envs.vector.buffers import Arrays
 from mappo.envs.vector.env_group import Shard
-from mappo.envs.vector.env_slot import Arrays
-from mappo.errors import UserError, warn_in_one_line
+from mappo.errors import UserError
 from mappo.system.shutdown import end_within
-from mappo.system.stdio import outlast
+from mappo.system.stdio import outlast, warn_in_one_line
 
 RESET, CHECKED_RESET = b"r", b"R"  # else the number of the part to step, as text
 

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from multiprocessing.connection import Pipe
 from typing import Any
 
+from mappo.envs.vector.buffers import Arrays
 from mappo.envs.vector.env_group import FailedError
-from mappo.envs.vector.env_slot import Arrays
 from mappo.envs.vector.team_layout import Layout
 from mappo.errors import UserError
 
