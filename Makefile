@@ -7,6 +7,7 @@ ARGS   ?=
 
 BIN       := .venv/bin
 INSTALLED := .venv/.installed
+STRESS    := PYTHONPATH=tests/support $(BIN)/python
 TORCH     ?= $(shell grep '^torch==' constraints.txt)
 PIP_FLAGS := --quiet --disable-pip-version-check
 
@@ -31,16 +32,16 @@ slow: $(INSTALLED) ## Run the slow tests
 	$(BIN)/pytest -m slow --timeout 3600 $(ARGS)
 
 mutants: $(INSTALLED) ## Put a bug in for each law, one at a time, and see the tests turn red (a quarter of an hour)
-	$(BIN)/python tests/mutants.py $(ARGS)
+	$(BIN)/python tests/laws/mutants.py $(ARGS)
 
 soak: $(INSTALLED) ## Kill and interrupt workers and runs some two hundred times (seven minutes), or ARGS="--minutes 20"
-	$(BIN)/python tests/soak.py $(ARGS)
+	$(STRESS) tests/stress/soak.py $(ARGS)
 
 faults: $(INSTALLED) ## Kill runs 200 times, let each write fail, damage 500 checkpoints: nothing is lost (twenty minutes)
-	$(BIN)/python tests/faults $(ARGS)
+	$(STRESS) tests/stress/faults $(ARGS)
 
 fuzz: $(INSTALLED) ## Draw ten thousand command lines, config files and damaged run directories (half an hour)
-	$(BIN)/python tests/fuzz.py $(ARGS)
+	$(STRESS) tests/stress/fuzz.py $(ARGS)
 
 gpu: $(INSTALLED) ## Run the tests that need a CUDA device
 	$(BIN)/pytest -m gpu $(ARGS)

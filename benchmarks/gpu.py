@@ -29,7 +29,7 @@ from record import RESULTS, append, circumstances, fail
 import mappo
 from mappo import envs
 from mappo.backend.cuda_graphs import WARM_UP
-from mappo.evaluation import episodes as playing
+from mappo.evaluation.statistics import SELECT_SEED, play_baselines
 from mappo.experiments.workload import Part, Training, measure, products, reference, synchronizer
 
 NETWORKS = {"feed-forward": 0, "gru": 64}
@@ -143,8 +143,8 @@ def learning(num_envs: int, steps: int, deadline: float, device: torch.device) -
         run = replace(run, device=device.type, dir=str(Path(folder) / "run"), progress="off")
         config = replace(base, env=replace(base.env, num_envs=num_envs), run=run)
         testing = envs.make("spread", games, device=device)
-        seeds = range(playing.SELECT_SEED, playing.SELECT_SEED + games)  # those that the run is evaluated on
-        planner = float(playing.play_baselines(testing, "spread", seeds)["planner"].mean())
+        seeds = range(SELECT_SEED, SELECT_SEED + games)  # those that the run is evaluated on
+        planner = float(play_baselines(testing, "spread", seeds)["planner"].mean())
         yield Found("central planner", planner, "return")
         started, seen, passed = time.perf_counter(), list[float](), list[tuple[float, int]]()
 

@@ -22,7 +22,7 @@ from mappo.envs.batched.spread import Spread
 from mappo.experiments.workload import RECIPES, Part, Spent, Training, measure, products, reference
 from mappo.system import hardware as machine
 
-# The reference work, as `mappo.workload.reference` has it: tests/test_benchmarks.py sees that they agree.
+# The reference work, as in `mappo.experiments.workload.reference`; tests/experiments/test_benchmarks.py compares both.
 AGENTS, ENVS, STEPS, HIDDEN, EPOCHS, MINIBATCHES = 3, 128, 25, 64, 10, 1
 OBS, STATE, ACTIONS = 6 * AGENTS, 6 * AGENTS * AGENTS, 5
 LR, ADAM_EPS, GAMMA, LAMBDA, CLIP, ENTROPY, GRAD_NORM = 7e-4, 1e-5, 0.99, 0.95, 0.2, 0.01, 10.0

@@ -2,11 +2,9 @@
 
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import mappo
-
-ROOT = Path(__file__).parent.parent
+from paths import ROOT
 
 
 def test_every_metric_is_explained(tmp_path):
@@ -39,7 +37,7 @@ def test_every_promise_names_tests_that_are_there():
     promises = [row for row in re.findall(r"^\| .*", page, re.M) if "test_" in row]
     assert len(promises) > 30
     for row in promises:
-        named = re.findall(r"`(test_\w+\.py)::(\w+)`", row)
+        named = re.findall(r"`([\w/]*test_\w+\.py)::(\w+)`", row)
         assert named, row
         for file, name in named:
             assert f"def {name}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), f"{file}::{name}"

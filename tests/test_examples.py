@@ -11,8 +11,9 @@ import torch
 import mappo
 from mappo.errors import UserError
 from mappo.networks.encoders import ENCODERS
+from paths import ROOT
 
-FOLDER = Path(__file__).parents[1] / "examples"
+FOLDER = ROOT / "examples"
 
 
 def load(name: str) -> ModuleType:

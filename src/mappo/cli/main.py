@@ -166,7 +166,8 @@ def _train(env: str, config: Config, resume: bool) -> int:
         show_result(run)
     except Stopped:
         print(
-            f"The run is complete, in {run.path}; score it with:  {program_name()} evaluate {shlex.quote(str(run.path))}"
+            f"The run is complete, in {run.path}; "
+            f"score it with:  {program_name()} evaluate {shlex.quote(str(run.path))}"
         )
         raise
     return DONE

@@ -56,6 +56,7 @@ def show_result(run: Any) -> None:
 
 
 def print_score(result: dict[str, Any]) -> None:
+    """Print the scores of a policy and of its baselines as a table."""
     from rich.console import Console
     from rich.table import Table
 

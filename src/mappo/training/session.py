@@ -59,7 +59,9 @@ class Session:
         self.env, self.testing, self.stop = env, testing, stop
         self.step, first = 0, tracks[0].agent
         self.watches = Watches(config, [track.seed for track in tracks])
-        self.resumable = all(isinstance(e, Resumable) for e in (env.joined_envs if isinstance(env, Composite) else [env]))
+        self.resumable = all(
+            isinstance(e, Resumable) for e in (env.joined_envs if isinstance(env, Composite) else [env])
+        )
         self.notes = [f"{first.policy.describe()}; the critic reads {first.critic_input.describe()}"]
         if isinstance(env, WorkerPool):
             self.notes.append(f"{env.num_envs} environments in {env.workers} worker processes")

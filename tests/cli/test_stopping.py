@@ -1,0 +1,278 @@
+"""Ways in which a run is stopped from outside: it is saved, says how it goes on, and answers with the right code."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mappo.cli import main as cli
+from mappo.cli import signals
+from mappo.config import RunConfig
+from mappo.errors import UserError
+from mappo.runs import checkpoint
+from mappo.runs.directory import read_run
+from mappo.system.stdio import LastingFile
+from mappo.training.live_view import LiveView
+from paths import PYTHONPATH
+
+SMALL = [
+    *("--env.num-envs", "8", "--network.hidden", "8", "--ppo.epochs", "1", "--ppo.minibatches", "1"),
+    *("--ppo.rollout-length", "5", "--run.total-steps", "120000", "--run.eval-interval", "119999"),
+    *("--run.eval-episodes", "8"),
+]
+CODE = "from mappo.cli.main import entry; entry()"
+ENV = os.environ | {
+    "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": PYTHONPATH,
+}
+
+
+def command(*args: object, before: str = "") -> list[str]:
+    return [sys.executable, "-c", before + CODE, *map(str, args)]
+
+
+def until(happens: Any, seconds: float = 60) -> None:
+    last = time.monotonic() + seconds
+    while not happens():
+        assert time.monotonic() < last, "it never happened"
+        time.sleep(0.02)
+
+
+@contextmanager
+def running(args: list[str], **kwargs: Any) -> Generator[subprocess.Popen[bytes]]:
+    """A process that does not outlive the test."""
+    with subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kwargs) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def rows(run: Path) -> int:
+    return len((run / "metrics.csv").read_text().splitlines()) if (run / "metrics.csv").exists() else 0
+
+
+def stopped_whole(run: Path) -> int:
+    """Updates done by a run that has a row for each and a checkpoint of the last."""
+    updates = checkpoint.load(run).state["updates"]
+    assert rows(run) == 1 + updates
+    return updates
+
+
+def test_a_time_limit_saves_and_leaves_with_3_and_may_be_another_when_it_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    run = tmp_path / "run"
+    args = ["spread", "--run.dir", str(run), "--run.progress", "off", *SMALL]
+    assert cli.main(["train", *args, "--run.time-limit", "0.005"]) == 3
+    out, err = capsys.readouterr()
+    assert f"by run.time-limit and saved.  Go on with:  mappo resume {run}\n" in out
+    assert err == ""
+    first = stopped_whole(run)
+    assert first > 0
+    assert cli.main(["train", *args, "--resume", "--run.time-limit", "0.006"]) == 3
+    second = stopped_whole(run)
+    assert second > first
+    assert cli.main(["resume", str(run), "--time-limit", "0.004", "--progress", "off"]) == 3
+    assert stopped_whole(run) > second
+    assert read_run(run)[1].run.time_limit == 0.005
+    assert cli.main(["resume", str(run), "--time-limit", "-1"]) == 2
+    assert "run.time-limit must be above 0, got -1" in capsys.readouterr().err
+    limits = list[Any]()
+    monkeypatch.setattr(cli, "_train", lambda _, config, **__: limits.append(config.run.time_limit) or 0)
+    for limit in ([], ["--time-limit", "0"], ["--time-limit", "7"]):
+        assert cli.main(["resume", str(run), *limit]) == 0
+    assert limits == [0.005, None, 7], "0 takes it off"
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_time_limit_is_a_time(value: float):
+    with pytest.raises(UserError, match=r"run\.time-limit must be above 0"):
+        RunConfig(time_limit=value)
+
+
+def test_a_time_limit_ends_an_evaluation_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    run = tmp_path / "run"
+    options = "--env.num-envs 2 --network.hidden 8 --ppo.rollout-length 4 --ppo.epochs 1 --run.eval-episodes 2"
+    options += f" --run.total-steps 24 --run.eval-interval 8 --env.workers 0 --run.dir {run} --run.time-limit 0.02"
+    assert cli.main(["train", "hostile:NeverEnds", *options.split()]) == 3
+    assert f"mappo resume {run} --allow-code" in capsys.readouterr().out
+    assert stopped_whole(run) == 1
+
+
+def test_a_signal_that_comes_twice_at_once_is_one(tmp_path: Path):
+    """`timeout` sends SIGTERM to the process, and then to its group; systemd a SIGHUP behind it."""
+    run = tmp_path / "run"
+    with running(command("train", "spread", "--run.dir", run, *SMALL), env=ENV) as process:
+        until(lambda: rows(run) > 3 or process.poll() is not None)
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGHUP):
+            process.send_signal(number)
+            time.sleep(0.02)
+        out, _ = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert b"Go on with" in out
+    assert stopped_whole(run) > 2
+
+
+@pytest.mark.parametrize("hangup", [True, False])
+def test_a_closed_terminal_saves_and_leaves(hangup: bool, tmp_path: Path):
+    """Whether SIGHUP comes of it, or is not heard (nohup, disown): writing there fails from then on."""
+    run, (ours, theirs) = tmp_path / "run", pty.openpty()
+    before = "" if hangup else "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); "
+    process = subprocess.Popen(
+        command("train", "spread", "--run.dir", run, *SMALL, "--run.progress", "live", before=before),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=ENV | {"TERM": "xterm"},
+        start_new_session=True,
+        preexec_fn=lambda: __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0),  # its own terminal
+    )
+    os.close(theirs)
+    reading = threading.Event()
+
+    def read() -> None:  # a terminal that nobody reads makes the writer wait
+        while not reading.is_set():
+            try:
+                os.read(ours, 65536)
+            except OSError:
+                return
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    until(lambda: rows(run) > 3 or process.poll() is not None)
+    reading.set()
+    reader.join(10)
+    os.close(ours)
+    if not hangup:
+        before_ = rows(run)
+        until(lambda: rows(run) > before_ + 50 or process.poll() is not None)
+        assert process.poll() is None, "it goes on without its terminal"
+        process.terminate()
+    assert process.wait(60) == (129 if hangup else 143)
+    assert stopped_whole(run) > 2
+
+
+def test_a_stream_outlasts_its_reader():
+    reader, writer = os.pipe()
+    os.close(reader)
+    with LastingFile(writer, "wb") as stream:
+        assert stream.write(b"told to nobody") == 14
+        assert os.write(writer, b"nor is this, past the stream") == 28
+    with LastingFile(os.open("/dev/full", os.O_WRONLY), "wb") as stream:
+        with pytest.raises(OSError, match="No space left"):
+            stream.write(b"x")
+        assert stream.write(b"told once") == 9
+
+
+def test_a_live_view_outlasts_its_terminal():
+    class Gone:
+        encoding = "utf-8"
+
+        def write(self, text: str) -> int:
+            raise OSError(5, "Input/output error")
+
+        def flush(self) -> None:
+            pass
+
+        def isatty(self) -> bool:
+            return True
+
+    from rich.console import Console
+
+    from mappo.runs.logger import Update
+
+    console: Any = Console(file=Gone(), force_terminal=True)  # pyright: ignore
+    with LiveView(10, "x", console) as view:
+        view.update(Update(1, 5, 10, {"return_sum": 1.0}, {"elapsed_s": 1.0}))
+        view.note("told to nobody")
+    assert console.quiet
+
+
+HANGS = """
+import ctypes, os, time
+from hostile import Drawn
+
+class Waits(Drawn):
+    def reset(self, seed=None, options=None):
+        self.steps = getattr(self, "steps", 0)
+        return super().reset(seed)
+
+    def step(self, actions):
+        self.steps += 1
+        if self.steps == 30:
+            open("hangs", "w").close()
+            if "DEAF" in os.environ:
+                libc, lock = ctypes.CDLL(None), ctypes.create_string_buffer(64)
+                libc.pthread_mutex_lock(lock)
+                libc.pthread_mutex_lock(lock)
+            time.sleep(1000)
+        return super().step(actions)
+
+class NeverMade(Drawn):
+    def __init__(self):
+        open("hangs", "w").close()
+        time.sleep(1000)
+"""
+ONE_BY_ONE = "--env.num-envs 1 --env.workers 0 --network.hidden 8 --ppo.rollout-length 10 --ppo.epochs 1 --run.dir run"
+QUICK = "from mappo.cli import signals; signals.GRACE, signals.DEAF = 0.5, 0.2; "
+
+
+@contextmanager
+def hanging(folder: Path, name: str, **variables: str) -> Generator[subprocess.Popen[bytes]]:
+    (folder / "mine.py").write_text(HANGS)
+    args = command("train", f"mine:{name}", *ONE_BY_ONE.split(), "--run.total-steps", 1000, before=QUICK)
+    with running(args, cwd=folder, env=ENV | variables) as process:
+        until(lambda: (folder / "hangs").exists() or process.poll() is not None)
+        yield process
+
+
+def test_an_environment_that_hangs_is_left_and_what_was_learned_is_saved(tmp_path: Path):
+    with hanging(tmp_path, "Waits") as process:
+        process.terminate()
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 143, err
+    assert stopped_whole(tmp_path / "run") == 2
+    assert b"The run is saved at step 20; mappo resume run --allow-code goes on with it" in out
+
+
+def test_an_environment_that_is_never_made_is_left(tmp_path: Path):
+    with hanging(tmp_path, "NeverMade") as process:
+        process.send_signal(signal.SIGHUP)
+        process.communicate(timeout=30)
+    assert process.returncode == 129
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_second_control_c_leaves_at_once_whatever_does_not_listen(tmp_path: Path):
+    """Compiled code that waits keeps Python from hearing the first one."""
+    with hanging(tmp_path, "Waits", DEAF="1") as process:
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+    assert process.returncode == 130
+
+
+@pytest.mark.parametrize("error", [ValueError("no shape"), UserError("cannot read model.safetensors")])
+def test_a_signal_that_compiled_code_takes_for_a_failure_is_a_signal(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def interrupted(_command: Any) -> int:
+        with suppress(signals.Stopped):
+            signals._stop(signal.SIGTERM, None)
+        raise error
+
+    monkeypatch.setattr(signals.Stopped, "heard", 0)
+    monkeypatch.setattr(cli, "_run", interrupted)
+    assert cli.main(["envs"]) == 143
+    assert capsys.readouterr().err == "mappo: stopped\n"

@@ -1,0 +1,106 @@
+"""A user's own environment by `module:function`: what is wrong with the name, or with what it makes, is told."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from games import Game
+from mappo.cli import main as cli
+from mappo.envs import make
+from mappo.envs.user_code import code_parts
+from mappo.errors import UserError
+
+CODE = """
+from games import Game
+def needs(size, speed, *, horizon=7, **rest): return Game(horizon)
+def keyword(*, size): return Game(size)
+def nothing(): pass
+def many(num_envs, size): pass
+def fine(horizon=7, *others): return Game(horizon)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "code_of_mine.py").write_text(CODE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mine:", "'mine:' names no function: write module:function, such as mine:make_env"),
+        (":Mine", "':Mine' names no module: write module:function, such as my_module:Mine"),
+        (":", "':' names no module: write module:function, such as my_module:make_env"),
+        ("mine::Mine", "'mine::Mine' has more than one colon"),
+        ("mine.py:Mine", "'mine.py:Mine' names a file: .*: write mine:Mine$"),
+        ("./mine:Mine", "names a file: .*: write mine:Mine$"),
+        ("./:Mine", "names a file: .*: write my_module:Mine$"),
+        ("games/mine.py:Mine", "names a file: .*: write games.mine:Mine$"),
+        ("games\\mine.py:Mine", "names a file: .*: write games.mine:Mine$"),
+        ("/home/me/mine.py:Mine", r"names a file: .*: go to its folder \(/home/me\) and write mine:Mine$"),
+        ("../mine:Mine", r"names a file: .*: go to its folder \(\.\.\) and write mine:Mine$"),
+    ],
+)
+def test_a_name_that_is_none_is_told_how_it_is_written(name: str, message: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(UserError, match=message):
+        make(name, 1)
+    assert cli.main(["check", name]) == 2
+    assert capsys.readouterr().err.startswith("mappo: ")
+
+
+def test_names_that_are_some_are_left_as_they_are():
+    for name in ("mine:Mine", "package.mine:Mine.make", "my-module:make"):
+        assert ":".join(code_parts(name)) == name
+
+
+def test_parameters_that_nobody_gives_are_named():
+    message = (
+        r"needs cannot be called without size, speed: give --env.options size=VALUE speed=VALUE "
+        r"\(to mappo check --options size=VALUE speed=VALUE\), or write defaults"
+    )
+    with pytest.raises(UserError, match=message):
+        make("code_of_mine:needs", 2)
+    with pytest.raises(UserError, match=r"without speed: give --env\.options speed=VALUE "):
+        make("code_of_mine:needs", 2, options={"size": 1})
+    with pytest.raises(UserError, match="without size: "):
+        make("code_of_mine:keyword", 2)
+    with pytest.raises(UserError, match="many cannot be called without size: "):
+        make("code_of_mine:many", 2)
+    assert make("code_of_mine:needs", 2, options={"size": 1, "speed": 2}).num_envs == 2
+    assert make("code_of_mine:fine", 2).num_envs == 2
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_function_that_returns_nothing_is_told_so(workers: int):
+    for num_envs in (1, 2):
+        with pytest.raises(UserError, match="gave None: let it return the environment"):
+            make("code_of_mine:nothing", num_envs, workers=workers)
+
+
+def test_environments_may_be_equal_to_none():
+    class Equal(Game):
+        __hash__ = Game.__hash__
+
+        def __eq__(self, other: object) -> Any:
+            raise ValueError("the truth value of an environment is ambiguous")
+
+    import mappo.envs
+
+    assert mappo.envs.from_factory(Equal, 2).num_envs == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nothing", "the function that makes environments gave None"),
+        ("needs", "code_of_mine:needs cannot be called without size, speed"),
+        ("many", "code_of_mine:many makes many games at once (it takes num_envs), and what is checked are single ones"),
+    ],
+)
+def test_a_check_says_so_too(name: str, message: str, capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["check", f"code_of_mine:{name}"]) == 2
+    out, err = capsys.readouterr()
+    assert message in " ".join((out + err).split())

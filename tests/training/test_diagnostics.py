@@ -1,0 +1,191 @@
+"""Runs whose numbers overflow: they end, kept, and say what to do, in place of learning nothing to their end."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import mappo
+from games import Game
+from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
+from mappo.core.timestep import Rollout
+from mappo.errors import UserError
+from mappo.networks.normalizers import RunningNorm, ValueNorm
+from mappo.runs import checkpoint
+from mappo.training import diagnostics as watch
+from mappo.training.diagnostics import PATIENCE, Watch, Watches
+
+CONFIG = Config(ppo=PPOConfig(epochs=3, minibatches=2, rollout_length=4), env=EnvConfig(num_envs=2))
+FINE = {"skipped_steps": 0.0, "epochs": 3.0, "explained_variance": 0.5, "value": 3.0}
+SKIPPED = FINE | {"skipped_steps": 6.0}
+INFINITE = FINE | {"explained_variance": math.nan, "value": -1e19}
+
+
+class Large(Game):
+    """Observations and rewards of any size."""
+
+    def __init__(self, seen: float = 1.0, paid: float = 1.0) -> None:
+        super().__init__(masks=False, state=False)
+        self.seen, self.paid = seen, paid
+
+    def step(self, actions: dict[str, Any]) -> Any:
+        obs, rewards, *rest = super().step(actions)
+        return obs, {a: r * self.paid for a, r in rewards.items()}, *rest
+
+    def _look(self, agents: Any) -> Any:
+        obs, infos = super()._look(agents)
+        return {a: (x / 1000 * self.seen).astype(np.float32) for a, x in obs.items()}, infos
+
+
+def config(path: Path, updates: int, **network: Any) -> Config:
+    return Config(
+        env=EnvConfig(num_envs=4, workers=0),
+        network=NetworkConfig(hidden=(16,), **network),
+        ppo=PPOConfig(rollout_length=10, epochs=2),
+        run=RunConfig(total_steps=40 * updates, eval_interval=10**9, eval_episodes=4, dir=str(path), progress="off"),
+    )
+
+
+def rollout(obs: Tensor, reward: float = 1.0, state: Tensor | None = None) -> Rollout:
+    """What a watch looks at; one agent of two is there."""
+    given = dict.fromkeys(Rollout.__dataclass_fields__)
+    active = torch.tensor([True, False]).expand(obs.shape[:3])
+    return Rollout(**{**given, "obs": obs, "state": state, "active": active, "reward": torch.full((4, 2, 2), -reward)})  # pyright: ignore
+
+
+@pytest.mark.parametrize(
+    ("seen", "paid", "message"),
+    [
+        (
+            1e36,
+            1.0,
+            r"observations go up to .*e\+3\d, rewards to .*--network\.obs-norm, or --network\.layer-norm\); metr",
+        ),
+        (
+            1.0,
+            1e25,
+            r"observations go up to 0.[0-9]+, rewards to .*e\+2\d, .*Start another run with smaller rewards \(divided",
+        ),
+        (1e9, 1e36, r"--network\.layer-norm\), and with smaller rewards"),
+    ],
+)
+def test_a_run_whose_numbers_overflow_ends_and_is_kept(seen: float, paid: float, message: str, tmp_path: Path):
+    path = tmp_path / "run"
+    with pytest.raises(UserError, match=rf"nothing was learned in the last 5 updates[^$]*{message}") as told:
+        mappo.train(lambda: Large(seen, paid), config(path, 40))
+    assert str(told.value).endswith(f"The run is kept in {path}")
+    metrics = mappo.Run(path, "", Config(), 0).metrics
+    assert metrics["update"][-1] < 40
+    assert checkpoint.load(path).state["step"] == metrics["step"][-1]
+    weights = checkpoint.load(path).model.values()
+    assert all(w.isfinite().all() for w in weights), "the value statistics, too"
+
+
+def test_values_that_feed_on_themselves_are_noticed(tmp_path: Path):
+    """Observations of some thousands do no harm to one update: only one after the other they do."""
+    with pytest.raises(UserError, match="nothing was learned in the last 5 updates"):
+        mappo.train(lambda: Large(1e4), config(tmp_path / "run", 300))
+    values = mappo.Run(tmp_path / "run", "", Config(), 0).metrics["value"]
+    assert len(values) > 2 * PATIENCE
+    assert abs(values[0]) < 1e10 < abs(values[-1])
+
+
+@pytest.mark.parametrize("network", [{"obs_norm": True}, {"layer_norm": True}])
+def test_what_is_advised_helps(network: dict[str, Any], tmp_path: Path):
+    run = mappo.train(lambda: Large(1e5), config(tmp_path / "run", 60, **network))
+    assert run.finished
+    assert (abs(run.metrics["value"]) < 1e4).all()
+
+
+@pytest.mark.parametrize("broken", [SKIPPED, INFINITE, SKIPPED | {"value": math.nan, "explained_variance": math.nan}])
+def test_so_many_in_a_row_are_enough_and_others_between_are_not(broken: dict[str, float]):
+    watch, seen = Watch(CONFIG), rollout(torch.ones(4, 2, 2, 3))
+    few = [broken] * (PATIENCE - 1)
+    for metrics in (*few, FINE, *few):
+        assert watch.look(seen, metrics) == ""
+    assert watch.look(seen, broken)
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        FINE | {"skipped_steps": 5.0},
+        FINE | {"explained_variance": math.nan, "value": 0.0},  # all returns are alike
+        FINE | {"explained_variance": -math.inf},
+        FINE | {"value": 1e12},
+    ],
+)
+def test_what_still_teaches_something_goes_on(metrics: dict[str, float]):
+    watch, seen = Watch(CONFIG), rollout(torch.ones(4, 2, 2, 3))
+    assert [watch.look(seen, metrics) for _ in range(20)] == [""] * 20
+
+
+def test_nothing_but_smaller_steps_is_left_where_all_numbers_are_small():
+    watch, seen = Watch(CONFIG), rollout(torch.ones(4, 2, 2, 3))
+    *_, told = [watch.look(seen, SKIPPED) for _ in range(PATIENCE)]
+    assert "Start another run with smaller learning rates (--ppo.actor-lr, --ppo.critic-lr); " in told
+
+
+def test_large_observations_are_told_at_the_first_rollout():
+    obs = torch.zeros(4, 2, 2, 3)
+    obs[..., 1, :] = math.nan  # who is not there sees nothing
+    obs[1, 1, 0, 2] = -2500
+    assert Watch(CONFIG).first(rollout(obs)) == (
+        "Observations go up to 2500, from which networks learn badly: divide them in the environment, or give "
+        "--network.obs-norm"
+    )
+    for network in ({"obs_norm": True}, {"layer_norm": True}):
+        assert Watch(replace(CONFIG, network=NetworkConfig(**network))).first(rollout(obs)) == ""
+    assert Watch(CONFIG).first(rollout(obs / 30)) == ""
+    assert Watch(CONFIG).first(rollout(obs / 30, state=torch.full((4, 2, 5), 101.0)))
+    assert Watch(CONFIG).first(rollout(torch.full((4, 2, 2, 8, 8, 3), 255, dtype=torch.uint8))) == ""
+
+
+def test_the_note_is_shown_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    plain = config(tmp_path / "run", 2)
+    mappo.train(lambda: Large(1e3), replace(plain, run=replace(plain.run, progress="plain")))
+    assert capsys.readouterr().out.count("from which networks learn badly") == 1
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_statistics_take_no_number_that_is_not_finite(bad: float):
+    value, seen = ValueNorm(), RunningNorm(3)
+    value.update(torch.randn(50), torch.ones(50))
+    seen.update(torch.randn(50, 3), torch.ones(50))
+    kept = [x.clone() for x in (*value.buffers(), *seen.buffers())]
+    returns, rows = torch.randn(50), torch.randn(50, 3)
+    returns[7], rows[7, 1] = bad, bad
+    value.update(returns, torch.ones(50))
+    seen.update(rows, torch.ones(50))
+    assert all(torch.equal(a, b) for a, b in zip(kept, (*value.buffers(), *seen.buffers()), strict=True))
+
+
+def test_evaluations_that_take_most_of_the_time_are_told_once():
+    watches = Watches(CONFIG, [1])
+    assert not watches.evaluated(10, 19)  # so early starts weigh too much
+    told = watches.evaluated(2, 24)
+    assert told.startswith("evaluations took 50% of the time: give --run.eval-interval more than 100,000 steps")
+    assert not watches.evaluated(20, 44)
+    assert not Watches(CONFIG, [1]).evaluated(9.9, 20)
+
+
+def test_what_is_told_of_evaluations_is_what_helps():
+    large = replace(CONFIG, env=EnvConfig(num_envs=50_000), run=RunConfig(eval_episodes=1))
+    told = Watches(large, [1]).evaluated(20, 30)  # an update is 200,000 steps, and each is evaluated once at most
+    assert told == "evaluations took 67% of the time: give --run.eval-interval more than 200,000 steps"
+
+
+def test_what_evaluations_take_is_told_while_others_are_to_come(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(watch, "SOON", 0.0)
+    monkeypatch.setattr(watch, "MOST_EVALUATED", 1e-9)
+    for updates, times in ((1, 0), (3, 1)):
+        plain = config(tmp_path / str(updates), updates)
+        mappo.train(lambda: Large(), replace(plain, run=replace(plain.run, progress="plain", eval_interval=1)))
+        assert capsys.readouterr().out.count("evaluations took ") == times
