@@ -312,7 +312,8 @@ def test_gyms_notice_is_not_shown(tmp_path: Path):
     (tmp_path / "gym_notices").mkdir()
     (tmp_path / "gym_notices" / "__init__.py").touch()
     (tmp_path / "gym_notices" / "notices.py").write_text("notices = {'0.26.2': 'Gym has been unmaintained'}")
-    code = "import sys; sys.path.insert(0, sys.argv[1])\nfrom mappo.envs.adapters import vmas\nvmas.make('simple', 1, 'cpu', {})"
+    code = "import sys; sys.path.insert(0, sys.argv[1])\nfrom mappo.envs.adapters import vmas\n"
+    code += "vmas.make('simple', 1, 'cpu', {})"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code, str(tmp_path)], check=True, capture_output=True, text=True
     )
