@@ -80,7 +80,7 @@ def ours(setting: Setting, seed: int, folder: Path) -> tuple[Marks, float]:
     from mappo import EnvConfig, NetworkConfig, PPOConfig, RunConfig
     from mappo.system import hardware as machine
 
-    machine.keep_memory()
+    machine.keep_freed_memory()
     marks, updates, returns = Marks(), setting.burn_in + setting.updates, list[float]()
 
     def after(update: Any) -> None:

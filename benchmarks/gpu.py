@@ -30,7 +30,7 @@ import mappo
 from mappo import envs
 from mappo.backend.cuda_graphs import WARM_UP
 from mappo.evaluation.statistics import SELECT_SEED, play_baselines
-from mappo.experiments.workload import Part, Training, measure, products, reference, synchronizer
+from mappo.experiments.workload import TimedPart, Workload, matmul_part, measure, reference, synchronizer
 
 NETWORKS = {"feed-forward": 0, "gru": 64}
 SEEDS = 10
@@ -44,10 +44,10 @@ class Found(NamedTuple):
     unit: str
 
 
-def training(network: str, num_envs: int, device: torch.device) -> Training:
+def training(network: str, num_envs: int, device: torch.device) -> Workload:
     """The reference work, with or without memory."""
     config = reference("plain", num_envs)
-    return Training(replace(config, network=replace(config.network, memory_size=NETWORKS[network])), device)
+    return Workload(replace(config, network=replace(config.network, memory_size=NETWORKS[network])), device)
 
 
 def copies(device: torch.device) -> Iterator[Found]:
@@ -82,8 +82,8 @@ def parts(network: str, num_envs: int, rounds: int, device: torch.device) -> Ite
 def many_seeds(num_envs: int, rounds: int, device: torch.device) -> Iterator[Found]:
     """Ten seeds at once against one: the same work for each."""
     config, updates = reference("plain", num_envs), dict[int, list[float]]()
-    work = {n: Training(replace(config, run=replace(config.run, seeds=n)), device) for n in (1, SEEDS)}
-    parts = [Part(str(n), training.update) for n, training in work.items()]
+    work = {n: Workload(replace(config, run=replace(config.run, seeds=n)), device) for n in (1, SEEDS)}
+    parts = [TimedPart(str(n), training.update) for n, training in work.items()]
     for name, spent in measure(parts, work[1].steps, rounds, synchronizer(device)).items():
         updates[int(name)] = [s.wall for s in spent]
         yield Found(f"{name} seeds", 1000 / statistics.median(updates[int(name)]), "steps/s of each")
@@ -94,7 +94,7 @@ def many_seeds(num_envs: int, rounds: int, device: torch.device) -> Iterator[Fou
 def bare(num_envs: int, rounds: int, device: torch.device) -> Iterator[Found]:
     """The matrix products of the feed-forward work, and nothing else."""
     work = training("feed-forward", num_envs, device)
-    for name, spent in measure([products(work)], work.steps, rounds, synchronizer(device)).items():
+    for name, spent in measure([matmul_part(work)], work.steps, rounds, synchronizer(device)).items():
         yield Found(name, 1000 / statistics.median(s.wall for s in spent), "steps/s")
 
 

@@ -15,7 +15,7 @@ import torch
 
 import mappo
 from mappo import envs
-from mappo.evaluation.episodes import play
+from mappo.evaluation.episodes import play_episodes
 
 BASE: dict[str, dict[str, Any]] = {
     "env": {"num_envs": 64},
@@ -52,7 +52,7 @@ def found(game: str, changes: dict[str, dict[str, Any]], seed: int) -> float:
     collector = mappo.Collector(env, agent, 1, env.reset(seed), noise)
     for _ in range(UPDATES):
         agent.update(collector.collect()[0])
-    return float(play(envs.make(game, 1), agent.actor(), [0]).sums[0])
+    return float(play_episodes(envs.make(game, 1), agent.actor(), [0]).team_returns[0])
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ from mpe2 import simple_spread_v3
 
 from mappo.envs import factory
 from mappo.envs.vector.pool import WorkerPool
-from mappo.envs.vector.serial import ParallelEnvs
+from mappo.envs.vector.serial import SerialEnvs
 
 OUT = Path(__file__).parent / "results" / "pool.csv"
 
@@ -65,7 +65,7 @@ def ours(env: Any, num_envs: int) -> tuple[Callable[[], None], Callable[[], None
 
 def loop(num_envs: int, workers: int) -> Any:
     """All in this process, one after another."""
-    return ours(ParallelEnvs(factory("mpe2/simple_spread_v3", {"max_cycles": 25}), num_envs), num_envs)
+    return ours(SerialEnvs(factory("mpe2/simple_spread_v3", {"max_cycles": 25}), num_envs), num_envs)
 
 
 def pool(num_envs: int, workers: int) -> Any:

@@ -21,8 +21,8 @@ RESULTS = HERE / "results"
 
 def circumstances() -> dict[str, object]:
     """The first columns of every table."""
-    commit, dirty = machine.checkout(HERE, "../src", "*.py") or ("unknown", False)
-    load = machine.load()
+    commit, dirty = machine.git_state(HERE, "../src", "*.py") or ("unknown", False)
+    load = machine.load_average()
     # Where things lie on this machine is nobody's business.
     arguments = [Path(x).name if Path(x).is_absolute() else x for x in sys.argv]
     return {
@@ -32,7 +32,7 @@ def circumstances() -> dict[str, object]:
         "cpu": machine.cpu_model(),
         "cores": machine.usable_cores(),
         "load": "" if load is None else round(load, 2),
-        "torch": machine.version("torch"),
+        "torch": machine.package_version("torch"),
         "python": platform.python_version(),
         "command": shlex.join(["python", f"benchmarks/{Path(arguments[0]).name}", *arguments[1:]]),
     }

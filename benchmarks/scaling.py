@@ -33,14 +33,14 @@ def work(recipe: str, envs: int, seconds: float, out: Path) -> None:
     """What one process does: trains for some time, and writes how long that took."""
     import torch
 
-    from mappo.experiments.workload import Training, reference
+    from mappo.experiments.workload import Workload, reference
     from mappo.system import hardware as machine
 
-    machine.keep_memory()  # as `mappo train`
+    machine.keep_freed_memory()  # as `mappo train`
     torch.set_num_threads(1)
     config = reference(recipe, envs)
     config = replace(config, ppo=replace(config.ppo, minibatches=max(1, envs // TOGETHER)))
-    training = Training(config)
+    training = Workload(config)
     started = time.perf_counter()
     while True:  # burn-in
         training.update()

@@ -19,7 +19,7 @@ from torch.nn.functional import huber_loss
 from torch.nn.utils import clip_grad_norm_
 
 from mappo.envs.batched.spread import Spread
-from mappo.experiments.workload import RECIPES, Part, Spent, Training, measure, products, reference
+from mappo.experiments.workload import RECIPES, Cost, TimedPart, Workload, matmul_part, measure, reference
 from mappo.system import hardware as machine
 
 # The reference work, as in `mappo.experiments.workload.reference`; tests/experiments/test_benchmarks.py compares both.
@@ -177,13 +177,13 @@ def straightforward(recipe: str, seed: int) -> Update:
 
 def ours(recipe: str, seed: int) -> Update:
     """The library's learner and collector, with the same settings."""
-    training = Training(reference(recipe, ENVS), seed=seed)
+    training = Workload(reference(recipe, ENVS), seed=seed)
     return lambda: training.update()["return_sum"]
 
 
 def bare(recipe: str, seed: int) -> Update:
     """The matrix products of this work and nothing else, with one critic row for each environment."""
-    work = products(Training(reference(recipe, ENVS), seed=seed)).work
+    work = matmul_part(Workload(reference(recipe, ENVS), seed=seed)).work
 
     def update() -> float:
         work()
@@ -195,13 +195,13 @@ def bare(recipe: str, seed: int) -> Update:
 SYSTEMS = {"straightforward": straightforward, "mappo": ours, "bare products": bare}
 
 
-def turns(recipe: str, rounds: int, updates: int) -> dict[str, list[Spent]]:
+def turns(recipe: str, rounds: int, updates: int) -> dict[str, list[Cost]]:
     """CPU and wall seconds for each 1,000 environment steps, of each system in each round."""
-    systems = [Part(name, make(recipe, 1)) for name, make in SYSTEMS.items()]
+    systems = [TimedPart(name, make(recipe, 1)) for name, make in SYSTEMS.items()]
     return measure(systems, ENVS * STEPS, rounds, repeats=updates)
 
 
-def summary(seconds: dict[str, list[Spent]]) -> list[dict[str, object]]:
+def summary(seconds: dict[str, list[Cost]]) -> list[dict[str, object]]:
     """A row for each system; `ratio` is the median over rounds of straightforward / this, of CPU seconds."""
     rows: list[dict[str, object]] = []
     for name, times in seconds.items():
@@ -265,7 +265,7 @@ def main() -> int:
     parser.add_argument("--tolerance", type=float, default=5.0, help="difference of returns that passes")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    machine.keep_memory()  # as `mappo train`
+    machine.keep_freed_memory()  # as `mappo train`
     console = Console()
     if args.check:
         good = [check(console, recipe, args.check_steps, args.tolerance) for recipe in args.recipes]

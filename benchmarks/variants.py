@@ -27,7 +27,7 @@ from mappo.algorithms import multi_seed as seeds
 from mappo.backend import matmul as products
 from mappo.config import Config
 from mappo.experiments import workload
-from mappo.experiments.workload import Part, Training
+from mappo.experiments.workload import TimedPart, Workload
 from mappo.system import hardware as machine
 
 FULL, PLAIN = workload.reference("full"), workload.reference("plain")
@@ -61,7 +61,7 @@ def set_products(on: bool) -> None:
 
 def set_pieces(on: bool) -> None:
     """Whether large minibatches go by in pieces."""
-    learner.PIECE = 20_000 if on else 2**62
+    learner.PIECE_ROWS = 20_000 if on else 2**62
 
 
 def set_turns(on: bool) -> None:
@@ -105,26 +105,26 @@ VARIANTS = {
 @contextlib.contextmanager
 def as_it_was() -> Iterator[None]:
     """What the variants set is put back."""
-    kept = products.slow_mkl, learner.PIECE, seeds.IN_TURN, torch.get_num_threads()
+    kept = products.slow_mkl, learner.PIECE_ROWS, seeds.IN_TURN, torch.get_num_threads()
     try:
         yield
     finally:
-        products.slow_mkl, learner.PIECE, seeds.IN_TURN = kept[:3]
+        products.slow_mkl, learner.PIECE_ROWS, seeds.IN_TURN = kept[:3]
         torch.set_num_threads(kept[3])
 
 
 def measured(variant: Variant, rounds: int, repeats: int | None = None) -> dict[str, float]:
     """Its row: CPU-seconds for 1,000 steps without and with, and the ratios."""
 
-    def part(on: bool) -> Part:
-        training = Training(variant.changed if on and variant.changed is not None else variant.without)
+    def part(on: bool) -> TimedPart:
+        training = Workload(variant.changed if on and variant.changed is not None else variant.without)
 
         def work() -> None:
             if variant.setting is not None:
                 variant.setting(on)
             training.update()
 
-        return Part(str(on), work)
+        return TimedPart(str(on), work)
 
     with as_it_was():
         steps = variant.without.steps_per_update * variant.without.run.seeds
@@ -150,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.rounds < 1:
         parser.error("--rounds must be at least 1")
     torch.set_num_threads(1)
-    machine.keep_memory()  # as `mappo train`
+    machine.keep_freed_memory()  # as `mappo train`
     table = Table("what", "of", "CPU-s/1k without", "with", "ratio", "by the clock", box=None)
     for kind in args.only:
         for variant in VARIANTS[kind]:

@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "where.csv")
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    machine.keep_memory()  # as `mappo train`
+    machine.keep_freed_memory()  # as `mappo train`
     where, rows = circumstances(), list[dict[str, object]]()
     table = Table(box=None)
     table.add_column("ms for 1,000 steps", no_wrap=True)

@@ -35,7 +35,7 @@ def test_a_network_of_ones_own_trains_is_saved_and_plays(network: ModuleType, tm
     assert len((FOLDER / "custom_network.py").read_text().splitlines()) < 50
     run = network.main(total_steps=6400, directory=str(tmp_path / "run"))
     assert run.finished
-    tower = mappo.load_actor(run.path).policy.tower
+    tower = mappo.load_actor(run.path).policy.network
     assert type(tower.encoder).__name__ == "Residual"
     actor = mappo.load_actor(run.path).agent("agent_1")
     assert actor(torch.zeros(18))[0].shape == ()

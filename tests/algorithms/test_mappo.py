@@ -88,7 +88,7 @@ def likelihood(agent: MAPPO, batch: Batch) -> Tensor:
     """Log-probabilities of the batch's actions by the weights as they are now."""
     numbers, _ = agent.network.actor(batch.obs)
     policy = agent.policy.distribution
-    return policy.log_prob(numbers, batch.action, policy.legal(batch.mask))[0]
+    return policy.log_prob(numbers, batch.action, policy.legal_choices(batch.mask))[0]
 
 
 def weights(agent: MAPPO) -> list[Tensor]:
@@ -145,7 +145,7 @@ def test_a_step_read_again_alone_has_the_same_log_probabilities_bit_for_bit():
             with torch.no_grad():
                 numbers, _ = agent.network.actor(obs)
                 policy = agent.policy.distribution
-                again, _ = policy.log_prob(numbers, r.action[t], policy.legal(mask))
+                again, _ = policy.log_prob(numbers, r.action[t], policy.legal_choices(mask))
             assert torch.equal(again[r.active[t]], r.log_prob[t][r.active[t]])
 
 
@@ -230,7 +230,7 @@ def row_for_each_agent(batch: Batch) -> Batch:
 
     return replace(
         batch,
-        critic=repeat(batch.critic),
+        critic_obs=repeat(batch.critic_obs),
         value=repeat(batch.value),
         target=repeat(batch.target),
         value_weight=batch.weight,
@@ -344,9 +344,9 @@ def test_another_device_that_reads_every_row_gets_the_same(critic: str, reward: 
     agent = make(critic=critic, reward=reward)
     rollout = collect(agent)
     spoil_absent(rollout)
-    few, *_ = agent.prepare(rollout, again=True)
+    few, *_ = agent.prepare(rollout, recompute=True)
     agent.device = SimpleNamespace(type="cuda")  # type: ignore[assignment]
-    all_, *_ = agent.prepare(rollout, again=True)
+    all_, *_ = agent.prepare(rollout, recompute=True)
     assert_close(all_.target, few.target, rtol=1e-5, atol=1e-5)
     assert_close(all_.adv, few.adv, rtol=1e-4, atol=1e-4, equal_nan=True)
 
@@ -454,14 +454,14 @@ def test_minibatches_cover_each_row_exactly_once_in_random_order():
     batch.log_prob = torch.arange(rows).unsqueeze(-1).expand(-1, 3)
     orders = []
     for _ in range(2):
-        parts = list(batch.dealt(agent.shuffled(rollout)[0][0], 4, agent.axis))
+        parts = list(batch.minibatches(agent.epoch_orders(rollout)[0][0], 4, agent.row_axis))
         assert [len(part.obs) for part in parts] == [rows // 4] * 4
         orders.append(torch.cat([part.log_prob[:, 0] for part in parts]))
         for part in parts:  # all fields are of the same rows
             where = part.log_prob[:, 0]
             for field in fields(Batch):
                 whole = getattr(batch, field.name)
-                assert (whole is None) == (field.name in ("first", "memory", "critic_first", "critic_memory"))
+                assert (whole is None) == (field.name in ("is_first", "memory", "critic_is_first", "critic_memory"))
                 assert whole is None or torch.equal(getattr(part, field.name), whole[where])
         assert sorted(orders[-1].tolist()) == list(range(rows))
     assert not torch.equal(*orders)
@@ -536,7 +536,7 @@ def test_only_the_steps_that_are_not_finite_are_skipped():
     batch, _, _ = agent.prepare(rollout := collect(agent))
     batch.adv = batch.adv.clone()
     batch.adv[batch.weight.nonzero()[0][0]] = math.nan
-    parts = batch.dealt(agent.shuffled(rollout)[0][0], 6, agent.axis)
+    parts = batch.minibatches(agent.epoch_orders(rollout)[0][0], 6, agent.row_axis)
     skipped = [agent._gradient_step(part, 0.01)["skipped_steps"].item() for part in parts]
     assert sorted(skipped) == [0, 0, 0, 0, 0, 1]
     assert all(p.isfinite().all() for p in weights(agent))

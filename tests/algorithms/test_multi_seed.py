@@ -13,9 +13,9 @@ from chaos import UNEQUAL, Chaos
 from mappo.algorithms import mappo as learner_module
 from mappo.algorithms import multi_seed as seeds_module
 from mappo.algorithms.mappo import MAPPO
-from mappo.algorithms.multi_seed import Seeds, clip_each
+from mappo.algorithms.multi_seed import MultiSeed, clip_grad_norm_per_seed
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
-from mappo.envs.batched.concat import SideBySide
+from mappo.envs.batched.concat import ConcatEnv
 from mappo.envs.batched.spread import Spread
 from mappo.rollouts.collector import Collector
 
@@ -86,11 +86,11 @@ def alone(make: Any, config: Config) -> list[tuple[MAPPO, Collector]]:
     ]
 
 
-def together(make: Any, config: Config) -> tuple[Seeds, Collector]:
+def together(make: Any, config: Config) -> tuple[MultiSeed, Collector]:
     envs = [make() for _ in range(SEEDS)]
-    agents = Seeds([MAPPO(envs[0].spec, config, seed=seed) for seed in range(SEEDS)])
+    agents = MultiSeed([MAPPO(envs[0].spec, config, seed=seed) for seed in range(SEEDS)])
     noise = [torch.Generator().manual_seed(seed) for seed in range(SEEDS)]
-    env = SideBySide(envs)
+    env = ConcatEnv(envs)
     seeds = [100 * seed + e for seed in range(SEEDS) for e in range(ENVS)]
     return agents, Collector(env, agents, STEPS, env.reset(seeds), noise)
 
@@ -146,7 +146,7 @@ def test_what_was_saved_of_each_goes_on_together_and_alone():
     agents = [MAPPO(collector.env.spec, config, seed=99) for _ in range(SEEDS)]
     for agent, state in zip(agents, kept[0], strict=True):
         agent.load_state_dict(state)
-    again, (_, fresh) = Seeds(agents), together(make, config)
+    again, (_, fresh) = MultiSeed(agents), together(make, config)
     fresh.agent = again
     fresh.load_state_dict(*kept[1])
     again.update(fresh.collect()[0])
@@ -160,7 +160,7 @@ def test_loaded_into_seeds_that_are_there_it_is_computed_with():
     other.update(collector.collect()[0])
     for agent, source in zip(seeds.agents, other.agents, strict=True):
         agent.load_state_dict(source.state_dict())
-    step = SideBySide([make() for _ in range(SEEDS)]).reset(0)
+    step = ConcatEnv([make() for _ in range(SEEDS)]).reset(0)
     noise = torch.rand(SEEDS * ENVS, 3, 1)
     assert_close(seeds.act(step, noise=noise)[:2], other.act(step, noise=noise)[:2], rtol=0, atol=0)
 
@@ -192,7 +192,7 @@ def test_gradients_are_clipped_as_torch_does(limit: float):
         for p, g in zip(parameters, own, strict=True):
             p.grad = g
         norms.append(torch.nn.utils.clip_grad_norm_(parameters, limit))
-    assert_close(clip_each(gradients, limit), torch.stack(norms))
+    assert_close(clip_grad_norm_per_seed(gradients, limit), torch.stack(norms))
     for k, own in enumerate(expected):
         assert_close([g[k] for g in gradients], own)
 
@@ -204,7 +204,7 @@ def test_a_minibatch_in_pieces_is_the_minibatch(name: str, monkeypatch: Any):
         config = replace(config, ppo=replace(config.ppo, chunk_length=5, minibatches=2))
     states: list[Any] = []
     for most in (7, 10**9):  # rows of a piece: pieces of unequal weight, some of agents that do not act
-        monkeypatch.setattr(learner_module, "PIECE", most)
+        monkeypatch.setattr(learner_module, "PIECE_ROWS", most)
         agent, collector = alone(make, config)[0]
         metrics = [agent.update(collector.collect()[0]) for _ in range(3)]
         states.append([agent.state_dict(), metrics])

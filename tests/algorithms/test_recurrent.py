@@ -17,7 +17,7 @@ from torch.testing import assert_close
 from chaos import Chaos, events, spoil_absent
 from mappo.algorithms import loss as objective
 from mappo.algorithms.mappo import MAPPO
-from mappo.algorithms.minibatch import Batch, chunked
+from mappo.algorithms.minibatch import Batch, to_chunks
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
 from mappo.core.spec import ActionHeads
 from mappo.core.timestep import Rollout
@@ -140,7 +140,7 @@ def by_loop(agent: MAPPO, r: Rollout) -> tuple[Tensor, Tensor, Tensor]:
         pick = [r.next_obs, r.next_state, r.next_active] if then else [r.obs, r.state, r.active]
         obs, state, active = (None if x is None else x[t] for x in pick)
         rows = agent.critic_input(cast(Tensor, obs), state, cast(Tensor, active))
-        y, memory = agent.network.critic.step(agent.network.critic.see(rows), memory, first)
+        y, memory = agent.network.critic.step(agent.network.critic.preprocess(rows), memory, first)
         return y.squeeze(-1), cast(Tensor, memory)
 
     memory = None if r.critic_memory is None else r.critic_memory.clone()
@@ -187,7 +187,7 @@ def test_three_rollouts_in_a_row_are_read_again_with_the_same_numbers(
         acted = batch.weight != 0
         assert ((log_prob - batch.log_prob)[acted].exp() - 1).abs().max() <= precision
         assert_close(value, batch.value, rtol=precision, atol=precision)
-        assert_close(value, chunked(by_loop(agent, rollout)[0], case.chunk), rtol=precision, atol=precision)
+        assert_close(value, to_chunks(by_loop(agent, rollout)[0], case.chunk), rtol=precision, atol=precision)
         agent.update(rollout)
 
 
@@ -215,8 +215,8 @@ def test_a_memory_holds_its_own_life_and_nothing_else(kinds: str, precision: flo
             obs = torch.zeros_like(joined["obs"][t, e])
             obs[a] = joined["obs"][t, e, a]
             with torch.no_grad():
-                numbers, memory = agent.network.actor.step(agent.network.actor.see(obs), memory)
-            legal = dist.legal(joined["mask"][t, e] if "mask" in joined else None)
+                numbers, memory = agent.network.actor.step(agent.network.actor.preprocess(obs), memory)
+            legal = dist.legal_choices(joined["mask"][t, e] if "mask" in joined else None)
             log_prob = dist.log_prob(numbers, joined["action"][t, e], legal)[0][a]
             assert abs(log_prob.item() - joined["log_prob"][t, e, a].item()) <= 100 * precision
     assert lives > 20
@@ -277,10 +277,10 @@ def test_a_saved_actor_plays_on_as_in_training_across_episodes(memory: int):
             step.obs, team_memory, mask=step.mask, is_first=step.is_first, active=step.active
         )
         for i, name in enumerate(env.spec.agents):
-            mask = cast(Tensor, step.mask)[:, i, env.spec.choices(i)]
+            mask = cast(Tensor, step.mask)[:, i, env.spec.choice_indices(i)]
             own = step.obs[:, i, : env.spec.obs_size(i)]
             alone, kept[i] = actor.agent(name)(own, kept[i], mask=mask, is_first=step.is_first[:, i])
-            expected = env.spec.action_heads[i].own(action[:, i, env.spec.columns(i)])
+            expected = env.spec.action_heads[i].to_space_action(action[:, i, env.spec.action_columns(i)])
             assert torch.equal(alone[step.active[:, i]], expected[step.active[:, i]])
             seen += int(step.active[:, i].sum())
         step = env.step(agent.env_action(action))
@@ -348,8 +348,8 @@ def test_advantages_and_targets_are_those_of_their_definitions(
     assert (new_mean != mean) == value_norm
     if agent.team_rows:
         advantage = advantage.unsqueeze(-1).expand_as(rollout.reward)
-    assert_close(batch.adv, chunked(advantage, 4), rtol=1e-9, atol=1e-9)
-    assert_close(batch.target, chunked((target - new_mean) / new_std, 4), rtol=1e-9, atol=1e-9)
+    assert_close(batch.adv, to_chunks(advantage, 4), rtol=1e-9, atol=1e-9)
+    assert_close(batch.target, to_chunks((target - new_mean) / new_std, 4), rtol=1e-9, atol=1e-9)
     happened = events(rollout)
     assert min(happened["truncations"], happened["deaths"], happened["arrivals"]) >= 2, happened
 
@@ -365,8 +365,8 @@ def test_the_value_behind_a_time_limit_is_read_with_the_memory_of_the_episode():
     _, then, _ = by_loop(agent, rollout)
     critic = agent.network.critic
     with torch.no_grad():
-        empty = critic.step(critic.see(cast(Tensor, rollout.next_state).flatten(0, 1)))[0].reshape(STEPS, 4)
-    target = chunked(then, 4)
+        empty = critic.step(critic.preprocess(cast(Tensor, rollout.next_state).flatten(0, 1)))[0].reshape(STEPS, 4)
+    target = to_chunks(then, 4)
     assert_close(agent.prepare(rollout)[0].target, target, rtol=1e-12, atol=1e-12)
     assert (then - empty).abs()[rollout.ended].min() > 1e-4
 
@@ -427,7 +427,7 @@ def test_one_critic_row_for_the_team_is_one_for_each_agent_with_a_memory_too(cri
     def repeat(x: Any) -> Any:
         return x.unsqueeze(2).expand(-1, -1, 3, *x.shape[2:])
 
-    names = ("critic", "value", "target", "critic_first", "critic_memory")
+    names = ("critic_obs", "value", "target", "critic_is_first", "critic_memory")
     each = replace(batch, value_weight=batch.weight, **{name: repeat(getattr(batch, name)) for name in names})
     results: list[Any] = []
     for one in (batch, each):
@@ -453,7 +453,7 @@ def test_whole_chunks_are_dealt_to_minibatches_each_once(memory: int, chunk: int
     orders: list[Tensor] = []
     for _ in range(2):
         seen: list[Tensor] = []
-        for part in batch.dealt(agent.shuffled(rollout)[0][0], 4, agent.axis):
+        for part in batch.minibatches(agent.epoch_orders(rollout)[0][0], 4, agent.row_axis):
             when, where = part.log_prob[..., 0].div(4, rounding_mode="floor").long(), part.log_prob[..., 0].long() % 4
             assert when.shape == (chunk, STEPS // chunk)
             assert (when[0] % chunk == 0).all()
@@ -468,11 +468,11 @@ def test_whole_chunks_are_dealt_to_minibatches_each_once(memory: int, chunk: int
             if memory:
                 starts = when[0] // chunk, where[0]
                 assert torch.equal(cast(Tensor, part.memory)[0], cast(Tensor, rollout.memory)[starts])
-                assert torch.equal(cast(Tensor, part.first).flatten(0, 1), rollout.is_first[at])
+                assert torch.equal(cast(Tensor, part.is_first).flatten(0, 1), rollout.is_first[at])
                 whole = cast(Tensor, batch.critic_memory)[0].unflatten(0, (-1, 4))
                 assert torch.equal(cast(Tensor, part.critic_memory)[0], whole[starts])
             else:
-                assert part.memory is part.first is part.critic_memory is part.critic_first is None
+                assert part.memory is part.is_first is part.critic_memory is part.critic_is_first is None
             seen.append(part.log_prob[..., 0].flatten())
         orders.append(torch.cat(seen))
         assert orders[-1].sort().values.tolist() == list(range(STEPS * 4))
@@ -502,7 +502,7 @@ def test_without_a_memory_chunks_learn_as_single_steps_do():
     ends: list[Any] = []
     for by in ("sample", "sequence"):
         agent = (case := Case(memory=0)).make(minibatch_by=by)
-        assert (agent.config.chunk is None) == (by == "sample")
+        assert (agent.config.chunk_length is None) == (by == "sample")
         rollout = collect(agent, case.env())
         ends.append((agent.update(rollout), list(agent.network.state_dict().values())))
     assert_close(*ends, rtol=1e-9, atol=1e-9)
@@ -571,7 +571,7 @@ def test_observations_are_normalised_by_what_was_seen_before_this_rollout(
             seen[name].append(x.clone())
         before = [b.clone() for b in (*actor.buffers(), *critic.buffers())]
         agent.prepare(rollout)
-        agent._gradient_step(agent.prepare(rollout, again=True)[0], 0.01)
+        agent._gradient_step(agent.prepare(rollout, recompute=True)[0], 0.01)
         assert_equal([*actor.buffers(), *critic.buffers()], before)
         agent.update(rollout)
         assert_equal(during, [before] * 3)
@@ -587,7 +587,7 @@ def test_observations_are_normalised_by_what_was_seen_before_this_rollout(
         scale = torch.where(own.std(0) > 0, 1 / own.std(0, correction=0), 0.0)  # padding stays 0
         normal = ((fresh - own.mean(0)) * scale).clamp(-10, 10) * there.unsqueeze(-1)
         assert_close(
-            agent.network.actor.see(fresh, there)[:, members], normal[:, members].float(), rtol=1e-4, atol=1e-5
+            agent.network.actor.preprocess(fresh, there)[:, members], normal[:, members].float(), rtol=1e-4, atol=1e-5
         )
         assert (scale[2:] > 0).all() == (kind == 0)
     if agent.team_rows:
@@ -598,7 +598,10 @@ def test_observations_are_normalised_by_what_was_seen_before_this_rollout(
         normal = (rows - rows.flatten(0, 1).mean(0)) / rows.flatten(0, 1).std(0, correction=0)
         varied = rows.flatten(0, 1).std(0) > 0
         assert_close(
-            agent.network.critic.see(rows.float())[..., varied], normal[..., varied].float(), rtol=1e-4, atol=1e-5
+            agent.network.critic.preprocess(rows.float())[..., varied],
+            normal[..., varied].float(),
+            rtol=1e-4,
+            atol=1e-5,
         )
 
 
@@ -611,11 +614,11 @@ def test_advantages_made_anew_before_each_epoch_are_those_of_the_critic_of_then(
     prepare, made, learned = agent.prepare, [], []
     moments: list[Tensor] = []
 
-    def recorded(r: Rollout, again: bool = False) -> Any:
-        answer = prepare(r, again)
+    def recorded(r: Rollout, recompute: bool = False) -> Any:
+        answer = prepare(r, recompute)
         made.append(answer[0])
         moments.append(agent.value_norm.moments.clone())
-        assert_close(answer[0].value, chunked(by_loop(agent, r)[0], 4), rtol=1e-5, atol=1e-5)
+        assert_close(answer[0].value, to_chunks(by_loop(agent, r)[0], 4), rtol=1e-5, atol=1e-5)
         return answer
 
     cast(Any, agent).prepare = recorded

@@ -39,7 +39,7 @@ def test_what_is_loaded_is_what_goes_on(kind: str, seeds: int, monkeypatch: pyte
 
 def test_a_rollout_of_ones_own_each_time_is_learned_from_as_it_comes(monkeypatch: pytest.MonkeyPatch):
     agent, collector = training("spread")
-    copies = [collector.collect()[0].of(slice(0, ENVS)) for _ in range(2)]
+    copies = [collector.collect()[0].slice_envs(slice(0, ENVS)) for _ in range(2)]
     tapes = tape.pretend(monkeypatch)
     for rollout in 4 * copies:
         agent.update(rollout)
@@ -87,18 +87,18 @@ def test_a_wrapper_that_passes_on_is_stepped_as_it_is(monkeypatch: pytest.Monkey
             return getattr(self.env, name)
 
     tape.pretend(monkeypatch)
-    assert recording.Games.of(mappo.make("spread", 2), []) is not None
-    assert recording.Games.of(cast(Any, Wrapper(mappo.make("spread", 2))), []) is None
+    assert recording.GraphedRollouts.create(mappo.make("spread", 2), []) is not None
+    assert recording.GraphedRollouts.create(cast(Any, Wrapper(mappo.make("spread", 2))), []) is None
 
 
 def test_tensors_with_two_names_are_kept_apart():
     shared, owner = torch.ones(2), dict[str, Tensor]()
     owner |= {"a": shared, "b": shared}
-    still = graphs.Still([owner])
-    still.settle()
+    still = graphs.StaticTensors([owner])
+    still.sync()
     kept = dict(owner)
     owner["a"], owner["b"] = owner["b"], torch.zeros(2)
-    still.settle()
+    still.sync()
     assert owner["a"] is kept["a"]
     assert owner["b"] is kept["b"]
     assert owner["a"].tolist() == [1, 1]
@@ -107,9 +107,9 @@ def test_tensors_with_two_names_are_kept_apart():
 
 def test_tensors_that_change_places_are_both_kept():
     owner = {"a": torch.zeros(2), "b": [torch.ones(2)]}
-    still = graphs.Still([owner])
-    still.settle()
+    still = graphs.StaticTensors([owner])
+    still.sync()
     owner["a"], owner["b"] = owner["b"][0], [owner["a"]]
-    still.settle()
+    still.sync()
     assert owner["a"].tolist() == [1, 1]
     assert owner["b"][0].tolist() == [0, 0]

@@ -131,7 +131,7 @@ def test_training_is_the_same_but_for_rounding(convolutions: list[torch.Size], m
     states: list[Any] = []
     for slow in (False, True):
         monkeypatch.setattr(products, "slow_mkl", lambda slow=slow: slow)
-        training = workload.Training(config)
+        training = workload.Workload(config)
         training.update()
         assert bool(convolutions) == slow
         states.append(training.agent.network.state_dict())  # pyright: ignore
@@ -147,9 +147,9 @@ def test_nothing_is_read_where_there_is_nothing():
 # Laws 4 and 13, where networks are wide enough for the libraries to differ
 
 
-def wide(num_envs: int) -> tuple[workload.Training, MAPPO]:
+def wide(num_envs: int) -> tuple[workload.Workload, MAPPO]:
     config = workload.reference("plain", num_envs)
-    training = workload.Training(replace(config, network=replace(config.network, hidden=(256, 256), actor_gain=1.0)))
+    training = workload.Workload(replace(config, network=replace(config.network, hidden=(256, 256), actor_gain=1.0)))
     return training, cast(MAPPO, training.agent)
 
 
@@ -158,7 +158,7 @@ def test_a_rollout_is_read_again_with_the_same_numbers(convolutions: list[torch.
     training, agent = wide(32)
     batch, _, _ = agent.prepare(training.collector.collect()[0])
     assert convolutions
-    value = agent.network.critic(batch.critic)[0].squeeze(-1)
+    value = agent.network.critic(batch.critic_obs)[0].squeeze(-1)
     assert torch.equal(value.detach(), batch.value)
     numbers, _ = agent.network.actor(batch.obs)
     log_prob, _ = agent.policy.distribution.log_prob(numbers, batch.action, None)
@@ -170,7 +170,7 @@ def test_what_a_policy_answers_does_not_depend_on_how_many_ask(monkeypatch: Any)
     training, agent = wide(256)
     step, noise = training.collector.steps[0], torch.rand(256, 3, 1)
     together = agent.act(step, noise=noise)[1]
-    apart = [agent.act(step.of(part), noise=noise[part])[1] for part in (slice(0, 16), slice(16, 256))]
+    apart = [agent.act(step.slice_envs(part), noise=noise[part])[1] for part in (slice(0, 16), slice(16, 256))]
     assert torch.equal(torch.cat(apart), together)
 
 

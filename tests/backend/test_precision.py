@@ -12,7 +12,7 @@ from torch.testing import assert_close
 import mappo
 from chaos import Chaos
 from mappo.algorithms.mappo import MAPPO
-from mappo.algorithms.multi_seed import Seeds
+from mappo.algorithms.multi_seed import MultiSeed
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
 from mappo.rollouts.collector import Collector
 from mappo.training import train as trainer
@@ -90,7 +90,7 @@ def test_small_numbers_are_not_lost_in_bf16():
 def test_many_seeds_learn_in_bf16_what_each_learns_alone():
     agent, collector = learner(NETS["a memory"])
     rollout, _ = collector.collect()
-    seeds = Seeds([learner(NETS["a memory"])[0]])
+    seeds = MultiSeed([learner(NETS["a memory"])[0]])
     alone, together = agent.update(rollout), seeds.update(rollout)
     for name, x in alone.items():
         assert_close(together[name][0].float(), x.float(), rtol=0.05, atol=0.02)
@@ -100,7 +100,7 @@ def test_a_saved_actor_acts_as_it_was_trained(tmp_path: Path):
     config = replace(CONFIG, network=replace(CONFIG.network, precision="bf16"))
     run = train("spread", within(config, tmp_path / "run"))
     actor = mappo.load_actor(run.path)
-    assert actor.policy.tower.lower
+    assert actor.policy.network.uses_bf16
     assert run.evaluate(8)["return_sum"]["mean"] < 0
 
 
@@ -108,7 +108,7 @@ def test_a_saved_actor_acts_as_it_was_trained(tmp_path: Path):
 def test_what_cuda_may_round_is_set_for_a_while(allowed: bool, rounding: str):
     places = torch.backends.cuda.matmul, torch.backends.cudnn.conv
     before = [place.fp32_precision for place in places]
-    with trainer._tf32(allowed):
+    with trainer._tf32_allowed(allowed):
         assert [place.fp32_precision for place in places] == [rounding] * 2
     assert [place.fp32_precision for place in places] == before
 
@@ -119,7 +119,7 @@ def test_a_run_goes_with_whatever_torch_was_told_before(place: Any, tmp_path: Pa
     place.fp32_precision = "ieee"
     try:
         train("spread", within(CONFIG, tmp_path / "run"))
-        with trainer._tf32(True):
+        with trainer._tf32_allowed(True):
             pass
     finally:
         place.fp32_precision = before

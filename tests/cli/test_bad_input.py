@@ -20,7 +20,7 @@ from mappo.algorithms.mappo import MAPPO
 from mappo.cli import main as cli
 from mappo.config import Config
 from mappo.core.timestep import TimeStep
-from mappo.envs.vector.serial import ParallelEnvs
+from mappo.envs.vector.serial import SerialEnvs
 from mappo.errors import UserError
 from mappo.networks.encoders import ENCODERS
 from mappo.rollouts.collector import Collector
@@ -77,7 +77,7 @@ class Game:
         return {a: self.spoilt.get("see", np.zeros(2, np.float32)) for a in self.agents}
 
 
-def played(env: ParallelEnvs, steps: int = 6) -> list[TimeStep]:
+def played(env: SerialEnvs, steps: int = 6) -> list[TimeStep]:
     action = torch.zeros(env.num_envs, env.spec.num_agents, env.spec.action_size, dtype=torch.long)
     return [env.reset(0), *(env.step(action) for _ in range(steps))]
 
@@ -124,27 +124,27 @@ def test_runs_of_ones_own_environment_say_where_they_can_be_used(tmp_path: Path,
 def test_one_environment_given_several_times_is_refused():
     game = Game()
     with pytest.raises(UserError, match="one Game several times: make one at each call"):
-        ParallelEnvs(lambda: game, 2)
+        SerialEnvs(lambda: game, 2)
 
 
 def test_agents_may_be_named_by_numbers():
-    env = ParallelEnvs(lambda: Game((0, 1), sizes=[2, 3]), 2)
+    env = SerialEnvs(lambda: Game((0, 1), sizes=[2, 3]), 2)
     assert env.spec.agents == ("0", "1")
     assert MAPPO(env.spec, Config()).policy.describe() == "2 actors for 0 | 1"
     assert played(env)[1].reward.shape == (2, 2)
 
 
 def test_rewards_may_be_arrays_of_one_number_and_nothing_else():
-    env = ParallelEnvs(lambda: Game(reward=lambda x: np.array([float(x)])), 1)
+    env = SerialEnvs(lambda: Game(reward=lambda x: np.array([float(x)])), 1)
     assert env.reset(0).reward.shape == (1, 2)
     assert env.step(torch.tensor([[[2], [1]]])).reward.tolist() == [[2, -1]]
     for wrong in (lambda x: np.zeros(2), lambda x: "much", lambda x: None):
         with pytest.raises(UserError, match=r"left was given the reward .*, which is not one number"):
-            played(ParallelEnvs(lambda wrong=wrong: Game(reward=wrong), 1), 1)
+            played(SerialEnvs(lambda wrong=wrong: Game(reward=wrong), 1), 1)
 
 
 def test_infos_may_be_none():
-    assert played(ParallelEnvs(lambda: Game(info=None), 1))[-1].mask is None
+    assert played(SerialEnvs(lambda: Game(info=None), 1))[-1].mask is None
 
 
 def test_a_reset_without_a_seed_is_named():
@@ -153,16 +153,16 @@ def test_a_reset_without_a_seed_is_named():
             return super().reset()
 
     with pytest.raises(UserError, match=r"Seedless\.reset must take seed=\.\.\."):
-        ParallelEnvs(Seedless, 1).reset(0)
+        SerialEnvs(Seedless, 1).reset(0)
 
 
 def test_a_time_limit_without_its_last_observation_is_named():
     with pytest.raises(UserError, match="left was cut off by a time limit and observed nothing"):
-        played(ParallelEnvs(lambda: Game(forgets=True), 1))
+        played(SerialEnvs(lambda: Game(forgets=True), 1))
 
 
 def test_an_agent_that_ended_and_stays_is_warned_of_once():
-    env = ParallelEnvs(lambda: Game(dead=("left",), length=9), 1)
+    env = SerialEnvs(lambda: Game(dead=("left",), length=9), 1)
     with pytest.warns(UserWarning, match="left ended at two steps in a row and is still in env.agents") as told:
         played(env)
     assert len(told) == 1
@@ -170,7 +170,7 @@ def test_an_agent_that_ended_and_stays_is_warned_of_once():
 
 def test_numbers_that_are_no_bytes_are_named():
     space = spaces.Box(0, 255, (3,), np.uint8)
-    env = ParallelEnvs(lambda: Game(space=space, see=np.array([300, 1, 256])), 1)
+    env = SerialEnvs(lambda: Game(space=space, see=np.array([300, 1, 256])), 1)
     with pytest.raises(UserError, match="numbers from 1 to 300; its space says uint8"):
         env.reset(0)
 
@@ -179,9 +179,9 @@ def test_the_one_reward_of_a_team_may_be_declared():
     class Common(Game):
         shared_reward = True
 
-    env = ParallelEnvs(lambda: Common(reward=lambda _: 1.0), 1)
+    env = SerialEnvs(lambda: Common(reward=lambda _: 1.0), 1)
     assert env.spec.team_reward(played(env)[1].reward).tolist() == [1]
-    env = ParallelEnvs(lambda: Game(reward=lambda _: 1.0), 1)
+    env = SerialEnvs(lambda: Game(reward=lambda _: 1.0), 1)
     assert env.spec.team_reward(played(env)[1].reward).tolist() == [2]
 
 
@@ -192,7 +192,7 @@ def test_an_image_state_is_turned_as_observations_are():
         def state(self) -> np.ndarray:
             return np.arange(3 * 8 * 9, dtype=np.uint8).reshape(3, 8, 9)
 
-    env = ParallelEnvs(Seen, 1)
+    env = SerialEnvs(Seen, 1)
     state = env.reset(0).state
     assert env.spec.state_shape == (8, 9, 3)
     assert state is not None

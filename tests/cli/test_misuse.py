@@ -18,10 +18,10 @@ from mappo.cli.main import main
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
 from mappo.config.presets import preset
 from mappo.core.spec import ActionHeads, Spec
-from mappo.envs.vector.serial import ParallelEnvs
+from mappo.envs.vector.serial import SerialEnvs
 from mappo.errors import UserError
 from mappo.functional.losses import ppo_policy_data, ppo_policy_error
-from mappo.runs.lock import locked
+from mappo.runs.lock import lock_directory
 from mappo.training.train import train
 
 QUICK = Config(
@@ -52,7 +52,7 @@ def test_a_partial_config_file_changes_the_preset_and_no_more(tmp_path: Path):
 def test_two_processes_do_not_train_in_one_directory(tmp_path: Path):
     train("spread", quick(tmp_path / "run"))
     with (
-        locked(tmp_path / "run"),
+        lock_directory(tmp_path / "run"),
         pytest.raises(UserError, match=r"another process trains in .*run: wait for it, or stop it"),
     ):
         train("spread", quick(tmp_path / "run"), resume=True)
@@ -88,7 +88,10 @@ BOX = spaces.Box(-1, 1, (2,))
         (lambda: ActionHeads(low=(0.0,)), "each number of an action needs a low bound below its high one"),
         (lambda: ActionHeads(low=(1.0,), high=(1.0,)), "each number of an action needs a low bound below its high one"),
         (lambda: ActionHeads(low=(np.nan,), high=(1.0,)), "each number of an action needs a low bound below"),
-        (lambda: ActionHeads.of(spaces.Box(0, 9, (2,), np.int64)), "are not supported: use Discrete, MultiDiscrete"),
+        (
+            lambda: ActionHeads.from_space(spaces.Box(0, 9, (2,), np.int64)),
+            "are not supported: use Discrete, MultiDiscrete",
+        ),
         (lambda: Spec((), (), ()), "a Spec needs at least one agent"),
         (lambda: Spec(("x", "y"), (BOX,) * 2, (ActionHeads((3,)),)), "and an observation space and action heads for"),
         (lambda: Spec(("x",), (spaces.Dict(a=BOX),), (ActionHeads((3,)),)), "observations must be arrays"),
@@ -175,14 +178,14 @@ class Odd:
 )
 def test_environments_that_break_a_rule_are_told_which(rule: str, message: str):
     with pytest.raises(UserError, match=message):  # noqa: PT012
-        env = ParallelEnvs(lambda: Odd(rule), 2)
+        env = SerialEnvs(lambda: Odd(rule), 2)
         env.reset(1)
         env.step(torch.zeros(2, 3, 1, dtype=torch.long))
 
 
 def test_a_turn_based_environment_is_told_its_parallel_twin():
     with pytest.raises(UserError, match=r"is turn-based \(AEC\): make it by parallel_env in place of env"):
-        ParallelEnvs(simple_spread_v3.env, 1)
+        SerialEnvs(simple_spread_v3.env, 1)
 
 
 def test_an_environment_of_ones_own_is_scored_by_giving_it_again(tmp_path: Path):

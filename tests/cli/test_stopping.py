@@ -20,7 +20,7 @@ from mappo.config import RunConfig
 from mappo.errors import UserError
 from mappo.runs import checkpoint
 from mappo.runs.directory import read_run
-from mappo.system.stdio import LastingFile
+from mappo.system.stdio import PipeSafeFile
 from mappo.training.live_view import LiveView
 from paths import PYTHONPATH
 
@@ -165,10 +165,10 @@ def test_a_closed_terminal_saves_and_leaves(hangup: bool, tmp_path: Path):
 def test_a_stream_outlasts_its_reader():
     reader, writer = os.pipe()
     os.close(reader)
-    with LastingFile(writer, "wb") as stream:
+    with PipeSafeFile(writer, "wb") as stream:
         assert stream.write(b"told to nobody") == 14
         assert os.write(writer, b"nor is this, past the stream") == 28
-    with LastingFile(os.open("/dev/full", os.O_WRONLY), "wb") as stream:
+    with PipeSafeFile(os.open("/dev/full", os.O_WRONLY), "wb") as stream:
         with pytest.raises(OSError, match="No space left"):
             stream.write(b"x")
         assert stream.write(b"told once") == 9

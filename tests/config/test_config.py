@@ -108,7 +108,7 @@ def test_a_chunk_must_divide_the_rollout_and_the_nearest_that_does_is_told(chunk
 def test_with_a_memory_or_if_asked_for_steps_stay_together_in_chunks(
     network: dict[str, Any], ppo: dict[str, Any], chunk: int | None
 ):
-    assert Config(network=NetworkConfig(**network), ppo=PPOConfig(**ppo)).chunk == chunk
+    assert Config(network=NetworkConfig(**network), ppo=PPOConfig(**ppo)).chunk_length == chunk
 
 
 def test_minibatches_of_chunks_must_divide_these():
@@ -214,4 +214,4 @@ def test_a_memory_that_would_learn_nothing_through_time_is_refused(length: int):
     network = NetworkConfig(memory_size=8)
     with pytest.raises(UserError, match=f"has no divisor up to 10 for the chunks.*ppo.chunk-length {length}"):
         Config(network=network, ppo=PPOConfig(rollout_length=length))
-    assert Config(network=network, ppo=PPOConfig(rollout_length=1)).chunk == 1
+    assert Config(network=network, ppo=PPOConfig(rollout_length=1)).chunk_length == 1

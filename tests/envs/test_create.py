@@ -14,7 +14,7 @@ from mappo.core.protocols import Environment, Renderable, Resumable
 from mappo.core.timestep import TimeStep
 from mappo.envs import make
 from mappo.envs.probes.basic import Constant, Signal
-from mappo.envs.vector.serial import ParallelEnvs
+from mappo.envs.vector.serial import SerialEnvs
 from mappo.errors import UserError
 from mappo.policies.random_policy import RandomPolicy
 
@@ -128,7 +128,7 @@ def test_a_number_of_agents_that_is_fixed_is_not_chosen(name: str):
 
 @pytest.mark.parametrize("name", [n for n, native in envs.NATIVE.items() if native.originals])
 def test_the_batched_game_and_the_package_have_the_same_spaces(name: str):
-    ours, theirs = make(name, 1).spec, make(envs.original(name, "mpe2"), 1).spec
+    ours, theirs = make(name, 1).spec, make(envs.original_name(name, "mpe2"), 1).spec
     assert ours.agents == theirs.agents
     assert ours.action_heads == theirs.action_heads
     assert [s.shape for s in ours.obs_spaces] == [s.shape for s in theirs.obs_spaces]
@@ -142,7 +142,7 @@ def test_what_can_draw_and_what_can_be_saved_says_so():
 
 def test_a_package_draws_if_asked():
     env = make("mpe2/simple_spread_v3", 1, render=True)
-    assert isinstance(env, ParallelEnvs)
+    assert isinstance(env, SerialEnvs)
     env.reset(0)
     picture = env.render(0)
     assert picture.ndim == 3
@@ -175,12 +175,12 @@ def test_a_missing_package_is_told_with_what_installs_it(monkeypatch: pytest.Mon
 
 
 def test_the_original_of_an_environment_is_found():
-    assert envs.original("spread", "mpe2") == "mpe2/simple_spread_v3"
-    assert envs.original("mpe2/simple_spread_v3", "mpe2") == "mpe2/simple_spread_v3"
+    assert envs.original_name("spread", "mpe2") == "mpe2/simple_spread_v3"
+    assert envs.original_name("mpe2/simple_spread_v3", "mpe2") == "mpe2/simple_spread_v3"
     with pytest.raises(UserError, match="spread cannot be evaluated on 'vmas': there is: mpe2"):
-        envs.original("spread", "vmas")
+        envs.original_name("spread", "vmas")
     with pytest.raises(UserError, match="probe/signal cannot be evaluated on 'mpe2': it follows no package"):
-        envs.original("probe/signal", "mpe2")
+        envs.original_name("probe/signal", "mpe2")
 
 
 def test_numbers_come_from_a_package_and_its_version(monkeypatch: pytest.MonkeyPatch):

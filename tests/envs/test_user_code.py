@@ -8,7 +8,7 @@ import pytest
 from games import Game
 from mappo.cli import main as cli
 from mappo.envs import make
-from mappo.envs.user_code import code_parts
+from mappo.envs.user_code import split_name
 from mappo.errors import UserError
 
 CODE = """
@@ -53,7 +53,7 @@ def test_a_name_that_is_none_is_told_how_it_is_written(name: str, message: str, 
 
 def test_names_that_are_some_are_left_as_they_are():
     for name in ("mine:Mine", "package.mine:Mine.make", "my-module:make"):
-        assert ":".join(code_parts(name)) == name
+        assert ":".join(split_name(name)) == name
 
 
 def test_parameters_that_nobody_gives_are_named():

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
-from mappo.envs.batched.rendering import AGENT_COLORS, COLLISION, COVERED, draw_spread
+from mappo.envs.batched.rendering import AGENT_COLORS, COLLISION, COVERED, render_spread
 from mappo.evaluation.curve import plot_curve
 from mappo.evaluation.gif import write_gif
 
@@ -80,7 +80,7 @@ def test_curve_names_missing_columns(tmp_path: Path) -> None:
 
 def scene(step: int, title: str = "", caption: str = "") -> NDArray[np.uint8]:
     agents = np.array([[-1.0, 0.1 * step], [0.5, 0.5], [0.8, -0.1 * step]])
-    return draw_spread(agents, np.array([[0.5, 0.55], [-1.0, -1.0]]), title=title, caption=caption)
+    return render_spread(agents, np.array([[0.5, 0.55], [-1.0, -1.0]]), title=title, caption=caption)
 
 
 def test_gif_repeats_the_frames(tmp_path: Path) -> None:
@@ -118,12 +118,12 @@ def test_drawing_grows_by_strips_for_its_texts() -> None:
     assert titled.flags.writeable
     assert titled[:34].min() < 100  # ink
     assert titled[-34:].min() < 100
-    assert draw_spread(np.zeros((1, 2)), np.zeros((1, 2)), size=240).shape == (240, 240, 3)
+    assert render_spread(np.zeros((1, 2)), np.zeros((1, 2)), size=240).shape == (240, 240, 3)
 
 
 @pytest.mark.parametrize(("distance", "covered"), [(0.0, True), (0.09, True), (0.11, False)])
 def test_landmark_is_green_when_an_agent_is_within_a_tenth(distance: float, covered: bool) -> None:
-    picture = draw_spread(np.array([[distance, 0.0], [1.0, 1.0]]), np.zeros((1, 2)))
+    picture = render_spread(np.array([[distance, 0.0], [1.0, 1.0]]), np.zeros((1, 2)))
     assert (count(picture, COVERED) > 40) == covered
     rows, columns = np.nonzero((picture == COVERED).all(axis=-1))
     if covered:
@@ -132,7 +132,7 @@ def test_landmark_is_green_when_an_agent_is_within_a_tenth(distance: float, cove
 
 @pytest.mark.parametrize(("distance", "collided"), [(0.29, True), (0.31, False)])
 def test_colliding_agents_get_red_outlines(distance: float, collided: bool) -> None:
-    picture = draw_spread(np.array([[0.0, 0.0], [0.0, distance], [1.0, 1.0]]), np.zeros((0, 2)))
+    picture = render_spread(np.array([[0.0, 0.0], [0.0, distance], [1.0, 1.0]]), np.zeros((0, 2)))
     assert (count(picture, COLLISION) > 100) == collided
     assert count(picture[:150, 300:], COLLISION) == 0  # the third agent, at the upper right
 
@@ -140,18 +140,18 @@ def test_colliding_agents_get_red_outlines(distance: float, collided: bool) -> N
 def test_agents_are_placed_with_y_upwards_and_kept_in_the_picture() -> None:
     landmarks = np.zeros((0, 2))
     blue, orange = AGENT_COLORS[:2]
-    picture = draw_spread(np.array([[-1.0, 1.0], [9.0, -9.0]]), landmarks)
+    picture = render_spread(np.array([[-1.0, 1.0], [9.0, -9.0]]), landmarks)
     assert count(picture[:240, :240], blue, within=8) > 50
     assert count(picture, blue, within=8) == count(picture[:240, :240], blue, within=8)
     # Outside the view: in the corner, with a filled arrow head that an agent standing there lacks.
-    there = draw_spread(np.array([[-1.0, 1.0], [1.5, -1.5]]), landmarks)
+    there = render_spread(np.array([[-1.0, 1.0], [1.5, -1.5]]), landmarks)
     assert count(picture[380:, 380:], orange, within=8) > count(there[380:, 380:], orange, within=8) + 50
 
 
 def test_trails_are_drawn_in_the_agents_colors() -> None:
     agents, landmarks = np.array([[0.0, 0.0], [1.0, 1.0]]), np.zeros((0, 2))
-    still = draw_spread(agents, landmarks)
-    moved = draw_spread(agents, landmarks, trails=[agents - 0.8, agents - 0.4])
+    still = render_spread(agents, landmarks)
+    moved = render_spread(agents, landmarks, trails=[agents - 0.8, agents - 0.4])
     changed = (still != moved).any(axis=-1)
     assert changed[300, 180]  # on the way from (-0.8, -0.8) to the origin
     assert not changed[:, 400:].any()
@@ -159,4 +159,4 @@ def test_trails_are_drawn_in_the_agents_colors() -> None:
 
 def test_eleven_agents_can_be_drawn() -> None:
     assert len(set(AGENT_COLORS)) == 10
-    assert draw_spread(np.random.default_rng(0).uniform(-1, 1, (11, 2)), np.zeros((11, 2))).std() > 0
+    assert render_spread(np.random.default_rng(0).uniform(-1, 1, (11, 2)), np.zeros((11, 2))).std() > 0

@@ -14,7 +14,7 @@ from mappo import envs
 from mappo.algorithms.mappo import MAPPO
 from mappo.config import Config, NetworkConfig, RunConfig
 from mappo.core import state_dict as state
-from mappo.core.protocols import Environment, Player
+from mappo.core.protocols import Environment, TeamPolicy
 from mappo.core.spec import ActionHeads, Spec
 from mappo.core.timestep import TimeStep
 from mappo.deploy import load as saved_actor
@@ -22,8 +22,8 @@ from mappo.envs.batched.spread import Spread, central_planner
 from mappo.envs.probes.basic import Constant
 from mappo.errors import UserError
 from mappo.evaluation import episodes as playing
-from mappo.evaluation.episodes import play
-from mappo.evaluation.statistics import SCORE_SEED, SELECT_SEED, score, summary
+from mappo.evaluation.episodes import play_episodes
+from mappo.evaluation.statistics import SCORE_SEED, SELECT_SEED, score, summarize
 from mappo.policies.random_policy import RandomPolicy
 from mappo.runs import checkpoint
 from mappo.runs import directory as rundir
@@ -80,7 +80,7 @@ class Dice:
         return TimeStep(obs, None, mask, all_, first, reward, none, ended, obs, None, all_)
 
 
-def always(choice: int) -> Player:
+def always(choice: int) -> TeamPolicy:
     def policy(obs: Tensor, memory: Any = None, **_: Any) -> tuple[Tensor, Any]:
         return torch.full((*obs.shape[:2], 1), choice), memory
 
@@ -90,13 +90,13 @@ def always(choice: int) -> Player:
 @pytest.mark.parametrize("num_envs", [1, 4, 16, 30])
 def test_each_seed_counts_once_with_its_first_episode_whatever_the_batch(num_envs: int):
     env, seeds = Dice(num_envs), [*range(100, 116), 3, 3]
-    played = play(env, always(0), seeds)
+    played = play_episodes(env, always(0), seeds)
     lengths = np.array([1 + s % FIRST for s in seeds])
     assert len(set(lengths)) == FIRST
     assert np.array_equal(played.lengths, lengths)
     expected = np.stack([lengths * np.array(seeds), lengths * (np.array(seeds) + 0.25)], -1)
     assert np.array_equal(played.returns, expected)
-    assert np.array_equal(played.sums, expected.sum(-1))
+    assert np.array_equal(played.team_returns, expected.sum(-1))
     assert [s for part in env.resets for s in part][: len(seeds)] == seeds
 
 
@@ -108,7 +108,7 @@ def test_the_policy_sees_masks_first_steps_and_its_memory():
         assert seen["active"].shape == (1, obs.shape[1])
         return torch.zeros(*obs.shape[:2], 1, dtype=torch.long), len(calls)
 
-    play(Dice(1, fixed=2, masked=True), policy, [5, 6])
+    play_episodes(Dice(1, fixed=2, masked=True), policy, [5, 6])
     assert [c[0] for c in calls] == [None, 1, None, 3], "memory starts anew with each batch of games"
     assert [bool(c[2].all()) for c in calls if c[2] is not None] == [True, False, True, False]
     assert all(c[1] is not None for c in calls)
@@ -116,15 +116,15 @@ def test_the_policy_sees_masks_first_steps_and_its_memory():
 
 def test_an_endless_environment_is_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(playing, "MAX_STEPS", 20)
-    assert play(Dice(2, fixed=20), always(0), [1, 2]).lengths.tolist() == [20, 20]
+    assert play_episodes(Dice(2, fixed=20), always(0), [1, 2]).lengths.tolist() == [20, 20]
     with pytest.raises(UserError, match="an episode did not end within 20 steps: the environment needs a time limit"):
-        play(Dice(2, endless=True), always(0), [1, 2])
+        play_episodes(Dice(2, endless=True), always(0), [1, 2])
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 100])
 def test_summary_is_what_numpy_says(count: int):
     values = np.random.default_rng(count).normal(5, 2, count)
-    told = summary(values)
+    told = summarize(values)
     ordered = sorted(values.tolist())
     middle = ordered[count // 4 : count - count // 4]
     assert told["mean"] == pytest.approx(sum(ordered) / count)
@@ -132,19 +132,19 @@ def test_summary_is_what_numpy_says(count: int):
     low, high = told["ci95"]
     assert low <= told["mean"] + 1e-9
     assert told["mean"] <= high + 1e-9
-    assert told == summary(values), "drawn from a seed of its own"
+    assert told == summarize(values), "drawn from a seed of its own"
     assert {type(x) for x in (told["mean"], told["iqm"], low, high)} == {float}
 
 
 def test_an_outlier_moves_the_mean_and_not_the_interquartile_mean():
     values = np.array([*range(19), 1e6])
-    assert summary(values)["iqm"] == summary(np.array([*range(19), 20.0]))["iqm"] == 9.5
-    assert summary(values)["mean"] > 1e4
+    assert summarize(values)["iqm"] == summarize(np.array([*range(19), 20.0]))["iqm"] == 9.5
+    assert summarize(values)["mean"] > 1e4
 
 
 def test_the_interval_is_that_of_the_mean():
     values = np.random.default_rng(0).normal(5, 2, 400)
-    low, high = summary(values)["ci95"]
+    low, high = summarize(values)["ci95"]
     error = values.std() / np.sqrt(len(values))
     assert low == pytest.approx(values.mean() - 1.96 * error, abs=0.3 * error)
     assert high == pytest.approx(values.mean() + 1.96 * error, abs=0.3 * error)
@@ -160,11 +160,11 @@ def test_score_compares_game_by_game(monkeypatch: pytest.MonkeyPatch):
     assert set(told["baselines"]) == {"random", "lazy"}
     seeds = np.arange(50, 60)
     sums = 3 * (2 * seeds + 0.25 + 1)
-    assert told["return_sum"] == summary(sums.astype(float))
+    assert told["return_sum"] == summarize(sums.astype(float))
     assert told["return_per_agent"] == [3 * (54.5 + 0.5), 3 * (54.5 + 0.75)]
     assert sum(told["return_per_agent"]) == pytest.approx(told["return_sum"]["mean"])
     lazy = told["baselines"]["lazy"]
-    assert {k: lazy[k] for k in ("mean", "iqm", "ci95")} == summary(sums - 3.0)
+    assert {k: lazy[k] for k in ("mean", "iqm", "ci95")} == summarize(sums - 3.0)
     assert lazy["difference"] == {"mean": 3.0, "ci95": [3.0, 3.0]}
     random = told["baselines"]["random"]
     assert 0 < random["difference"]["mean"] < 3
@@ -213,16 +213,16 @@ def test_the_random_policy_is_the_same_for_the_same_seed():
 def test_masks_reach_the_random_policy_in_a_game():
     env = Dice(2, fixed=4, masked=True)
     assert isinstance(env, Environment)
-    played = play(env, RandomPolicy(env.spec), [10, 20])
+    played = play_episodes(env, RandomPolicy(env.spec), [10, 20])
     assert played.returns.tolist() == [[40, 4 * 10.75], [80, 4 * 20.75]]
 
 
 def test_sums_are_over_agents_and_a_shared_reward_counts_once():
-    played = playing.play(Spread(2, horizon=3), always(0), [5, 6])
-    assert np.allclose(played.sums, played.returns.sum(-1), atol=1e-5)
-    shared = playing.play(Constant(2, num_agents=3, horizon=7), always(0), [5, 6])
+    played = playing.play_episodes(Spread(2, horizon=3), always(0), [5, 6])
+    assert np.allclose(played.team_returns, played.returns.sum(-1), atol=1e-5)
+    shared = playing.play_episodes(Constant(2, num_agents=3, horizon=7), always(0), [5, 6])
     assert shared.returns.tolist() == [[7.0] * 3] * 2
-    assert shared.sums.tolist() == [7.0, 7.0]
+    assert shared.team_returns.tolist() == [7.0, 7.0]
 
 
 def test_a_replay_shows_each_game_and_lingers_on_its_end():
@@ -244,7 +244,7 @@ def saved(tmp_path: Path) -> tuple[Path, MAPPO]:
     config = Config(network=NetworkConfig(hidden=(16,), actor_gain=1.0), run=RunConfig(seed=5))
     agent, path = MAPPO(spec, config), tmp_path / "run"
     rundir.create_run(path, "spread", config, spec)
-    checkpoint.save(path, 10, {}, state.flat("network", agent.network.state_dict()), {})
+    checkpoint.save(path, 10, {}, state.flatten("network", agent.network.state_dict()), {})
     return path, agent
 
 
@@ -254,7 +254,7 @@ def test_a_saved_actor_is_the_policy_that_was_trained(saved: tuple[Path, MAPPO])
     obs = torch.randn(50, 3, OBS)
     actions, _ = actor(obs)
     with torch.no_grad():
-        logit, trained = actor.policy.tower(obs)[0], agent.network.actor(obs)[0]
+        logit, trained = actor.policy.network(obs)[0], agent.network.actor(obs)[0]
     assert torch.equal(logit, trained)
     assert torch.equal(actions, agent.actor()(obs)[0])
     assert torch.equal(actions, trained.argmax(-1, keepdim=True))
@@ -276,7 +276,7 @@ def test_a_saved_actor_alone_answers_as_in_the_team(saved: tuple[Path, MAPPO]):
             by_name, _ = actor.agent(names[a])(obs[e, a])
             assert by_name.shape == (), "as its own space has it"
             assert by_name == team[e, a]
-            logit = [tower(x)[0] for tower, x in ((actor.policy.tower, obs[e, a]), (agent.network.actor, obs[e]))]
+            logit = [tower(x)[0] for tower, x in ((actor.policy.network, obs[e, a]), (agent.network.actor, obs[e]))]
             assert torch.allclose(logit[0], logit[1][a], atol=1e-6)
 
 
@@ -301,4 +301,4 @@ def test_an_actor_names_the_size_that_it_reads(saved: tuple[Path, MAPPO]):
 
 def test_an_actor_of_a_run_carries_no_gradient(saved: tuple[Path, MAPPO]):
     actor = saved_actor.load_actor(saved[0])
-    assert not actor.policy.tower(torch.zeros(1, OBS))[0].requires_grad
+    assert not actor.policy.network(torch.zeros(1, OBS))[0].requires_grad

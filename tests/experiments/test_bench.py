@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mappo.cli.main import main
 from mappo.experiments import bench, workload
-from mappo.experiments.workload import Part, Spent, Training, measure, products, reference
+from mappo.experiments.workload import Cost, TimedPart, Workload, matmul_part, measure, reference
 from mappo.system import hardware as machine
 
 PARTS = ["environment alone", "policy alone", "update alone", "end to end", "bare matrix products"]
@@ -38,8 +38,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def small() -> Training:
-    return Training(reference("plain", 2), seed=3)
+def small() -> Workload:
+    return Workload(reference("plain", 2), seed=3)
 
 
 def cells(line: str) -> list[str]:
@@ -66,8 +66,8 @@ def test_the_command_prints_tables_of_markdown(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_seconds_are_those_of_the_work_alone(clock: Clock):
-    part = Part("x", lambda: clock.spend(3), before=lambda: clock.spend(50))
-    assert measure([part], steps=500, rounds=2, repeats=4) == {"x": [Spent(6, 12)] * 2}
+    part = TimedPart("x", lambda: clock.spend(3), before=lambda: clock.spend(50))
+    assert measure([part], steps=500, rounds=2, repeats=4) == {"x": [Cost(6, 12)] * 2}
 
 
 def test_what_a_device_still_has_to_do_counts_for_whoever_asked_for_it(clock: Clock):
@@ -80,16 +80,16 @@ def test_what_a_device_still_has_to_do_counts_for_whoever_asked_for_it(clock: Cl
         clock.spend(waiting[0])
         waiting[0] = 0
 
-    part = Part("x", kernel(3), before=kernel(50))
-    assert measure([part], steps=1000, rounds=1, sync=sync, repeats=2) == {"x": [Spent(3, 6)]}
+    part = TimedPart("x", kernel(3), before=kernel(50))
+    assert measure([part], steps=1000, rounds=1, sync=sync, repeats=2) == {"x": [Cost(3, 6)]}
 
 
 def test_parts_take_turns_and_each_fills_its_turn(clock: Clock, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(workload, "TURN", 12)
     order: list[str] = []
 
-    def part(name: str, seconds: float) -> Part:
-        return Part(name, lambda: (order.append(name), clock.spend(seconds)))
+    def part(name: str, seconds: float) -> TimedPart:
+        return TimedPart(name, lambda: (order.append(name), clock.spend(seconds)))
 
     measure([part("a", 3), part("b", 1), part("long", 60)], steps=1, rounds=2)
     turns = ["a"] * 2 + ["b"] * 6 + ["long"]
@@ -101,10 +101,10 @@ def test_parts_take_turns_and_each_fills_its_turn(clock: Clock, monkeypatch: pyt
 def test_figures_are_medians_and_shares_those_of_each_round(device: str, share: str):
     # A quarter of the CPU time and three quarters of the clock, in two rounds of three; not so of the medians.
     spent = {
-        "a": [Spent(1, 3), Spent(3, 3), Spent(8, 24)],
-        "end to end": [Spent(4, 4), Spent(4, 12), Spent(32, 32)],
+        "a": [Cost(1, 3), Cost(3, 3), Cost(8, 24)],
+        "end to end": [Cost(4, 4), Cost(4, 12), Cost(32, 32)],
     }
-    rows = bench.figures("full", spent, torch.device(device))
+    rows = bench.table_rows("full", spent, torch.device(device))
     assert rows[0] == ["full", "a", "3.00000", "3.00000", "333", share]
     assert rows[1] == ["full", "end to end", "4.00000", "12.00000", "83", "100.0%"]
 
@@ -121,9 +121,9 @@ def test_the_reference_is_the_work_of_the_paper():
     assert (plain.ppo.epochs, plain.ppo.actor_lr) == (full.ppo.epochs, full.ppo.actor_lr)
 
 
-def test_the_bare_products_are_the_products_of_the_work(small: Training):
+def test_the_bare_products_are_the_products_of_the_work(small: Workload):
     with FlopCounterMode(display=False) as counter:
-        products(small).work()
+        matmul_part(small).work()
     inputs, width, agents, epochs = 18, 64, 3, 10
     actor = 2 * (inputs * width + width * width + width * 5)
     critic = 2 * (agents * inputs * width + width * width + width)
@@ -134,7 +134,7 @@ def test_the_bare_products_are_the_products_of_the_work(small: Training):
     assert expected == pytest.approx(1.37e6, rel=0.01)
 
 
-def test_each_part_does_its_own_and_nothing_else(small: Training, monkeypatch: pytest.MonkeyPatch):
+def test_each_part_does_its_own_and_nothing_else(small: Workload, monkeypatch: pytest.MonkeyPatch):
     called: list[str] = []
     for owner, name in ((type(small.env), "step"), (type(small.agent), "act"), (type(small.agent), "update")):
         original = getattr(owner, name)
@@ -162,7 +162,7 @@ def test_each_part_does_its_own_and_nothing_else(small: Training, monkeypatch: p
     }
 
 
-def test_an_update_answers_what_a_log_would_read(small: Training):
+def test_an_update_answers_what_a_log_would_read(small: Workload):
     metrics = small.update()
     assert {"return_sum", "policy_loss", "entropy"} <= set(metrics)
     assert metrics["episodes"] == 2
@@ -200,7 +200,7 @@ def test_too_little_memory_is_told_and_threads_are_as_before(
         assert torch.get_num_threads() == 2
         raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes.\nC++ stack")
 
-    monkeypatch.setattr(bench, "Training", fail)
+    monkeypatch.setattr(bench, "Workload", fail)
     before = torch.get_num_threads()
     assert main(["bench", "--device", "cpu", "--num-envs", "5000", "--threads", "2"]) == 2
     assert torch.get_num_threads() == before
@@ -226,16 +226,16 @@ def test_a_checkout_tells_its_commit_and_whether_it_was_changed(tmp_path: Path):
     for folder in (sources, installed):
         folder.mkdir()
         (folder / "a.py").write_text("1\n")
-    assert machine.checkout(sources) is None
+    assert machine.git_state(sources) is None
     git("init", "-q")
     git("add", "src")
     git("commit", "-q", "-m", "one")
     commit = git("rev-parse", "--short", "HEAD")
-    assert machine.checkout(sources) == (commit, False)
-    assert machine.checkout(installed) is None  # a copy inside somebody's checkout is not of that commit
+    assert machine.git_state(sources) == (commit, False)
+    assert machine.git_state(installed) is None  # a copy inside somebody's checkout is not of that commit
     (sources / "notes.txt").write_text("new")
-    assert machine.checkout(sources) == (commit, True)
-    assert machine.checkout(sources, "*.py") == (commit, False)
+    assert machine.git_state(sources) == (commit, True)
+    assert machine.git_state(sources, "*.py") == (commit, False)
 
 
 def test_a_machine_that_tells_nothing_is_no_error(monkeypatch: pytest.MonkeyPatch):
@@ -247,8 +247,12 @@ def test_a_machine_that_tells_nothing_is_no_error(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(machine.os, "sysconf", refuse)
     monkeypatch.setattr(machine.os, "getloadavg", refuse)
     assert machine.cpu_model()
-    assert machine.checkout(Path.cwd()) is None
-    assert (machine.memory_gib(), machine.load(), machine.version("no-such-package")) == (None, None, "none")
-    about = dict(bench.circumstances(torch.device("cpu"), 2, "1 thread"))
+    assert machine.git_state(Path.cwd()) is None
+    assert (machine.memory_gib(), machine.load_average(), machine.package_version("no-such-package")) == (
+        None,
+        None,
+        "none",
+    )
+    about = dict(bench.machine_rows(torch.device("cpu"), 2, "1 thread"))
     assert (about["memory"], about["commit"], about["GPU"]) == ("unknown", "no checkout", "none used")
     assert about["run"] == "1 thread, load unknown at the end"

@@ -20,7 +20,7 @@ from mappo.algorithms import mappo as learner
 from mappo.algorithms import multi_seed as seeds
 from mappo.backend import matmul as products
 from mappo.experiments import workload
-from mappo.experiments.workload import Spent, Training, reference
+from mappo.experiments.workload import Cost, Workload, reference
 from paths import ROOT
 
 FOLDER = ROOT / "benchmarks"
@@ -82,8 +82,8 @@ def test_both_learners_of_the_speed_benchmark_have_the_same_settings(load: Any):
 
 
 def test_ratios_of_the_speed_benchmark_are_taken_within_each_round(load: Any):
-    slow = [Spent(2, 3), Spent(20, 30), Spent(6, 9)]
-    quick = [Spent(1, 3), Spent(4, 4), Spent(2, 5)]
+    slow = [Cost(2, 3), Cost(20, 30), Cost(6, 9)]
+    quick = [Cost(1, 3), Cost(4, 4), Cost(2, 5)]
     base, own = load("speed").summary({"straightforward": slow, "mappo": quick})
     assert (base["ratio"], base["cpu_s_per_1k"]) == (1, 6)
     assert (own["ratio"], own["ratio_min"], own["ratio_max"]) == (3, 2, 5)
@@ -254,13 +254,13 @@ def test_a_process_trains_for_a_time_and_tells_what_it_took(load: Any, monkeypat
     module, threads = load("scaling"), torch.get_num_threads()
     monkeypatch.setattr(module, "TOGETHER", 2)
     updates = list[int]()
-    original = Training.update
+    original = Workload.update
 
-    def update(self: Training) -> dict[str, float]:
+    def update(self: Workload) -> dict[str, float]:
         updates.append(self.config.ppo.minibatches)
         return original(self)
 
-    monkeypatch.setattr(Training, "update", update)
+    monkeypatch.setattr(Workload, "update", update)
     module.work("plain", 8, 0.0, tmp_path / "out")
     torch.set_num_threads(threads)
     told = json.loads((tmp_path / "out").read_text())
@@ -429,7 +429,7 @@ def test_a_script_tells_a_mistake_in_one_message(load: Any, script: str, monkeyp
 
 def test_variants_differ_in_one_thing_and_leave_all_as_it_was(load: Any, tmp_path: Path, monkeypatch: Any):
     module = load("variants")
-    before = products.slow_mkl, learner.PIECE, seeds.IN_TURN, torch.get_num_threads()
+    before = products.slow_mkl, learner.PIECE_ROWS, seeds.IN_TURN, torch.get_num_threads()
     seen: list[tuple[Any, ...]] = []
 
     class Spied:
@@ -437,10 +437,10 @@ def test_variants_differ_in_one_thing_and_leave_all_as_it_was(load: Any, tmp_pat
             self.config = config
 
         def update(self) -> None:
-            now = products.slow_mkl(), learner.PIECE, seeds.IN_TURN, torch.get_num_threads()
+            now = products.slow_mkl(), learner.PIECE_ROWS, seeds.IN_TURN, torch.get_num_threads()
             seen.append((self.config.network.precision, *now))
 
-    monkeypatch.setattr(module, "Training", Spied)
+    monkeypatch.setattr(module, "Workload", Spied)
     changed = {"products": 1, "bf16": 0, "pieces": 2, "seeds in turn": 3, "two threads": 4}
     for kind, variants in module.VARIANTS.items():
         for variant in variants:
@@ -450,7 +450,7 @@ def test_variants_differ_in_one_thing_and_leave_all_as_it_was(load: Any, tmp_pat
             products.slow_mkl = before[0]
             without, changed_to = seen[0], seen[-1]
             assert [i for i, (a, b) in enumerate(zip(without, changed_to, strict=True)) if a != b] == [changed[kind]]
-    assert before == (products.slow_mkl, learner.PIECE, seeds.IN_TURN, torch.get_num_threads())
+    assert before == (products.slow_mkl, learner.PIECE_ROWS, seeds.IN_TURN, torch.get_num_threads())
     monkeypatch.setattr(
         module,
         "measured",

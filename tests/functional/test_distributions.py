@@ -17,7 +17,7 @@ from mappo.functional.distributions import (
     log_prob_of_heads,
     mode_of_heads,
     sample_heads,
-    sum_of,
+    sum_tensors,
 )
 
 LAST = {torch.float32: 1 - 2.0**-24, torch.float64: 1 - 2.0**-53}  # the largest number below 1
@@ -174,5 +174,5 @@ def test_heads_must_fit_the_logits(heads: tuple[int, ...]):
 
 def test_sum_of_adds_and_leaves_its_parts_alone():
     parts = [torch.ones(2), torch.full((2,), 2.0), torch.full((2,), 3.0)]
-    assert sum_of(parts).tolist() == [6.0, 6.0]
+    assert sum_tensors(parts).tolist() == [6.0, 6.0]
     assert parts[0].tolist() == [1.0, 1.0]

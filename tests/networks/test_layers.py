@@ -15,13 +15,13 @@ from torch.testing import assert_close
 from mappo.config import NetworkConfig
 from mappo.networks.encoders import CNN, MLP
 from mappo.networks.layers import GRU, LayerNorm, Linear, ParameterSets
-from mappo.networks.network import Tower
+from mappo.networks.network import Network
 from mappo.networks.normalizers import RunningNorm
 
 STEPS, ROWS = 3, 2
 
 
-def plain(tower: Tower, agent: int, groups: list[int], x: Tensor, memory: Tensor, first: Tensor) -> tuple[Any, Any]:
+def plain(tower: Network, agent: int, groups: list[int], x: Tensor, memory: Tensor, first: Tensor) -> tuple[Any, Any]:
     """What a tower answers to one agent, `x (L, n, *shape)`, by that agent's own parameters and torch's own layers."""
     sets = sorted(set(groups))
 
@@ -77,7 +77,7 @@ def unlike(module: nn.Module, seed: int = 0) -> None:
             p += 0.3 * torch.randn(p.shape, dtype=p.dtype, generator=generator)
 
 
-def check_against_plain(tower: Tower, groups: list[int], x: Tensor, first: Tensor) -> None:
+def check_against_plain(tower: Network, groups: list[int], x: Tensor, first: Tensor) -> None:
     """Answers, memory and all gradients, of teams `x (L, n, A, *shape)` against one agent after another."""
     memory = torch.randn(ROWS, len(groups), tower.memory_size, dtype=torch.float64)
     memory = torch.where(first[0].unsqueeze(-1), math.nan, memory).requires_grad_()
@@ -117,7 +117,7 @@ def test_a_batched_tower_is_one_agent_after_another(
 ):
     torch.manual_seed(seed)
     net = NetworkConfig((5, 4), activation, layer_norm, memory_size=memory)
-    tower = Tower((3,), 2, net, sets=groups, agent_id=agent_id, constants=constants).double()
+    tower = Network((3,), 2, net, parameter_sets=groups, agent_id=agent_id, constants=constants).double()
     unlike(tower, seed)
     x = torch.randn(STEPS, ROWS, len(groups), 3, dtype=torch.float64, requires_grad=True)
     check_against_plain(tower, groups, x, torch.rand(STEPS, ROWS, len(groups)) < 0.3)
@@ -129,7 +129,9 @@ def test_a_batched_tower_is_one_agent_after_another(
 def test_a_batched_tower_of_images_is_one_agent_after_another(
     groups: list[int], shape: tuple[int, int, int], dtype: torch.dtype, memory: int, agent_id: bool
 ):
-    tower = Tower(shape, 2, NetworkConfig((5,), memory_size=memory), sets=groups, agent_id=agent_id).double()
+    tower = Network(
+        shape, 2, NetworkConfig((5,), memory_size=memory), parameter_sets=groups, agent_id=agent_id
+    ).double()
     unlike(tower)
     x = (255 * torch.rand(STEPS, ROWS, len(groups), *shape)).to(dtype)
     if dtype == torch.float64:
@@ -138,16 +140,16 @@ def test_a_batched_tower_of_images_is_one_agent_after_another(
 
 
 def test_bytes_are_fractions_of_255_and_ids_are_planes_of_ones():
-    tower = Tower((6, 5, 2), 2, NetworkConfig((5,)), sets=(0, 0), agent_id=True)
+    tower = Network((6, 5, 2), 2, NetworkConfig((5,)), parameter_sets=(0, 0), agent_id=True)
     image = (255 * torch.rand(4, 2, 6, 5, 2)).byte()
-    assert_close(tower(tower.see(image))[0], tower(tower.see(image / 255))[0])
+    assert_close(tower(tower.preprocess(image))[0], tower(tower.preprocess(image / 255))[0])
 
 
 @pytest.mark.parametrize("shape", [(3,), (6, 5, 2)])
 def test_agents_with_parameters_of_their_own_do_not_touch_each_others(shape: tuple[int, ...]):
     """Neither by gradients, which are exactly 0, nor by what they hold."""
     net = NetworkConfig((5, 4), layer_norm=True, memory_size=3)
-    tower = Tower(shape, 2, net, sets=(0, 1, 2), constants=1)
+    tower = Network(shape, 2, net, parameter_sets=(0, 1, 2), constants=1)
     unlike(tower)
     x, memory, first = torch.rand(STEPS, ROWS, 3, *shape), torch.randn(ROWS, 3, 3), torch.zeros(STEPS, ROWS, 3).bool()
 
@@ -168,7 +170,7 @@ def test_agents_with_parameters_of_their_own_do_not_touch_each_others(shape: tup
 
 
 def test_one_set_of_parameters_has_no_axis_for_it():
-    shared, each = (Tower((3,), 2, NetworkConfig((4,), memory_size=3), sets=g) for g in ((0, 0), (0, 1)))
+    shared, each = (Network((3,), 2, NetworkConfig((4,), memory_size=3), parameter_sets=g) for g in ((0, 0), (0, 1)))
     for one, two in zip(shared.parameters(), each.parameters(), strict=True):
         assert two.shape == (2, *one.shape)
 
@@ -178,7 +180,7 @@ def test_one_set_of_parameters_has_no_axis_for_it():
 def test_what_is_dealt_is_gathered_again(groups: list[int], features: int):
     dealer = ParameterSets(groups)
     x = torch.randn(2, 3, len(groups), *(2,) * features)
-    dealt = dealer.deal(x, features)
+    dealt = dealer.scatter(x, features)
     if dealer.count > 1:
         largest = max(groups.count(g) for g in groups)
         assert dealt.shape == (len(set(groups)), largest, 2, 3, *(2,) * features)
@@ -247,7 +249,7 @@ def test_where_memory_starts_anew_nothing_of_before_is_left():
 
 
 def test_a_tower_with_a_memory_takes_steps_or_sequences_that_say_where_they_begin():
-    tower = Tower((3,), 2, NetworkConfig((4,), memory_size=3))
+    tower = Network((3,), 2, NetworkConfig((4,), memory_size=3))
     with pytest.raises(ValueError, match="a network with a memory reads sequences"):
         tower(torch.zeros(2, 3))
     y, memory = tower.step(torch.ones(2, 3))

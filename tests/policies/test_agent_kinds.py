@@ -21,7 +21,7 @@ from mappo.core.spec import ActionHeads, Spec
 from mappo.core.timestep import Rollout, TimeStep
 from mappo.envs import from_factory
 from mappo.errors import UserError
-from mappo.evaluation.episodes import play
+from mappo.evaluation.episodes import play_episodes
 from mappo.networks.actor_critic import build_actor
 from mappo.networks.encoders import ENCODERS, MLP, register_encoder
 from mappo.rollouts.collector import Collector
@@ -94,7 +94,7 @@ def value(agent: MAPPO, obs: Tensor, state: Tensor | None, active: Tensor) -> Te
     """What the critic says of one step, `(E)` or `(E, A)`."""
     critic = agent.network.critic
     with torch.no_grad():
-        return critic.step(critic.see(agent.critic_input(obs, state, active)))[0].squeeze(-1)
+        return critic.step(critic.preprocess(agent.critic_input(obs, state, active)))[0].squeeze(-1)
 
 
 # Law 5: who reads what
@@ -114,7 +114,7 @@ def test_the_critic_reads_what_it_says_and_the_actor_its_own_observation(
 
     def answers(obs: Tensor, seen: Tensor | None) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
-            return agent.network.actor.step(agent.network.actor.see(obs))[0], value(agent, obs, seen, active)
+            return agent.network.actor.step(agent.network.actor.preprocess(obs))[0], value(agent, obs, seen, active)
 
     numbers, values = answers(obs, seen)
     for who in range(4):
@@ -165,7 +165,7 @@ def test_agents_of_one_kind_share_by_default_and_others_never():
     assert spec.groups == (0, 1, 0, 2)
     for sharing, sets in (("group", (0, 1, 0, 2)), ("all", (0, 0, 0, 0)), ("none", (0, 1, 2, 3))):
         net = NetworkConfig(sharing=cast(Any, sharing))
-        assert spec.sets(net.sharing) == sets
+        assert spec.parameter_sets(net.sharing) == sets
         tower = build_actor(spec, net)
         assert tower.head.weight.shape[:-2] == (() if sharing == "all" else (len(set(sets)),))
         assert (tower.ids is not None) == (sharing == "all")
@@ -183,7 +183,7 @@ def test_what_one_kind_learns_the_others_do_not(sharing: str):
     env = Chaos(4, kinds=KINDS)
     agent = make(env, ("agent", "agent"), sharing=sharing, memory_size=4, layer_norm=True)
     batch, *_ = agent.prepare(collect(agent, env))
-    sets = env.spec.sets(agent.config.network.sharing)
+    sets = env.spec.parameter_sets(agent.config.network.sharing)
     for who in range(4):
         only = torch.zeros_like(batch.weight)
         only[..., who] = batch.weight[..., who]
@@ -218,7 +218,7 @@ def test_one_critic_for_all_kinds_is_told_whose_value_it_gives(mode: tuple[str, 
         agent.update(collect(agent, env, seed))
     rows = agent.critic_input(torch.randn(4, 5), torch.randn(5), torch.ones(4, dtype=torch.bool))
     assert torch.equal(rows[:, -4:], torch.eye(4))
-    ids = agent.network.critic.see(rows)[:, -4:]
+    ids = agent.network.critic.preprocess(rows)[:, -4:]
     assert min((ids[a] - ids[b]).abs().max().item() for a, b in itertools.combinations(range(4), 2)) >= 1
 
 
@@ -237,8 +237,8 @@ def test_an_actor_that_plays_among_the_dead_stays_finite():
     env = Chaos(4, dead_sees=math.nan, deaths=0.3)
     agent = make(env, memory_size=4, obs_norm=True)
     agent.update(collect(agent, env))
-    played = play(env, agent.actor(), range(8))
-    assert np.isfinite(played.sums).all()
+    played = play_episodes(env, agent.actor(), range(8))
+    assert np.isfinite(played.team_returns).all()
     step, memory, actor = env.reset(0), None, agent.actor()
     for _ in range(40):
         action, memory = actor(step.obs, memory, mask=step.mask, is_first=step.is_first)
@@ -297,7 +297,7 @@ def test_pictures_are_learned_from_and_the_absent_are_not_heard(mode: tuple[str,
         assert rollout.obs.dtype == torch.uint8
         assert (~rollout.active).any()
         batch, *_ = agent.prepare(rollout)
-        assert batch.obs.dtype == batch.critic.dtype == torch.uint8
+        assert batch.obs.dtype == batch.critic_obs.dtype == torch.uint8
         metrics = agent.update(rollout)
         assert metrics["skipped_steps"] == 0
         ends.append((metrics, agent.network.state_dict()))
@@ -386,11 +386,15 @@ def test_a_function_of_the_user_makes_the_critics_rows(
     for dead_sees in (0.0, math.nan):
         env = Chaos(4, kinds=KINDS, dead_sees=dead_sees, deaths=0.3)
         agent = make(env, ("team", "auto"), function, memory_size=memory, obs_norm=obs_norm)
-        assert agent.critic_input == CriticInput("user", shape, team, user=function)
+        assert agent.critic_input == CriticInput("user", shape, team, function=function)
         rollout = collect(agent, env)
         batch, *_ = agent.prepare(rollout)
         rows = function(torch.nan_to_num(rollout.obs), rollout.state, rollout.active)
-        given = batch.critic.unflatten(-2 if team else -3, (-1, 4)) if memory else batch.critic.unflatten(0, (-1, 4))
+        given = (
+            batch.critic_obs.unflatten(-2 if team else -3, (-1, 4))
+            if memory
+            else batch.critic_obs.unflatten(0, (-1, 4))
+        )
         assert_equal(given.transpose(0, 1).reshape(rows.shape) if memory else given, rows)
         ends.append((agent.update(rollout), agent.network.state_dict()))
     assert_equal(*ends)

@@ -16,7 +16,7 @@ from torch.testing import assert_close
 from mappo.algorithms.mappo import MAPPO
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
 from mappo.core.spec import ActionHeads, Spec
-from mappo.core.state_dict import part
+from mappo.core.state_dict import subdict
 from mappo.errors import UserError
 from mappo.functional.distributions import gaussian_log_prob, gaussian_sample, tanh_gaussian_log_prob
 from mappo.networks.actor_critic import build_actor
@@ -153,7 +153,7 @@ SPACES: list[spaces.Space[Any]] = [
     spaces.Box(-1.0, 5.0, (1, 1), np.float32),
 ]
 # The last chooses and gives numbers; no space of gymnasium does both in one.
-MIXED = [*map(ActionHeads.of, SPACES), ActionHeads((2, 3), (0.0, -4.0, 1.0), (1.0, 4.0, 3.0))]
+MIXED = [*map(ActionHeads.from_space, SPACES), ActionHeads((2, 3), (0.0, -4.0, 1.0), (1.0, 4.0, 3.0))]
 HEADS, NUMBERS = (3, 4, 2), 3  # the padded layout: each head as large as anyone's
 
 
@@ -179,7 +179,7 @@ def drawn(dist: ActionDistribution, mask: Tensor | None, rows: int = 50, seed: i
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(rows, len(MIXED), sum(HEADS) + 2 * NUMBERS, generator=generator)
     noise = torch.rand(rows, len(MIXED), len(HEADS) + NUMBERS, generator=generator)
-    legal = dist.legal(mask)
+    legal = dist.legal_choices(mask)
     action, log_prob = dist.sample(x, noise, legal)
     return x, action, log_prob, cast(Tensor, legal)
 
@@ -275,7 +275,7 @@ def test_a_number_that_an_agent_lacks_may_be_anything(bounds: str, garbage: floa
 
 def test_what_an_agent_lacks_is_a_choice_of_one_of_probability_1():
     dist = distribution([ActionHeads((2,)), ActionHeads((4, 3))])
-    legal = dist.legal(None)
+    legal = dist.legal_choices(None)
     x, noise = 5 * torch.randn(20, 2, 7), torch.rand(20, 2, 2)
     action, log_prob = dist.sample(x, noise, legal)
     own_logit = x[:, 0, :2].clone()
@@ -288,7 +288,7 @@ def test_what_an_agent_lacks_is_a_choice_of_one_of_probability_1():
 def test_a_masked_action_of_any_head_is_never_drawn_nor_the_mode(noise: float):
     dist, mask = distribution(MIXED), random_mask(500)
     x = 3 * torch.randn(500, len(MIXED), sum(HEADS) + 2 * NUMBERS)
-    legal = dist.legal(mask)
+    legal = dist.legal_choices(mask)
     everyone = torch.full((500, len(MIXED), len(HEADS) + NUMBERS), noise)
     for action in (dist.sample(x, everyone, legal)[0], dist.mode(x, legal)):
         for agent, own in enumerate(MIXED):
@@ -303,14 +303,14 @@ def test_a_masked_action_of_any_head_is_never_drawn_nor_the_mode(noise: float):
 def test_where_nothing_is_legal_an_agent_has_all_that_it_has():
     dist = distribution(MIXED)
     nothing = torch.zeros(len(MIXED), sum(HEADS), dtype=torch.bool)
-    assert_equal(dist.legal(nothing), dist.legal(None))
-    assert_equal(dist.legal(~nothing), dist.legal(None))
+    assert_equal(dist.legal_choices(nothing), dist.legal_choices(None))
+    assert_equal(dist.legal_choices(~nothing), dist.legal_choices(None))
 
 
 def test_draws_have_the_frequencies_and_moments_of_each_agent():
     dist, rows = distribution(MIXED), 40_000
     x = torch.randn(len(MIXED), sum(HEADS) + 2 * NUMBERS).expand(rows, -1, -1)
-    action, _ = dist.sample(x, torch.rand(rows, len(MIXED), len(HEADS) + NUMBERS), dist.legal(None))
+    action, _ = dist.sample(x, torch.rand(rows, len(MIXED), len(HEADS) + NUMBERS), dist.legal_choices(None))
     for agent in range(len(MIXED)):
         heads, own_numbers = places(agent)
         for column, choices in enumerate(heads):
@@ -342,10 +342,10 @@ def test_the_greedy_action_is_the_likeliest_choice_and_the_mean(bounds: str):
 
 def test_without_numbers_actions_are_integers_and_go_as_they_are():
     dist = distribution([ActionHeads((3, 2))] * 2)
-    action, _ = dist.sample(torch.randn(4, 2, 5), torch.rand(4, 2, 2), dist.legal(None))
+    action, _ = dist.sample(torch.randn(4, 2, 5), torch.rand(4, 2, 2), dist.legal_choices(None))
     assert action.dtype == torch.int64
-    assert dist.bounded(action) is action
-    assert dist.legal(None) is None  # no work where all have everything
+    assert dist.to_bounds(action) is action
+    assert dist.legal_choices(None) is None  # no work where all have everything
 
 
 # Bounds and units
@@ -358,7 +358,7 @@ def test_numbers_are_sent_within_the_bounds_and_in_their_units(bounds: str):
     inner = u.clamp(-1, 1) if bounds == "clip" else torch.tanh(u)
     action = torch.cat([torch.zeros(61, len(MIXED), 3), u.reshape(-1, 1, 1).expand(61, len(MIXED), NUMBERS)], -1)
     action[:, :, :3] = torch.tensor([1.0, 0.0, 1.0])
-    sent = dist.bounded(action)
+    sent = dist.to_bounds(action)
     assert torch.equal(sent[..., :3], action[..., :3])
     for agent, own in enumerate(MIXED):
         for i, (low, high) in enumerate(zip(own.low, own.high, strict=True)):
@@ -371,7 +371,7 @@ def test_what_has_no_bound_is_sent_as_it_is_and_half_a_bound_is_kept():
     own = ActionHeads(low=(-INF, 2.0, -INF, 0.0), high=(INF, INF, -1.0, 4.0))
     dist = distribution([own, own])
     u = torch.tensor([-7.0, -1.0, 0.0, 0.5, 7.0])
-    sent = dist.bounded(u.reshape(-1, 1, 1).expand(5, 2, 4))
+    sent = dist.to_bounds(u.reshape(-1, 1, 1).expand(5, 2, 4))
     # One bound alone is where -1, or 1, stands.
     expected = [u, (3 + u).clamp_min(2), (-2 + u).clamp_max(-1), (2 + 2 * u).clamp(0, 4)]
     for i, column in enumerate(expected):
@@ -412,11 +412,11 @@ def test_the_heads_of_a_space():
     assert MIXED[2] == ActionHeads((2, 2, 2))
     assert MIXED[3] == ActionHeads(low=(-2.0, 0.0), high=(2.0, 10.0))
     assert MIXED[4].shape == (1, 1)
-    grid = ActionHeads.of(spaces.MultiDiscrete([[2, 3], [4, 5]], start=[[0, 1], [2, 3]]))
+    grid = ActionHeads.from_space(spaces.MultiDiscrete([[2, 3], [4, 5]], start=[[0, 1], [2, 3]]))
     assert grid == ActionHeads((2, 3, 4, 5), start=(0, 1, 2, 3), shape=(2, 2))
     for space in (spaces.Box(0, 255, (2,), np.uint8), spaces.Text(3), spaces.Tuple([spaces.Discrete(2)])):
         with pytest.raises(UserError, match="are not supported: use Discrete"):
-            ActionHeads.of(cast(Any, space))
+            ActionHeads.from_space(cast(Any, space))
 
 
 @pytest.mark.parametrize("array", [np.asarray, torch.as_tensor])
@@ -424,26 +424,28 @@ def test_an_action_of_the_own_space_is_made_of_its_columns(array: Callable[[Any]
     spec = spec_of(MIXED)
     action = array(np.array([[2.0, 3.0, 1.0, 0.5, 0.25, 0.125]] * 2, np.float32))
     for index, space in enumerate(SPACES):
-        own = spec.action_heads[index].own(action[:, spec.columns(index)])
+        own = spec.action_heads[index].to_space_action(action[:, spec.action_columns(index)])
         assert own.shape == (2, *cast(tuple[int, ...], space.shape))
-        columns = action[0, spec.columns(index)].tolist()
+        columns = action[0, spec.action_columns(index)].tolist()
         expected = [3] if index == 0 else columns  # Discrete(3, start=1)
         assert np.asarray(own[0]).ravel().tolist() == expected
         if not spec.action_heads[index].continuous:
             assert not np.issubdtype(np.asarray(own).dtype, np.floating)
-    mixed = spec.action_heads[5].own(action[:, spec.columns(5)])
+    mixed = spec.action_heads[5].to_space_action(action[:, spec.action_columns(5)])
     assert np.asarray(mixed[0]).tolist() == [2.0, 3.0, 0.5, 0.25, 0.125]
 
 
 def test_the_padded_layout():
     spec = spec_of(MIXED)
     assert (spec.heads, spec.continuous, spec.action_size) == (HEADS, NUMBERS, 6)
-    assert [spec.columns(a) for a in range(6)] == [[0], [0, 1], [0, 1, 2], [3, 4], [3], [0, 1, 3, 4, 5]]
+    assert [spec.action_columns(a) for a in range(6)] == [[0], [0, 1], [0, 1, 2], [3, 4], [3], [0, 1, 3, 4, 5]]
     for agent in range(6):
         choices, _ = places(agent)
-        assert spec.choices(agent) == [c for head in choices for c in head]
+        assert spec.choice_indices(agent) == [c for head in choices for c in head]
         lacking = [sum(HEADS[:i]) for i in range(len(choices), len(HEADS))]
-        assert spec.legal[agent].nonzero().flatten().tolist() == sorted([*spec.choices(agent), *lacking])
+        assert spec.static_mask_tensor[agent].nonzero().flatten().tolist() == sorted(
+            [*spec.choice_indices(agent), *lacking]
+        )
 
 
 # An actor, and one agent of it, alone
@@ -462,7 +464,7 @@ def learner(spec: Spec, seed: int = 1, ppo: dict[str, Any] | None = None, **net:
 def saved(agent: MAPPO, sampled: bool = False) -> Actor:
     """The actor as a checkpoint brings it back: from tensors by name and nothing else."""
     tower = build_actor(agent.spec, agent.config.network)
-    tower.load_state_dict(part(part(agent.state_dict(), "network"), "actor"))
+    tower.load_state_dict(subdict(subdict(agent.state_dict(), "network"), "actor"))
     return Actor(Policy(agent.spec, agent.config.network, tower), sampled)
 
 
@@ -470,7 +472,7 @@ def unequal(image: bool = False) -> Spec:
     """One agent for each of SPACES, with observations of its own size; or with images, channels first."""
     see = [spaces.Box(-np.inf, np.inf, shape, np.float32) for shape in ((4,), (2, 3), (1,), (), (4,))]
     see = [spaces.Box(0, 255, (3, 8, 9), np.uint8)] * len(SPACES) if image else see
-    heads = tuple(map(ActionHeads.of, SPACES))
+    heads = tuple(map(ActionHeads.from_space, SPACES))
     return Spec(tuple("abcde"), tuple(see), heads, groups=(0, 1, 2, 3, 0) if not image else (0, 0, 1, 1, 0))
 
 
@@ -510,10 +512,10 @@ def test_one_agent_alone_acts_as_in_the_team_in_its_own_spaces(image: bool, memo
         sent = agent.env_action(greedy)
         for index, name in enumerate(spec.agents):
             action, kept[index] = actor.agent(name)(
-                own[index], kept[index], mask=mask[:, index, spec.choices(index)], is_first=first[:, index]
+                own[index], kept[index], mask=mask[:, index, spec.choice_indices(index)], is_first=first[:, index]
             )
             space = SPACES[index]
-            expected = spec.action_heads[index].own(sent[:, index, spec.columns(index)])
+            expected = spec.action_heads[index].to_space_action(sent[:, index, spec.action_columns(index)])
             assert action.dtype == expected.dtype
             assert_close(action, expected, rtol=1e-5, atol=1e-5)
             for one in action.numpy():
@@ -533,7 +535,7 @@ def test_one_row_may_come_without_any_axes_in_front(sharing: str):
     for index, name in enumerate(spec.agents):
         action, memory = agent.actor().agent(name)(own[index])
         assert action.shape == SPACES[index].shape
-        assert_close(action, spec.action_heads[index].own(together[index, spec.columns(index)]))
+        assert_close(action, spec.action_heads[index].to_space_action(together[index, spec.action_columns(index)]))
         assert memory.shape == (5, 3)
         again, _ = agent.actor().agent(name)(own[index].numpy(), memory, is_first=True)
         assert_close(again, action)
@@ -568,7 +570,8 @@ def test_another_agents_observation_never_changes_my_numbers_nor_my_memory():
             changed, changed_memory = obs.clone(), memory.clone()
             changed[:, other], changed_memory[:, other] = math.nan, math.nan
             before, after = (
-                policy.tower.step(policy.tower.see(x), m) for x, m in ((obs, memory), (changed, changed_memory))
+                policy.network.step(policy.network.preprocess(x), m)
+                for x, m in ((obs, memory), (changed, changed_memory))
             )
             mine = [a for a in range(5) if a != other]
             for x, y in zip(before, after, strict=True):

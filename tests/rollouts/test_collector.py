@@ -17,9 +17,9 @@ from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
 from mappo.core.spec import ActionHeads
 from mappo.core.timestep import TimeStep
 from mappo.envs.batched.spread import Spread
-from mappo.envs.vector.serial import ParallelEnvs
+from mappo.envs.vector.serial import SerialEnvs
 from mappo.errors import UserError
-from mappo.rollouts.collector import NOW, THEN, Collector
+from mappo.rollouts.collector import OUTCOME_FIELDS, PRESENT_FIELDS, Collector
 
 STEPS = 20
 # The numbers of the second are often beyond their bounds, and then cut off.
@@ -45,9 +45,9 @@ def plain_loop(env: Any, agent: MAPPO, rollouts: int) -> list[dict[str, Any]]:
         noise = torch.rand(STEPS, *step.active.shape, agent.spec.action_size, generator=generator)
         for t in range(STEPS):
             action, log_prob, _ = agent.act(step, noise=noise[t])
-            entry = {name: getattr(step, name) for name in NOW} | {"action": action, "log_prob": log_prob}
+            entry = {name: getattr(step, name) for name in PRESENT_FIELDS} | {"action": action, "log_prob": log_prob}
             step = env.step(agent.env_action(action))
-            seen.append(entry | {name: getattr(step, name) for name in THEN})
+            seen.append(entry | {name: getattr(step, name) for name in OUTCOME_FIELDS})
     return seen
 
 
@@ -59,7 +59,7 @@ def test_rollouts_are_what_a_plain_loop_sees(options: dict[str, Any]):
     for k in range(3):  # the second goes on where the first stopped
         rollout, _ = collect.collect()
         assert min(events(rollout).values()) > 0
-        for name in (*NOW, "action", "log_prob", *THEN):
+        for name in (*PRESENT_FIELDS, "action", "log_prob", *OUTCOME_FIELDS):
             expected = [entry[name] for entry in seen[k * STEPS : (k + 1) * STEPS]]
             if expected[0] is None:
                 assert getattr(rollout, name) is None
@@ -126,13 +126,13 @@ def test_where_no_episode_ended_the_means_are_nan():
 def test_episodes_under_way_are_part_of_the_state():
     first, second = collector(Spread(6)), collector(Spread(6))
     first.collect()
-    assert first.age.tolist() == [STEPS] * 6
+    assert first.running_length.tolist() == [STEPS] * 6
     state = {name: x.clone() for name, x in first.state_dict().items()}
     second.load_state_dict(state)
     assert_close(second.steps[0].obs, first.steps[0].obs, atol=0, rtol=0)
     first.collect()
-    assert torch.equal(second.running, state["running"])
-    assert second.age.tolist() == [STEPS] * 6
+    assert torch.equal(second.running_return, state["running"])
+    assert second.running_length.tolist() == [STEPS] * 6
 
 
 def test_episodes_of_an_environment_that_cannot_be_saved_start_anew():
@@ -140,7 +140,7 @@ def test_episodes_of_an_environment_that_cannot_be_saved_start_anew():
     first, second = collector(Chaos(**quiet)), collector(Chaos(**quiet))
     first.collect()
     second.load_state_dict(first.state_dict())
-    assert second.age.tolist() == [0] * 6
+    assert second.running_length.tolist() == [0] * 6
     assert torch.equal(second.generators[0].get_state(), first.generators[0].get_state())
 
 
@@ -285,7 +285,7 @@ def test_a_rollout_that_chunks_do_not_divide_is_refused():
 def test_halves_stepped_in_turn_are_a_plain_loop(memory_size: int):
     length = 20
     network, ppo = NetworkConfig((8,), actor_gain=1.0, memory_size=memory_size), PPOConfig(rollout_length=length)
-    env, loop = ParallelEnvs(Game, 5), ParallelEnvs(Game, 5)
+    env, loop = SerialEnvs(Game, 5), SerialEnvs(Game, 5)
     agent = MAPPO(env.spec, Config(EnvConfig(num_envs=5), network, ppo))
     collect = Collector(env, agent, length, env.reset(3), torch.Generator().manual_seed(7))
     generator, step, memory = torch.Generator().manual_seed(7), loop.reset(3), agent.new_memory(5)[0]
@@ -295,9 +295,9 @@ def test_halves_stepped_in_turn_are_a_plain_loop(memory_size: int):
         noise, finished = torch.rand(rollout.action.shape, generator=generator), []
         for t in range(length):
             action, log_prob, memory = agent.act(step, memory, noise=noise[t])
-            seen = {name: getattr(step, name) for name in NOW} | {"action": action, "log_prob": log_prob}
+            seen = {name: getattr(step, name) for name in PRESENT_FIELDS} | {"action": action, "log_prob": log_prob}
             step = loop.step(agent.env_action(action))
-            seen |= {name: getattr(step, name) for name in THEN}
+            seen |= {name: getattr(step, name) for name in OUTCOME_FIELDS}
             for name, x in seen.items():
                 torch.testing.assert_close(getattr(rollout, name)[t], x, msg=name)
             returns, lengths = returns + step.reward.sum(-1), lengths + 1

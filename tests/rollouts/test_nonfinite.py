@@ -16,7 +16,7 @@ from chaos import Chaos
 from games import Game
 from mappo.algorithms import skipping
 from mappo.algorithms.mappo import MAPPO
-from mappo.algorithms.multi_seed import Seeds
+from mappo.algorithms.multi_seed import MultiSeed
 from mappo.algorithms.skipping import METRICS, learn
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
 from mappo.core.timestep import Rollout
@@ -25,8 +25,8 @@ from mappo.rollouts.collector import Collector
 from mappo.runs import checkpoint
 from mappo.runs.directory import seed_paths
 from mappo.training import session
-from mappo.training.diagnostics import FAR, TOLD, Watch
-from mappo.training.trace_nonfinite import trace
+from mappo.training.diagnostics import FAR, TOLD, Diagnostics
+from mappo.training.trace_nonfinite import trace_nonfinite
 
 BAD = [math.nan, math.inf, -math.inf]
 FIELDS = ["obs", "next_obs", "state", "next_state", "reward"]
@@ -39,7 +39,7 @@ def learner(memory: int = 0, **ppo: Any) -> tuple[Chaos, Config]:
     return env, Config(EnvConfig(num_envs=4), net, PPOConfig(**settled), RunConfig(total_steps=240))
 
 
-def rolled(env: Chaos, agent: MAPPO | Seeds, count: int = 1) -> Rollout:
+def rolled(env: Chaos, agent: MAPPO | MultiSeed, count: int = 1) -> Rollout:
     generators = [torch.Generator() for _ in range(count)]
     return Collector(env, agent, 6, env.reset(0), generators if count > 1 else generators[0]).collect()[0]
 
@@ -178,7 +178,7 @@ def test_one_seed_that_skips_leaves_the_others_as_they_would_be():
     results: list[Any] = []
     for skip in ((), (False, True, False)):
         agents = [MAPPO(env.spec, whole, seed=k) for k in range(3)]
-        both = Seeds(agents)
+        both = MultiSeed(agents)
         games = Chaos(12)
         rollout = rolled(games, both, 3)
         learn(both, rollout, [False] * 3)
@@ -210,7 +210,7 @@ def test_what_an_update_tells_is_known_before_the_first(memory: int):
     learned = learn(agent, rolled(env, agent), [False])
     assert list(skipped) == list(learned)
     assert agent.updates == 2
-    both = Seeds([MAPPO(env.spec, config_, seed=k) for k in range(2)])
+    both = MultiSeed([MAPPO(env.spec, config_, seed=k) for k in range(2)])
     nothing, something = (learn(both, rolled(Chaos(8), both, 2), [x, x]) for x in (True, False))
     assert {k: v.shape for k, v in nothing.items()} == {k: v.shape for k, v in something.items()}
 
@@ -241,8 +241,8 @@ def test_what_is_not_finite_is_forgotten():
     kept = cast(torch.Tensor, collector.memory)
     kept[1] = math.nan
     collector.rollout.reward[0, 1] = math.nan
-    collector._vet()
-    assert collector.spoilt != [""]
+    collector._check_finite()
+    assert collector.nonfinite != [""]
     assert (kept[1] == 0).all()
     assert (kept[0] != 0).any(), "the others remember"
 
@@ -295,28 +295,28 @@ def test_a_trace_names_the_first_place(memory: int):
     env, config_ = learner(memory)
     agent = MAPPO(env.spec, config_)
     rollout = rolled(env, agent)
-    assert trace(agent, rollout) == ""
+    assert trace_nonfinite(agent, rollout) == ""
     kept = {n: p.detach().clone() for n, p in agent.network.named_parameters()}
     with torch.no_grad():
         agent.network.actor.head.weight.fill_(1e38)
         agent.network.actor.head.bias.fill_(3e38)
-    assert trace(agent, rollout) == "the layer actor.head answers numbers that are not finite"
+    assert trace_nonfinite(agent, rollout) == "the layer actor.head answers numbers that are not finite"
     with torch.no_grad():
         for name, weight in agent.network.named_parameters():
             weight.copy_(kept[name])
     rollout.reward[2, 1] = math.nan
-    assert trace(agent, rollout) == "the returns of the rollout are not all finite"
+    assert trace_nonfinite(agent, rollout) == "the returns of the rollout are not all finite"
 
 
 def test_a_policy_that_moves_far_is_told_once():
-    watch = Watch(Config())
+    watch = Diagnostics(Config())
     near, far = {"approx_kl": 0.02}, {"approx_kl": 3.0}
     assert [watch.advise(x) != "" for x in [far, far, near, far, far, far, far, near, far, far, far]] == [
         *[False] * 5,
         True,
         *[False] * 5,
     ]
-    watch = Watch(Config())
+    watch = Diagnostics(Config())
     *_, told = [watch.advise(far) for _ in range(FAR)]
     for option in ("--ppo.actor-lr", "--ppo.epochs", "--ppo.target-kl"):
         assert option in told

@@ -19,7 +19,7 @@ from torch import Tensor
 from mappo.algorithms.mappo import MAPPO
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
 from mappo.core.spec import ActionHeads, Spec
-from mappo.core.state_dict import flat, part
+from mappo.core.state_dict import flatten, subdict
 from mappo.deploy.load import load_actor
 from mappo.envs import make
 from mappo.errors import UserError
@@ -303,7 +303,7 @@ def test_folders_that_are_no_steps_are_left_alone(run: Path):
 def test_what_is_passed_over_is_told_to_whoever_asks_for_the_policy(run: Path):
     agent = MAPPO(make("spread", 1).spec, CONFIG)
     for step in (10, 20):
-        save(run, step, {}, flat("network", agent.network.state_dict()), {})
+        save(run, step, {}, flatten("network", agent.network.state_dict()), {})
     load_actor(run)
     flip(run / "checkpoints" / f"{20:012d}" / "model.safetensors")
     with pytest.warns(UserWarning, match=r"^passed over: .*000020/model\.safetensors is damaged"):
@@ -548,15 +548,15 @@ def test_a_damaged_checkpoint_that_a_run_was_rewound_past_is_dropped(run: Path):
 
 def test_nested_tensors_are_flattened_and_found_again():
     nested: dict[str, Any] = {"a": torch.ones(1), "b": {"c": torch.zeros(1), "d": {"e": torch.ones(2)}}}
-    flattened: dict[str, Tensor] = flat("top", nested)
+    flattened: dict[str, Tensor] = flatten("top", nested)
     assert set(flattened) == {"top.a", "top.b.c", "top.b.d.e"}
-    assert set(part(flattened, "top")) == {"a", "b.c", "b.d.e"}
-    assert part({"network.x": flattened["top.a"], "networks.x": nested["a"]}, "network") == {"x": nested["a"]}
+    assert set(subdict(flattened, "top")) == {"a", "b.c", "b.d.e"}
+    assert subdict({"network.x": flattened["top.a"], "networks.x": nested["a"]}, "network") == {"x": nested["a"]}
 
 
 def test_no_file_of_a_checkpoint_is_a_pickle(run: Path):
     agent = MAPPO(make("spread", 1).spec, CONFIG)
-    path = save(run, 1, {}, flat("network", agent.network.state_dict()), {})
+    path = save(run, 1, {}, flatten("network", agent.network.state_dict()), {})
     assert sorted(p.name for p in path.iterdir()) == ["model.safetensors", "state.json", "trainer.safetensors"]
     header = (path / "model.safetensors").read_bytes()
     assert json.loads(header[8 : 8 + int.from_bytes(header[:8], "little")])

@@ -23,7 +23,7 @@ from mappo.cli.main import main
 from mappo.errors import UserError
 from mappo.evaluation.curve import plot_curve
 from mappo.runs import checkpoint
-from mappo.system.safe_read import MOST_JSON, parse, printable, read_text
+from mappo.system.safe_read import MAX_JSON, parse_json, printable, read_text
 from mappo.training.live_view import LiveView
 from mappo.training.progress import print_line
 from strangers import copied, last, sealed, with_config, with_header
@@ -460,10 +460,13 @@ def test_agents_of_any_name_are_shown_spelled_out(run: Path):
 
 
 def test_strict_json():
-    assert parse('{"a": [1, 2.5, null, true, "x"], "b": {"a": 1}}') == {"a": [1, 2.5, None, True, "x"], "b": {"a": 1}}
+    assert parse_json('{"a": [1, 2.5, null, true, "x"], "b": {"a": 1}}') == {
+        "a": [1, 2.5, None, True, "x"],
+        "b": {"a": 1},
+    }
     for text in ('{"a": 1, "a": 1}', "[Infinity]", "[-Infinity]", "[NaN]", "[1e400]", "{", "", "[" * 10**5):
         with pytest.raises(ValueError, match=r"."):
-            parse(text)
+            parse_json(text)
 
 
 def test_a_file_is_read_up_to_its_bound(tmp_path: Path):
@@ -472,6 +475,6 @@ def test_a_file_is_read_up_to_its_bound(tmp_path: Path):
     assert read_text(file, 100) == "x" * 100
     with pytest.raises(ValueError, match="it holds 100 bytes, and at most 99 are read"):
         read_text(file, 99)
-    assert MOST_JSON > 4_000_000
+    assert MAX_JSON > 4_000_000
     assert printable("a\x1b\u200b\u202e\ud800é\n") == "a\\x1b\\u200b\\u202e\\ud800é\n"
     assert strangers.digest(file) == checkpoint._digest(file)

@@ -256,7 +256,7 @@ def bounded() -> Generator[None]:
     with (
         mock.patch.object(envs, "for_training", training),
         mock.patch.object(evaluate, "score", few),
-        mock.patch("mappo.experiments.bench.run", return_value=None),
+        mock.patch("mappo.experiments.bench.run_benchmark", return_value=None),
         mock.patch.object(catalogue.checker, "check", side_effect=UserError("this would take long")),
         mock.patch("mappo.evaluation.score_run.replay", side_effect=UserError("this would take long")),
         mock.patch.object(os, "cpu_count", return_value=1),
@@ -302,7 +302,7 @@ class Place:
                 contextlib.redirect_stdout(out),
                 contextlib.redirect_stderr(err),
                 warnings.catch_warnings(),
-                mock.patch.object(cli, "only_own_output", contextlib.nullcontext),
+                mock.patch.object(cli, "env_output_to_stderr", contextlib.nullcontext),
             ):
                 warnings.simplefilter("ignore")
                 code = cli.main(args)

@@ -112,9 +112,9 @@ def over_and_over() -> None:
 
 if __name__ == "__main__":
     try:
-        from mappo.cli.signals import listen
+        from mappo.cli.signals import start_listening
 
-        listen()
+        start_listening()
         over_and_over()
     except KeyboardInterrupt:
         sys.exit(143)

@@ -26,7 +26,7 @@ from mappo.envs import check_name as check_named
 from mappo.envs.check.checker import check
 from mappo.envs.vector import pool
 from mappo.envs.vector.pool import WorkerPool
-from mappo.envs.vector.serial import ParallelEnvs
+from mappo.envs.vector.serial import SerialEnvs
 from mappo.errors import UserError
 from mappo.evaluation import episodes as playing
 from mappo.runs import checkpoint
@@ -98,7 +98,7 @@ def test_a_worker_whose_close_hangs_is_killed_and_named(monkeypatch: pytest.Monk
 def test_a_worker_leaves_whatever_threads_there_are():
     env = WorkerPool(hostile.LeavesThreads, 2, 1)
     env.reset(0)
-    process: Any = env._members[0].process  # pyright: ignore[reportPrivateUsage]
+    process: Any = env._handles[0].process  # pyright: ignore[reportPrivateUsage]
     env.close()
     assert process.returncode == 0, "by itself"
 
@@ -122,7 +122,7 @@ def test_one_that_hung_is_enough_of_its_kind(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(closing, "limit", Patience(0.3))
     with pytest.warns(UserWarning, match=r"after 0\.3 s"):
-        closing.close(*[Counted() for _ in range(5)])
+        closing.close_all(*[Counted() for _ in range(5)])
     assert len(closed) == 1
 
 
@@ -135,7 +135,7 @@ def test_each_is_closed_whatever_another_one_raises():
             super().close()
 
     with pytest.warns(UserWarning, match="the simulator is gone"):
-        closing.close(*[Counted() for _ in range(3)])
+        closing.close_all(*[Counted() for _ in range(3)])
     assert len(closed) == 3
 
 
@@ -165,7 +165,7 @@ def test_a_close_that_cannot_be_interrupted_ends_the_program():
 
 
 def stopped(number: signal.Signals, mark: Path, *args: str) -> tuple[int, str, str]:
-    """As `told`, of a program that gets a signal while it plays the games of an evaluation or a score."""
+    """As `format_error`, of a program that gets a signal while it plays the games of an evaluation or a score."""
     command, variables = program(*args)
     variables |= {"MARK": str(mark)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables) as process:
@@ -218,8 +218,8 @@ def test_the_baselines_of_a_run_that_is_complete_are_not_waited_for(tmp_path: Pa
 
 
 def test_a_replay_of_a_game_that_goes_on_shows_its_beginning(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(playing, "MAX_DRAWN", 10)
-    env = ParallelEnvs(hostile.NeverEnds, 1)
+    monkeypatch.setattr(playing, "MAX_FRAMES", 10)
+    env = SerialEnvs(hostile.NeverEnds, 1)
     with pytest.warns(UserWarning, match="the game of seed 5 is shown up to step 10: it went on"):
         frames = playing.replay(env, lambda obs, memory=None, **_: (torch.zeros(1, 2, 3), memory), [5])
     assert len(frames) == 10 + 4
@@ -261,7 +261,7 @@ def test_lines_of_ours_between_theirs_stay():
         except TypeError as error:
             raise RuntimeError("all is lost") from error
 
-    env = ParallelEnvs(partial(hostile.Drawn, act=act), 1)
+    env = SerialEnvs(partial(hostile.Drawn, act=act), 1)
     env.reset(0)
     with pytest.raises(UserError) as raised:
         env.step(torch.zeros(1, 2, 3))
@@ -275,17 +275,17 @@ def test_a_cause_begins_with_the_users_line_too():
         raise ZeroDivisionError("a bug")
 
     with pytest.raises(ZeroDivisionError) as raised:
-        playing.play(ParallelEnvs(hostile.Drawn, 1), policy, [1])
+        playing.play_episodes(SerialEnvs(hostile.Drawn, 1), policy, [1])
     error = RuntimeError("all is lost")
     error.__cause__ = raised.value.with_traceback(raised.tb.tb_next)  # it begins in `play`
-    assert re.findall(r"line \d+, in (\w+)", trace.told(error)) == ["policy"]
+    assert re.findall(r"line \d+, in (\w+)", trace.format_error(error)) == ["policy"]
 
 
 def test_an_error_of_ours_alone_keeps_its_lines():
     with pytest.raises(TypeError) as raised:
         check_named(3)  # pyright: ignore[reportArgumentType]
     error = raised.value.with_traceback(raised.tb.tb_next)
-    assert "in check_name" in trace.told(error)
+    assert "in check_name" in trace.format_error(error)
 
 
 @contextmanager
@@ -298,9 +298,9 @@ def ctrl_c(handler: Any) -> Iterator[None]:
 
 
 def test_an_interrupt_is_no_users_where_none_is_heard():
-    env = ParallelEnvs(hostile.RaisesInterrupt, 1)
+    env = SerialEnvs(hostile.RaisesInterrupt, 1)
     with ctrl_c(signal.SIG_IGN), pytest.raises(UserError, match=r"failed as it was stepped:[^$]*KeyboardInterrupt"):
-        playing.play(env, lambda obs, memory=None, **_: (torch.zeros(1, 2, 3), memory), [1, 2])
+        playing.play_episodes(env, lambda obs, memory=None, **_: (torch.zeros(1, 2, 3), memory), [1, 2])
 
 
 @pytest.mark.parametrize("interval", [8, 1000])

@@ -49,8 +49,8 @@ class Chaos:
         self.state_size, self.masked = state_size, masked
         # What is padding: numbers that an agent does not see, choices that it does not have.
         self.seen = torch.arange(self.spec.obs_shape[0]) < torch.tensor([[size] for size, _ in kinds])
-        self.legal = self.spec.legal
-        self.first_column = torch.tensor([self.spec.columns(a)[0] for a in range(len(kinds))])
+        self.legal = self.spec.static_mask_tensor
+        self.first_column = torch.tensor([self.spec.action_columns(a)[0] for a in range(len(kinds))])
         self.deaths, self.terminations, self.truncations = deaths, terminations, truncations
         self.dead_sees = dead_sees
         self.generator = torch.Generator()

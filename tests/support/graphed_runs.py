@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 import mappo
-from mappo.algorithms.multi_seed import Seeds
-from mappo.envs.batched.concat import SideBySide
+from mappo.algorithms.multi_seed import MultiSeed
+from mappo.envs.batched.concat import ConcatEnv
 
 ENVS, UPDATES = 8, 6
 
@@ -56,10 +56,10 @@ def training(kind: str, seeds: int = 1, device: str = "cpu") -> tuple[Any, mappo
     options, apart = KINDS[kind][1], kind == "memory"  # environments for each seed, or one with a share for each
     games = [mappo.make(name, ENVS, options=options, device=device) for _ in range(seeds)]
     agents = [mappo.MAPPO(games[0].spec, config, device, seed=k) for k in range(seeds)]
-    env, learner = (games[0], agents[0]) if seeds == 1 else (SideBySide(games), Seeds(agents))
+    env, learner = (games[0], agents[0]) if seeds == 1 else (ConcatEnv(games), MultiSeed(agents))
     if seeds > 1 and not apart:
         env = mappo.make(name, ENVS * seeds, options=options, device=device)
-        env.share_out(seeds)
+        env.set_num_seeds(seeds)
     noise = [torch.Generator(device).manual_seed(k) for k in range(seeds)]
     step = env.reset(range(ENVS * seeds))
     return learner, mappo.Collector(env, learner, config.ppo.rollout_length, step, noise if seeds > 1 else noise[0])

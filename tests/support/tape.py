@@ -55,7 +55,7 @@ class Tape(TorchDispatchMode):
 
 
 def record(function: Callable[[], Any], generators: Sequence[torch.Generator]) -> tuple[Tape, Any]:
-    """As `graphs.record`: random numbers come from registered generators, or must not be drawn."""
+    """As `cuda_graphs.capture`: random numbers come from registered generators, or must not be drawn."""
     with Tape() as tape:
         tape.answer = function()
     leaves = [x for _, args, kwargs, _ in tape.taped for x in tree_leaves((args, kwargs))]
@@ -74,7 +74,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> list[Tape]:
         return tape, answer
 
     for module in ("algorithms.mappo", "algorithms.critic", "backend.cuda_graphs", "rollouts.graphed"):
-        monkeypatch.setattr(f"mappo.{module}.recordable", lambda _device: True)
-    monkeypatch.setattr(graphs, "record", kept)
-    monkeypatch.setattr(graphs, "beside", lambda function: function())
+        monkeypatch.setattr(f"mappo.{module}.supports_cuda_graphs", lambda _device: True)
+    monkeypatch.setattr(graphs, "capture", kept)
+    monkeypatch.setattr(graphs, "on_side_stream", lambda function: function())
     return tapes

@@ -9,9 +9,9 @@ import torch
 import mappo
 from games import Game
 from mappo.config.presets import PRESETS, presets_of
-from mappo.envs.vector.serial import ParallelEnvs
+from mappo.envs.vector.serial import SerialEnvs
 from mappo.system import hardware as machine
-from mappo.training.preflight import advice, memory_needed
+from mappo.training.preflight import memory_needed, preflight_notes
 
 
 def config_of(name: str = "spread", **sections: dict[str, Any]) -> mappo.Config:
@@ -20,7 +20,7 @@ def config_of(name: str = "spread", **sections: dict[str, Any]) -> mappo.Config:
 
 
 def told(config: mappo.Config, name: str = "spread") -> list[str]:
-    return advice(name, config, mappo.make(name.split("/")[0], config.env.num_envs))
+    return preflight_notes(name, config, mappo.make(name.split("/")[0], config.env.num_envs))
 
 
 @pytest.fixture(autouse=True)
@@ -61,13 +61,13 @@ def test_each_waste_is_named_with_its_cure(sections: dict[str, dict[str, Any]], 
 def test_a_python_environment_may_have_few_games_and_a_gpu_that_it_cannot_use_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    env = ParallelEnvs(Game, 4)
+    env = SerialEnvs(Game, 4)
     config = config_of(env={"num_envs": 4}, ppo={"minibatches": 1})
-    assert not advice("game", config, env)
+    assert not preflight_notes("game", config, env)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    (sentence,) = advice("game", config, env)
+    (sentence,) = preflight_notes("game", config, env)
     assert "the GPU is not used" in sentence
-    assert not advice("game", replace(config, run=replace(config.run, device="cpu")), env)
+    assert not preflight_notes("game", replace(config, run=replace(config.run, device="cpu")), env)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from mappo.cli import main as cli
 from mappo.config import Config
 from mappo.core.timestep import TimeStep
 from mappo.errors import UserError
-from mappo.evaluation.episodes import play
+from mappo.evaluation.episodes import play_episodes
 from mappo.networks import encoders
 from training_runs import assert_same, stop_after
 
@@ -69,9 +69,11 @@ def test_a_saved_team_plays_as_it_did_in_training(kind: str, tmp_path: Path):
     run = mappo.train(name, config)
     env = envs.make(name, 16)
     team = mappo.load_actor(run.path)
-    assert team.policy.tower.training is False or not any(p.requires_grad for p in team.policy.tower.parameters())
+    assert team.policy.network.training is False or not any(p.requires_grad for p in team.policy.network.parameters())
     got = run.evaluate(episodes=16)
-    assert got["return_sum"]["mean"] == pytest.approx(play(env, team, range(1_000_000, 1_000_016)).sums.mean())
+    assert got["return_sum"]["mean"] == pytest.approx(
+        play_episodes(env, team, range(1_000_000, 1_000_016)).team_returns.mean()
+    )
     spec = env.spec
     alone = [team.agent(agent) for agent in spec.agents]
     memories: list[Any] = [None] * spec.num_agents
@@ -82,9 +84,9 @@ def test_a_saved_team_plays_as_it_did_in_training(kind: str, tmp_path: Path):
         for a, actor in enumerate(alone):
             there = step.active[:, a]
             own = step.obs[:, a] if len(spec.obs_shape) == 3 else step.obs[:, a, : spec.obs_size(a)]
-            mask = None if step.mask is None else step.mask[:, a, spec.choices(a)]
+            mask = None if step.mask is None else step.mask[:, a, spec.choice_indices(a)]
             mine, memories[a] = actor(own, memories[a], mask=mask, is_first=step.is_first[:, a])
-            theirs = spec.action_heads[a].own(action[:, a, spec.columns(a)])
+            theirs = spec.action_heads[a].to_space_action(action[:, a, spec.action_columns(a)])
             assert mine.shape == theirs.shape
             assert torch.allclose(mine[there].double(), theirs[there].double(), atol=1e-5)
         step = env.step(action)

@@ -18,11 +18,11 @@ from mappo.config import Config
 from mappo.envs.batched.battle import Battle
 from mappo.errors import UserError
 from mappo.evaluation.score_run import evaluate_run
-from mappo.evaluation.statistics import summary
+from mappo.evaluation.statistics import summarize
 from mappo.networks import encoders
 from mappo.networks.layers import Linear
 from mappo.runs import checkpoint
-from mappo.training.diagnostics import Watch
+from mappo.training.diagnostics import Diagnostics
 from mappo.training.run import Run
 from mappo.training.session import Session
 from mappo.training.train import train
@@ -144,7 +144,7 @@ def test_a_score_is_that_of_the_seeds_and_its_interval_is_over_them(whole: Run):
     means = [x["return_sum"]["mean"] for x in each]
     np.testing.assert_allclose(result["by_policy"], means, rtol=1e-9)
     assert result["return_sum"]["mean"] == pytest.approx(np.mean(means))
-    assert result["return_sum"]["ci95"] == pytest.approx(summary(np.array(means))["ci95"])
+    assert result["return_sum"]["ci95"] == pytest.approx(summarize(np.array(means))["ci95"])
     assert result["baselines"]["random"]["mean"] == each[0]["baselines"]["random"]["mean"]
     difference = result["baselines"]["random"]["difference"]["mean"]
     assert difference == pytest.approx(np.mean([x["baselines"]["random"]["difference"]["mean"] for x in each]))
@@ -256,24 +256,24 @@ def test_an_encoder_that_cannot_be_computed_for_many_is_refused_before_a_directo
 def test_one_seed_that_learns_nothing_any_more_does_not_end_the_others(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ):
-    class Lost(Watch):
+    class Lost(Diagnostics):
         def look(self, rollout: Any, metrics: Any, spoilt: str = "") -> str:
             assert rollout.reward.shape[1] == 8, "of one seed alone"
             return "nothing was learned" if metrics["actor_lr"] and self in lost else ""
 
-    lost: list[Watch] = []
+    lost: list[Diagnostics] = []
 
-    def make(config: Config) -> Watch:
+    def make(config: Config) -> Diagnostics:
         watch = Lost(config)
         if len(made) in which:
             lost.append(watch)
         made.append(watch)
         return watch
 
-    made: list[Watch] = []
+    made: list[Diagnostics] = []
     which = {1}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mappo.training.diagnostics.Watch", make)
+        patch.setattr("mappo.training.diagnostics.Diagnostics", make)
         config = seeds(CONFIG, tmp_path / "run")
         run = train("spread", replace(config, run=replace(config.run, progress="plain")))
         assert run.finished

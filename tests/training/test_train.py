@@ -25,7 +25,7 @@ from mappo.envs.probes.basic import Signal
 from mappo.errors import StopTraining, UserError
 from mappo.evaluation import curve as report
 from mappo.evaluation import score_run as evaluate
-from mappo.evaluation.episodes import play
+from mappo.evaluation.episodes import play_episodes
 from mappo.evaluation.statistics import SELECT_SEED
 from mappo.runs import checkpoint
 from mappo.runs import directory as rundir
@@ -160,7 +160,9 @@ def test_clock_times_are_kept_apart_from_the_numbers(whole: dict[str, Run]):
 
 def test_the_saved_policy_plays_as_the_one_that_was_evaluated(whole: dict[str, Run]):
     for name, run in whole.items():
-        sums = play(Spread(256), mappo.load_actor(run.path), range(SELECT_SEED, SELECT_SEED + 256)).sums
+        sums = play_episodes(
+            Spread(256), mappo.load_actor(run.path), range(SELECT_SEED, SELECT_SEED + 256)
+        ).team_returns
         assert float(sums.mean()) == run.metrics["eval_return"][-1], name
 
 

@@ -9,10 +9,10 @@ from mappo.core.timestep import Rollout
 from mappo.functional.returns import discounted_return, gae, gae_data, n_step_return
 
 
-def advantages(r: Rollout, values: Values, spec: Spec, config: Config, team_rows: bool) -> tuple[Tensor, Tensor]:
+def advantages(rollout: Rollout, values: Values, spec: Spec, config: Config, team_rows: bool) -> tuple[Tensor, Tensor]:
     """Advantages and returns, by `ppo.returns`; of the team's rows or of each agent's."""
     ppo, value = config.ppo, values.value
-    reward, done, cut = _reward_and_flags(r, spec, config)
+    reward, done, cut = _reward_and_flags(rollout, spec, config)
     if not team_rows and reward.ndim == 2:
         reward = reward.unsqueeze(-1).expand_as(value)
     if ppo.returns == "gae":
@@ -25,9 +25,9 @@ def advantages(r: Rollout, values: Values, spec: Spec, config: Config, team_rows
     return returns - value, returns
 
 
-def _reward_and_flags(r: Rollout, spec: Spec, config: Config) -> tuple[Tensor, Tensor, Tensor]:
+def _reward_and_flags(rollout: Rollout, spec: Spec, config: Config) -> tuple[Tensor, Tensor, Tensor]:
     """Reward, `done` (the bootstrap is masked) and `cut` (nothing flows back), of team or agents."""
     if config.env.reward == "agent":
-        return r.reward, r.terminated, r.terminated | r.ended.unsqueeze(-1)
+        return rollout.reward, rollout.terminated, rollout.terminated | rollout.ended.unsqueeze(-1)
     # Of the team: the death of one does not end the return of the others.
-    return spec.team_reward(r.reward), r.ended & r.terminated.all(-1), r.ended
+    return spec.team_reward(rollout.reward), rollout.ended & rollout.terminated.all(-1), rollout.ended

@@ -13,7 +13,7 @@ from mappo.errors import UserError
 
 Mode = Literal["env", "joint", "agent", "own", "user"]
 # (obs (*B, A, *obs_shape), state (*B, *S) or None, active (*B, A)) -> (*B, F) for the team, or (*B, A, F)
-UserInput = Callable[[Tensor, Tensor | None, Tensor], Tensor]
+CriticInputFunction = Callable[[Tensor, Tensor | None, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class CriticInput:
 
     - `env`: the environment's state. `joint`: all observations side by side, a dead agent's as zeros.
     - `agent`, a row for each: the state (or the joint observation), the own observation, a one-hot id.
-    - `own`: the own observation (IPPO), and the id if `own_id`. `user`: what a function makes.
+    - `own`: the own observation (IPPO), and the id if `has_id`. `user`: what a function makes.
 
     Images are joined along their channels; an id is then a plane for each agent. With `death_mask` the rows of dead
     agents are zeros and the id, before `network.obs_norm`.
@@ -31,9 +31,9 @@ class CriticInput:
     mode: Mode
     shape: tuple[int, ...]
     team_rows: bool
-    own_id: bool = False
+    has_id: bool = False
     death_mask: bool = False
-    user: UserInput | None = None
+    function: CriticInputFunction | None = None
     has_state: bool = False
 
     def __call__(self, obs: Tensor, state: Tensor | None, active: Tensor) -> Tensor:
@@ -44,10 +44,10 @@ class CriticInput:
             return state
         there = active.reshape(*active.shape, *(1,) * (obs.ndim - active.ndim))
         obs = torch.where(there, obs, 0)
-        if self.user is not None:
-            return self.user(obs, state, active)
+        if self.function is not None:
+            return self.function(obs, state, active)
         agents, planes, axis = active.shape[-1], obs.shape[active.ndim : -1], active.ndim - 1
-        if self.mode == "own" and not self.own_id:
+        if self.mode == "own" and not self.has_id:
             return obs
         ids = torch.eye(agents, dtype=obs.dtype, device=obs.device) * (255 if obs.dtype == torch.uint8 else 1)
         ids = ids.reshape(agents, *(1,) * len(planes), agents).expand(*obs.shape[:-1], agents)
@@ -68,26 +68,26 @@ class CriticInput:
             "env": "the environment's state",
             "joint": "all observations side by side",
             "agent": ("the state" if self.has_state else "all observations") + ", the own observation and an id",
-            "own": "the agent's own observation" + (" and id" if self.own_id else ""),
+            "own": "the agent's own observation" + (" and id" if self.has_id else ""),
             "user": "what the function given to train makes",
         }[self.mode]
         size = " x ".join(map(str, self.shape)) + (" numbers" if len(self.shape) == 1 else "")
         return f"{what} ({self.mode}), {size}, {'one row for the team' if self.team_rows else 'a row for each agent'}"
 
 
-def make_critic_input(spec: Spec, config: Config, user: UserInput | None = None) -> CriticInput:
+def make_critic_input(spec: Spec, config: Config, user: CriticInputFunction | None = None) -> CriticInput:
     """The critic's input that a config asks for; `auto` made definite.
 
     Raises:
         UserError: the environment has no state, its kind does not fit, or there is no function.
     """
-    mode = _mode(spec, config, user)
+    mode = _resolve_mode(spec, config, user)
     obs, state, net, agents = spec.obs_shape, spec.state_shape, config.network, spec.num_agents
     if net.death_mask and mode != "agent":
         raise UserError(f"network.death-mask is for critic-input agent, and here it is {mode}: leave it out")
     if mode == "user":
         assert user is not None
-        made = [_try_out(user, spec, envs) for envs in (2, 3)]
+        made = [_call_on_zeros(user, spec, envs) for envs in (2, 3)]
         team_rows = made[0].ndim in (2, 4)  # (E, F) or an image; else (E, A, F) or images
         lead = [(envs,) if team_rows else (envs, agents) for envs in (2, 3)]
         shape = tuple(made[0].shape[len(lead[0]) :])
@@ -98,7 +98,7 @@ def make_critic_input(spec: Spec, config: Config, user: UserInput | None = None)
             )
         if team_rows and config.env.reward == "agent":
             raise UserError("env.reward agent needs a critic row for each agent: the function must make (*B, A, F)")
-        return CriticInput(mode, shape, team_rows, user=user)
+        return CriticInput(mode, shape, team_rows, function=user)
     if mode == "env":
         assert state is not None
         if len(state) not in (1, 3):
@@ -108,7 +108,7 @@ def make_critic_input(spec: Spec, config: Config, user: UserInput | None = None)
     if mode == "joint":
         return CriticInput(mode, joint, True)
     if mode == "own":
-        own_id = spec.mixed(net.sharing) if net.agent_id is None else net.agent_id
+        own_id = spec.needs_agent_id(net.sharing) if net.agent_id is None else net.agent_id
         return CriticInput(mode, (*obs[:-1], obs[-1] + own_id * agents), False, own_id)
     team = joint if state is None else state
     if team[:-1] != obs[:-1]:
@@ -120,7 +120,7 @@ def make_critic_input(spec: Spec, config: Config, user: UserInput | None = None)
     return CriticInput(mode, shape, False, death_mask=net.death_mask, has_state=state is not None)
 
 
-def _try_out(user: UserInput, spec: Spec, envs: int) -> Tensor:
+def _call_on_zeros(user: CriticInputFunction, spec: Spec, envs: int) -> Tensor:
     """What a user's function makes of zeros."""
     agents, obs = spec.num_agents, spec.obs_shape
     zeros = torch.zeros(envs, agents, *obs, dtype=spec.obs_dtype if len(obs) == 3 else torch.float32)
@@ -137,7 +137,7 @@ def _try_out(user: UserInput, spec: Spec, envs: int) -> Tensor:
     return made
 
 
-def _mode(spec: Spec, config: Config, user: UserInput | None) -> Mode:
+def _resolve_mode(spec: Spec, config: Config, user: CriticInputFunction | None) -> Mode:
     mode = config.network.critic_input
     if mode == "user" and user is None:
         raise UserError("network.critic-input user: give the function, mappo.train(..., critic_input=function)")

@@ -12,23 +12,25 @@ import torch
 from torch import Tensor
 
 from mappo.algorithms.advantages import advantages
-from mappo.algorithms.critic import Critic, memory_behind
-from mappo.algorithms.critic_input import UserInput, make_critic_input
+from mappo.algorithms.critic import Critic, final_memory
+from mappo.algorithms.critic_input import CriticInputFunction, make_critic_input
 from mappo.algorithms.loss import loss
-from mappo.algorithms.minibatch import Batch, chunked
-from mappo.algorithms.optimizer import make_optimizer, moments_by_name, set_moments, set_rates
-from mappo.backend.cuda_graphs import PerRollout, recordable
+from mappo.algorithms.minibatch import Batch, to_chunks
+from mappo.algorithms.optimizer import load_moments, make_optimizer, moments_by_name, set_learning_rates
+from mappo.backend.cuda_graphs import GraphedUpdate, supports_cuda_graphs
 from mappo.config import Config
 from mappo.core.spec import Spec
-from mappo.core.state_dict import flat, part
+from mappo.core.state_dict import flatten, subdict
 from mappo.core.timestep import Rollout, TimeStep
-from mappo.functional.distributions import sum_of
+from mappo.functional.distributions import sum_tensors
 from mappo.functional.weighted import weighted_mean, weighted_variance
 from mappo.networks.actor_critic import build_network
 from mappo.policies.actor import Actor
 from mappo.policies.policy import Policy
 
-PIECE = 20_000  # agents' rows in a piece: the best for layers of 64 (docs/negative-results.md), no worse for wider ones
+PIECE_ROWS = (
+    20_000  # agents' rows in a piece: the best for layers of 64 (docs/negative-results.md), no worse for wider ones
+)
 
 
 class MAPPO:
@@ -37,7 +39,7 @@ class MAPPO:
     Args:
         spec: of the environment. config: never changed.
         device: of network and rollouts. seed: of the initial weights and of the minibatches.
-        critic_input: makes the critic's rows, in place of the config's choice; see `critic_input.UserInput`.
+        critic_input: makes the critic's rows, in place of the config's choice; see `critic_input.CriticInputFunction`.
 
     Raises:
         UserError: the config does not fit the environment.
@@ -49,7 +51,7 @@ class MAPPO:
         config: Config,
         device: torch.device | str = "cpu",
         seed: int | None = None,
-        critic_input: UserInput | None = None,
+        critic_input: CriticInputFunction | None = None,
     ) -> None:
         seed, ppo = config.run.seed if seed is None else seed, config.ppo
         self.spec, self.config, self.device = spec, config, torch.device(device)
@@ -59,13 +61,13 @@ class MAPPO:
         self.policy = Policy(spec, config.network, self.network.actor, self.device)
         self.critic = Critic(self.network.critic, self.critic_input, ppo)
         self.value_norm = self.critic.value_norm.to(self.device)
-        self.optimizer = make_optimizer(self.network, ppo, recordable(self.device) and config.recorded)
+        self.optimizer = make_optimizer(self.network, ppo, supports_cuda_graphs(self.device) and config.allows_graphs)
         self.entropy_weight = torch.zeros_like(self.network.critic.head.weight[..., :1].flatten()[0])
         self.generator = torch.Generator(self.device)
         self.generator.manual_seed(seed)
         self.updates = 0
-        self.axis = 0 if config.chunk is None else 1  # of a batch's rows, or of its chunks
-        self.recordings = PerRollout(self.device)
+        self.row_axis = 0 if config.chunk_length is None else 1  # of a batch's rows, or of its chunks
+        self.graphed_update = GraphedUpdate(self.device)
 
     def act(
         self, step: TimeStep, memory: Tensor | None = None, *, noise: Tensor | None = None
@@ -98,7 +100,7 @@ class MAPPO:
 
     def env_action(self, action: Tensor) -> Tensor:
         """What the environment is sent: numbers within their bounds; choices as they are."""
-        return self.policy.distribution.bounded(action)
+        return self.policy.distribution.to_bounds(action)
 
     def actor(self, sampled: bool = False) -> Actor:
         """The policy as it is now, sharing its weights."""
@@ -115,9 +117,9 @@ class MAPPO:
             Scalars without gradient, means over all gradient steps; `docs/metrics.md` explains each.
         """
         now = self.set_schedule()
-        orders = self.shuffled(rollout)
+        orders = self.epoch_orders(rollout)
         # The KL would have to be asked for after each epoch.
-        metrics, epochs = self.recordings(rollout, self._learn, orders, self.config.recorded)
+        metrics, epochs = self.graphed_update(rollout, self._learn, orders, self.config.allows_graphs)
         self.updates += 1
         metrics = {name: x.clone() for name, x in metrics.items()}  # a recording's next update overwrites its own
         return metrics | {k: torch.full((), float(v), device=self.device) for k, v in {**now, "epochs": epochs}.items()}
@@ -130,13 +132,13 @@ class MAPPO:
         epoch = 0
         for epoch in range(ppo.epochs):
             if epoch and ppo.recompute_advantages:
-                batch, _, memory = self.prepare(rollout, again=True)
-            parts = batch.dealt(orders[epoch], ppo.minibatches, self.axis) if orders is not None else [batch]
+                batch, _, memory = self.prepare(rollout, recompute=True)
+            parts = batch.minibatches(orders[epoch], ppo.minibatches, self.row_axis) if orders is not None else [batch]
             done = [self._gradient_step(part, self.entropy_weight) for part in parts]
             steps += done
             if ppo.target_kl is not None and torch.stack([s["approx_kl"] for s in done]).mean() > ppo.target_kl:
                 break
-        self.look_back(rollout, memory)
+        self.finish_update(rollout, memory)
         for name in steps[0]:
             metrics[name] = torch.stack([s[name] for s in steps]).mean()
         metrics["skipped_steps"] *= len(steps)
@@ -145,28 +147,28 @@ class MAPPO:
     def set_schedule(self) -> dict[str, float]:
         """Sets the learning rates and the entropy weight of the next update; these."""
         now = self.config.schedule(self.updates)
-        set_rates(self.optimizer, now["actor_lr"], now["critic_lr"])
+        set_learning_rates(self.optimizer, now["actor_lr"], now["critic_lr"])
         self.entropy_weight.fill_(now["entropy_weight"])
         return now
 
-    def look_back(self, rollout: Rollout, memory: Tensor | None) -> None:
+    def finish_update(self, rollout: Rollout, memory: Tensor | None) -> None:
         """What comes last in an update: the critic's memory goes on, and observations enter their statistics."""
         if memory is not None:
             cast(Tensor, rollout.critic_memory).copy_(memory)
         if self.network.actor.norm is not None:
             self.network.actor.norm.update(rollout.obs, rollout.active)
-        self.critic.look_back(rollout)
+        self.critic.finish_update(rollout)
 
     @torch.no_grad()
-    def prepare(self, rollout: Rollout, again: bool = False) -> tuple[Batch, dict[str, Tensor], Tensor | None]:
+    def prepare(self, rollout: Rollout, recompute: bool = False) -> tuple[Batch, dict[str, Tensor], Tensor | None]:
         """What the gradient steps read, some metrics, and the critic's memory behind the rollout.
 
         The value statistics move once, after the old ones made the advantages and before the new ones make the
-        targets; not if this is done `again`, with the critic as it is by then.
+        targets; not if this is done `recompute`, with the critic as it is by then.
         """
         ppo, r, values = self.config.ppo, rollout, self.critic.evaluate(rollout)
         adv, returns = advantages(r, values, self.spec, self.config, self.team_rows)
-        answer, active = values.answer, r.active.to(adv.dtype)
+        answer, active = values.normalized_value, r.active.to(adv.dtype)
         if self.team_rows:
             value_weight = active.sum(-1)
         elif self.config.env.reward == "team":  # the team's return outlives an agent, and its row is read for it
@@ -176,57 +178,57 @@ class MAPPO:
         unexplained, whole = (weighted_variance(x, value_weight) for x in (adv, returns))
         metrics = {"value": weighted_mean(values.value, value_weight), "explained_variance": 1 - unexplained / whole}
         if ppo.value_norm:
-            if not again:
-                answer = self.critic.move_statistics(returns, value_weight, answer)
+            if not recompute:
+                answer = self.critic.update_value_norm(returns, value_weight, answer)
             returns = self.value_norm.normalize(returns)
         if ppo.advantage_norm:
             acted = active.sum(-1) if self.team_rows else active
             adv = (adv - weighted_mean(adv, acted)) / (weighted_variance(adv, acted).sqrt() + 1e-8)
         if self.team_rows:
             adv = adv.unsqueeze(-1).expand_as(r.log_prob)
-        length = self.config.chunk
+        length = self.config.chunk_length
         batch = Batch(
-            obs=self.network.actor.see(r.obs, r.active),
-            mask=self.policy.distribution.legal(r.mask) if r.mask is not None else None,
+            obs=self.network.actor.preprocess(r.obs, r.active),
+            mask=self.policy.distribution.legal_choices(r.mask) if r.mask is not None else None,
             action=r.action,
             log_prob=r.log_prob,
             adv=adv,
             weight=active,
-            critic=values.rows,
+            critic_obs=values.critic_obs,
             value=answer,
             target=returns,
             value_weight=value_weight,
-            first=r.is_first if r.memory is not None else None,
-            critic_first=values.first,
-        ).map(partial(chunked, length=length))
-        if values.before is None or values.after is None or r.memory is None:
+            is_first=r.is_first if r.memory is not None else None,
+            critic_is_first=values.is_first,
+        ).map(partial(to_chunks, length=length))
+        if values.memory_in is None or values.memory_out is None or r.memory is None:
             return batch, metrics, None
         batch.memory = r.memory.flatten(0, 1).unsqueeze(0)
-        batch.critic_memory = values.before[::length].flatten(0, 1).unsqueeze(0)
-        return batch, metrics, memory_behind(r, values.after)
+        batch.critic_memory = values.memory_in[::length].flatten(0, 1).unsqueeze(0)
+        return batch, metrics, final_memory(r, values.memory_out)
 
     def loss(
-        self, batch: Batch, entropy_weight: float | Tensor, of: Batch | None = None
+        self, batch: Batch, entropy_weight: float | Tensor, whole: Batch | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a minibatch, or of a piece `of` one, and its metrics; see `objective.loss`."""
-        return loss(self.policy, self.network.critic, self.config.ppo, batch, entropy_weight, of)
+        """The loss of a minibatch, or of a piece of a `whole` one, and its metrics; see `objective.loss`."""
+        return loss(self.policy, self.network.critic, self.config.ppo, batch, entropy_weight, whole)
 
     def backward(self, batch: Batch, entropy_weight: float | Tensor) -> dict[str, Tensor]:
         """Adds the gradient of a minibatch's loss to those that the weights hold; its metrics.
 
         On a CPU a large one goes by in pieces, whose activations stay near: the same sums, in another order.
         """
-        count = -(-batch.weight.numel() // PIECE) if self.device.type == "cpu" else 1
+        count = -(-batch.weight.numel() // PIECE_ROWS) if self.device.type == "cpu" else 1
         if count <= 1:
             total, metrics = self.loss(batch, entropy_weight)
             total.backward()
             return metrics
         told: list[dict[str, Tensor]] = []
-        for piece in batch.pieces(count, self.axis):
+        for piece in batch.pieces(count, self.row_axis):
             total, metrics = self.loss(piece, entropy_weight, batch)
             total.backward()
             told.append(metrics)
-        return {name: sum_of([metrics[name] for metrics in told]) for name in told[0]}
+        return {name: sum_tensors([metrics[name] for metrics in told]) for name in told[0]}
 
     def _gradient_step(self, batch: Batch, entropy_weight: float | Tensor) -> dict[str, Tensor]:
         self.optimizer.zero_grad()
@@ -241,11 +243,11 @@ class MAPPO:
         self.optimizer.step()
         return metrics
 
-    def shuffled(self, rollout: Rollout) -> tuple[Tensor, ...]:
+    def epoch_orders(self, rollout: Rollout) -> tuple[Tensor, ...]:
         """An order of the rows of a batch for each epoch, `(epochs, rows)`; none where one minibatch holds them all."""
         if self.config.ppo.minibatches == 1:
             return ()
-        rows = rollout.ended.numel() // (self.config.chunk or 1)
+        rows = rollout.ended.numel() // (self.config.chunk_length or 1)
         orders = [
             torch.randperm(rows, generator=self.generator, device=self.device) for _ in range(self.config.ppo.epochs)
         ]
@@ -254,17 +256,17 @@ class MAPPO:
     def state_dict(self) -> dict[str, Tensor]:
         """All that an exact resume needs, by dotted names: `network.*`, `value_norm.*`, `optimizer.*`, ..."""
         return (
-            flat("network", self.network.state_dict())
-            | flat("value_norm", self.value_norm.state_dict())
-            | flat("optimizer", moments_by_name(self.optimizer, self.network))
+            flatten("network", self.network.state_dict())
+            | flatten("value_norm", self.value_norm.state_dict())
+            | flatten("optimizer", moments_by_name(self.optimizer, self.network))
             | {"generator": self.generator.get_state(), "updates": torch.tensor(self.updates)}
         )
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Sets what `state_dict` gave."""
-        self.network.load_state_dict(part(state, "network"))
-        self.value_norm.load_state_dict(part(state, "value_norm"))
-        set_moments(self.optimizer, self.network, part(state, "optimizer"))
+        self.network.load_state_dict(subdict(state, "network"))
+        self.value_norm.load_state_dict(subdict(state, "value_norm"))
+        load_moments(self.optimizer, self.network, subdict(state, "optimizer"))
         if "generator" in state:
             self.generator.set_state(state["generator"].cpu())
         self.updates = int(state["updates"])

@@ -24,21 +24,21 @@ class Batch:
     log_prob: Tensor  # (*R, A)
     adv: Tensor  # (*R, A)
     weight: Tensor  # (*R, A): 1 where the agent acted
-    critic: Tensor  # (*R, S) team rows, or (*R, A, S)
+    critic_obs: Tensor  # (*R, S) team rows, or (*R, A, S)
     value: Tensor  # (*R) or (*R, A): what the critic answered, in its own units
     target: Tensor  # as value
     value_weight: Tensor  # as value
     # Of networks with a memory: where it starts anew, and what it is before the first step of each chunk.
-    first: Tensor | None = None  # (L, R, A)
+    is_first: Tensor | None = None  # (L, R, A)
     memory: Tensor | None = None  # (1, R, A, H)
-    critic_first: Tensor | None = None  # (L, R) or (L, R, A)
+    critic_is_first: Tensor | None = None  # (L, R) or (L, R, A)
     critic_memory: Tensor | None = None  # (1, R, H) or (1, R, A, H)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
         """A batch of what `function` makes of each tensor."""
         return Batch.of({name: function(x) for name, x in self.tensors().items()})
 
-    def dealt(self, order: Tensor, count: int, axis: int) -> Iterator["Batch"]:
+    def minibatches(self, order: Tensor, count: int, axis: int) -> Iterator["Batch"]:
         """So many minibatches, by an order of what lies along an axis."""
         for index in order.chunk(count):
             yield self.map(partial(torch.index_select, dim=axis, index=index))
@@ -62,7 +62,7 @@ class Batch:
         return Batch(**cast(Any, {f.name: tensors.get(f.name) for f in fields(Batch)}))
 
 
-def chunked(x: Tensor, length: int | None) -> Tensor:
+def to_chunks(x: Tensor, length: int | None) -> Tensor:
     """`(T, E, ...)` as rows `(T E, ...)`, or as chunks of so many steps `(L, T/L E, ...)`."""
     if length is None:
         return x.flatten(0, 1)

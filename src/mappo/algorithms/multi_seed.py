@@ -14,7 +14,7 @@ from torch.func import functional_call, vmap  # pyright: ignore[reportUnknownVar
 
 from mappo.algorithms.mappo import MAPPO
 from mappo.algorithms.minibatch import Batch
-from mappo.backend.cuda_graphs import PerRollout
+from mappo.backend.cuda_graphs import GraphedUpdate
 from mappo.core.timestep import Rollout, TimeStep
 from mappo.errors import UserError
 
@@ -22,7 +22,7 @@ Weights = dict[str, Tensor]
 IN_TURN = 2048  # agents' rows in a minibatch of one seed: on a CPU all seeds' activations then no longer fit its caches
 
 
-class Seeds:
+class MultiSeed:
     """S learners as one: to a `Collector` it is a learner of S x E environments, the first E of which are the first's.
 
     Each keeps its own optimizer, generator, statistics and schedule, and may be asked for its actor or its state as
@@ -53,10 +53,10 @@ class Seeds:
         for name, stacked in self._statistics.items():
             for theirs, own in zip(held, stacked, strict=True):
                 theirs[name].data = own
-        self.recordings = PerRollout(self.device)
+        self.graphed_update = GraphedUpdate(self.device)
 
     @torch.no_grad()
-    def try_out(self) -> None:
+    def check_encoder(self) -> None:
         """Raises UserError where an encoder of the user's cannot be computed for many seeds at once."""
         agents, first = self.spec.num_agents, self._first
         actor, critic = first.network.actor, first.network.critic
@@ -108,50 +108,52 @@ class Seeds:
         Returns:
             As `MAPPO.update`, each `(S,)`; of those that skip it NaN, and no epoch.
         """
-        now, shares = [agent.set_schedule() for agent in self.agents], self._shares(rollout)
+        now, shares = [agent.set_schedule() for agent in self.agents], self._seed_slices(rollout)
         going = [not skips for skips in skip] or [True] * len(self.agents)
         drawn = [
-            a.shuffled(rollout.of(part)) if goes else ()
+            a.epoch_orders(rollout.slice_envs(part)) if goes else ()
             for a, part, goes in zip(self.agents, shares, going, strict=True)
         ]
         anyone = drawn[going.index(True)]  # who skips it draws nothing, and is computed by another's order
         orders = [torch.stack(own, 1) for own in zip(*(x or anyone for x in drawn), strict=True)]  # (epochs, S, rows)
         if all(going):
-            metrics, epochs = self.recordings(rollout, self._learn, orders, self.config.recorded)
+            metrics, epochs = self.graphed_update(rollout, self._learn, orders, self.config.allows_graphs)
             metrics = {name: x.clone() for name, x in metrics.items()}  # as in `MAPPO.update`
         else:
-            metrics, epochs = self._learn(rollout, *orders, going=going)
+            metrics, epochs = self._learn(rollout, *orders, active_seeds=going)
         for agent in self.agents:
             agent.updates += 1
         told = {k: torch.full((len(self.agents),), v, device=self.device) for k, v in now[0].items()}  # alike for all
         return metrics | told | {"epochs": epochs}
 
     def _learn(
-        self, rollout: Rollout, orders: Tensor | None = None, going: Sequence[bool] = ()
+        self, rollout: Rollout, orders: Tensor | None = None, active_seeds: Sequence[bool] = ()
     ) -> tuple[dict[str, Tensor], Tensor]:
         """As `MAPPO`'s, orders `(epochs, S, rows)`; seeds that skip it, or that the KL stops, are not moved."""
-        ppo, count, shares = self.config.ppo, len(self.agents), self._shares(rollout)
-        learns = going = list(going) or [True] * count
+        ppo, count, shares = self.config.ppo, len(self.agents), self._seed_slices(rollout)
+        learns = active_seeds = list(active_seeds) or [True] * count
         # Who skips it is computed with another's, and does nothing with that.
-        own = [rollout.of(shares[k if goes else going.index(True)]) for k, goes in enumerate(going)]
-        batch, metrics, memories = self._prepare(own, again=[not goes for goes in going])
+        own = [
+            rollout.slice_envs(shares[k if goes else active_seeds.index(True)]) for k, goes in enumerate(active_seeds)
+        ]
+        batch, metrics, memories = self._prepare(own, again=[not goes for goes in active_seeds])
         steps: list[dict[str, Tensor]] = []
         counted = torch.ones(ppo.epochs * ppo.minibatches, count, dtype=torch.bool, device=self.device)
-        for k in [k for k, goes in enumerate(going) if not goes]:
+        for k in [k for k, goes in enumerate(active_seeds) if not goes]:
             counted[:, k] = False
         for epoch in range(ppo.epochs):
             if epoch and ppo.recompute_advantages:
                 batch, _, later = self._prepare(own, again=[True] * count)
-                memories = [new if goes else old for new, old, goes in zip(later, memories, going, strict=True)]
-            parts = self._dealt(batch, orders[epoch]) if orders is not None else [batch]
-            last = [self._gradient_step(part, going) for part in parts]
+                memories = [new if goes else old for new, old, goes in zip(later, memories, active_seeds, strict=True)]
+            parts = self._minibatches(batch, orders[epoch]) if orders is not None else [batch]
+            last = [self._gradient_step(part, active_seeds) for part in parts]
             steps += last
             if ppo.target_kl is not None:
                 kl = cast(list[float], torch.stack([s["approx_kl"] for s in last]).mean(0).tolist())
-                going = [g and not x > ppo.target_kl for g, x in zip(going, kl, strict=True)]
-                for k in [k for k, goes in enumerate(going) if not goes]:
+                active_seeds = [g and not x > ppo.target_kl for g, x in zip(active_seeds, kl, strict=True)]
+                for k in [k for k, goes in enumerate(active_seeds) if not goes]:
                     counted[len(steps) :, k] = False
-                if not any(going):
+                if not any(active_seeds):
                     break
         counted = counted[: len(steps)]
         for name in steps[0]:
@@ -160,10 +162,10 @@ class Seeds:
         metrics["skipped_steps"] = torch.where(counted[0], metrics["skipped_steps"] * counted.sum(0), 0.0)
         for agent, rollout_, memory, learned in zip(self.agents, own, memories, learns, strict=True):
             if learned:
-                agent.look_back(rollout_, memory)
+                agent.finish_update(rollout_, memory)
         return metrics, counted.sum(0) / ppo.minibatches
 
-    def _shares(self, rollout: Rollout) -> list[slice]:
+    def _seed_slices(self, rollout: Rollout) -> list[slice]:
         """Whose environments are which."""
         size = rollout.ended.shape[1] // len(self.agents)
         return [slice(k * size, (k + 1) * size) for k in range(len(self.agents))]
@@ -178,13 +180,13 @@ class Seeds:
         metrics = {name: torch.stack([m[name] for _, m, _ in made]) for name in made[0][1]}
         return batch, metrics, [memory for _, _, memory in made]
 
-    def _dealt(self, batch: Batch, orders: Tensor) -> Iterator[Batch]:
-        """As `Batch.dealt`, each seed's by its own order `(S, rows)`."""
+    def _minibatches(self, batch: Batch, orders: Tensor) -> Iterator[Batch]:
+        """As `Batch.minibatches`, each seed's by its own order `(S, rows)`."""
         select = cast(Any, vmap(torch.index_select, (0, None, 0)))
         for index in orders.chunk(self.config.ppo.minibatches, 1):
-            yield batch.map(lambda x, i=index: select(x, self._first.axis, i))
+            yield batch.map(lambda x, i=index: select(x, self._first.row_axis, i))
 
-    def _gradient_step(self, batch: Batch, going: Sequence[bool]) -> dict[str, Tensor]:
+    def _gradient_step(self, batch: Batch, active_seeds: Sequence[bool]) -> dict[str, Tensor]:
         """As `MAPPO`'s: the gradient of a sum of losses that share no weight is each one's own."""
         gradients = {name: cast(Tensor, x.grad) for name, x in self._weights.items()}
         for gradient in gradients.values():
@@ -193,10 +195,10 @@ class Seeds:
         metrics = self._losses_in_turn(batch) if large else self._losses_at_once(batch)
         for name in ("actor", "critic"):
             mine = [x for parameter, x in gradients.items() if parameter.startswith(name + ".")]
-            metrics[f"grad_norm_{name}"] = clip_each(mine, self.config.ppo.max_grad_norm or math.inf)
+            metrics[f"grad_norm_{name}"] = clip_grad_norm_per_seed(mine, self.config.ppo.max_grad_norm or math.inf)
         broken = ~(metrics["total_loss"] + metrics["grad_norm_actor"] + metrics["grad_norm_critic"]).isfinite()
         metrics["skipped_steps"] = broken.to(metrics["total_loss"].dtype)
-        for agent, stays, goes in zip(self.agents, broken.float(), going, strict=True):
+        for agent, stays, goes in zip(self.agents, broken.float(), active_seeds, strict=True):
             if goes:
                 cast(Any, agent.optimizer).found_inf = stays
                 agent.optimizer.step()
@@ -237,7 +239,7 @@ class _Caller(nn.Module):
         return function(*args, **kwargs)
 
 
-def clip_each(gradients: Sequence[Tensor], limit: float) -> Tensor:
+def clip_grad_norm_per_seed(gradients: Sequence[Tensor], limit: float) -> Tensor:
     """`torch.nn.utils.clip_grad_norm_` for each entry of the first axis: in place; the norms `(S,)` before."""
     norm = torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0).sqrt()
     scale = (limit / (norm + 1e-6)).clamp_max(1.0)

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from mappo.config import PPOConfig
-from mappo.core.state_dict import part
+from mappo.core.state_dict import subdict
 from mappo.networks.actor_critic import ActorCritic
 
 
-def make_optimizer(network: ActorCritic, ppo: PPOConfig, recorded: bool) -> torch.optim.AdamW:
+def make_optimizer(network: ActorCritic, ppo: PPOConfig, capturable: bool) -> torch.optim.AdamW:
     """Two groups, the actor's and the critic's.
 
     Args:
@@ -19,15 +19,15 @@ def make_optimizer(network: ActorCritic, ppo: PPOConfig, recorded: bool) -> torc
     """
 
     def rate(value: float, like: Tensor) -> float | Tensor:
-        return torch.tensor(value, device=like.device) if recorded else value
+        return torch.tensor(value, device=like.device) if capturable else value
 
     groups: list[dict[str, Any]] = []
     for tower, value in ((network.actor, ppo.actor_lr), (network.critic, ppo.critic_lr)):
         groups.append({"params": list(tower.parameters()), "lr": rate(value, tower.head.weight)})
-    return torch.optim.AdamW(groups, eps=ppo.adam_eps, weight_decay=ppo.weight_decay, fused=True, capturable=recorded)
+    return torch.optim.AdamW(groups, eps=ppo.adam_eps, weight_decay=ppo.weight_decay, fused=True, capturable=capturable)
 
 
-def set_rates(optimizer: torch.optim.Optimizer, *rates: float) -> None:
+def set_learning_rates(optimizer: torch.optim.Optimizer, *rates: float) -> None:
     """The learning rate of each group, from now on."""
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         if isinstance(group["lr"], Tensor):  # where a recording reads it
@@ -42,14 +42,14 @@ def moments_by_name(optimizer: torch.optim.Optimizer, network: ActorCritic) -> d
     return {names[i]: moments for i, moments in optimizer.state_dict()["state"].items()}
 
 
-def set_moments(optimizer: torch.optim.Optimizer, network: ActorCritic, moments: Mapping[str, Tensor]) -> None:
+def load_moments(optimizer: torch.optim.Optimizer, network: ActorCritic, moments: Mapping[str, Tensor]) -> None:
     """The inverse, of names joined by dots: moments never land on another layer, and stay where a recording reads them.
 
     Raises:
         RuntimeError: one has not the shape of its weight.
     """
     for name, parameter in zip(_names(optimizer, network), _parameters(optimizer), strict=True):
-        own, given = optimizer.state[parameter], part(moments, name)
+        own, given = optimizer.state[parameter], subdict(moments, name)
         for key, x in given.items():
             if x.shape != (parameter.shape if x.ndim else ()):
                 raise RuntimeError(f"size mismatch for {name}.{key}: {tuple(x.shape)}, not {tuple(parameter.shape)}")

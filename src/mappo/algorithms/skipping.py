@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mappo.algorithms.mappo import MAPPO
-from mappo.algorithms.multi_seed import Seeds
+from mappo.algorithms.multi_seed import MultiSeed
 from mappo.core.timestep import Rollout
 
 # What an update tells, in order, before the schedule and the number of epochs.
@@ -17,7 +17,7 @@ METRICS = (
 )
 
 
-def learn(learner: MAPPO | Seeds, rollout: Rollout, skip: Sequence[bool]) -> dict[str, Tensor]:
+def learn(learner: MAPPO | MultiSeed, rollout: Rollout, skip: Sequence[bool]) -> dict[str, Tensor]:
     """`update`, but for the seeds that are to skip it: their weights and statistics stay, their schedules go on.
 
     Returns:
@@ -25,10 +25,10 @@ def learn(learner: MAPPO | Seeds, rollout: Rollout, skip: Sequence[bool]) -> dic
     """
     if not any(skip):
         return learner.update(rollout)
-    agents = learner.agents if isinstance(learner, Seeds) else [learner]
+    agents = learner.agents if isinstance(learner, MultiSeed) else [learner]
     if rollout.critic_memory is not None:  # who skips has not moved it along, and begins anew
         rollout.critic_memory.unflatten(0, (len(agents), -1))[torch.tensor(skip, device=learner.device)] = 0
-    if isinstance(learner, Seeds) and not all(skip):
+    if isinstance(learner, MultiSeed) and not all(skip):
         return learner.update(rollout, skip)
     nothing = (
         dict.fromkeys(METRICS, math.nan)
@@ -37,5 +37,5 @@ def learn(learner: MAPPO | Seeds, rollout: Rollout, skip: Sequence[bool]) -> dic
     )
     for agent in agents:
         agent.updates += 1
-    shape = (len(agents),) if isinstance(learner, Seeds) else ()
+    shape = (len(agents),) if isinstance(learner, MultiSeed) else ()
     return {name: torch.full(shape, x, device=learner.device) for name, x in nothing.items()}

@@ -18,17 +18,17 @@ from mappo.errors import UserError
 WARM_UP = 2  # calls before the recording: libraries choose kernels, and allocate what they keep
 
 
-def recordable(device: torch.device) -> bool:
+def supports_cuda_graphs(device: torch.device) -> bool:
     """Whether work on a device can be recorded."""
     return device.type == "cuda"
 
 
-class Recorded:
+class GraphedFunction:
     """Calls a function, and from its third call on launches what was recorded of it.
 
     Args:
         function: launches the same kernels at each call and waits for none; draws only from `generators`. Between
-            calls its tensors stay where they are (see `Still`), its inputs apart.
+            calls its tensors stay where they are (see `StaticTensors`), its inputs apart.
     """
 
     def __init__(self, function: Callable[..., Any], generators: Sequence[torch.Generator] = ()) -> None:
@@ -40,17 +40,17 @@ class Recorded:
         """What the function answers to tensors, always of the same shapes; the next call may overwrite it."""
         if self._graph is None and self._calls < WARM_UP:
             self._calls += 1
-            return beside(lambda: self._function(*inputs))
+            return on_side_stream(lambda: self._function(*inputs))
         if self._graph is None:
             self._inputs = [x.clone() for x in inputs]
-            self._graph, self._answer = record(lambda: self._function(*self._inputs), self._generators)
+            self._graph, self._answer = capture(lambda: self._function(*self._inputs), self._generators)
         for kept, given in zip(self._inputs, inputs, strict=True):
             kept.copy_(given)
         self._graph.replay()
         return self._answer
 
 
-class PerRollout:
+class GraphedUpdate:
     """Updates, recorded as long as they are of one and the same preallocated rollout.
 
     Args:
@@ -58,35 +58,35 @@ class PerRollout:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._device, self._rollout, self._recorded = device, cast(object, None), cast("Recorded | None", None)
+        self._device, self._rollout, self._recorded = device, cast(object, None), cast("GraphedFunction | None", None)
         self._places: list[int] = []
 
     def __call__(
         self, rollout: object, update: Callable[..., Any], inputs: Sequence[Tensor], allowed: bool = True
     ) -> Any:
         """`update(rollout, *inputs)`; as it is written where the device has no recordings, or they are not allowed."""
-        if not allowed or not recordable(self._device):
+        if not allowed or not supports_cuda_graphs(self._device):
             return update(rollout, *inputs)
-        places = places_of(rollout)
+        places = addresses(rollout)
         if self._recorded is None or self._rollout is not rollout or self._places != places:
-            self._rollout, self._places, self._recorded = rollout, places, Recorded(partial(update, rollout))
+            self._rollout, self._places, self._recorded = rollout, places, GraphedFunction(partial(update, rollout))
         return self._recorded(*inputs)
 
 
-def places_of(owner: object) -> list[int]:
+def addresses(owner: object) -> list[int]:
     """Where the tensors of an object lie: a recording reads and writes no others."""
     return [x.data_ptr() for x in vars(owner).values() if isinstance(x, Tensor)]
 
 
 @cache
-def _beside(device: int) -> torch.cuda.Stream:
+def _side_stream(device: int) -> torch.cuda.Stream:
     """One for all: for each stream that multiplies matrices CUDA keeps 32 MiB."""
     return torch.cuda.Stream(device)
 
 
-def beside(function: Callable[[], Any]) -> Any:
+def on_side_stream(function: Callable[[], Any]) -> Any:
     """Runs a function on another stream: what autograd keeps of the stream must not be the default one."""
-    stream = _beside(torch.cuda.current_device())
+    stream = _side_stream(torch.cuda.current_device())
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         answer = function()
@@ -94,7 +94,7 @@ def beside(function: Callable[[], Any]) -> Any:
     return answer
 
 
-def record(function: Callable[[], Any], generators: Sequence[torch.Generator]) -> tuple[Any, Any]:
+def capture(function: Callable[[], Any], generators: Sequence[torch.Generator]) -> tuple[Any, Any]:
     """A recording of a function, which does not run, and what it answers once the recording is replayed.
 
     Raises:
@@ -105,7 +105,7 @@ def record(function: Callable[[], Any], generators: Sequence[torch.Generator]) -
         cast(Any, graph).register_generator_state(generator)
     gc.collect()  # earlier recordings, which hold memory, stand in circles with what they record
     stream = torch.cuda.current_stream()
-    _forget_workspaces()
+    _free_cublas_workspaces()
     try:
         with torch.cuda.graph(graph):
             answer = function()
@@ -120,18 +120,18 @@ def record(function: Callable[[], Any], generators: Sequence[torch.Generator]) -
             f"with --run.no-graphs"
         ) from error
     finally:
-        _forget_workspaces()
+        _free_cublas_workspaces()
     return graph, answer
 
 
-def _forget_workspaces() -> None:
+def _free_cublas_workspaces() -> None:
     """What products scratch in is kept for a stream, and all recordings are made on one: each is to have its own, which
     no other takes along when it is deleted (pytorch issue 193402).
     """
     cast(Any, torch._C)._cuda_clearCublasWorkspaces()  # pyright: ignore[reportPrivateUsage]
 
 
-class Still:
+class StaticTensors:
     """Tensors that a recorded function reads and leaves behind, kept in one place whoever replaces them.
 
     Args:
@@ -142,7 +142,7 @@ class Still:
         self._owners, self._kinds = list(owners), kinds
         self._kept: dict[tuple[Any, ...], Tensor] = {}
 
-    def settle(self) -> None:
+    def sync(self) -> None:
         """Copies what stands elsewhere to where it is kept, and puts that in its place."""
         moved: list[tuple[Tensor, Tensor]] = []
         for holder, key, path in list(self._tensors(self._owners, ())):

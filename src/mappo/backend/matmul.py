@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mappo.system import hardware as machine
+from mappo.system import hardware
 
 IMAGES = 16  # on one thread torch gives a 1 x 1 convolution of fewer to MKL as well
 LEAST_WORK = 2**23  # multiplications: below it the convolution's overhead weighs more
@@ -60,7 +60,7 @@ def slow_mkl() -> bool:
     """
     both = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
     wide = both and torch.backends.cpu.get_cpu_capability() == "AVX512"
-    return wide and any(name in machine.cpu_model() for name in ("AMD ", "AuthenticAMD"))
+    return wide and any(name in hardware.cpu_model() for name in ("AMD ", "AuthenticAMD"))
 
 
 def _convolves(x: Tensor, weight: Tensor) -> bool:

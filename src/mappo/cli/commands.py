@@ -14,8 +14,7 @@ from mappo.config.bounds import at_least, at_most
 from mappo.config.presets import preset
 from mappo.envs import FAMILIES, NATIVE, check_name
 from mappo.errors import UserError
-from mappo.system.safe_read import MOST_JSON, read_text
-from mappo.system.safe_read import parse as parse_json
+from mappo.system.safe_read import MAX_JSON, parse_json, read_text
 
 Which = Literal["last", "best"]
 
@@ -195,7 +194,7 @@ def _peek(args: list[str], option: str) -> str | None:
 
 def _read_config(file: Path, base: Config) -> Config:
     try:
-        data: Any = parse_json(read_text(file, MOST_JSON))
+        data: Any = parse_json(read_text(file, MAX_JSON))
     except (OSError, ValueError) as error:
         raise UserError(f"--config {file}: {error}") from None
     if isinstance(data, dict) and "config" in data:  # the config.json of a run: its settings, not its place

@@ -16,14 +16,13 @@ from typing import Any
 
 from mappo.cli.commands import Bench, Check, Envs, Evaluate, Play, Resume, Train, parse
 from mappo.cli.results import print_score, program_name, show_result
-from mappo.cli.signals import MEND, Patience, Signals, Stopped, listen, listen_no_more
+from mappo.cli.signals import CLOSE_HINT, Patience, Signals, Stopped, start_listening, stop_listening
 from mappo.config import Config, EnvConfig
 from mappo.envs import is_code
 from mappo.errors import UserError
-from mappo.system import hardware as machine
-from mappo.system import shutdown as closing
+from mappo.system import hardware, shutdown
 from mappo.system.safe_read import printable
-from mappo.system.stdio import only_own_output, prepare_streams, warn_in_one_line
+from mappo.system.stdio import env_output_to_stderr, prepare_streams, warn_in_one_line
 
 DONE, STOPPED = 0, 3
 # Seconds that an environment may take to be closed (a worker pool takes 5 by its own clock), and the program to end.
@@ -34,52 +33,52 @@ def entry() -> None:
     """The `mappo` program."""
     prepare_streams()
     warn_in_one_line()
-    listen()
+    start_listening()
     if hasattr(signal, "pthread_kill"):
-        closing.limit = Patience(CLOSING)
+        shutdown.limit = Patience(CLOSING)
     code = 1  # of an error that nobody foresaw
     try:
         code = main(sys.argv[1:])
     finally:
-        listen_no_more()
-        closing.end_within(ENDING, code, "mappo: ")
+        stop_listening()
+        shutdown.exit_within(ENDING, code, "mappo: ")
     sys.exit(code)
 
 
 def main(args: Sequence[str]) -> int:
     """Runs one command and returns its exit code; prints one message for what the user can mend."""
     try:
-        code = _answer(args)
+        code = _dispatch(args)
         sys.stdout.flush()
         return code
     except UserError as error:
         print(f"mappo: {printable(str(error))}", file=sys.stderr)
-        return MEND
+        return CLOSE_HINT
     except Stopped as stop:
         print("mappo: stopped", file=sys.stderr)
         return 128 + stop.number
     except KeyboardInterrupt:  # none of ours: `Stopped` is what the signals raise
         print("mappo: stopped by a KeyboardInterrupt that the environment raised", file=sys.stderr)
-        return MEND
+        return CLOSE_HINT
     except BrokenPipeError:  # the reader left, as in `mappo evaluate RUN | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except OSError as error:  # a full disk, a directory that may not be written
         kept = "; checkpoints saved before are whole" if args[:1] in (["train"], ["resume"]) else ""
         print(f"mappo: {printable(str(error))}{kept}", file=sys.stderr)
-        return MEND
+        return CLOSE_HINT
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise
         told = str(error).partition("\n")[0].rpartition("DefaultCPUAllocator: ")[2] or type(error).__name__
         less = "fewer environments or games, shorter rollouts or a smaller network need less"
         print(f"mappo: out of memory ({told}): {less}", file=sys.stderr)
-        return MEND
+        return CLOSE_HINT
     except SystemExit as stop:  # tyro has printed its help or its box
-        return stop.code if isinstance(stop.code, int) else MEND
+        return stop.code if isinstance(stop.code, int) else CLOSE_HINT
 
 
-def _answer(args: Sequence[str]) -> int:
+def _dispatch(args: Sequence[str]) -> int:
     try:
         return _run(parse(list(args)))
     except Exception as error:
@@ -118,20 +117,20 @@ def _run(command: Any) -> int:
         from mappo.envs.check.checker import show
 
         config = EnvConfig(options=command.options, time_limit=command.time_limit)
-        with only_own_output():
+        with env_output_to_stderr():
             report = check_environment(command.env, command.episodes, command.seed, config)
         show(report)
-        return DONE if report.ok else MEND
+        return DONE if report.ok else CLOSE_HINT
     if isinstance(command, Envs):
         from mappo.cli.env_commands import show_environments
 
         show_environments(command.family)
         return DONE
     if isinstance(command, Bench):
-        from mappo.experiments.bench import run
+        from mappo.experiments.bench import run_benchmark
 
-        machine.keep_memory()  # as in training
-        run(command.device, command.num_envs, command.threads, command.rounds)
+        hardware.keep_freed_memory()  # as in training
+        run_benchmark(command.device, command.num_envs, command.threads, command.rounds)
         return DONE
     return _play(command)
 
@@ -139,15 +138,15 @@ def _run(command: Any) -> int:
 def _train(env: str, config: Config, resume: bool) -> int:
     from mappo.training.train import train
 
-    machine.keep_memory()
+    hardware.keep_freed_memory()
     started = time.monotonic()
     with Signals() as signals:
         if hasattr(signal, "setitimer"):
-            closing.waiting = signals.waiting
+            shutdown.waiting = signals.waiting
         try:
             run = train(env, config, stop=signals.check, resume=resume)
         finally:
-            closing.waiting = nullcontext
+            shutdown.waiting = nullcontext
     if not run.finished:
         trust = " --allow-code" if is_code(run.env) else ""
         print(
@@ -176,7 +175,7 @@ def _train(env: str, config: Config, resume: bool) -> int:
 def _evaluate(command: Evaluate) -> int:
     from mappo.evaluation.score_run import evaluate_run
 
-    with only_own_output():
+    with env_output_to_stderr():
         result = evaluate_run(
             command.run,
             command.episodes,
@@ -198,7 +197,7 @@ def _play(command: Play) -> int:
 
     if not 0 <= command.seed < 2**63:
         raise UserError(f"seed must be at least 0 and below 2^63, got {command.seed}")
-    with only_own_output():
+    with env_output_to_stderr():
         path = draw_replay(command.run, command.episodes, command.seed, command.checkpoint, command.allow_code)
     print(path)
     return DONE

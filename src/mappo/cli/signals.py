@@ -13,7 +13,7 @@ from typing import Any
 from mappo.errors import StopTraining
 from mappo.system.shutdown import CloseTimeoutError
 
-MEND = 2
+CLOSE_HINT = 2
 # A closed terminal's SIGHUP among them, where the system has it and whoever started the program (nohup) lets it come.
 STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 HANGUP = getattr(signal, "SIGHUP", None)
@@ -33,12 +33,12 @@ class Stopped(KeyboardInterrupt):
         self.number = number
 
 
-def listen() -> None:
+def start_listening() -> None:
     """From here on these signals raise `Stopped`, so that what was begun is closed; a second one is never waited for.
 
     Compiled code that does not come back keeps Python from hearing any: a thread then ends the process.
     """
-    for number in _to_hear():
+    for number in _signals_to_handle():
         signal.signal(number, _stop)
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
@@ -46,12 +46,12 @@ def listen() -> None:
     threading.Thread(target=_hear, args=(reader,), daemon=True).start()
 
 
-def _to_hear() -> list[int]:
+def _signals_to_handle() -> list[int]:
     """All but the SIGHUP that nohup has silenced."""
     return [n for n in STOPS if n != HANGUP or signal.getsignal(n) is not signal.SIG_IGN]
 
 
-def listen_no_more() -> None:
+def stop_listening() -> None:
     """From here on they end the process at once, and without a traceback."""
     for number in STOPS:
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -96,7 +96,7 @@ class Signals:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Signals":
-        for number in _to_hear():
+        for number in _signals_to_handle():
             self._before[number] = signal.signal(number, self._catch)
         return self
 
@@ -172,7 +172,7 @@ class Patience:
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
         if not self._over.wait(seconds):
             say(b"mappo: ended by force, for the environment's close() cannot be interrupted: mend it\n")
-            os._exit(MEND)
+            os._exit(CLOSE_HINT)
 
     def _raise(self, _number: int, _frame: FrameType | None) -> None:
         if not self._over.is_set():

@@ -15,11 +15,11 @@ from mappo.errors import UserError
 def check_types(section: str, config: Any) -> None:
     """Every field as its type says, or a UserError that names it."""
     for field_ in dataclasses.fields(config):
-        value = typed(option(section, field_.name), getattr(config, field_.name), field_.type)
+        value = coerce(option_name(section, field_.name), getattr(config, field_.name), field_.type)
         object.__setattr__(config, field_.name, value)  # frozen: what is made of it here is what was meant
 
 
-def typed(name: str, value: Any, kind: Any) -> Any:
+def coerce(name: str, value: Any, kind: Any) -> Any:
     """`value` as the field's type: a list may stand for a tuple, 1 for 1.0, a path for its name."""
     origin = typing.get_origin(kind)
     if origin is Literal:
@@ -28,10 +28,10 @@ def typed(name: str, value: Any, kind: Any) -> Any:
             return value
         raise UserError(f"{name} must be one of {', '.join(map(str, options))}, got {value!r}")
     if origin is types.UnionType:
-        return None if value is None else typed(name, value, typing.get_args(kind)[0])
+        return None if value is None else coerce(name, value, typing.get_args(kind)[0])
     if origin is tuple:
         if isinstance(value, (list, tuple)):
-            return tuple(typed(name, x, typing.get_args(kind)[0]) for x in cast(list[Any], value))
+            return tuple(coerce(name, x, typing.get_args(kind)[0]) for x in cast(list[Any], value))
         of = {int: "whole numbers", str: "texts"}[typing.get_args(kind)[0]]
         raise UserError(f"{name} must be a list of {of}, got {value!r}")
     if isinstance(value, bool) == (kind is bool):
@@ -49,7 +49,7 @@ def typed(name: str, value: Any, kind: Any) -> Any:
     raise UserError(f"{name} must be of type {kind.__name__}, got {value!r}")
 
 
-def option(section: str, name: str) -> str:
+def option_name(section: str, name: str) -> str:
     """The option as one types it: `ppo`, `actor_lr` -> `ppo.actor-lr`."""
     return f"{section}.{name.replace('_', '-')}"
 
@@ -78,15 +78,15 @@ def within(name: str, value: float, low: float, high: float) -> None:
         raise UserError(f"{name} must be between {low} and {high}, got {value:g}")
 
 
-def nearest_divisor(number: int, wish: int) -> int:
-    """The largest divisor of a number up to `wish`."""
-    wish = min(wish, number)
-    while number % wish:  # downwards: 1 always divides, and the answer stays near for numbers of many divisors
-        wish -= 1
-    return wish
+def nearest_divisor(number: int, limit: int) -> int:
+    """The largest divisor of a number up to `limit`."""
+    limit = min(limit, number)
+    while number % limit:  # downwards: 1 always divides, and the answer stays near for numbers of many divisors
+        limit -= 1
+    return limit
 
 
-def named_value(text: str) -> tuple[str, Any]:
+def parse_option(text: str) -> tuple[str, Any]:
     """An environment's option, NAME=VALUE; the value is read as JSON where it can be, else as text."""
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():

@@ -21,10 +21,10 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:
-        chunks = self.ppo.rollout_length // (self.chunk or 1)
+        chunks = self.ppo.rollout_length // (self.chunk_length or 1)
         rows = chunks * self.env.num_envs
         if rows % self.ppo.minibatches:
-            kind = "ppo.rollout-length" if self.chunk is None else f"chunks of {self.chunk} steps"
+            kind = "ppo.rollout-length" if self.chunk_length is None else f"chunks of {self.chunk_length} steps"
             raise UserError(
                 f"ppo.minibatches {self.ppo.minibatches} does not divide {kind} x env.num-envs = "
                 f"{chunks} x {self.env.num_envs} = {rows}; "
@@ -32,7 +32,7 @@ class Config:
             )
         if (
             self.network.memory_size
-            and self.chunk == 1
+            and self.chunk_length == 1
             and self.ppo.chunk_length is None
             and self.ppo.rollout_length > 1
         ):
@@ -47,14 +47,14 @@ class Config:
             )
 
     @property
-    def chunk(self) -> int | None:
+    def chunk_length(self) -> int | None:
         """Steps that stay together in the minibatches (L); None for single ones."""
         if self.network.memory_size == 0 and self.ppo.minibatch_by == "sample":
             return None
         return self.ppo.chunk_length or nearest_divisor(self.ppo.rollout_length, 10)
 
     @property
-    def recorded(self) -> bool:
+    def allows_graphs(self) -> bool:
         """Whether updates may be recorded: the KL would have to be asked for after each epoch."""
         return self.run.graphs and self.ppo.target_kl is None
 

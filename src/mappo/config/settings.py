@@ -3,7 +3,16 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mappo.config.bounds import above, at_least, at_most, check_types, named_value, nearest_divisor, option, within
+from mappo.config.bounds import (
+    above,
+    at_least,
+    at_most,
+    check_types,
+    nearest_divisor,
+    option_name,
+    parse_option,
+    within,
+)
 from mappo.errors import UserError
 
 
@@ -29,13 +38,13 @@ class EnvConfig:
     """Seconds that a worker may take for one step of its environments before it counts as hanging."""
 
     @property
-    def own_options(self) -> dict[str, Any]:
+    def env_kwargs(self) -> dict[str, Any]:
         """`options` by name; a value is read as JSON where it can be, else as text."""
-        return dict(named_value(text) for text in self.options)
+        return dict(parse_option(text) for text in self.options)
 
     def __post_init__(self) -> None:
         check_types("env", self)
-        if len({named_value(text)[0] for text in self.options}) < len(self.options):
+        if len({parse_option(text)[0] for text in self.options}) < len(self.options):
             raise UserError(f"env.options gives one option twice: {' '.join(self.options)}")
         if self.time_limit is not None:
             at_least("env.time-limit", self.time_limit, 1)
@@ -165,11 +174,11 @@ class PPOConfig:
     def __post_init__(self) -> None:
         check_types("ppo", self)
         for name in ("rollout_length", "epochs", "minibatches", "n_step"):
-            at_least(option("ppo", name), getattr(self, name), 1)
+            at_least(option_name("ppo", name), getattr(self, name), 1)
         for name in ("gamma", "gae_lambda", "value_norm_decay", "lr_final", "entropy_final"):
-            within(option("ppo", name), getattr(self, name), 0, 1)
+            within(option_name("ppo", name), getattr(self, name), 0, 1)
         for name in ("clip_ratio", "value_clip", "huber_delta", "actor_lr", "critic_lr", "adam_eps"):
-            above(option("ppo", name), getattr(self, name), 0)
+            above(option_name("ppo", name), getattr(self, name), 0)
         if self.value_norm_decay == 1:
             raise UserError("ppo.value-norm-decay must be below 1: with 1 the statistics would never move")
         above("ppo.max-grad-norm", self.max_grad_norm, 0)
@@ -183,7 +192,7 @@ class PPOConfig:
         if self.popart and not self.value_norm:
             raise UserError("ppo.popart rescales the critic when the value statistics move: it needs ppo.value-norm")
         for name in ("value_weight", "entropy_weight", "weight_decay"):
-            at_least(option("ppo", name), getattr(self, name), 0)
+            at_least(option_name("ppo", name), getattr(self, name), 0)
 
 
 @dataclass(frozen=True)
@@ -229,7 +238,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         check_types("run", self)
         for name in ("total_steps", "seeds", "threads", "eval_interval", "eval_episodes"):
-            at_least(option("run", name), getattr(self, name), 1)
+            at_least(option_name("run", name), getattr(self, name), 1)
         if self.keep_every is not None:
             at_least("run.keep-every", self.keep_every, 1)
         at_most("run.threads", self.threads, 1024)

@@ -34,16 +34,16 @@ class Environment(Protocol):
 
 
 @runtime_checkable
-class InParts(Protocol):
+class SplitEnvironment(Protocol):
     """An environment whose parts are stepped in turn: one is at work while the learner answers the other."""
 
-    parts: tuple[slice, ...]  # which environments, in order; the same for any number of workers
+    slices: tuple[slice, ...]  # which environments, in order; the same for any number of workers
 
-    def send(self, part: int, action: Tensor) -> None:
+    def send(self, index: int, action: Tensor) -> None:
         """Begins a step of one part, by its actions `(e, A, D)`."""
         ...
 
-    def receive(self, part: int) -> TimeStep:
+    def receive(self, index: int) -> TimeStep:
         """What that step brought; parts are asked in the order in which they were sent."""
         ...
 
@@ -76,7 +76,7 @@ class Composite(Protocol):
 
 
 @runtime_checkable
-class Recordable(Protocol):
+class Graphable(Protocol):
     """An environment whose steps a GPU can record: all that changes is tensors, dicts of tensors, and the phase.
 
     From one phase `step` launches the same kernels whatever the tensors hold, waits for none of them, copies nothing
@@ -118,7 +118,7 @@ class Agent(Protocol):
         ...
 
 
-class Player(Protocol):
+class TeamPolicy(Protocol):
     """Anything that acts for a team: actors, baselines, a user's function."""
 
     def __call__(

@@ -26,7 +26,7 @@ class ActionHeads:
     """One agent's action: a choice for each categorical head, then a number for each continuous one.
 
     `low` and `high` bound the numbers, `start` is what the first choice of each categorical head is called, and
-    `shape` that of an action in the agent's own space: `()` for a plain number. `of` reads all from a space.
+    `shape` that of an action in the agent's own space: `()` for a plain number. `from_space` reads all from a space.
     """
 
     categorical: tuple[int, ...] = ()
@@ -56,7 +56,7 @@ class ActionHeads:
         return len(self.categorical) + len(self.low)
 
     @staticmethod
-    def of(space: spaces.Space[Any]) -> ActionHeads:
+    def from_space(space: spaces.Space[Any]) -> ActionHeads:
         """Of a gymnasium space: Discrete, MultiDiscrete, MultiBinary, or Box of floats.
 
         Raises:
@@ -76,7 +76,7 @@ class ActionHeads:
             f"actions in {space} are not supported: use Discrete, MultiDiscrete, MultiBinary or Box of floats"
         )
 
-    def own(self, columns: Any) -> Any:
+    def to_space_action(self, columns: Any) -> Any:
         """An action of the agent's own space, from its heads side by side: `(*B, size)` -> `(*B, *shape)`.
 
         Arrays and tensors both; of an agent that only chooses, integers.
@@ -132,16 +132,16 @@ class Spec:
         """Of each agent's observation, padded: an image `(H, W, C)`, or `(O,)`."""
         shape = cast("tuple[int, ...]", self.obs_spaces[0].shape)
         if len(shape) == 3:
-            return (*shape[1:], shape[0]) if self._channels_first else shape
+            return (*shape[1:], shape[0]) if self._is_channels_first else shape
         return (max(map(self.obs_size, range(self.num_agents))),)
 
     @property
-    def _channels_first(self) -> bool:
-        return channels_first(cast("tuple[int, ...]", self.obs_spaces[0].shape))
+    def _is_channels_first(self) -> bool:
+        return is_channels_first(cast("tuple[int, ...]", self.obs_spaces[0].shape))
 
-    def channels_last(self, image: Any) -> Any:
+    def to_channels_last(self, image: Any) -> Any:
         """Images of an agent's own space, `(*B, C, H, W)` or `(*B, H, W, C)`, as `(*B, H, W, C)`; arrays or tensors."""
-        if not self._channels_first:
+        if not self._is_channels_first:
             return image
         return image.movedim(-3, -1) if hasattr(image, "movedim") else np.moveaxis(image, -3, -1)
 
@@ -150,10 +150,10 @@ class Spec:
         """uint8 where all observe bytes, else float32."""
         import torch
 
-        return torch.uint8 if self.sees_bytes else torch.float32
+        return torch.uint8 if self.observes_bytes else torch.float32
 
     @property
-    def sees_bytes(self) -> bool:
+    def observes_bytes(self) -> bool:
         """All agents observe uint8."""
         return all(s.dtype == np.uint8 for s in self.obs_spaces)
 
@@ -184,44 +184,44 @@ class Spec:
 
         return torch.get_default_dtype() if self.continuous else torch.int64
 
-    def columns(self, agent: int) -> list[int]:
+    def action_columns(self, agent: int) -> list[int]:
         """Where one agent's own heads stand among the D columns of an action."""
         own, first = self.action_heads[agent], len(self.heads)
         return [*range(len(own.categorical)), *range(first, first + own.continuous)]
 
-    def choices(self, agent: int) -> list[int]:
+    def choice_indices(self, agent: int) -> list[int]:
         """Where one agent's own choices, head by head, stand among the N of a mask."""
         ends = list(itertools.accumulate(self.heads))
         own = self.action_heads[agent].categorical
         return [end - n + i for size, n, end in zip(own, self.heads, ends, strict=False) for i in range(size)]
 
     @property
-    def legal(self) -> Tensor:
-        """`own_choices` as a tensor."""
+    def static_mask_tensor(self) -> Tensor:
+        """`static_mask` as a tensor."""
         import torch
 
-        return torch.as_tensor(self.own_choices)
+        return torch.as_tensor(self.static_mask)
 
     @cached_property
-    def own_choices(self) -> np.ndarray:
+    def static_mask(self) -> np.ndarray:
         """Which choices each agent has at all, bool `(A, N)`: of a head that it lacks, the first one."""
         legal = np.zeros((self.num_agents, sum(self.heads)), dtype=bool)
         firsts = [end - n for n, end in zip(self.heads, itertools.accumulate(self.heads), strict=True)]
         for agent, own in enumerate(self.action_heads):
-            legal[agent, [*self.choices(agent), *firsts[len(own.categorical) :]]] = True
+            legal[agent, [*self.choice_indices(agent), *firsts[len(own.categorical) :]]] = True
         return legal
 
-    def sets(self, sharing: Literal["group", "all", "none"]) -> tuple[int, ...]:
+    def parameter_sets(self, sharing: Literal["group", "all", "none"]) -> tuple[int, ...]:
         """Of each agent, the set of parameters that it uses."""
         every = range(self.num_agents)
         return {"group": self.groups, "all": (0,) * self.num_agents, "none": tuple(every)}[sharing]
 
-    def mixed(self, sharing: Literal["group", "all", "none"]) -> bool:
+    def needs_agent_id(self, sharing: Literal["group", "all", "none"]) -> bool:
         """Agents of different groups share parameters, and need an id to be told apart."""
-        sets = self.sets(sharing)
+        sets = self.parameter_sets(sharing)
         return any(group != self.groups[sets.index(name)] for group, name in zip(self.groups, sets, strict=True))
 
-    def differs_from(self, other: Spec) -> str:
+    def mismatch(self, other: Spec) -> str:
         """What of another environment's agents is not as it is here; nothing if a policy fits both."""
         shapes = [[s.shape for s in spec.obs_spaces] for spec in (self, other)]
         for what, mine, theirs in (
@@ -238,7 +238,7 @@ class Spec:
         return reward[..., 0] if self.shared_reward else reward.sum(-1)
 
 
-def channels_first(shape: tuple[int, ...]) -> bool:
+def is_channels_first(shape: tuple[int, ...]) -> bool:
     """Of an image: height and width are the neighbours most alike in size; the last axis is channels if in doubt."""
     first, middle, last = shape
     return max(middle, last) * min(first, middle) < max(first, middle) * min(middle, last)

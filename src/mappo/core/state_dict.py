@@ -5,30 +5,30 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from mappo.system.safe_read import shown
+from mappo.system.safe_read import quote
 
 
-def flat(prefix: str, tensors: Mapping[Any, Any]) -> dict[str, Tensor]:
+def flatten(prefix: str, tensors: Mapping[Any, Any]) -> dict[str, Tensor]:
     """Nested dicts of tensors as one, names joined by dots, the prefix first."""
     result: dict[str, Tensor] = {}
     for key, value in tensors.items():
         name = f"{prefix}.{key}"
-        result |= flat(name, cast(Mapping[Any, Any], value)) if isinstance(value, Mapping) else {name: value}
+        result |= flatten(name, cast(Mapping[Any, Any], value)) if isinstance(value, Mapping) else {name: value}
     return result
 
 
-def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The inverse of `flat`, one level deep: what stands under a prefix, without it."""
+def subdict(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The inverse of `flatten`, one level deep: what stands under a prefix, without it."""
     return {k[len(prefix) + 1 :]: v for k, v in tensors.items() if k.startswith(prefix + ".")}
 
 
-def misfit(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], spare: Container[str] = ()) -> str:
-    """What of some tensors is not as wanted: a name, a shape, a dtype; "" if they fit. The `spare` may be missing."""
-    for name, x in given.items():
-        like = wanted.get(name)
+def mismatch(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor], optional: Container[str] = ()) -> str:
+    """What of some tensors is not as wanted: a name, a shape, a dtype; "" if they fit. The `optional` may be missing."""
+    for name, x in actual.items():
+        like = expected.get(name)
         if like is None:
-            return f"it holds {shown(name)}, which nothing reads"
+            return f"it holds {quote(name)}, which nothing reads"
         if x.shape != like.shape or x.dtype != like.dtype:
             return f"{name} is {tuple(x.shape)} of {x.dtype}, and should be {tuple(like.shape)} of {like.dtype}"
-    missing = [name for name in wanted if name not in given and name not in spare]
+    missing = [name for name in expected if name not in actual and name not in optional]
     return f"it lacks {missing[0]}" if missing else ""

@@ -33,12 +33,12 @@ class TimeStep:
     next_state: Tensor | None  # (E, *S)
     next_active: Tensor  # (E, A) bool: who was there, before any reset
 
-    def of(self, envs: slice) -> "TimeStep":
+    def slice_envs(self, envs: slice) -> "TimeStep":
         """That of some of the environments alone: views."""
         return replace(self, **{name: x[envs] for name, x in vars(self).items() if x is not None})
 
 
-def joined(steps: Sequence[TimeStep]) -> TimeStep:
+def concat_steps(steps: Sequence[TimeStep]) -> TimeStep:
     """The environments of several, one behind the other."""
     if len(steps) == 1:
         return steps[0]
@@ -70,7 +70,7 @@ class Rollout:
     memory: Tensor | None = None  # (K, E, A, H): the actors', before the first step of each chunk
     critic_memory: Tensor | None = None  # (E, H) or (E, A, H): before the first step; `update` leaves the next one
 
-    def of(self, envs: slice) -> "Rollout":
+    def slice_envs(self, envs: slice) -> "Rollout":
         """That of some of the environments alone: views."""
         there = {name: x for name, x in vars(self).items() if x is not None}
         return replace(self, **{name: x[envs] if name == "critic_memory" else x[:, envs] for name, x in there.items()})

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from mappo.core.state_dict import misfit, part
+from mappo.core.state_dict import mismatch, subdict
 from mappo.errors import UserError
 from mappo.networks.actor_critic import build_actor
 from mappo.policies.actor import Actor
@@ -41,10 +41,10 @@ def read_actor(
     found = load(path, checkpoint)
     for problem in found.passed_over:
         warnings.warn(f"passed over: {problem}", stacklevel=2)
-    weights = part(part(found.model, "network"), "actor")
+    weights = subdict(subdict(found.model, "network"), "actor")
     with torch.device("meta"):  # takes no memory, whatever the config asks for
         wanted = build_actor(spec, config.network).state_dict()
-    if difference := misfit(weights, wanted):
+    if difference := mismatch(weights, wanted):
         raise UserError(f"{found.path} does not fit {path}/config.json: {difference}")
     tower = build_actor(spec, config.network)
     tower.load_state_dict(weights)

@@ -20,7 +20,7 @@ def from_function(make_env: Callable[..., Any], num_envs: int, options: Mapping[
     """What a user's function makes: all environments at once, if it takes their number as `num_envs`, else each."""
     options = checked_options(getattr(make_env, "__name__", "the function"), make_env, options, ("num_envs",))
     if "num_envs" in parameters(make_env):
-        no_limit(name_of(make_env), settings.get("time_limit"))
+        refuse_time_limit(name_of(make_env), settings.get("time_limit"))
         made: Any = make_env(num_envs=num_envs, **options)
         if not is_batched(made):
             raise UserError(
@@ -56,9 +56,9 @@ def from_factory(
         return WorkerPool(
             *(factory, num_envs, count, shared_reward), time_limit=time_limit, restart=restart, timeout=worker_timeout
         )
-    from mappo.envs.vector.serial import ParallelEnvs
+    from mappo.envs.vector.serial import SerialEnvs
 
-    return ParallelEnvs(factory, num_envs, shared_reward, time_limit)
+    return SerialEnvs(factory, num_envs, shared_reward, time_limit)
 
 
 def is_batched(env: Any) -> bool:
@@ -74,7 +74,7 @@ def name_of(env: Any) -> str:
     return "custom/" + re.sub(r"\W+", "-", getattr(env, "__name__", type(env).__name__)).strip("-")
 
 
-def no_limit(name: str, time_limit: int | None) -> None:
+def refuse_time_limit(name: str, time_limit: int | None) -> None:
     """Raises UserError where a batched environment is given a time limit."""
     if time_limit is not None:
         raise UserError(

@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
-from mappo.envs.registry import FAMILIES, NATIVE, Family, Native
+from mappo.envs.registry import FAMILIES, NATIVE, Family, NativeEnv
 from mappo.errors import UserError
 
 
-def family(name: str) -> tuple[Family, str] | None:
+def find_family(name: str) -> tuple[Family, str] | None:
     """The family of `FAMILY/NAME`, and NAME; None for another name."""
     first, _, rest = name.partition("/")
     return (FAMILIES[first], rest) if first in FAMILIES and rest and name not in NATIVE else None
 
 
-def native_of(name: str) -> Native | None:
+def native_twin(name: str) -> NativeEnv | None:
     """The batched environment of this name, or that follows the package's of this name."""
     twins = (native for native in NATIVE.values() if name in native.originals.values())
     return NATIVE[name] if name in NATIVE else next(twins, None)
@@ -29,7 +29,7 @@ def is_code(name: str) -> bool:
 
 def check_name(name: str) -> None:
     """Raises UserError, with the nearest name, where there is no such environment. Imports nothing."""
-    if name in NATIVE or is_code(name) or family(name) is not None:
+    if name in NATIVE or is_code(name) or find_family(name) is not None:
         return
     examples = [f"{kind}/{example}" for kind, of in FAMILIES.items() for example in of.examples]
     if name in FAMILIES:
@@ -43,7 +43,7 @@ def check_name(name: str) -> None:
     )
 
 
-def original(name: str, package: str) -> str:
+def original_name(name: str, package: str) -> str:
     """The name under which `package` holds what `name` follows: ("spread", "mpe2") -> "mpe2/simple_spread_v3"."""
     if name.startswith(package + "/"):
         return name
@@ -54,13 +54,15 @@ def original(name: str, package: str) -> str:
     return there[package]
 
 
-def carried(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def translate_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Options of an environment of mappo's own, as the package that it follows calls them.
 
     Raises:
         UserError: the package has no such option.
     """
-    known: Mapping[str, str] = NATIVE[name].carried if name in NATIVE else {option: option for option in options}
+    known: Mapping[str, str] = (
+        NATIVE[name].translated_options if name in NATIVE else {option: option for option in options}
+    )
     if strange := [option for option in options if option not in known]:
         raise UserError(
             f"{name} was trained with {', '.join(strange)}, which its package does not know: leave out --on"
@@ -70,7 +72,7 @@ def carried(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 def package_version(name: str) -> str:
     """Where the numbers of an environment come from, such as `mpe2 1.1.1`."""
-    found = family(name)
+    found = find_family(name)
     if is_code(name):
         return name.partition(":")[0]
     package = found[0].package if found is not None else "mappo"
@@ -88,7 +90,7 @@ def is_installed(kind: Family) -> bool:
         return False
 
 
-def require(kind: Family) -> None:
+def require_package(kind: Family) -> None:
     """Raises UserError where the package of a family is missing, and an extra would bring it."""
     if kind.extra is not None and not is_installed(kind):
         raise UserError(f"{kind.package} is not installed: pip install 'mappo[{kind.extra}]'")

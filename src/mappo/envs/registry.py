@@ -6,7 +6,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Native:
+class NativeEnv:
     """A batched environment of mappo's own.
 
     Args:
@@ -16,11 +16,11 @@ class Native:
         baselines: a module and function that tells whom a team of so many agents is measured by, beside the random one.
     """
 
-    what: str
+    summary: str
     maker: str
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     originals: Mapping[str, str] = field(default_factory=dict[str, str])
-    carried: Mapping[str, str] = field(default_factory=dict[str, str])
+    translated_options: Mapping[str, str] = field(default_factory=dict[str, str])
     baselines: str | None = None
 
 
@@ -36,72 +36,74 @@ class Family:
         count: the option that sets the number of agents. counted: the names that have it, if not all.
     """
 
-    what: str
+    summary: str
     extra: str | None
     package: str
     module: str
     maker: str
     examples: tuple[str, ...]
     batched: bool = False
-    count: str | None = None
-    counted: tuple[str, ...] = ()
+    agent_option: str | None = None
+    agent_option_names: tuple[str, ...] = ()
 
 
 NATIVE = {
-    "spread": Native(
+    "spread": NativeEnv(
         "mpe2's simple_spread_v3, batched: cover all landmarks without bumping",
         "batched.spread:Spread",
         originals={"mpe2": "mpe2/simple_spread_v3"},
-        carried={"horizon": "max_cycles", "local_ratio": "local_ratio"},
+        translated_options={"horizon": "max_cycles", "local_ratio": "local_ratio"},
         baselines="batched.spread:baselines",
     ),
-    "spread/paper": Native(
+    "spread/paper": NativeEnv(
         "spread in the conventions of the MAPPO paper's code",
         "batched.spread:Spread",
         {"conventions": "paper"},
         baselines="batched.spread:baselines",
     ),
-    "speaker_listener": Native(
+    "speaker_listener": NativeEnv(
         "mpe2's simple_speaker_listener_v4, batched: one sees the goal, the other moves",
         "batched.speaker_listener:SpeakerListener",
         originals={"mpe2": "mpe2/simple_speaker_listener_v4"},
-        carried={"horizon": "max_cycles"},
+        translated_options={"horizon": "max_cycles"},
         baselines="batched.speaker_listener:baselines",
     ),
-    "reference": Native(
+    "reference": NativeEnv(
         "mpe2's simple_reference_v3, batched: each knows the other's goal, and speaks",
         "batched.reference:Reference",
         originals={"mpe2": "mpe2/simple_reference_v3"},
-        carried={"horizon": "max_cycles", "local_ratio": "local_ratio"},
+        translated_options={"horizon": "max_cycles", "local_ratio": "local_ratio"},
         baselines="batched.reference:baselines",
     ),
-    "battle": Native(
+    "battle": NativeEnv(
         "a skirmish against scripted enemies: masks, deaths, a state",
         "batched.battle:Battle",
         baselines="batched.battle_scripts:baselines",
     ),
-    "matrix/climbing": Native(
+    "matrix/climbing": NativeEnv(
         "a matrix game: the best pair stands next to the dearest mistakes", "batched.matrix:climbing"
     ),
-    "matrix/penalty": Native(
+    "matrix/penalty": NativeEnv(
         "a matrix game: two best pairs, and 100 to pay for choosing one of each", "batched.matrix:penalty"
     ),
-    "probe/constant": Native("reward 1 for ever, seen through a time limit", "probes.basic:Constant"),
-    "probe/signal": Native("each agent names the number it sees", "probes.basic:Signal"),
-    "probe/memory": Native("each agent names, at the end, the number it saw at the start", "probes.basic:Memory"),
-    "probe/mask": Native("the mask alone tells which of two actions is right", "probes.basic:Mask"),
-    "probe/unequal": Native(
+    "probe/constant": NativeEnv("reward 1 for ever, seen through a time limit", "probes.basic:Constant"),
+    "probe/signal": NativeEnv("each agent names the number it sees", "probes.basic:Signal"),
+    "probe/memory": NativeEnv("each agent names, at the end, the number it saw at the start", "probes.basic:Memory"),
+    "probe/mask": NativeEnv("the mask alone tells which of two actions is right", "probes.basic:Mask"),
+    "probe/unequal": NativeEnv(
         "agents of different sizes, with different answers to what they see", "probes.basic:Unequal"
     ),
-    "probe/multidiscrete": Native("each agent names two numbers, by two heads", "probes.basic:MultiDiscrete"),
-    "probe/image": Native("each agent names the bright quadrant of an image of bytes", "probes.basic:Image"),
-    "probe/roles": Native("agent i is given i for ever, and all see the same", "probes.basic:Roles"),
-    "probe/death": Native("to die brings 3 at once, to live 1 for ever", "probes.lives:Death"),
-    "probe/respawn": Native("what an agent sacrifices, its next life gets", "probes.lives:Respawn"),
-    "probe/arrival": Native("one agent comes later, and must remember its first observation", "probes.lives:Arrival"),
-    "probe/target": Native("each agent answers a point by another, in a box of numbers", "probes.continuous:Target"),
-    "probe/mixed": Native("one agent chooses, the other answers by a number", "probes.continuous:Mixed"),
-    "probe/combined": Native("memory, masks, deaths, new lives and unequal agents at once", "probes.lives:Combined"),
+    "probe/multidiscrete": NativeEnv("each agent names two numbers, by two heads", "probes.basic:MultiDiscrete"),
+    "probe/image": NativeEnv("each agent names the bright quadrant of an image of bytes", "probes.basic:Image"),
+    "probe/roles": NativeEnv("agent i is given i for ever, and all see the same", "probes.basic:Roles"),
+    "probe/death": NativeEnv("to die brings 3 at once, to live 1 for ever", "probes.lives:Death"),
+    "probe/respawn": NativeEnv("what an agent sacrifices, its next life gets", "probes.lives:Respawn"),
+    "probe/arrival": NativeEnv(
+        "one agent comes later, and must remember its first observation", "probes.lives:Arrival"
+    ),
+    "probe/target": NativeEnv("each agent answers a point by another, in a box of numbers", "probes.continuous:Target"),
+    "probe/mixed": NativeEnv("one agent chooses, the other answers by a number", "probes.continuous:Mixed"),
+    "probe/combined": NativeEnv("memory, masks, deaths, new lives and unequal agents at once", "probes.lives:Combined"),
 }
 
 FAMILIES = {
@@ -112,8 +114,8 @@ FAMILIES = {
         "mpe2",
         "adapters.pettingzoo:mpe2",
         ("simple_spread_v3", "simple_speaker_listener_v4", "simple_reference_v3"),
-        count="N",
-        counted=("simple_spread_v3", "simple_line_v1", "simple_formation_v1"),
+        agent_option="N",
+        agent_option_names=("simple_spread_v3", "simple_line_v1", "simple_formation_v1"),
     ),
     "lbf": Family(
         "level-based foraging: agents load food together",
@@ -171,7 +173,7 @@ FAMILIES = {
         "adapters.vmas:make",
         ("balance", "navigation", "transport"),
         batched=True,
-        count="n_agents",
+        agent_option="n_agents",
     ),
     "envpool": Family(
         "Jumanji's games as rewritten for envpool, batched in C++",

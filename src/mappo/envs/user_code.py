@@ -12,7 +12,7 @@ from typing import Any, cast
 from mappo.errors import UserError
 
 
-def code_parts(name: str) -> tuple[str, str]:
+def split_name(name: str) -> tuple[str, str]:
     """Module and function.
 
     Raises:
@@ -36,13 +36,13 @@ def code_parts(name: str) -> tuple[str, str]:
     return module, function
 
 
-def function(name: str) -> Callable[..., Any]:
+def load_function(name: str) -> Callable[..., Any]:
     """What `module:function` names; modules of the current folder are found too.
 
     Raises:
         UserError: there is no such module or function.
     """
-    module, attribute = code_parts(name)
+    module, attribute = split_name(name)
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
@@ -77,7 +77,7 @@ def checked_options(
 ) -> dict[str, Any]:
     """Options that a maker takes, and that are not `hidden`; else a UserError that lists those it does."""
     taken = parameters(maker).values()
-    check_given(name, taken, options, hidden)
+    check_arguments(name, taken, options, hidden)
     if any(p.kind is p.VAR_KEYWORD for p in taken):
         return dict(options)
     known = [p.name for p in taken if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in hidden]
@@ -88,7 +88,9 @@ def checked_options(
     return dict(options)
 
 
-def check_given(name: str, taken: Iterable[inspect.Parameter], options: Container[str], hidden: Container[str]) -> None:
+def check_arguments(
+    name: str, taken: Iterable[inspect.Parameter], options: Container[str], hidden: Container[str]
+) -> None:
     """Raises UserError where a function has parameters without a default that are neither options nor `hidden`."""
     optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     needed = [p.name for p in taken if p.default is p.empty and p.kind not in optional]

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from mappo.core.protocols import Environment, Player, Renderable
+from mappo.core.protocols import Environment, Renderable, TeamPolicy
 from mappo.errors import UserError
 
-MAX_STEPS, MAX_DRAWN = 100_000, 1_000
-Stop = Callable[[], None]
+MAX_STEPS, MAX_FRAMES = 100_000, 1_000
+StopCallback = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Episodes:
     """Undiscounted raw returns of each agent `(N, A)` and of the team `(N,)`, and lengths `(N,)`, of N episodes."""
 
     returns: np.ndarray
-    sums: np.ndarray
+    team_returns: np.ndarray
     lengths: np.ndarray
 
 
@@ -28,7 +28,9 @@ class CutOffError(UserError):
     """Games that could not be played to their end; others may be."""
 
 
-def play(env: Environment, policy: Player, seeds: Sequence[int], stop: Stop | None = None) -> Episodes:
+def play_episodes(
+    env: Environment, policy: TeamPolicy, seeds: Sequence[int], stop: StopCallback | None = None
+) -> Episodes:
     """One episode from each reset seed, whole batches of environments at a time.
 
     Every environment plays the first episode of its seed and no other, so that short episodes are not
@@ -56,7 +58,7 @@ def play(env: Environment, policy: Player, seeds: Sequence[int], stop: Stop | No
     return Episodes(np.concatenate(returns), np.concatenate(sums), np.concatenate(lengths))
 
 
-def _play_batch(env: Environment, policy: Player, seeds: Sequence[int], stop: Stop | None) -> Episodes:
+def _play_batch(env: Environment, policy: TeamPolicy, seeds: Sequence[int], stop: StopCallback | None) -> Episodes:
     """At most as many seeds as there are environments."""
     step, memory = env.reset([*seeds, *[seeds[-1]] * (env.num_envs - len(seeds))]), None
     total = torch.zeros(step.reward.shape, dtype=torch.float64, device=env.device)
@@ -78,7 +80,7 @@ def _play_batch(env: Environment, policy: Player, seeds: Sequence[int], stop: St
     return Episodes(*(x[: len(seeds)].cpu().numpy() for x in (returns, sums, length)))
 
 
-def replay(env: Any, policy: Player, seeds: Sequence[int]) -> list[np.ndarray]:
+def replay(env: Any, policy: TeamPolicy, seeds: Sequence[int]) -> list[np.ndarray]:
     """Pictures of the first environment playing one episode from each seed; the last one of each stays longer.
 
     Raises:
@@ -89,13 +91,13 @@ def replay(env: Any, policy: Player, seeds: Sequence[int]) -> list[np.ndarray]:
     frames: list[np.ndarray] = []
     for seed in seeds:
         step, memory = env.reset([seed] * env.num_envs), None
-        for _ in range(MAX_DRAWN):
+        for _ in range(MAX_FRAMES):
             frames.append(env.render(0))
             action, memory = policy(step.obs, memory, mask=step.mask, is_first=step.is_first, active=step.active)
             step = env.step(action)
             if step.ended[0]:
                 break
         else:
-            warnings.warn(f"the game of seed {seed} is shown up to step {MAX_DRAWN:,}: it went on", stacklevel=3)
+            warnings.warn(f"the game of seed {seed} is shown up to step {MAX_FRAMES:,}: it went on", stacklevel=3)
         frames.extend(frames[-1:] * 4)
     return frames

@@ -15,8 +15,8 @@ from mappo.evaluation.episodes import replay
 from mappo.evaluation.gif import write_gif
 from mappo.evaluation.statistics import SCORE_SEED, score
 from mappo.runs.directory import read_run, seed_paths
-from mappo.system.files import what
-from mappo.system.shutdown import closed
+from mappo.system.files import error_text
+from mappo.system.shutdown import closing
 
 
 def evaluate_run(
@@ -59,8 +59,8 @@ def evaluate_run(
     if env is None:
         check_code(name, allow_code)
     where = config.env if workers is None else replace(config.env, workers=workers)
-    with _games(name if env is None else env, name, where, episodes, on) as (name, env):
-        if difference := spec.differs_from(env.spec):
+    with _make_env(name if env is None else env, name, where, episodes, on) as (name, env):
+        if difference := spec.mismatch(env.spec):
             raise UserError(f"{path} was trained in another environment: {difference}")
         about = {
             "env": name,
@@ -73,20 +73,22 @@ def evaluate_run(
 
 
 @contextmanager
-def _games(env: Any, name: str, config: EnvConfig, episodes: int, on: str | None) -> Generator[tuple[str, Environment]]:
+def _make_env(
+    env: Any, name: str, config: EnvConfig, episodes: int, on: str | None
+) -> Generator[tuple[str, Environment]]:
     """The name of the environment to play in, and some of it side by side; what was made here is closed behind."""
     if envs.is_batched(env):
         yield name, env
         return
     chosen: dict[str, Any] = envs.settings(config)
     if not isinstance(env, str):
-        made = envs.of_python(env, episodes, chosen)
+        made = envs.from_python(env, episodes, chosen)
     else:
         if on is not None:
-            chosen["options"] = envs.carried(env, config.own_options)
-            env = envs.original(env, on)
-        name, made = env, envs.make(env, envs.games_at_once(env, episodes), **chosen)
-    with closed(made) if isinstance(env, str) or callable(env) else nullcontext():  # what was given is not closed
+            chosen["options"] = envs.translate_options(env, config.env_kwargs)
+            env = envs.original_name(env, on)
+        name, made = env, envs.make(env, envs.num_envs_for(env, episodes), **chosen)
+    with closing(made) if isinstance(env, str) or callable(env) else nullcontext():  # what was given is not closed
         yield name, made
 
 
@@ -115,12 +117,12 @@ def draw_replay(
     check_code(name, allow_code)
     actor, _ = read_actor(seed_paths(path, config)[0], checkpoint)
     out = path / "replay.gif"
-    with closed(envs.make(name, 1, render=True, **envs.settings(replace(config.env, workers=0)))) as env:
+    with closing(envs.make(name, 1, render=True, **envs.settings(replace(config.env, workers=0)))) as env:
         frames = replay(env, actor, range(seed, seed + episodes))
     try:
         write_gif(frames, out)
     except ValueError as error:
         raise UserError(f"the pictures of {name} make no replay: {error}") from None
     except OSError as error:
-        raise UserError(f"cannot write {out}: {what(error)}") from None
+        raise UserError(f"cannot write {out}: {error_text(error)}") from None
     return out

@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 
 from mappo import envs
-from mappo.core.protocols import Environment, Player
+from mappo.core.protocols import Environment, TeamPolicy
 from mappo.errors import UserError
-from mappo.evaluation.episodes import Stop, play
+from mappo.evaluation.episodes import StopCallback, play_episodes
 from mappo.policies.random_policy import RandomPolicy
 
 # First reset seeds: final scores and the choice of the best checkpoint see other games (up to a million each).
 SCORE_SEED, SELECT_SEED = 1_000_000, 2_000_000
 
 
-def summary(values: np.ndarray) -> dict[str, Any]:
+def summarize(values: np.ndarray) -> dict[str, Any]:
     """Mean, interquartile mean and the 95 % bootstrap interval of the mean, over episodes `(N,)`."""
     rng = np.random.default_rng(0)
     means = np.array([rng.choice(values, len(values)).mean() for _ in range(2000)])
@@ -26,43 +26,43 @@ def summary(values: np.ndarray) -> dict[str, Any]:
 
 
 def play_baselines(
-    env: Environment, name: str, seeds: Sequence[int], stop: Stop | None = None
+    env: Environment, name: str, seeds: Sequence[int], stop: StopCallback | None = None
 ) -> dict[str, np.ndarray]:
     """Team returns `(N,)` of the random policy and of the scripted ones that the environment is measured by."""
-    rivals: dict[str, Player] = {
+    rivals: dict[str, TeamPolicy] = {
         "random": RandomPolicy(env.spec, seeds[0], env.device),
         **envs.baselines(name, env.spec.num_agents),
     }
-    return {rival: play(env, policy, seeds, stop).sums for rival, policy in rivals.items()}
+    return {rival: play_episodes(env, policy, seeds, stop).team_returns for rival, policy in rivals.items()}
 
 
 def score(
-    env: Environment, name: str, policy: Player | Sequence[Player], episodes: int, seed: int = SCORE_SEED
+    env: Environment, name: str, policy: TeamPolicy | Sequence[TeamPolicy], episodes: int, seed: int = SCORE_SEED
 ) -> dict[str, Any]:
     """A policy, or those of several seeds, and the baselines of its environment, on the same reset seeds.
 
     Returns:
-        `episodes`, `seed`, `return_sum` (see `summary`), `return_per_agent` (means), `episode_length` (mean) and
-        `baselines`: for each a `summary`, and `difference`, that of policy less baseline, game by game. Of several
+        `episodes`, `seed`, `return_sum` (see `summarize`), `return_per_agent` (means), `episode_length` (mean) and
+        `baselines`: for each a `summarize`, and `difference`, that of policy less baseline, game by game. Of several
         policies each counts as one, by its mean over the games, and intervals are over them: `by_policy` has the means.
     """
     seeds, policies = range(seed, seed + episodes), policy if isinstance(policy, Sequence) else [policy]
-    played = [play(env, one, seeds) for one in policies]
+    played = [play_episodes(env, one, seeds) for one in policies]
     for game, agent in np.argwhere(~np.isfinite(np.concatenate([p.returns for p in played])))[:1]:
         raise UserError(
             f"the game of seed {seeds[game % len(seeds)]} gave {env.spec.agents[agent]} rewards that are not finite: a "
             f"score of them is none; mend the environment"
         )
-    sums = np.stack([p.sums for p in played])  # (policies, games)
+    sums = np.stack([p.team_returns for p in played])  # (policies, games)
 
     def told(x: np.ndarray) -> dict[str, Any]:
-        return summary(x[0] if len(x) == 1 else x.mean(1))
+        return summarize(x[0] if len(x) == 1 else x.mean(1))
 
     baselines: dict[str, Any] = {}
     for rival, theirs in play_baselines(env, name, seeds).items():
         difference = told(sums - theirs)
         baselines[rival] = {
-            **summary(theirs),
+            **summarize(theirs),
             "difference": {"mean": difference["mean"], "ci95": difference["ci95"]},
         }
     return {

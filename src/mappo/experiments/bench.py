@@ -9,12 +9,12 @@ import torch
 
 from mappo._version import __version__
 from mappo.errors import UserError
-from mappo.experiments.workload import RECIPES, WHOLE, Spent, Training, measure, products, reference, synchronizer
-from mappo.system import hardware as machine
+from mappo.experiments.workload import RECIPES, WHOLE, Cost, Workload, matmul_part, measure, reference, synchronizer
+from mappo.system import hardware
 from mappo.training.train import choose_device
 
 
-def run(device_name: str, num_envs: int, threads: int, rounds: int) -> None:
+def run_benchmark(device_name: str, num_envs: int, threads: int, rounds: int) -> None:
     """Measures, and prints two tables of Markdown.
 
     Raises:
@@ -27,9 +27,9 @@ def run(device_name: str, num_envs: int, threads: int, rounds: int) -> None:
     rows: list[list[str]] = []
     try:
         for recipe in RECIPES:
-            training = Training(reference(recipe, num_envs), device)
-            parts = [*training.parts(), products(training)]
-            rows += figures(recipe, measure(parts, training.steps, rounds, synchronizer(device)), device)
+            training = Workload(reference(recipe, num_envs), device)
+            parts = [*training.parts(), matmul_part(training)]
+            rows += table_rows(recipe, measure(parts, training.steps, rounds, synchronizer(device)), device)
     except RuntimeError as error:
         if "memory" not in str(error):
             raise
@@ -37,13 +37,13 @@ def run(device_name: str, num_envs: int, threads: int, rounds: int) -> None:
     finally:
         torch.set_num_threads(before)
     about = f"{threads} thread{'s' * (threads > 1)}, {rounds} round{'s' * (rounds > 1)}"
-    print(markdown(["mappo bench", ""], circumstances(device, num_envs, about), right=0))
+    print(markdown(["mappo bench", ""], machine_rows(device, num_envs, about), right=0))
     print()
     titles = ["recipe", "part", "CPU-s / 1,000 steps", "s / 1,000 steps", "steps / s", "of end to end"]
     print(markdown(titles, rows, right=4))
 
 
-def figures(recipe: str, spent: dict[str, list[Spent]], device: torch.device) -> list[list[str]]:
+def table_rows(recipe: str, spent: dict[str, list[Cost]], device: torch.device) -> list[list[str]]:
     """A row for each part: medians over rounds. Shares are taken within each, of CPU time, on a GPU of the clock."""
     rows: list[list[str]] = []
     for name, times in spent.items():
@@ -54,12 +54,12 @@ def figures(recipe: str, spent: dict[str, list[Spent]], device: torch.device) ->
     return rows
 
 
-def circumstances(device: torch.device, num_envs: int, about: str) -> list[list[str]]:
+def machine_rows(device: torch.device, num_envs: int, about: str) -> list[list[str]]:
     """Where, with what and of what these figures are."""
-    memory, load = machine.memory_gib(), machine.load()
-    at = machine.checkout(Path(__file__).parent)
+    memory, load = hardware.memory_gib(), hardware.load_average()
+    at = hardware.git_state(Path(__file__).parent)
     return [
-        ["CPU", f"{machine.cpu_model()}, {machine.usable_cores()} cores usable"],
+        ["CPU", f"{hardware.cpu_model()}, {hardware.usable_cores()} cores usable"],
         ["memory", "unknown" if memory is None else f"{memory:.1f} GiB"],
         ["GPU", torch.cuda.get_device_name(device) if device.type == "cuda" else "none used"],
         ["versions", f"mappo {__version__}, Python {sys.version.split()[0]}, torch {torch.__version__}"],

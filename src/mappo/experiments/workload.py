@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mappo import envs
 from mappo.algorithms.mappo import MAPPO
-from mappo.algorithms.multi_seed import Seeds
+from mappo.algorithms.multi_seed import MultiSeed
 from mappo.backend.cuda_graphs import WARM_UP
 from mappo.config import Config
 from mappo.config.presets import preset
@@ -30,7 +30,7 @@ TURN = 0.25  # seconds that each part is repeated for in each round
 WHOLE = "end to end"
 
 
-class Spent(NamedTuple):
+class Cost(NamedTuple):
     """Seconds for 1,000 environment steps."""
 
     cpu: float
@@ -38,7 +38,7 @@ class Spent(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Part:
+class TimedPart:
     """Something to be timed: what one rollout asks of it."""
 
     name: str
@@ -59,7 +59,7 @@ def reference(recipe: str, num_envs: int = 128) -> Config:
     )
 
 
-class Training:
+class Workload:
     """Environments, learner and collector of one config: what `mappo train` does at each update, without its files."""
 
     def __init__(self, config: Config, device: torch.device | str = "cpu", seed: int = 1) -> None:
@@ -67,7 +67,7 @@ class Training:
         self.env = self.environment()
         seeds = self.config.run.all_seeds
         agents = [MAPPO(self.env.spec, config, self.device, own) for own in seeds]
-        self.agent = agents[0] if len(agents) == 1 else Seeds(agents)
+        self.agent = agents[0] if len(agents) == 1 else MultiSeed(agents)
         noise = [torch.Generator(self.device) for _ in seeds]
         for own, generator in zip(seeds, noise, strict=True):
             generator.manual_seed(own)
@@ -89,14 +89,14 @@ class Training:
         numbers = cast("list[float]", torch.stack([x.float().mean() for x in metrics.values()]).tolist())
         return dict(zip(metrics, numbers, strict=True))
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[TimedPart]:
         """The whole, and what it is made of, each alone. A GPU launches the whole as recordings, environment and policy
         alone kernel by kernel.
         """
-        whole = Part(WHOLE, self.update)
+        whole = TimedPart(WHOLE, self.update)
         return [self._environment_alone(), self._policy_alone(), self._update_alone(), whole]
 
-    def _environment_alone(self) -> Part:
+    def _environment_alone(self) -> TimedPart:
         env, rollout = self.environment(), self.collector.rollout
         env.reset(1)
         actions = torch.randint(5, rollout.action.shape, device=self.device, dtype=rollout.action.dtype)
@@ -105,9 +105,9 @@ class Training:
             for action in actions:
                 env.step(action)
 
-        return Part("environment alone", work)
+        return TimedPart("environment alone", work)
 
-    def _policy_alone(self) -> Part:
+    def _policy_alone(self) -> TimedPart:
         step, rollout = self.collector.steps[0], self.collector.rollout
         noise = torch.rand(rollout.action.shape, device=self.device)
 
@@ -117,18 +117,18 @@ class Training:
             for t in range(len(noise)):
                 _, _, memory = self.agent.act(replace(step, obs=rollout.obs[t]), memory, noise=noise[t])
 
-        return Part("policy alone", work)
+        return TimedPart("policy alone", work)
 
-    def _update_alone(self) -> Part:
+    def _update_alone(self) -> TimedPart:
         # On a new rollout each time: learned from again and again, one would drive the ratios out of all bounds.
-        return Part("update alone", lambda: self.agent.update(self.collector.rollout), self.collector.collect)
+        return TimedPart("update alone", lambda: self.agent.update(self.collector.rollout), self.collector.collect)
 
 
-def products(training: Training) -> Part:
+def matmul_part(training: Workload) -> TimedPart:
     """The matrix products of this work and nothing else, one critic row for each environment, in preallocated memory.
 
     They are `torch.mm`'s, which no learner with these networks (without memory) gets below in the same precision, where
-    `mappo.products` has no faster ones.
+    `mappo.backend.matmul` has no faster ones.
     """
     config, spec, device = training.config, training.env.spec, training.device
     length, envs, inputs = config.ppo.rollout_length, config.env.num_envs, spec.obs_shape[0]
@@ -165,7 +165,7 @@ def products(training: Training) -> Part:
                     if layer:  # the input needs no gradient
                         torch.mm(dx[layer + 1], w[layer], out=dx[layer])
 
-    return Part("bare matrix products", work)
+    return TimedPart("bare matrix products", work)
 
 
 def synchronizer(device: torch.device) -> Callable[[], None]:
@@ -174,12 +174,12 @@ def synchronizer(device: torch.device) -> Callable[[], None]:
 
 
 def measure(
-    parts: Sequence[Part],
+    parts: Sequence[TimedPart],
     steps: int,
     rounds: int,
     sync: Callable[[], None] = lambda: None,
     repeats: int | None = None,
-) -> dict[str, list[Spent]]:
+) -> dict[str, list[Cost]]:
     """What each part takes in each round. Parts take turns, so that whatever else the machine does slows all alike.
 
     Args:
@@ -187,7 +187,7 @@ def measure(
         repeats: runs of each part in each round; by default as many as fill `TURN`.
     """
 
-    def timed(part: Part, times: int) -> Spent:
+    def timed(part: TimedPart, times: int) -> Cost:
         cpu = wall = 0.0
         for _ in range(times):
             if part.before is not None:
@@ -197,14 +197,14 @@ def measure(
             part.work()
             sync()
             cpu, wall = cpu + time.process_time(), wall + time.perf_counter()
-        return Spent(cpu * 1000 / (times * steps), wall * 1000 / (times * steps))
+        return Cost(cpu * 1000 / (times * steps), wall * 1000 / (times * steps))
 
     counts: list[int] = []
     for part in parts:  # burn-in
         timed(part, WARM_UP + 1)  # and what a GPU launches as a whole is recorded
         once = timed(part, 1).wall * steps / 1000 if repeats is None else 0.0
         counts.append(repeats or max(1, int(TURN / max(once, 1e-6))))
-    spent: dict[str, list[Spent]] = {part.name: [] for part in parts}
+    spent: dict[str, list[Cost]] = {part.name: [] for part in parts}
     for _ in range(rounds):
         for part, count in zip(parts, counts, strict=True):
             spent[part.name].append(timed(part, count))

@@ -58,7 +58,7 @@ def log_prob_of_heads(
 ) -> tuple[Tensor, Tensor]:
     """`categorical_log_prob` summed over heads: logit `(*B, N)`, action `(*B, D)` -> two `(*B)`."""
     parts = [categorical_log_prob(x, action[..., d], m) for d, (x, m) in enumerate(_split(logit, mask, heads))]
-    return sum_of([p[0] for p in parts]), sum_of([p[1] for p in parts])
+    return sum_tensors([p[0] for p in parts]), sum_tensors([p[1] for p in parts])
 
 
 def sample_heads(
@@ -66,7 +66,7 @@ def sample_heads(
 ) -> tuple[Tensor, Tensor]:
     """`categorical_sample` for each head: noise `(*B, D)` -> actions `(*B, D)`, log-probability `(*B)`."""
     parts = [categorical_sample(x, noise[..., d], m) for d, (x, m) in enumerate(_split(logit, mask, heads))]
-    return torch.stack([p[0] for p in parts], -1), sum_of([p[1] for p in parts])
+    return torch.stack([p[0] for p in parts], -1), sum_tensors([p[1] for p in parts])
 
 
 def mode_of_heads(logit: Tensor, heads: Sequence[int], mask: Tensor | None = None) -> Tensor:
@@ -118,7 +118,7 @@ def gaussian_sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> Tensor:
     return mean + log_std.exp() * cast(Tensor, torch.special.ndtri(noise.clamp_min(2.0**-25)))
 
 
-def sum_of(parts: Sequence[Tensor]) -> Tensor:
+def sum_tensors(parts: Sequence[Tensor]) -> Tensor:
     """The sum of one or more tensors of one shape."""
     total = parts[0]
     for part in parts[1:]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mappo.functional.distributions import categorical_log_prob
-from mappo.functional.weighted import silence, weighted_mean
+from mappo.functional.weighted import mask_out, weighted_mean
 
 
 class ppo_policy_data(NamedTuple):
@@ -69,8 +69,8 @@ def ppo_policy_error(
     if weight is not None:
         _check_batch(weight, "weight", adv)
         # Before the softmax: its backward pass would turn a silenced NaN into NaN again.
-        heard = (weight != 0).unsqueeze(-1)
-        logit_new, logit_old = torch.where(heard, logit_new, 0.0), torch.where(heard, logit_old, 0.0)
+        valid = (weight != 0).unsqueeze(-1)
+        logit_new, logit_old = torch.where(valid, logit_new, 0.0), torch.where(valid, logit_old, 0.0)
         action = torch.where(weight != 0, action, 0)
     # -inf is how many mask an action; 0 * -inf would make the entropy NaN.
     logit_new, logit_old = (x.clamp_min(torch.finfo(x.dtype).min) for x in (logit_new, logit_old))
@@ -116,8 +116,8 @@ def ppo_clip_loss(
     _check_batch(log_prob_old, "log_prob_old", adv)
     if weight is not None:
         _check_batch(weight, "weight", adv)
-    adv = silence(adv, weight)
-    log_ratio = silence(log_prob_new - log_prob_old, weight)
+    adv = mask_out(adv, weight)
+    log_ratio = mask_out(log_prob_new - log_prob_old, weight)
     ratio = log_ratio.exp()
     surrogate = torch.min(ratio * adv, ratio.clamp(1 - clip_ratio, 1 + clip_ratio) * adv)
     if dual_clip is not None:
@@ -158,7 +158,7 @@ def ppo_value_error(
     _check_batch(value_old, "value_old", return_, "return_")
     if weight is not None:
         _check_batch(weight, "weight", return_, "return_")
-    value_new, value_old, return_ = (silence(x, weight) for x in (value_new, value_old, return_))
+    value_new, value_old, return_ = (mask_out(x, weight) for x in (value_new, value_old, return_))
     loss = _pointwise(return_ - value_new, huber_delta)
     if clip_ratio is not None:
         near = value_old + (value_new - value_old).clamp(-clip_ratio, clip_ratio)

@@ -16,6 +16,6 @@ def weighted_variance(x: Tensor, weight: Tensor | None) -> Tensor:
     return weighted_mean((x - weighted_mean(x, weight)).square(), weight)
 
 
-def silence(x: Tensor, weight: Tensor | None) -> Tensor:
+def mask_out(x: Tensor, weight: Tensor | None) -> Tensor:
     """`x` with 0 in place of every sample of weight 0: unlike a product, it stops NaN both ways."""
     return x if weight is None else torch.where(weight != 0, x, 0.0)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mappo.config import Config, NetworkConfig
 from mappo.core.spec import Spec
-from mappo.networks.network import Tower
+from mappo.networks.network import Network
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class ActorCritic(nn.Module):
         actor: answers for each agent. critic: one number, for each agent or for the team.
     """
 
-    def __init__(self, agent_num: int, actor: Tower, critic: Tower) -> None:
+    def __init__(self, agent_num: int, actor: Network, critic: Network) -> None:
         super().__init__()
         self.agent_num, self.actor, self.critic = agent_num, actor, critic
 
@@ -47,7 +47,7 @@ class ActorCritic(nn.Module):
         Raises:
             ValueError: A or B does not fit.
         """
-        rows, seen = self.actor.rows(local_obs), self.critic.rows(global_obs)
+        rows, seen = self.actor.leading_shape(local_obs), self.critic.leading_shape(global_obs)
         if len(rows) != 2 or rows[1] != self.agent_num:
             raise ValueError(f"local_obs must be (B, A, O) with A = {self.agent_num}, got {tuple(local_obs.shape)}")
         if seen not in (rows[:1], rows):
@@ -57,21 +57,23 @@ class ActorCritic(nn.Module):
         return ActorCriticOutput(self.actor(local_obs)[0], self.critic(global_obs)[0])
 
 
-def build_actor(spec: Spec, net: NetworkConfig) -> Tower:
+def build_actor(spec: Spec, network_config: NetworkConfig) -> Network:
     """The actor of a config; what its numbers mean, `ActionDistribution` says."""
-    free = net.action_std == "free"
-    tower = Tower(
+    free = network_config.action_std == "free"
+    tower = Network(
         spec.obs_shape,
         sum(spec.heads) + spec.continuous * (1 if free else 2),
-        net,
-        sets=spec.sets(net.sharing),
-        kinds=spec.groups,
-        agent_id=spec.mixed(net.sharing) if net.agent_id is None else net.agent_id,
-        gain=net.actor_gain,
+        network_config,
+        parameter_sets=spec.parameter_sets(network_config.sharing),
+        norm_groups=spec.groups,
+        agent_id=spec.needs_agent_id(network_config.sharing)
+        if network_config.agent_id is None
+        else network_config.agent_id,
+        gain=network_config.actor_gain,
         constants=spec.continuous if free else 0,
     )
     if spec.continuous and not free:
-        nn.init.constant_(tower.head.bias[..., -spec.continuous :], math.log(net.initial_std))
+        nn.init.constant_(tower.head.bias[..., -spec.continuous :], math.log(network_config.initial_std))
     return tower
 
 
@@ -82,9 +84,9 @@ def build_network(spec: Spec, config: Config, critic_shape: Sequence[int], team_
         critic_shape: of one of the critic's rows. team_rows: there is one for the team, not one for each agent.
     """
     net = config.network
-    sets = () if team_rows else spec.sets(net.sharing)
+    sets = () if team_rows else spec.parameter_sets(net.sharing)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # `torch.manual_seed` would reseed every GPU as well
         actor = build_actor(spec, net)
         # Statistics by set, not by kind: an id never moves in the rows of a kind of one, and would read 0.
-        return ActorCritic(spec.num_agents, actor, Tower(critic_shape, 1, net, sets=sets, kinds=sets))
+        return ActorCritic(spec.num_agents, actor, Network(critic_shape, 1, net, parameter_sets=sets, norm_groups=sets))

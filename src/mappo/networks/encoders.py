@@ -65,7 +65,7 @@ class CNN(nn.Module):
     Large images get the three layers of Mnih et al. (2015), small ones two of 3 x 3.
     """
 
-    def __init__(self, shape: tuple[int, int, int], net: NetworkConfig, groups: int = 1) -> None:
+    def __init__(self, shape: tuple[int, int, int], network_config: NetworkConfig, groups: int = 1) -> None:
         super().__init__()
         self.groups, (height, width, channels) = groups, shape
         large = [(32, 8, 4, 0), (64, 4, 2, 0), (64, 3, 1, 0)]
@@ -80,7 +80,13 @@ class CNN(nn.Module):
             height, width = ((n + 2 * padding - kernel) // stride + 1 for n in (height, width))
             channels = out
         self.convolutions = nn.Sequential(*layers)
-        self.mlp = MLP(height * width * channels, net.hidden, net.activation, net.layer_norm, groups)
+        self.mlp = MLP(
+            height * width * channels,
+            network_config.hidden,
+            network_config.activation,
+            network_config.layer_norm,
+            groups,
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         lead, (height, width, channels) = x.shape[:-3], x.shape[-3:]
@@ -90,16 +96,16 @@ class CNN(nn.Module):
         return self.mlp(y.flatten(2).transpose(0, 1).reshape(*lead, -1))
 
 
-def _make_mlp(groups: int, shape: tuple[int, ...], net: NetworkConfig) -> nn.Module:
+def _make_mlp(groups: int, shape: tuple[int, ...], network_config: NetworkConfig) -> nn.Module:
     if len(shape) != 1:
         raise UserError(f"network.encoder mlp reads vectors, not inputs of shape {shape}: use cnn or auto")
-    return MLP(shape[0], net.hidden, net.activation, net.layer_norm, groups)
+    return MLP(shape[0], network_config.hidden, network_config.activation, network_config.layer_norm, groups)
 
 
-def _make_cnn(groups: int, shape: tuple[int, ...], net: NetworkConfig) -> nn.Module:
+def _make_cnn(groups: int, shape: tuple[int, ...], network_config: NetworkConfig) -> nn.Module:
     if len(shape) != 3:
-        return _make_mlp(groups, shape, net)  # a critic may read a vector where the actor sees images
-    return CNN(shape, net, groups)
+        return _make_mlp(groups, shape, network_config)  # a critic may read a vector where the actor sees images
+    return CNN(shape, network_config, groups)
 
 
 ENCODERS: dict[str, EncoderMaker] = {"mlp": _make_mlp, "cnn": _make_cnn}
@@ -121,26 +127,26 @@ def register_encoder(name: str) -> Callable[[EncoderMaker], EncoderMaker]:
     return register
 
 
-def make_encoder(groups: int, shape: tuple[int, ...], net: NetworkConfig) -> nn.Module:
+def make_encoder(groups: int, shape: tuple[int, ...], network_config: NetworkConfig) -> nn.Module:
     """The encoder that the settings name; `auto` is `cnn` for images, else `mlp`.
 
     Raises:
         UserError: there is none of this name, or it does not read this shape.
     """
-    name = ("cnn" if len(shape) == 3 else "mlp") if net.encoder == "auto" else net.encoder
+    name = ("cnn" if len(shape) == 3 else "mlp") if network_config.encoder == "auto" else network_config.encoder
     if name not in ENCODERS:
         raise UserError(
             f"network.encoder {name!r} is not known; there are: auto, {', '.join(ENCODERS)}. "
             f"One of your own must be registered first: import the module that calls mappo.register_encoder"
         )
-    encoder = ENCODERS[name](groups, shape, net)
+    encoder = ENCODERS[name](groups, shape, network_config)
     if name not in ("mlp", "cnn"):
-        _try_out(name, encoder, (2,) if groups == 1 else (groups, 2), shape, net.hidden[-1])
+        _check_encoder(name, encoder, (2,) if groups == 1 else (groups, 2), shape, network_config.hidden[-1])
     return encoder
 
 
 @torch.no_grad()
-def _try_out(name: str, encoder: nn.Module, rows: tuple[int, ...], shape: tuple[int, ...], width: int) -> None:
+def _check_encoder(name: str, encoder: nn.Module, rows: tuple[int, ...], shape: tuple[int, ...], width: int) -> None:
     """Raises UserError where an encoder of the user's own does not answer what it should to zeros."""
     zeros = torch.zeros(*rows, *shape, dtype=torch.get_default_dtype())
     told = f"network.encoder {name} was given {tuple(zeros.shape)} and should answer {(*rows, width)}"

@@ -82,7 +82,7 @@ class GRU(nn.Module):
             for matrix in layer.weight.reshape(-1, width, size).detach():  # each gate orthogonal by itself
                 nn.init.orthogonal_(matrix)
 
-    def forward(self, x: Tensor, memory: Tensor, first: Tensor) -> Tensor:
+    def forward(self, x: Tensor, memory: Tensor, is_first: Tensor) -> Tensor:
         """L steps in a row.
 
         Args:
@@ -93,7 +93,7 @@ class GRU(nn.Module):
             The memory after each step, with x's leading axes.
         """
         after: list[Tensor] = []
-        inputs, starts, parts = self.input(x).unbind(self.time), first.unsqueeze(-1), [2 * self.width, self.width]
+        inputs, starts, parts = self.input(x).unbind(self.time), is_first.unsqueeze(-1), [2 * self.width, self.width]
         for seen, start in zip(inputs, starts.unbind(self.time), strict=True):
             memory = torch.where(start, 0.0, memory)  # a product would keep NaN
             (seen_rz, seen_n), (held_rz, held_n) = seen.split(parts, -1), self.hidden(memory).split(parts, -1)
@@ -126,7 +126,7 @@ class ParameterSets(nn.Module):
         self.back: Tensor
         self.in_order = places == list(range(len(sets)))
 
-    def deal(self, x: Tensor, features: int) -> Tensor:
+    def scatter(self, x: Tensor, features: int) -> Tensor:
         """`(*B, A, *F)` -> `(G, m, *B, *F)`, with so many axes in F."""
         if self.count == 1:
             return x

@@ -57,11 +57,11 @@ class RunningNorm(nn.Module):
         features: F. kinds: the kind of each agent, one set of statistics for each; empty for rows without agents.
     """
 
-    def __init__(self, features: int, kinds: Sequence[int] = ()) -> None:
+    def __init__(self, features: int, groups: Sequence[int] = ()) -> None:
         super().__init__()
-        sets = len(set(kinds)) or 1
-        self.register_buffer("kinds", torch.tensor(kinds, dtype=torch.long) if sets > 1 else None, persistent=False)
-        self.kinds: Tensor | None
+        sets = len(set(groups)) or 1
+        self.register_buffer("groups", torch.tensor(groups, dtype=torch.long) if sets > 1 else None, persistent=False)
+        self.groups: Tensor | None
         self.register_buffer("count", torch.zeros(sets, 1, dtype=torch.float64))
         self.register_buffer("mean", torch.zeros(sets, features, dtype=torch.float64))
         self.register_buffer("square", torch.zeros(sets, features, dtype=torch.float64))  # summed, about the mean
@@ -74,10 +74,10 @@ class RunningNorm(nn.Module):
 
         What has weight 0 may hold anything; a batch that is not finite, or of weight 0, changes nothing.
         """
-        agents = 1 if self.kinds is None else len(self.kinds)
+        agents = 1 if self.groups is None else len(self.groups)
         weight = weight.double().reshape(-1, agents, 1)
         x = torch.where(weight != 0, x.double().reshape(-1, agents, x.shape[-1]), 0.0)
-        kinds = torch.zeros(1, dtype=torch.long, device=x.device) if self.kinds is None else self.kinds
+        kinds = torch.zeros(1, dtype=torch.long, device=x.device) if self.groups is None else self.groups
         nothing = torch.zeros_like(self.mean)
         count = torch.zeros_like(self.count).index_add(0, kinds, weight.sum(0))
         mean = nothing.index_add(0, kinds, (weight * x).sum(0)) / count.clamp_min(1e-300)
@@ -96,6 +96,6 @@ class RunningNorm(nn.Module):
         std = torch.where(known, (self.square / self.count.clamp_min(1.0)).sqrt(), 1.0)
         # A feature that never moved stays where it is: 0, whatever its rounding.
         mean, scale = self.mean, torch.where(std > 1e-6, 1 / std, 0.0)
-        if self.kinds is not None:
-            mean, scale = mean[self.kinds], scale[self.kinds]
+        if self.groups is not None:
+            mean, scale = mean[self.groups], scale[self.groups]
         return ((x - mean.to(x.dtype).squeeze(0)) * scale.to(x.dtype).squeeze(0)).clamp(-10, 10)

@@ -9,7 +9,7 @@ from mappo.config import NetworkConfig
 from mappo.networks.actor_critic import ActorCritic, ActorCriticOutput
 from mappo.networks.encoders import make_encoder
 from mappo.networks.layers import Linear
-from mappo.networks.network import Tower
+from mappo.networks.network import Network
 
 Activation = Literal["relu", "tanh"]
 
@@ -39,8 +39,8 @@ class CTDEActorCriticNetwork(ActorCritic):
         actor_gain: float = 0.01,
     ) -> None:
         net = NetworkConfig(tuple(hidden), activation, layer_norm)
-        actor = Tower(_shape(local_obs_shape), action_shape, net, gain=actor_gain)
-        super().__init__(agent_num, actor, Tower(_shape(global_obs_shape), 1, net))
+        actor = Network(_shape(local_obs_shape), action_shape, net, gain=actor_gain)
+        super().__init__(agent_num, actor, Network(_shape(global_obs_shape), 1, net))
 
 
 class IndependentActorCriticNetwork(ActorCritic):
@@ -61,8 +61,8 @@ class IndependentActorCriticNetwork(ActorCritic):
         actor_gain: float = 0.01,
     ) -> None:
         net, each = NetworkConfig(tuple(hidden), activation, layer_norm), range(agent_num)
-        actor = Tower(_shape(obs_shape), action_shape, net, sets=each, gain=actor_gain)
-        super().__init__(agent_num, actor, Tower(_shape(obs_shape), 1, net, sets=each))
+        actor = Network(_shape(obs_shape), action_shape, net, parameter_sets=each, gain=actor_gain)
+        super().__init__(agent_num, actor, Network(_shape(obs_shape), 1, net, parameter_sets=each))
 
     def forward(self, local_obs: Tensor, global_obs: Tensor | None = None) -> ActorCriticOutput:
         """Observations `(B, A, O)` -> logit `(B, A, N)`, value `(B, A, 1)`; the critics read `global_obs` if given.

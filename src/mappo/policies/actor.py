@@ -40,8 +40,8 @@ class Actor:
         Raises:
             ValueError: the shape of the observation or of the mask does not fit.
         """
-        spec, obs = self.policy.spec, _read(self.policy.spec, obs)
-        rows = self._rows(obs)
+        spec, obs = self.policy.spec, _to_tensor(self.policy.spec, obs)
+        rows = self._leading_shape(obs)
         if mask is not None:
             mask = torch.as_tensor(mask, device=obs.device).bool()
             if mask.shape != (*rows, sum(spec.heads)):
@@ -53,14 +53,14 @@ class Actor:
             if flag is not None and flag.shape != rows:
                 raise ValueError(f"{told} must be {rows}, one for each row of the observation, got {tuple(flag.shape)}")
         if memory is not None:
-            memory, width = torch.as_tensor(memory, device=obs.device), self.policy.net.memory_size
+            memory, width = torch.as_tensor(memory, device=obs.device), self.policy.network_config.memory_size
             if memory.shape != (*rows, width):
                 raise ValueError(f"the memory must be {(*rows, width)}, got {tuple(memory.shape)}")
         noise = None
         if self.sampled:
             noise = torch.rand((*rows, spec.action_size), generator=self.generator, device=obs.device)
         action, _, memory = self.policy(obs, memory, mask=mask, is_first=first, active=there, noise=noise)
-        return self.policy.distribution.bounded(action), memory
+        return self.policy.distribution.to_bounds(action), memory
 
     def agent(self, name: str) -> "AgentActor":
         """One agent alone.
@@ -73,12 +73,12 @@ class Actor:
             raise UserError(f"there is no agent {name!r}; there are: {', '.join(agents)}")
         return AgentActor(self, agents.index(name))
 
-    def _rows(self, obs: Tensor) -> tuple[int, ...]:
+    def _leading_shape(self, obs: Tensor) -> tuple[int, ...]:
         """The axes in front of one observation."""
-        spec, tower = self.policy.spec, self.policy.tower
+        spec, tower = self.policy.spec, self.policy.network
         shape = spec.obs_shape
         rows = tuple(obs.shape[: max(obs.ndim - len(shape), 0)])
-        together = tower.needs_agents or self.policy.distribution.per_agent
+        together = tower.needs_agent_axis or self.policy.distribution.differs_by_agent
         fits = obs.shape[len(rows) :] == shape and (not together or rows[-1:] == (spec.num_agents,))
         if not fits:
             front = f"*B, {spec.num_agents}" if together else "*B"
@@ -97,7 +97,7 @@ class AgentActor:
     def __init__(self, team: Actor, index: int) -> None:
         self.team, self.index = team, index
         self.spec = team.policy.spec
-        self.heads, self.columns = self.spec.action_heads[index], self.spec.columns(index)
+        self.heads, self.columns = self.spec.action_heads[index], self.spec.action_columns(index)
 
     def __call__(self, obs: Any, memory: Any = None, *, mask: Any = None, is_first: Any = None) -> tuple[Tensor, Any]:
         """The agent's action.
@@ -114,7 +114,7 @@ class AgentActor:
             ValueError: a shape does not fit.
         """
         spec, index = self.spec, self.index
-        obs = _read(spec, obs)
+        obs = _to_tensor(spec, obs)
         own = cast("tuple[int, ...]", spec.obs_spaces[index].shape)
         rows = tuple(obs.shape[: max(obs.ndim - len(own), 0)])
         if obs.shape[len(rows) :] != own:
@@ -122,13 +122,13 @@ class AgentActor:
         # The others' places stay empty: no agent's row depends on another's (law 5).
         whole = torch.zeros(*rows, spec.num_agents, *spec.obs_shape, dtype=obs.dtype, device=obs.device)
         if len(own) == 3:
-            whole[..., index, :, :, :] = spec.channels_last(obs)
+            whole[..., index, :, :, :] = spec.to_channels_last(obs)
         else:
             whole[..., index, : spec.obs_size(index)] = obs.reshape(*rows, -1)
         legal = None
         if mask is not None:
-            legal = spec.legal.to(obs.device).expand(*rows, *spec.legal.shape).clone()
-            given, places = torch.as_tensor(mask, device=obs.device).bool(), spec.choices(index)
+            legal = spec.static_mask_tensor.to(obs.device).expand(*rows, *spec.static_mask_tensor.shape).clone()
+            given, places = torch.as_tensor(mask, device=obs.device).bool(), spec.choice_indices(index)
             if given.shape != (*rows, len(places)):
                 raise ValueError(f"the mask must be {(*rows, len(places))}, got {tuple(given.shape)}")
             legal[..., index, places] = given
@@ -139,10 +139,10 @@ class AgentActor:
                 raise ValueError(f"is_first must be {rows}, got {tuple(first.shape)}")
             first = first.unsqueeze(-1).expand(*rows, spec.num_agents)
         action, memory = self.team(whole, memory, mask=legal, is_first=first)
-        return self.heads.own(action[..., index, self.columns]), memory
+        return self.heads.to_space_action(action[..., index, self.columns]), memory
 
 
-def _read(spec: Spec, obs: Any) -> Tensor:
+def _to_tensor(spec: Spec, obs: Any) -> Tensor:
     """Observations as a tensor; of bytes, where the agents see bytes: a fraction of 255 is not told from a number."""
     try:
         obs = torch.as_tensor(obs)

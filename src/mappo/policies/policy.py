@@ -6,7 +6,7 @@ from torch import Tensor
 from mappo.backend.matmul import acting
 from mappo.config import NetworkConfig
 from mappo.core.spec import Spec
-from mappo.networks.network import Tower
+from mappo.networks.network import Network
 from mappo.policies.action_distribution import ActionDistribution
 
 
@@ -17,19 +17,21 @@ class Policy:
         spec: of the environment. net: the settings. tower: see `networks.build_actor`.
     """
 
-    def __init__(self, spec: Spec, net: NetworkConfig, tower: Tower, device: torch.device | str = "cpu") -> None:
-        self.spec, self.net, self.tower = spec, net, tower
-        self.distribution = ActionDistribution(spec, net, device)
+    def __init__(
+        self, spec: Spec, network_config: NetworkConfig, network: Network, device: torch.device | str = "cpu"
+    ) -> None:
+        self.spec, self.network_config, self.network = spec, network_config, network
+        self.distribution = ActionDistribution(spec, network_config, device)
 
     def describe(self) -> str:
         """A line for the user: which agents share what."""
-        sets = self.spec.sets(self.net.sharing)
+        sets = self.spec.parameter_sets(self.network_config.sharing)
         teams = [[a for a, s in zip(self.spec.agents, sets, strict=True) if s == name] for name in sorted(set(sets))]
         told = [
             " and ".join(team) if len(team) < 3 else f"{team[0]} ... {team[-1]} ({len(team)})" for team in teams[:6]
         ]
         more = f" and {len(teams) - 6} more" if len(teams) > 6 else ""
-        memory = f", a memory of {self.net.memory_size}" if self.net.memory_size else ""
+        memory = f", a memory of {self.network_config.memory_size}" if self.network_config.memory_size else ""
         return f"{len(teams)} {'actor' if len(teams) == 1 else 'actors'} for {' | '.join(told)}{more}{memory}"
 
     @torch.no_grad()
@@ -51,12 +53,12 @@ class Policy:
             active: `(*B, A)`: what others see reads 0. noise: `(*B, A, D)`, uniform in [0, 1); None: greedy.
 
         Returns:
-            Actions `(*B, A, D)` before `bounded`, their log-probabilities `(*B, A)` (None if greedy), the memory.
+            Actions `(*B, A, D)` before `to_bounds`, their log-probabilities `(*B, A)` (None if greedy), the memory.
         """
         with acting():
-            numbers, memory = self.tower.step(self.tower.see(obs, active), memory, is_first)
-        legal = self.distribution.legal(mask)
+            dist_params, memory = self.network.step(self.network.preprocess(obs, active), memory, is_first)
+        legal = self.distribution.legal_choices(mask)
         if noise is None:
-            return self.distribution.mode(numbers, legal), None, memory
-        action, log_prob = self.distribution.sample(numbers, noise, legal)
+            return self.distribution.mode(dist_params, legal), None, memory
+        action, log_prob = self.distribution.sample(dist_params, noise, legal)
         return action, log_prob, memory

@@ -24,7 +24,7 @@ class RandomPolicy:
         rows, spec = obs.shape[:2], self.spec
         noise = torch.rand((*rows, spec.action_size), generator=self.generator, device=obs.device)
         alike = torch.zeros(*rows, sum(spec.heads) + 2 * spec.continuous, device=obs.device)
-        action, _ = self.distribution.sample(alike, noise, self.distribution.legal(mask))
+        action, _ = self.distribution.sample(alike, noise, self.distribution.legal_choices(mask))
         if spec.continuous:
             action[..., len(spec.heads) :] = 2 * noise[..., len(spec.heads) :] - 1
-        return self.distribution.bounded(action), memory
+        return self.distribution.to_bounds(action), memory

@@ -12,7 +12,7 @@ from mappo.core.timestep import Rollout, TimeStep
 from mappo.errors import UserError
 
 
-def checked(step: Any, env: Environment) -> TimeStep:
+def check_first_step(step: Any, env: Environment) -> TimeStep:
     """What the environment shows at its reset, held against its Spec: nothing wrong gets as far as to broadcast."""
     if not isinstance(step, TimeStep):
         raise UserError(f"the environment must answer a TimeStep, got {type(step).__name__}")
@@ -40,7 +40,7 @@ def checked(step: Any, env: Environment) -> TimeStep:
     return step
 
 
-def not_finite(rollout: Rollout, env: Environment, shares: Sequence[slice]) -> list[str]:
+def find_nonfinite(rollout: Rollout, env: Environment, seed_slices: Sequence[slice]) -> list[str]:
     """Of each share of the environments the first reward, observation or state that is not finite; "" where all are.
 
     One question to the device for each rollout; the source is looked for only where the answer is no.
@@ -48,11 +48,13 @@ def not_finite(rollout: Rollout, env: Environment, shares: Sequence[slice]) -> l
     # What the action reached stands before what came of it a step later, so that the action named is to blame.
     order = ("reward", "next_obs", "next_state", "obs", "state")
     kept = {name: cast(Tensor | None, getattr(rollout, name)) for name in order}
-    broken = {name: _broken(rollout, name) for name, x in kept.items() if x is not None and x.is_floating_point()}
-    told = [""] * len(shares)
+    broken = {
+        name: _has_nonfinite(rollout, name) for name, x in kept.items() if x is not None and x.is_floating_point()
+    }
+    told = [""] * len(seed_slices)
     if not torch.stack([x.any() for x in broken.values()]).any():
         return told
-    for k, share in enumerate(shares):
+    for k, share in enumerate(seed_slices):
         for name, where in broken.items():
             if told[k] or not where[:, share].any():
                 continue
@@ -68,7 +70,7 @@ def not_finite(rollout: Rollout, env: Environment, shares: Sequence[slice]) -> l
     return told
 
 
-def _broken(rollout: Rollout, name: str) -> Tensor:
+def _has_nonfinite(rollout: Rollout, name: str) -> Tensor:
     """Where a field is not finite; what an absent agent sees does not count."""
     broken = ~getattr(rollout, name).isfinite()
     if name not in ("obs", "next_obs"):

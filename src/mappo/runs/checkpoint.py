@@ -23,12 +23,12 @@ from torch import Tensor
 from mappo._version import __version__
 from mappo.errors import UserError
 from mappo.runs.directory import FORMAT, check_format, identity, read_json
-from mappo.runs.lock import mend
-from mappo.system.files import flush, what, write_text
-from mappo.system.safe_read import MOST_TENSORS, read_header, read_text, shown
+from mappo.runs.lock import recovery_hint
+from mappo.system.files import error_text, flush_to_disk, write_text
+from mappo.system.safe_read import MAX_TENSORS, quote, read_header, read_text
 
 _STEP = re.compile(r"[0-9]{12,18}")  # what a checkpoint's directory is called: nothing else there is ours
-KEPT = 2  # checkpoints besides the best: the last, and the one before in case the last is damaged
+NUM_KEPT = 2  # checkpoints besides the best: the last, and the one before in case the last is damaged
 
 
 @dataclass(frozen=True)
@@ -76,23 +76,23 @@ def save(
             save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, file)
             if (run / "config.json").exists():  # made private by default, unlike all other files
                 shutil.copymode(run / "config.json", file)
-            if file.stat().st_size > MOST_TENSORS:
-                raise OSError(f"{file.name} is larger than the {MOST_TENSORS:,} bytes that are read again")
+            if file.stat().st_size > MAX_TENSORS:
+                raise OSError(f"{file.name} is larger than the {MAX_TENSORS:,} bytes that are read again")
             sums[file.name] = _digest(file)
-            flush(file)
+            flush_to_disk(file)
         described = {"format": FORMAT, "mappo": __version__, "run": identity(run), "step": step, **state}
         described |= {"best_step": best, "sha256": sums}
         sums["state.json"] = _digest_state(described)
         write_text(temporary / "state.json", json.dumps(described, indent=2) + "\n")
-        flush(temporary)
+        flush_to_disk(temporary)
         shutil.rmtree(final, ignore_errors=True)
         os.replace(temporary, final)
-        flush(folder)
-        flush(run)  # which may have had no checkpoints before
+        flush_to_disk(folder)
+        flush_to_disk(run)  # which may have had no checkpoints before
         prune(run, step, best, every)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise UserError(f"could not save the checkpoint {final}: {error}; {mend(run)}") from None
+        raise UserError(f"could not save the checkpoint {final}: {error}; {recovery_hint(run)}") from None
     return final
 
 
@@ -104,7 +104,7 @@ def prune(run: Path, step: int, best: int | None, every: int | None, later: bool
     """
     folder = run / "checkpoints"
     earlier = [path for path in _steps(folder) if int(path.name) <= step]
-    kept = {int(path.name) for path in earlier[-KEPT:]} | {best}
+    kept = {int(path.name) for path in earlier[-NUM_KEPT:]} | {best}
     if every is not None:
         first = {int(path.name) // every: int(path.name) for path in reversed(earlier)}
         kept |= {found for part, found in first.items() if part}
@@ -163,7 +163,7 @@ def _read_checkpoint(path: Path, run: str | None) -> Checkpoint:
         except UserError:
             raise
         except (OSError, ValueError, SafetensorError) as error:
-            raise UserError(f"cannot read {file}: {shown(what(error))}") from None
+            raise UserError(f"cannot read {file}: {quote(error_text(error))}") from None
     return Checkpoint(path, state, tensors["model"], tensors["trainer"])
 
 
@@ -171,12 +171,12 @@ def _read_state(path: Path, run: str | None) -> dict[str, Any]:
     state = read_json(path / "state.json", f"{path} is not a checkpoint")
     check_format(state.get("format"), str(path))
     if not (type(step := state.get("step")) is int and path.name == f"{step:012d}"):
-        raise UserError(f"{path} is damaged: its state.json is of step {shown(repr(step))}")
+        raise UserError(f"{path} is damaged: its state.json is of step {quote(repr(step))}")
     sums = state.get("sha256")
     if not isinstance(sums, dict) or cast(dict[str, Any], sums).get("state.json") != _digest_state(state):
         raise UserError(f"{path} is damaged: its state.json does not hold its own checksum")
     if not isinstance(state.get("best_step"), int | None):
-        raise UserError(f"{path} is damaged: its state.json has best_step {shown(repr(state['best_step']))}")
+        raise UserError(f"{path} is damaged: its state.json has best_step {quote(repr(state['best_step']))}")
     if run is not None and state.get("run", run) != run:  # older versions named none
         raise UserError(f"{path} is not of this run: its state.json names another than config.json does")
     return state

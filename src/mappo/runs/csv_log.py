@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mappo.errors import UserError
-from mappo.runs.lock import mend
-from mappo.system.files import flush, what, write_text
+from mappo.runs.lock import recovery_hint
+from mappo.system.files import error_text, flush_to_disk, write_text
 from mappo.system.safe_read import read_text
 
 
-class Table:
+class CsvLog:
     """A CSV file: fixed integer columns, then the names of the first row in their order.
 
     Args:
@@ -34,13 +34,13 @@ class Table:
         except ValueError as error:  # no UTF-8, no plain file, or too large
             raise UserError(f"{path} is damaged: {error}") from None
         except OSError as error:
-            raise UserError(f"cannot read {path}: {what(error)}") from None
+            raise UserError(f"cannot read {path}: {error_text(error)}") from None
         # A line without its newline was cut short by a crash: the last element is "" or that half line.
-        kept = self._kept(text.split("\n")[:-1], *resume)
+        kept = self._rows_to_keep(text.split("\n")[:-1], *resume)
         if path.exists():
             self._safely(lambda: write_text(path, "".join(f"{line}\n" for line in kept)))
 
-    def _kept(self, lines: list[str], updates: int, step: int) -> list[str]:
+    def _rows_to_keep(self, lines: list[str], updates: int, step: int) -> list[str]:
         """Of the lines of a file the header, and the rows up to a step."""
         rows: dict[int, str] = {}
         double, damaged = list[int](), list[int]()
@@ -94,13 +94,15 @@ class Table:
 
     def flush(self) -> None:
         """To the disk itself."""
-        self._safely(lambda: flush(self._path))
+        self._safely(lambda: flush_to_disk(self._path))
 
     def _safely(self, write: Callable[[], None]) -> None:
         try:
             write()
         except OSError as error:
-            raise UserError(f"could not write {self._path}: {what(error)}; {mend(self._path.parent)}") from None
+            raise UserError(
+                f"could not write {self._path}: {error_text(error)}; {recovery_hint(self._path.parent)}"
+            ) from None
 
 
 def _is_count(text: str) -> bool:

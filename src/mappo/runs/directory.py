@@ -24,15 +24,15 @@ from mappo.config import Config
 from mappo.core.spec import Spec
 from mappo.errors import UserError
 from mappo.runs.spec_json import field, spec_from_dict, spec_to_dict
-from mappo.system.files import what, write_text
-from mappo.system.safe_read import MOST_JSON, parse, read_text, shown
+from mappo.system.files import error_text, write_text
+from mappo.system.safe_read import MAX_JSON, parse_json, quote, read_text
 
 FORMAT = 2
 _RUN = ("progress", "threads", "graphs", "device", "name", "dir", "keep_every", "time_limit", "on_nonfinite")
 # What a run's id leaves out: never another set, or every run that is there would seem to have been changed.
 _NOT_IN_ID = {("run", name) for name in _RUN} | {("env", name) for name in ("workers", "restart", "worker_timeout")}
 # What a resumed run may change. Threads and device change the rounding; another kind of device, the random streams.
-FREE = _NOT_IN_ID
+RESUMABLE_SETTINGS = _NOT_IN_ID
 
 
 def open_run(name: str, config: Config, spec: Spec, resume: bool) -> Path:
@@ -47,9 +47,9 @@ def open_run(name: str, config: Config, spec: Spec, resume: bool) -> Path:
         if given is None:
             raise UserError("to resume, name the run: --run.name or --run.dir")
         old_name, old, old_spec = read_run(given)
-        _must_be_as_made(given)
-        _must_match(given, (old_name, old), (name, config))
-        if difference := old_spec.differs_from(spec):
+        _check_unchanged(given)
+        _check_settings_match(given, (old_name, old), (name, config))
+        if difference := old_spec.mismatch(spec):
             raise UserError(f"{given} was made in another environment: {difference}")
         return given
     if given is not None:
@@ -104,14 +104,14 @@ def create_run(path: Path, env: str, config: Config, spec: Spec) -> None:
         way = f"go on with it: mappo resume {path}" if goes else f"delete it, for {lacks}"
         raise UserError(f"{path} exists: choose another --run.name, or {way}") from None
     except (OSError, ValueError) as error:  # ValueError: a name that no file system takes
-        raise UserError(f"cannot make {path}: {what(error)}") from None
+        raise UserError(f"cannot make {path}: {error_text(error)}") from None
     try:
         write_text(path / "config.json", text)
     except OSError as error:
         for left in (*path.iterdir(), path):  # so that its name is free again
             with suppress(OSError):
                 left.rmdir() if left == path else left.unlink()
-        raise UserError(f"cannot write {path / 'config.json'}: {what(error)}; nothing was begun") from None
+        raise UserError(f"cannot write {path / 'config.json'}: {error_text(error)}; nothing was begun") from None
 
 
 def _identity(described: dict[str, Any]) -> str:
@@ -123,7 +123,7 @@ def _identity(described: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _must_be_as_made(path: Path) -> None:
+def _check_unchanged(path: Path) -> None:
     file = path / "config.json"
     data = read_json(file, f"{path} is not a run directory")
     if "id" in data and data["id"] != _identity(data):
@@ -144,14 +144,14 @@ def read_run(path: Path) -> tuple[str, Config, Spec]:
     Raises:
         UserError: it is not one, or was written by a later version.
     """
-    check_plain(path)
+    check_no_links(path)
     data = read_json(path / "config.json", f"{path} is not a run directory")
     check_format(data.get("format"), f"{path}: config.json")
     try:
         config = Config.from_dict(field(data, "config", dict))
         name, spec = field(data, "env", str), spec_from_dict(field(data, "spec", dict))
         if len(name) > 1000 or not name.isprintable():
-            raise UserError(f"no environment is called '{shown(name)}'")
+            raise UserError(f"no environment is called '{quote(name)}'")
         if config.env.num_agents not in (None, spec.num_agents):
             raise UserError(f"'num_agents' is {config.env.num_agents}, for {spec.num_agents} agents")
         return name, config, spec
@@ -169,16 +169,16 @@ def check_format(told: Any, where: str) -> None:
         way = "it was written by an earlier version of mappo, whose runs cannot be read any more: train it again"
     else:
         way = "it was not written by mappo, or is damaged"
-    raise UserError(f"{where} has format {shown(repr(told))}, this version reads {FORMAT}; {way}")
+    raise UserError(f"{where} has format {quote(repr(told))}, this version reads {FORMAT}; {way}")
 
 
-def _must_match(path: Path, old: tuple[str, Config], new: tuple[str, Config]) -> None:
+def _check_settings_match(path: Path, old: tuple[str, Config], new: tuple[str, Config]) -> None:
     differences = [f"env {old[0]}, not {new[0]}"] if old[0] != new[0] else []
     for section in fields(Config):
         before, after = getattr(old[1], section.name), getattr(new[1], section.name)
         for own in fields(before):
             a, b = getattr(before, own.name), getattr(after, own.name)
-            if a != b and (section.name, own.name) not in FREE:
+            if a != b and (section.name, own.name) not in RESUMABLE_SETTINGS:
                 differences.append(f"{section.name}.{own.name} {a}, not {b}")
     if differences:
         raise UserError(f"{path} was made with other settings: {'; '.join(differences)}; its own are in config.json")
@@ -187,7 +187,7 @@ def _must_match(path: Path, old: tuple[str, Config], new: tuple[str, Config]) ->
 def read_json(file: Path, otherwise: str) -> dict[str, Any]:
     """The object that a file holds; else a UserError that begins with `otherwise`."""
     try:
-        data = parse(read_text(file, MOST_JSON))
+        data = parse_json(read_text(file, MAX_JSON))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{otherwise}: there is no {file.name} in it") from None
     except (OSError, ValueError) as error:
@@ -204,7 +204,7 @@ _OWN = re.compile(r"config\.json|metrics\.csv|timing\.csv|curve\.png|replay\.gif
 _FOLDERS = re.compile(r"checkpoints|tensorboard|seed-\d+|\.?\d{12,18}(\.tmp)?")
 
 
-def check_plain(run: Path) -> None:
+def check_no_links(run: Path) -> None:
     """Whatever mappo reads or writes in a run directory must be a file or a directory: nothing leads elsewhere.
 
     Raises:
@@ -214,7 +214,7 @@ def check_plain(run: Path) -> None:
         mode = entry.stat(follow_symlinks=False).st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             what = "a symbolic link" if stat.S_ISLNK(mode) else "a pipe, a socket or a device"
-            raise UserError(f"{shown(entry.path)} is {what}: put what it stands for in its place, or remove it")
+            raise UserError(f"{quote(entry.path)} is {what}: put what it stands for in its place, or remove it")
 
 
 def _entries(folder: Path, names: re.Pattern[str], depth: int = 0) -> Iterator[os.DirEntry[str]]:

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mappo.errors import UserError
-from mappo.system.files import what
+from mappo.system.files import error_text
 
 
-def mend(run: Path) -> str:
+def recovery_hint(run: Path) -> str:
     """What to do about a file of a run, or of one of its seeds, that cannot be written."""
     whole = run.parent if run.name.startswith("seed-") and (run.parent / "config.json").exists() else run
     if any(run.glob("checkpoints/[0-9]*")):
@@ -21,7 +21,7 @@ def mend(run: Path) -> str:
 
 
 @contextmanager
-def locked(run: Path) -> Generator[None, None, None]:
+def lock_directory(run: Path) -> Generator[None, None, None]:
     """Keeps other processes from training in a run's directory at the same time, where the system can lock files.
 
     Raises:
@@ -43,12 +43,12 @@ def locked(run: Path) -> Generator[None, None, None]:
     try:
         file = open(run / ".lock", "w")  # noqa: SIM115 (closed below)
     except OSError as error:
-        raise UserError(f"cannot train in {run}: its .lock cannot be written ({what(error)})") from None
+        raise UserError(f"cannot train in {run}: its .lock cannot be written ({error_text(error)})") from None
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"another process trains in {run}: wait for it, or stop it") from None
         except OSError as error:
-            raise UserError(f"cannot train in {run}: its .lock cannot be locked ({what(error)})") from None
+            raise UserError(f"cannot train in {run}: its .lock cannot be locked ({error_text(error)})") from None
         yield

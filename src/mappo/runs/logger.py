@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mappo.runs.csv_log import Table
+from mappo.runs.csv_log import CsvLog
 from mappo.runs.tensorboard import EventFile
 
 
@@ -36,9 +36,9 @@ class RunLogger:
     def __init__(self, path: Path, *, seed: int, resume: tuple[int, int] | None = None) -> None:
         path.mkdir(parents=True, exist_ok=True)
         self._seed = seed
-        self._metrics = Table(path / "metrics.csv", ["seed", "update", "step"], resume)
-        self._timing = Table(path / "timing.csv", ["update", "step"], resume)
-        self._events = EventFile(path / "tensorboard", 0 if resume is None else resume[1] + 1)
+        self._metrics = CsvLog(path / "metrics.csv", ["seed", "update", "step"], resume)
+        self._timing = CsvLog(path / "timing.csv", ["update", "step"], resume)
+        self._tensorboard = EventFile(path / "tensorboard", 0 if resume is None else resume[1] + 1)
         self.notes = self._metrics.notes + self._timing.notes
 
     def write(self, update: Update) -> None:
@@ -50,7 +50,7 @@ class RunLogger:
         self._timing.append(timing)
         scalars = {_tag(name): value for name, value in update.metrics.items()}
         scalars.update({f"time/{name}": value for name, value in update.timing.items()})
-        self._events.write(update.step, scalars)
+        self._tensorboard.write(update.step, scalars)
 
     def flush(self) -> None:
         """To the disk itself, so that rows survive a machine that stops."""
@@ -59,7 +59,7 @@ class RunLogger:
 
     def close(self) -> None:
         """Close the event file; closing twice is allowed."""
-        self._events.close()
+        self._tensorboard.close()
 
 
 def _tag(name: str) -> str:

@@ -13,7 +13,7 @@ from mappo.core.spec import ActionHeads, Spec
 from mappo.errors import UserError
 
 # Of a file: what memory would be taken for before anything is compared.
-MOST_AGENTS, MOST_SEEN, MOST_CHOICES = 10_000, 1 << 26, 1 << 24
+MAX_AGENTS, MAX_OBS_SIZE, MAX_CHOICES = 10_000, 1 << 26, 1 << 24
 _DTYPE = re.compile(r"bool|u?int(8|16|32|64)|float(16|32|64)")
 
 
@@ -36,8 +36,8 @@ def spec_from_dict(data: dict[str, Any]) -> Spec:
         UserError, TypeError, ValueError: it is damaged, or larger than anything that was ever trained.
     """
     agents = _list(data, "agents", str)
-    if len(agents) > MOST_AGENTS or len(set(agents)) < len(agents) or any(len(name) > 1000 for name in agents):
-        raise UserError(f"'agents' should be up to {MOST_AGENTS:,} names, each of them once")
+    if len(agents) > MAX_AGENTS or len(set(agents)) < len(agents) or any(len(name) > 1000 for name in agents):
+        raise UserError(f"'agents' should be up to {MAX_AGENTS:,} names, each of them once")
     seen = [(_list(o, "shape", int), field(o, "dtype", str)) for o in _list(data, "obs", dict)]
     for shape, dtype in seen:
         if not _DTYPE.fullmatch(dtype):
@@ -47,13 +47,13 @@ def spec_from_dict(data: dict[str, Any]) -> Spec:
     state = None if data.get("state_shape", 0) is None else _list(data, "state_shape", int)
     # Spaces hold their bounds: those that are alike are one.
     numbers = sum(math.prod(shape) for shape, _ in set(seen)), math.prod(state or ())
-    if max(numbers) > MOST_SEEN:
-        raise UserError(f"its agents observe {max(numbers):,} numbers, and at most {MOST_SEEN:,} are read")
+    if max(numbers) > MAX_OBS_SIZE:
+        raise UserError(f"its agents observe {max(numbers):,} numbers, and at most {MAX_OBS_SIZE:,} are read")
     boxes = {kind: _box(kind[0], np.dtype(kind[1])) for kind in set(seen)}
     heads = tuple(_heads(h) for h in _list(data, "heads", dict))
     choices = len(agents) * max((sum(h.categorical) + h.size for h in heads), default=0)
-    if choices > MOST_CHOICES:
-        raise UserError(f"its agents choose among {choices:,} actions, and at most {MOST_CHOICES:,} are read")
+    if choices > MAX_CHOICES:
+        raise UserError(f"its agents choose among {choices:,} actions, and at most {MAX_CHOICES:,} are read")
     return Spec(
         agents=agents,
         obs_spaces=tuple(boxes[kind] for kind in seen),

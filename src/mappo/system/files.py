@@ -15,10 +15,10 @@ def write_text(file: Path, text: str) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(temporary, file)
-    flush(file.parent)
+    flush_to_disk(file.parent)
 
 
-def flush(path: Path) -> None:
+def flush_to_disk(path: Path) -> None:
     """To the disk itself; a directory cannot be opened for that on every system."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
@@ -30,7 +30,7 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def what(error: Exception) -> str:
+def error_text(error: Exception) -> str:
     """What went wrong with a file, in the system's words and without the file: whoever tells it names that."""
     return getattr(error, "strerror", None) or str(error)
 

@@ -30,7 +30,7 @@ def memory_gib() -> float | None:
         return None
 
 
-def load() -> float | None:
+def load_average() -> float | None:
     """Processes that wanted to run in the last minute, on average; None where the system does not tell."""
     try:
         return os.getloadavg()[0]
@@ -38,7 +38,7 @@ def load() -> float | None:
         return None
 
 
-def version(package: str) -> str:
+def package_version(package: str) -> str:
     """Of an installed package, as its distribution says; "none" where it is not installed."""
     try:
         return metadata.version(package)
@@ -46,7 +46,7 @@ def version(package: str) -> str:
         return "none"
 
 
-def checkout(folder: Path, *paths: str) -> tuple[str, bool] | None:
+def git_state(folder: Path, *paths: str) -> tuple[str, bool] | None:
     """The commit that a folder of sources is at, and whether they have been changed since.
 
     Args:
@@ -61,7 +61,7 @@ def checkout(folder: Path, *paths: str) -> tuple[str, bool] | None:
     return commit, bool(_output("git", "-C", str(folder), "status", "--porcelain", "--", *(paths or (".",))))
 
 
-def keep_memory() -> None:
+def keep_freed_memory() -> None:
     """Tells glibc to keep freed memory: returning a rollout's temporaries to the system and faulting them in again
     takes a fifth of an update (benchmarks/README.md). Elsewhere there is no such function, and nothing to do.
     """

@@ -22,7 +22,7 @@ limit: AbstractContextManager[Any] = nullcontext()
 waiting: Callable[[], AbstractContextManager[Any]] = nullcontext
 
 
-def close(*envs: Any) -> None:
+def close_all(*envs: Any) -> None:
     """Closes each of them, whatever another one raises; none any more, once one has taken too long."""
     try:
         with limit:
@@ -44,15 +44,15 @@ def _close(env: Any) -> None:
 
 
 @contextmanager
-def closed(env: Any) -> Generator[Any]:
+def closing(env: Any) -> Generator[Any]:
     """A context behind which it is closed."""
     try:
         yield env
     finally:
-        close(env)
+        close_all(env)
 
 
-def end_within(seconds: float, code: int, told: str = "") -> None:
+def exit_within(seconds: float, code: int, prefix: str = "") -> None:
     """To be called last: the process ends with this exit code, also where threads and exit handlers do not end.
 
     Args:
@@ -67,8 +67,8 @@ def end_within(seconds: float, code: int, told: str = "") -> None:
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):
                 stream.flush()
-        if told:
-            os.write(2, f"{told}ended by force, for the environment left {left}\n".encode())
+        if prefix:
+            os.write(2, f"{prefix}ended by force, for the environment left {left}\n".encode())
         os._exit(code)
 
     with suppress(RuntimeError):  # no thread can be started

@@ -11,10 +11,10 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-GONE = (errno.EPIPE, errno.EIO)  # a pipe that nobody reads, a terminal that was closed
+BROKEN = (errno.EPIPE, errno.EIO)  # a pipe that nobody reads, a terminal that was closed
 
 
-class LastingFile(io.FileIO):
+class PipeSafeFile(io.FileIO):
     """Leads nowhere once its reader has left: whoever writes has more to lose than what is printed."""
 
     def write(self, data: Any, /) -> int:
@@ -27,18 +27,18 @@ class LastingFile(io.FileIO):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.fileno())  # so that what is written past this object leads there too
             os.close(nowhere)
-            if error.errno not in GONE:  # a full disk: told once
+            if error.errno not in BROKEN:  # a full disk: told once
                 raise
             return memoryview(data).nbytes
 
 
-def outlast() -> None:
+def ignore_broken_pipe() -> None:
     """Standard output and error take any letter, and no closed terminal or pipe makes them raise."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper) and stream.fileno() in (1, 2):  # else it leads nowhere anyway
             stream.flush()
-            raw = LastingFile(stream.fileno(), "wb", closefd=False)
+            raw = PipeSafeFile(stream.fileno(), "wb", closefd=False)
             lasting = io.TextIOWrapper(
                 io.BufferedWriter(raw),
                 encoding=stream.encoding,
@@ -68,11 +68,11 @@ def prepare_streams() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (stays open)
-    outlast()
+    ignore_broken_pipe()
 
 
 @contextmanager
-def only_own_output() -> Generator[None]:
+def env_output_to_stderr() -> Generator[None]:
     """What environments, and programs that they start, print goes to standard error, as it does from workers."""
     sys.stdout.flush()
     kept = os.dup(1)

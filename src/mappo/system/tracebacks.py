@@ -8,17 +8,17 @@ from pathlib import Path
 _HERE = f"{Path(__file__).parent.parent}{os.sep}"
 
 
-def is_ours(filename: str) -> bool:
+def is_own_code(filename: str) -> bool:
     """It is a file of mappo's."""
     return filename.startswith(_HERE)
 
 
-def told(error: BaseException) -> str:
+def format_error(error: BaseException) -> str:
     """The error with its traceback, and those that it came of, without our own frames ahead of the first other one."""
     shown = traceback.TracebackException.from_exception(error)
     for part in _chain(shown):
         frames = list(part.stack)
-        while frames and is_ours(frames[0].filename):
+        while frames and is_own_code(frames[0].filename):
             del frames[0]
         if frames:  # else all of it is ours
             part.stack = traceback.StackSummary.from_list(frames)

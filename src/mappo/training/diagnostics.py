@@ -9,7 +9,7 @@ from torch import Tensor
 from mappo.algorithms.mappo import MAPPO
 from mappo.config import Config
 from mappo.core.timestep import Rollout
-from mappo.training.trace_nonfinite import trace
+from mappo.training.trace_nonfinite import trace_nonfinite
 
 PATIENCE, FAR = 5, 3  # updates in a row
 TOLD = 3  # skipped updates of each seed
@@ -18,7 +18,7 @@ LARGE_KL = 0.5
 LARGE_OBS, LARGE_REWARD, LARGE_VALUE = 100.0, 1e6, 1e10
 
 
-class Watch:
+class Diagnostics:
     """Looks at each update of a run.
 
     A critic that reads large numbers answers large values; returns are made of these values, and the statistics that
@@ -30,9 +30,9 @@ class Watch:
         self.config, self._empty, self._far, self._advised = config, 0, 0, False
         self._normalized = config.network.obs_norm or config.network.layer_norm
 
-    def first(self, rollout: Rollout) -> str:
+    def check_first(self, rollout: Rollout) -> str:
         """What to know of the first rollout; empty if there is nothing."""
-        seen = _seen(rollout)
+        seen = _largest_obs(rollout)
         if seen <= LARGE_OBS or self._normalized:
             return ""
         return (
@@ -52,7 +52,7 @@ class Watch:
             f"--ppo.target-kl 0.05 keep it near"
         )
 
-    def look(self, rollout: Rollout, metrics: Mapping[str, float], spoilt: str = "") -> str:
+    def check(self, rollout: Rollout, metrics: Mapping[str, float], spoilt: str = "") -> str:
         """Why the run cannot go on; empty if it can.
 
         Args:
@@ -66,7 +66,7 @@ class Watch:
             return ""
         if spoilt:
             return f"nothing was learned in the last {PATIENCE} updates: {spoilt}"
-        seen, paid = _seen(rollout), _largest(rollout.reward)
+        seen, paid = _largest_obs(rollout), _largest(rollout.reward)
         ways: list[str] = []
         if seen > LARGE_OBS and not self._normalized:
             ways.append("with normalised observations (--network.obs-norm, or --network.layer-norm)")
@@ -81,7 +81,7 @@ class Watch:
         )
 
 
-def _seen(rollout: Rollout) -> float:
+def _largest_obs(rollout: Rollout) -> float:
     """The largest number that an agent, or a critic by the state, reads; bytes are divided by 255."""
     there = rollout.active.reshape(*rollout.active.shape, *(1,) * (rollout.obs.ndim - rollout.active.ndim))
     return max(_largest(torch.where(there, rollout.obs, 0)), _largest(rollout.state))
@@ -91,7 +91,7 @@ def _largest(x: Tensor | None) -> float:
     return 0.0 if x is None or x.dtype in (torch.uint8, torch.bool) else float(x.abs().max())
 
 
-class Watches:
+class SeedDiagnostics:
     """Those of seeds side by side.
 
     Args:
@@ -100,11 +100,11 @@ class Watches:
 
     def __init__(self, config: Config, seeds: Sequence[int]) -> None:
         self.config, self.seeds = config, seeds
-        self._watches, self._lost, self._traced = [Watch(config) for _ in seeds], set[int](), set[int]()
+        self._watches, self._lost, self._traced = [Diagnostics(config) for _ in seeds], set[int](), set[int]()
         self._skipped = [0] * len(seeds)
         self._evaluated, self._timed = 0.0, False
 
-    def evaluated(self, seconds: float, elapsed: float) -> str:
+    def check_evaluation_time(self, seconds: float, elapsed: float) -> str:
         """Told how long each evaluation took, of all the time until then: what to do if most goes there; once."""
         self._evaluated += seconds
         if self._timed or elapsed < SOON or self._evaluated < MOST_EVALUATED * elapsed:
@@ -117,11 +117,11 @@ class Watches:
             f"{least:,} steps{fewer}"
         )
 
-    def first(self, rollout: Rollout) -> str:
-        """As `Watch.first`."""
-        return self._watches[0].first(rollout)
+    def check_first(self, rollout: Rollout) -> str:
+        """As `Diagnostics.check_first`."""
+        return self._watches[0].check_first(rollout)
 
-    def look(
+    def check(
         self,
         agents: Sequence[MAPPO],
         rollouts: Sequence[Rollout],
@@ -145,14 +145,14 @@ class Watches:
                     notes.append(f"the update{whose} is skipped: {told}{more if self._skipped[k] == TOLD else ''}")
             if own["skipped_steps"]:
                 notes.append(f"{own['skipped_steps']:.0f} gradient steps{whose} were not finite, and are skipped")
-                if k not in self._traced and (where := trace(agents[k], rollout)):
+                if k not in self._traced and (where := trace_nonfinite(agents[k], rollout)):
                     notes[-1] += f": {where}"
                 self._traced.add(k)
                 if self.config.run.on_nonfinite == "stop":
                     end = f"{notes.pop()}, and the run stops, for run.on-nonfinite is stop"
             if advice := self._watches[k].advise(own):
                 notes.append(f"{advice}{whose and f' ({whose.strip()})'}")
-            if lost := self._watches[k].look(rollout, own, told):
+            if lost := self._watches[k].check(rollout, own, told):
                 self._lost.add(k)
                 why = lost
                 ended.append(f"seed {self.seeds[k]}: {lost}. The other seeds go on")

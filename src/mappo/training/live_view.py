@@ -18,7 +18,7 @@ from rich.text import Text
 
 from mappo.runs.logger import Update
 from mappo.system.safe_read import printable
-from mappo.training.progress import Progress, clock, fixed, print_line, short
+from mappo.training.progress import Progress, format_clock, format_fixed, format_short, print_line
 
 
 class LiveView:
@@ -62,7 +62,7 @@ class LiveView:
 
     def update(self, update: Update) -> None:
         """Take in the newest update; the panel is redrawn at most four times a second."""
-        self._progress.take(update)
+        self._progress.add(update)
         value = update.metrics.get("return_sum", math.nan)
         if math.isfinite(value):
             bin_ = min(self._BINS - 1, int(self._BINS * self._progress.fraction))
@@ -102,8 +102,8 @@ class LiveView:
             text.append(row.ljust(graph), "cyan")
             text.append(f"{label:>9}\n", "bright_black")
 
-        facts = [f"{now.step:,} / {now.total:,} steps", f"{fixed(now.speed, 0)} steps/s"]
-        facts += [f"{clock(now.elapsed)} elapsed", f"{clock(now.left)} left"]
+        facts = [f"{now.step:,} / {now.total:,} steps", f"{format_fixed(now.speed, 0)} steps/s"]
+        facts += [f"{format_clock(now.elapsed)} elapsed", f"{format_clock(now.time_left)} left"]
         for spare in (2, 0):  # the time elapsed, then the steps: what is left to wait comes last
             if sum(map(len, facts)) + 2 * (len(facts) - 1) > inner:
                 del facts[spare]
@@ -111,14 +111,14 @@ class LiveView:
         text.append("\n" + (" " * space).join(facts) + "\n\n")
 
         cells = [
-            ("Team return", short(now["return_sum"]), "bold"),
-            ("Approximate KL", fixed(now["approx_kl"], 4), ""),
-            ("Greedy evaluation", short(now["eval_return"]), "bold"),
-            ("Clip fraction", fixed(now["clip_fraction"], 3), ""),
-            ("Best evaluation", short(now.best_eval), "bold green"),
-            ("Entropy", fixed(now["entropy"], 3), ""),
-            ("Value loss", fixed(now["value_loss"], 4), ""),
-            ("Explained variance", fixed(now["explained_variance"], 3), ""),
+            ("Team return", format_short(now["return_sum"]), "bold"),
+            ("Approximate KL", format_fixed(now["approx_kl"], 4), ""),
+            ("Greedy evaluation", format_short(now["eval_return"]), "bold"),
+            ("Clip fraction", format_fixed(now["clip_fraction"], 3), ""),
+            ("Best evaluation", format_short(now.best_eval), "bold green"),
+            ("Entropy", format_fixed(now["entropy"], 3), ""),
+            ("Value loss", format_fixed(now["value_loss"], 4), ""),
+            ("Explained variance", format_fixed(now["explained_variance"], 3), ""),
         ]
         # Two columns need some 70 characters; a narrower terminal gets the first only.
         count = 2 if inner >= 68 else 1
@@ -153,5 +153,5 @@ class LiveView:
         scale = (top - 1) / (high - low) if high > low else 0.0
         levels = [0 if math.isnan(value) else 1 + round((value - low) * scale) for value in columns]
         rows = ["".join(" ▁▂▃▄▅▆▇█"[max(0, min(8, n - base))] for n in levels) for base in range(top - 8, -1, -8)]
-        labels = [short(high), *[""] * (self._ROWS - 2), short(low)]
+        labels = [format_short(high), *[""] * (self._ROWS - 2), format_short(low)]
         return list(zip(rows, labels, strict=True))

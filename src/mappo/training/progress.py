@@ -23,7 +23,7 @@ class Progress:
         self._values: dict[str, float] = {}
         self._recent: deque[tuple[float, int]] = deque()
 
-    def take(self, update: Update) -> None:
+    def add(self, update: Update) -> None:
         self.step, self.total = update.step, max(1, update.total_steps)
         self.elapsed = update.timing.get("elapsed_s", math.nan)
         # Some values are measured in some updates only: the last measured one stays in view.
@@ -47,7 +47,7 @@ class Progress:
         return min(1.0, self.step / self.total)
 
     @property
-    def left(self) -> float:
+    def time_left(self) -> float:
         return max(0, self.total - self.step) / self.speed if self.speed > 0 else math.nan
 
 
@@ -59,17 +59,17 @@ def print_line(console: Console, text: str) -> None:
         console.quiet = True
 
 
-def fixed(value: float, digits: int) -> str:
+def format_fixed(value: float, digits: int) -> str:
     """With so many decimals, `n/a` if there is no number."""
     return f"{value:,.{digits}f}" if math.isfinite(value) else "n/a"
 
 
-def short(value: float) -> str:
+def format_short(value: float) -> str:
     """A return: fewer decimals the larger it is."""
-    return fixed(value, 0 if abs(value) >= 10_000 else 1 if abs(value) >= 10 else 2)
+    return format_fixed(value, 0 if abs(value) >= 10_000 else 1 if abs(value) >= 10 else 2)
 
 
-def clock(seconds: float) -> str:
+def format_clock(seconds: float) -> str:
     """Seconds as m:ss or h:mm:ss."""
     if not math.isfinite(seconds):
         return "-:--"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mappo.config import Config
-from mappo.evaluation import score_run as evaluate
+from mappo.evaluation.score_run import evaluate_run
 from mappo.runs.directory import seed_paths
 from mappo.system.safe_read import read_text
 
@@ -52,7 +52,7 @@ class Run:
     ) -> dict[str, Any]:
         """Plays the saved policy (of each seed), and the baselines on the same reset seeds; see `evaluate_run`."""
         # Whoever trained has named the environment: it is theirs, not a file's.
-        return evaluate.evaluate_run(
+        return evaluate_run(
             self.path,
             episodes,
             on=on,

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from mappo.algorithms.mappo import MAPPO
 from mappo.core.seeding import derive_seed
-from mappo.core.state_dict import flat, misfit, part
+from mappo.core.state_dict import flatten, mismatch, subdict
 from mappo.errors import UserError
 from mappo.runs import checkpoint
 from mappo.runs.checkpoint import Checkpoint
 from mappo.runs.logger import RunLogger
 
 
-class Track:
+class SeedRun:
     """Records and checkpoints of one seed.
 
     Args:
@@ -54,7 +54,7 @@ class Track:
             tensors = {k: v for k, v in tensors.items() if k != "generator" and not k.startswith("collector.")}
             self.agent.generator.manual_seed(derive_seed(self.seed, 3, int(found.state["updates"])))
         own = {k: v for k, v in {**found.model, **tensors}.items() if not k.startswith("collector.")}
-        if difference := misfit(own, _wanted(self.agent, own), ("generator",)):
+        if difference := mismatch(own, _expected_tensors(self.agent, own), ("generator",)):
             raise UserError(f"{found.path} does not fit {self.path}/config.json: {difference}")
         updates, size = int(found.state["updates"]), self.agent.config.steps_per_update
         if not updates == int(own["updates"]) == int(found.state["step"]) / size:
@@ -83,7 +83,7 @@ class Track:
             return
         if result > self.best:
             self.best, self.best_step = result, step
-        everything = self.agent.state_dict() | flat("collector", collector())
+        everything = self.agent.state_dict() | flatten("collector", collector())
         model = {k: v for k, v in everything.items() if k.startswith(("network.", "value_norm."))}
         trainer = {k: v for k, v in everything.items() if k not in model}
         measured = {"best": self.best, "eval_return": result}
@@ -94,17 +94,17 @@ class Track:
         self.saved = step
 
 
-def _wanted(agent: MAPPO, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _expected_tensors(agent: MAPPO, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What a checkpoint of it holds: names, shapes and dtypes; of weights that never had a gradient no moments."""
     moments = {
         name: {"step": torch.zeros(()), "exp_avg": weight, "exp_avg_sq": weight}
         for name, weight in agent.network.named_parameters()
-        if weight.requires_grad and part(given, f"optimizer.{name}")
+        if weight.requires_grad and subdict(given, f"optimizer.{name}")
     }
-    return agent.state_dict() | flat("optimizer", moments)
+    return agent.state_dict() | flatten("optimizer", moments)
 
 
-def last_of_all(tracks: list[Track]) -> tuple[list[Checkpoint], list[str]]:
+def load_common_checkpoints(tracks: list[SeedRun]) -> tuple[list[Checkpoint], list[str]]:
     """The last checkpoint of each that is whole, of one and the same step; and notes for the user.
 
     Raises:

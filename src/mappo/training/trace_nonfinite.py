@@ -10,13 +10,13 @@ from mappo.algorithms.mappo import MAPPO
 from mappo.core.timestep import Rollout
 
 
-def trace(agent: MAPPO, rollout: Rollout) -> str:
+def trace_nonfinite(agent: MAPPO, rollout: Rollout) -> str:
     """Where the numbers of an update cease to be finite, looked for anew, on the whole rollout; "" if nowhere any more.
 
     From the front: what is learned from, the layers in the order in which they compute, the losses; then the gradients,
     in which each parameter spoils those before it.
     """
-    batch, _, _ = agent.prepare(rollout, again=True)
+    batch, _, _ = agent.prepare(rollout, recompute=True)
     for what, x in (("values", batch.value), ("returns", batch.target), ("advantages", batch.adv)):
         if not x.isfinite().all():
             return f"the {what} of the rollout are not all finite"

@@ -9,20 +9,20 @@ from typing import Any
 import torch
 
 from mappo import envs
-from mappo.algorithms.critic_input import UserInput
+from mappo.algorithms.critic_input import CriticInputFunction
 from mappo.algorithms.mappo import MAPPO
-from mappo.algorithms.multi_seed import Seeds
+from mappo.algorithms.multi_seed import MultiSeed
 from mappo.config import Config
 from mappo.config.presets import preset
 from mappo.core.seeding import derive_seed
 from mappo.errors import StopTraining, UserError
-from mappo.evaluation.episodes import Stop
+from mappo.evaluation.episodes import StopCallback
 from mappo.runs.directory import open_run, seed_paths
-from mappo.runs.lock import locked
-from mappo.system import shutdown as closing
-from mappo.system.shutdown import close
+from mappo.runs.lock import lock_directory
+from mappo.system import shutdown
+from mappo.system.shutdown import close_all
 from mappo.training.run import Run
-from mappo.training.seed_run import Track
+from mappo.training.seed_run import SeedRun
 from mappo.training.session import Callback, Session
 
 
@@ -31,9 +31,9 @@ def train(
     config: Config | None = None,
     *,
     callback: Callback | None = None,
-    stop: Stop | None = None,
+    stop: StopCallback | None = None,
     resume: bool = False,
-    critic_input: UserInput | None = None,
+    critic_input: CriticInputFunction | None = None,
 ) -> Run:
     """Trains a team, and keeps everything in a run directory.
 
@@ -59,19 +59,19 @@ def train(
     config = preset(name) if config is None else config
     if critic_input is not None and config.network.critic_input == "auto":  # the run's own config.json tells
         config = replace(config, network=replace(config.network, critic_input="user"))
-    stop = _until(config.run.time_limit, stop)
+    stop = _stop_after(config.run.time_limit, stop)
     device = choose_device(config.run.device)
     threads = torch.get_num_threads()
     torch.set_num_threads(config.run.threads)
     with ExitStack() as stack:
         stack.callback(torch.set_num_threads, threads)
         if device.type == "cuda":
-            stack.enter_context(_tf32(config.network.precision == "tf32"))
-        with closing.waiting():
+            stack.enter_context(_tf32_allowed(config.network.precision == "tf32"))
+        with shutdown.waiting():
             training, testing = envs.for_training(env, config, device)
         for made in (training, testing):
             if made is not None and (isinstance(env, str) or callable(env)):  # what was given is not closed
-                stack.callback(close, made)
+                stack.callback(close_all, made)
         if config.run.device == "cuda" and training.device.type == "cpu":
             raise UserError(f"run.device cuda: {name} is stepped on the CPU, and trains there: use cpu or auto")
         seeds = config.run.all_seeds
@@ -79,12 +79,12 @@ def train(
             config = replace(config, env=replace(config.env, num_envs=training.num_envs // len(seeds)))
         agents = [MAPPO(training.spec, config, training.device, derive_seed(s, 0), critic_input) for s in seeds]
         if len(agents) > 1:
-            Seeds(agents).try_out()
+            MultiSeed(agents).check_encoder()
         path = open_run(name, config, training.spec, resume)
         paths = seed_paths(path, config)
         for place in sorted({path, *paths}):
-            stack.enter_context(locked(place))
-        tracks = [Track(*of, config.run.keep_every) for of in zip(paths, seeds, agents, strict=True)]
+            stack.enter_context(lock_directory(place))
+        tracks = [SeedRun(*of, config.run.keep_every) for of in zip(paths, seeds, agents, strict=True)]
         session = Session(path, name, config, tracks, training, testing, stop)
         stack.callback(session.close)  # whatever happens
         done = session.resume() if resume else session.start()
@@ -97,7 +97,7 @@ def train(
 
 
 @contextmanager
-def _tf32(allowed: bool) -> Generator[None]:
+def _tf32_allowed(allowed: bool) -> Generator[None]:
     """Whether CUDA may round what it multiplies to TF32; left to itself torch does so in convolutions."""
     places: list[Any] = [torch.backends.cuda.matmul, getattr(torch.backends.cudnn, "conv", torch.backends.cudnn)]
     # Since torch 2.9 by another name; to ask by the old one fails where anybody has used the new one.
@@ -113,7 +113,7 @@ def _tf32(allowed: bool) -> Generator[None]:
             setattr(place, name, kept)
 
 
-def _until(minutes: float | None, stop: Stop | None) -> Stop | None:
+def _stop_after(minutes: float | None, stop: StopCallback | None) -> StopCallback | None:
     """`stop`, that raises `StopTraining` too once so many minutes are over."""
     if minutes is None:
         return stop

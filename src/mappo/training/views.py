@@ -11,7 +11,7 @@ from rich.console import Console
 
 from mappo.runs.logger import Update
 from mappo.training.live_view import LiveView
-from mappo.training.progress import Progress, clock, fixed, print_line, short
+from mappo.training.progress import Progress, format_clock, format_fixed, format_short, print_line
 
 
 class View(Protocol):
@@ -88,7 +88,7 @@ class PlainView:
 
     def update(self, update: Update) -> None:
         """Take in the newest update and print its line if it is time for one."""
-        self._progress.take(update)
+        self._progress.add(update)
         if update.step >= update.total_steps or time.monotonic() - self._printed_at >= self._every_s:
             self._print()
 
@@ -103,13 +103,13 @@ class PlainView:
         parts = [
             f"step {now.step:,}/{now.total:,}",
             f"{math.floor(100 * now.fraction)} %",
-            f"return {short(now['return_sum'])}",
-            f"eval {short(now['eval_return'])}",
-            f"kl {fixed(now['approx_kl'], 4)}",
-            f"entropy {fixed(now['entropy'], 2)}",
-            f"clip {fixed(now['clip_fraction'], 2)}",
-            f"ev {fixed(now['explained_variance'], 2)}",
-            f"{fixed(now.speed, 0)} steps/s",
-            f"{clock(now.left)} left",
+            f"return {format_short(now['return_sum'])}",
+            f"eval {format_short(now['eval_return'])}",
+            f"kl {format_fixed(now['approx_kl'], 4)}",
+            f"entropy {format_fixed(now['entropy'], 2)}",
+            f"clip {format_fixed(now['clip_fraction'], 2)}",
+            f"ev {format_fixed(now['explained_variance'], 2)}",
+            f"{format_fixed(now.speed, 0)} steps/s",
+            f"{format_clock(now.time_left)} left",
         ]
         print_line(self._console, "  ".join(parts))

@@ -30,7 +30,7 @@ from mappo.envs.adapters.smac import SmacLite
 from mappo.envs.adapters.smac_env import SmacEnv
 from mappo.envs.adapters.vmas import Vmas
 from mappo.envs.registry import FAMILIES
-from mappo.envs.vector.serial import ParallelEnvs
+from mappo.envs.vector.serial import SerialEnvs
 from mappo.errors import UserError
 from mappo.policies.random_policy import RandomPolicy
 from paths import ROOT
@@ -343,7 +343,7 @@ def test_foragers_are_offered_what_the_rules_allow():
     foraging = pytest.importorskip("lbforaging.foraging.environment")
     forbidden = 0
     with closing(made("lbf/Foraging-5x5-2p-1f-v3")) as env:
-        assert isinstance(env, ParallelEnvs)
+        assert isinstance(env, SerialEnvs)
         games, policy, step = [one.env for one in env.envs], RandomPolicy(env.spec, 0), env.reset(SEED)
         for _ in range(30):
             assert step.mask is not None

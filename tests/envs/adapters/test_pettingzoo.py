@@ -12,7 +12,7 @@ import pytest
 from mappo.envs.adapters import pettingzoo as zoo
 from mappo.envs.check.checker import check
 from mappo.envs.registry import FAMILIES
-from mappo.envs.vector.serial import ParallelEnvs
+from mappo.envs.vector.serial import SerialEnvs
 from mappo.errors import UserError
 
 
@@ -106,7 +106,7 @@ def test_predators_and_prey_see_images_of_two_shapes():
 
 
 def test_the_limit_of_multiwalker_becomes_a_truncation_to_the_trainer():
-    batch = ParallelEnvs(lambda: make("sisl/multiwalker_v9", max_cycles=3), 2)
+    batch = SerialEnvs(lambda: make("sisl/multiwalker_v9", max_cycles=3), 2)
     batch.reset(0)
     import torch
 

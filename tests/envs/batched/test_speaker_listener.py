@@ -111,7 +111,7 @@ def test_spaces_are_mpe2s():
         assert heads.categorical == (game.action_space(name).n,)
     assert spec.groups == (0, 1)
     assert (spec.obs_shape, spec.heads, spec.action_dtype) == ((11,), (5,), torch.int64)
-    assert spec.legal.tolist() == [[True] * 3 + [False] * 2, [True] * 5]
+    assert spec.static_mask_tensor.tolist() == [[True] * 3 + [False] * 2, [True] * 5]
     assert isinstance(env, Environment)
     assert isinstance(env, Renderable)
     assert isinstance(env, Resumable)

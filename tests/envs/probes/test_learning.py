@@ -15,7 +15,7 @@ from mappo.algorithms.mappo import MAPPO
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
 from mappo.core.protocols import Environment
 from mappo.core.timestep import Rollout, TimeStep
-from mappo.evaluation.episodes import play
+from mappo.evaluation.episodes import play_episodes
 from mappo.rollouts.collector import Collector
 
 SEEDS = [0, 1, 2]
@@ -84,7 +84,7 @@ def learn(
 
 def played(name: str, agent: MAPPO, wrap: Callable[[Environment], Environment] = lambda env: env) -> list[float]:
     """The mean return of each agent, greedy."""
-    return play(wrap(envs.make(name, 400)), agent.actor(), range(400)).returns.mean(0).tolist()
+    return play_episodes(wrap(envs.make(name, 400)), agent.actor(), range(400)).returns.mean(0).tolist()
 
 
 def result(
@@ -237,7 +237,7 @@ def test_a_critic_that_knows_whose_value_it_gives_tells_agents_apart(seed: int):
 def values_of_roles(agent: MAPPO) -> list[float]:
     step = envs.make("probe/roles", 1).reset(0)
     with torch.no_grad():
-        rows = agent.network.critic.see(agent.critic_input(step.obs, step.state, step.active))
+        rows = agent.network.critic.preprocess(agent.critic_input(step.obs, step.state, step.active))
         return agent.value_norm.denormalize(agent.network.critic(rows)[0])[0, :, 0].tolist()
 
 

@@ -13,7 +13,7 @@ from mappo.core.protocols import Environment
 from mappo.core.timestep import TimeStep
 from mappo.envs.batched.spread import Spread
 from mappo.envs.probes.basic import Constant, Signal
-from mappo.evaluation.episodes import play
+from mappo.evaluation.episodes import play_episodes
 from mappo.policies.random_policy import RandomPolicy
 from mappo.rollouts.collector import Collector
 
@@ -94,7 +94,7 @@ def test_a_time_limit_taken_for_an_end_is_worth_less():
 def test_each_agent_learns_to_name_what_it_sees(seed: int):
     env = Signal(100)
     agent, _ = learn(Signal(16), NAMING, 30, seed)
-    assert play(env, agent.actor(), range(100)).returns.mean() > 0.99 * env.horizon
+    assert play_episodes(env, agent.actor(), range(100)).returns.mean() > 0.99 * env.horizon
 
 
 @pytest.mark.parametrize("kind", [Hidden, Swapped])
@@ -102,14 +102,14 @@ def test_an_agent_that_cannot_see_its_number_stays_at_chance(kind: type[Signal])
     env = kind(100)
     agent, _ = learn(kind(16), NAMING, 30, seed=0)
     chance = env.horizon / env.choices
-    assert play(env, agent.actor(), range(100)).returns.mean() == pytest.approx(chance, abs=0.3)
+    assert play_episodes(env, agent.actor(), range(100)).returns.mean() == pytest.approx(chance, abs=0.3)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_spread_is_learned_to_its_band_in_60_000_steps(seed: int):
     env, games = Spread(200), range(1000, 1200)
     agent, _ = learn(Spread(32), COVERING, 75, seed)
-    chance = play(env, RandomPolicy(env.spec), games).sums.mean()
+    chance = play_episodes(env, RandomPolicy(env.spec), games).team_returns.mean()
     assert -86 < chance < -78
     # Measured: -57 to -60 from five seeds.
-    assert -64 < play(env, agent.actor(), games).sums.mean() < -40
+    assert -64 < play_episodes(env, agent.actor(), games).team_returns.mean() < -40

@@ -15,7 +15,7 @@ from mappo.core.protocols import Environment, Resumable
 from mappo.core.spec import Spec
 from mappo.core.timestep import TimeStep
 from mappo.envs.batched.matrix import CLIMBING, MatrixGame, climbing, penalty
-from mappo.envs.batched.tensor_game import Probe
+from mappo.envs.batched.tensor_game import TensorGame
 from mappo.envs.probes.basic import Constant, Image, Mask, Memory, MultiDiscrete, Roles, Signal, Unequal
 from mappo.envs.probes.continuous import Mixed, Target
 from mappo.envs.probes.lives import Arrival, Combined, Death, Respawn
@@ -38,7 +38,7 @@ class Random:
 
     def __call__(self, step: TimeStep) -> Tensor:
         spec, lead = self.spec, step.active.shape
-        legal = spec.legal.expand(*lead, -1) if step.mask is None else step.mask & spec.legal
+        legal = spec.static_mask_tensor.expand(*lead, -1) if step.mask is None else step.mask & spec.static_mask_tensor
         legal = legal | ~step.active.unsqueeze(-1)
         parts = [part.float().flatten(0, 1) for part in legal.split(spec.heads, -1)]
         chosen = [torch.multinomial(part, 1, generator=self.generator).view(*lead, 1) for part in parts]
@@ -47,7 +47,7 @@ class Random:
             if heads.continuous:
                 low, high = torch.tensor(heads.low), torch.tensor(heads.high)
                 drawn = torch.rand(lead[0], heads.continuous, generator=self.generator)
-                action[:, i, spec.columns(i)[-heads.continuous :]] = low + drawn * (high - low)
+                action[:, i, spec.action_columns(i)[-heads.continuous :]] = low + drawn * (high - low)
         return action.to(spec.action_dtype)
 
 
@@ -143,7 +143,7 @@ def test_a_probe_keeps_the_contract(make: Any):
             assert state is None or state.shape == (7, *(spec.state_shape or ()))
         if now.mask is not None:
             assert now.mask.shape == (7, spec.num_agents, sum(spec.heads))
-            assert not (now.mask & ~spec.legal).any()
+            assert not (now.mask & ~spec.static_mask_tensor).any()
             assert now.mask[now.active].any(-1).all()
         for flag in (now.active, now.is_first, now.terminated, now.next_active):
             assert flag.shape == (7, spec.num_agents)
@@ -478,7 +478,7 @@ def test_a_matrix_game_pays_once_what_stands_in_its_matrix():
 @pytest.mark.parametrize("name", NAMES)
 def test_a_probe_is_made_by_its_name(name: str):
     env = envs.make(name, 2)
-    assert isinstance(env, Probe)
+    assert isinstance(env, TensorGame)
     assert env.num_envs == 2
     assert type(env) is MatrixGame or name == f"probe/{type(env).__name__.lower()}"
 

@@ -27,10 +27,10 @@ from mappo.core.protocols import Environment
 from mappo.core.timestep import TimeStep
 from mappo.envs import from_factory
 from mappo.envs.vector.pool import WorkerPool
-from mappo.envs.vector.serial import ParallelEnvs
-from mappo.envs.vector.slices import halves
+from mappo.envs.vector.serial import SerialEnvs
+from mappo.envs.vector.slices import half_slices
 from mappo.errors import UserError
-from mappo.evaluation.episodes import play
+from mappo.evaluation.episodes import play_episodes
 from mappo.runs import checkpoint
 from paths import PYTHONPATH
 
@@ -66,7 +66,7 @@ def steps(env: Environment, count: int) -> None:
 @pytest.mark.parametrize(("num_envs", "workers"), [(1, 1), (2, 2), (3, 2), (5, 1), (5, 3), (5, 9), (8, 2)])
 def test_a_pool_is_the_plain_loop(num_envs: int, workers: int):
     """Law 10: masks, deaths, returns, ends and time limits included, bit for bit, whatever the number of workers."""
-    loop, generator = ParallelEnvs(Game, num_envs), torch.Generator().manual_seed(0)
+    loop, generator = SerialEnvs(Game, num_envs), torch.Generator().manual_seed(0)
     with pool(num_envs=num_envs, workers=workers) as env:
         assert env.spec == loop.spec
         for seed in (3, [7 * i for i in range(num_envs)], None):
@@ -77,16 +77,16 @@ def test_a_pool_is_the_plain_loop(num_envs: int, workers: int):
 
 
 def test_halves_stepped_in_turn_are_the_whole():
-    loop, generator = ParallelEnvs(Game, 5), torch.Generator().manual_seed(0)
+    loop, generator = SerialEnvs(Game, 5), torch.Generator().manual_seed(0)
     with pool() as env:
         env.reset(3), loop.reset(3)
-        assert env.parts == (slice(0, 2), slice(2, 5))
+        assert env.slices == (slice(0, 2), slice(2, 5))
         for _ in range(20):
             action = actions(env, generator)
             whole = loop.step(action)
-            for index, part in enumerate(env.parts):
+            for index, part in enumerate(env.slices):
                 env.send(index, action[part])
-            for index, part in enumerate(env.parts):
+            for index, part in enumerate(env.slices):
                 half = env.receive(index)
                 for field in fields(TimeStep):
                     x = getattr(whole, field.name)
@@ -157,7 +157,7 @@ def test_an_error_of_the_environment_is_told_with_its_seed_and_traceback():
         if now["seed"] == 13 and now["clock"] == 1:
             raise ZeroDivisionError("a bug")
 
-    loop, generator = ParallelEnvs(lambda: Game(act=act), 5), torch.Generator().manual_seed(0)
+    loop, generator = SerialEnvs(lambda: Game(act=act), 5), torch.Generator().manual_seed(0)
     with pool(lambda: Game(act=act)) as env:
         for either in (loop, env):
             either.reset(10)
@@ -187,13 +187,13 @@ def test_a_worker_that_is_lost_is_named(act: Act, timeout: float, message: str):
         env.step(actions(env, generator))
         with pytest.raises(UserError, match=message):
             env.step(actions(env, generator))
-        processes = [m.process for m in env._members]  # pyright: ignore[reportPrivateUsage]
+        processes = [m.process for m in env._handles]  # pyright: ignore[reportPrivateUsage]
         assert all(p.poll() is not None for p in processes), "nobody is left"
 
 
 @pytest.mark.parametrize("act", [die, hang])
 def test_a_worker_that_is_lost_is_replaced_and_its_episodes_are_cut_off(act: Act):
-    loop, generator = ParallelEnvs(Game, 5), torch.Generator().manual_seed(0)
+    loop, generator = SerialEnvs(Game, 5), torch.Generator().manual_seed(0)
     with pool(lambda: Game(act=act), restart=True, timeout=0.7) as env:
         env.reset(10), loop.reset(10)
         action = actions(env, generator)
@@ -237,12 +237,12 @@ def test_halves_of_a_lost_worker_are_told_once_each(first: bool):
         seen: list[list[TimeStep]] = [[], []]
         for _ in range(2):
             for index in (0, 1):
-                env.send(index, actions(env, generator)[env.parts[index]])
+                env.send(index, actions(env, generator)[env.slices[index]])
                 seen[index].append(env.receive(index))  # never both under way
         assert len(told) == 1
         for _ in range(2):
             for index in (0, 1):
-                env.send(index, actions(env, generator)[env.parts[index]])
+                env.send(index, actions(env, generator)[env.slices[index]])
                 seen[index].append(env.receive(index))
         # Environment 0 is of the first half; 3 and 4 are the second and third of the other; all of the lost worker.
         ended = [[step.ended.tolist() for step in half] for half in seen]
@@ -275,7 +275,7 @@ def test_a_worker_that_is_lost_as_the_pool_starts_is_replaced(how: Callable[[], 
     make = partial(made_at, {0, 1}, tmp_path / "count", how)
     with pytest.raises(UserError, match=message):
         WorkerPool(make, 3, 1)
-    loop = ParallelEnvs(Game, 3)
+    loop = SerialEnvs(Game, 3)
     (tmp_path / "count").unlink()
     with pytest.warns(UserWarning, match=message + r"\nIt is replaced; it was process \d+\.$"):
         env = WorkerPool(make, 3, 1, restart=True)
@@ -341,7 +341,7 @@ def test_a_pool_leaves_nothing_behind():
     shared = set(os.listdir("/dev/shm"))
     with pool() as env:
         env.reset(0)
-        processes = [m.process for m in env._members]  # pyright: ignore[reportPrivateUsage]
+        processes = [m.process for m in env._handles]  # pyright: ignore[reportPrivateUsage]
         assert all(p.poll() is None for p in processes)
         assert set(os.listdir("/dev/shm")) == shared, "the shared memory has no name"
     assert all(p.returncode == 0 for p in processes), "they left by themselves"
@@ -353,7 +353,7 @@ def test_a_pool_leaves_nothing_behind():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_workers_hear_that_they_are_closed_though_a_process_was_forked_meanwhile():
     env = WorkerPool(Game, 4, 2)
-    processes = [m.process for m in env._members]  # pyright: ignore[reportPrivateUsage]
+    processes = [m.process for m in env._handles]  # pyright: ignore[reportPrivateUsage]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking where there are threads
         other = os.fork()
@@ -460,13 +460,13 @@ def test_what_an_environment_prints_goes_to_standard_error(capfd: pytest.Capture
 def test_workers_ignore_an_interrupt():
     with pool() as env:
         env.reset(0)
-        for member in env._members:  # pyright: ignore[reportPrivateUsage]
+        for member in env._handles:  # pyright: ignore[reportPrivateUsage]
             member.process.send_signal(signal.SIGINT)
         steps(env, 3)
 
 
 def test_what_was_lost_before_a_reset_is_not_told_behind_it():
-    loop, generator = ParallelEnvs(Game, 5), torch.Generator().manual_seed(0)
+    loop, generator = SerialEnvs(Game, 5), torch.Generator().manual_seed(0)
     with pool(lambda: Game(act=die), restart=True) as env:
         env.reset(10)
         with pytest.warns(UserWarning, match="It is replaced"):
@@ -492,10 +492,10 @@ def test_games_cut_off_by_a_lost_worker_are_played_again(tmp_path: Path):
     def policy(obs: torch.Tensor, memory: Any = None, **_: Any) -> Any:
         return torch.zeros(len(obs), 2, 3), memory
 
-    expected = play(ParallelEnvs(Game, 5), policy, range(10, 15))
+    expected = play_episodes(SerialEnvs(Game, 5), policy, range(10, 15))
     make = partial(Game, act=partial(die_once, tmp_path / "died"))
     with pool(make, restart=True) as env, pytest.warns(UserWarning, match="It is replaced"):
-        played = play(env, policy, range(10, 15))
+        played = play_episodes(env, policy, range(10, 15))
     assert (played.lengths == expected.lengths).all()
     assert (played.returns == expected.returns).all()
 
@@ -532,7 +532,7 @@ def test_a_worker_lost_at_a_reset_begins_episodes_and_cuts_none_off(tmp_path: Pa
                 os._exit(3)
             return super().reset(seed, options)
 
-    loop = ParallelEnvs(Game, 4)
+    loop = SerialEnvs(Game, 4)
     with pool(Mortal, 4, 2, restart=True) as env:
         for either in (env, loop):
             either.reset(10)
@@ -603,7 +603,7 @@ def test_a_closed_pool_says_so():
 
 
 def test_actions_of_a_wrong_shape_are_refused_by_both():
-    loop = ParallelEnvs(Game, 5)
+    loop = SerialEnvs(Game, 5)
     with pool() as env:
         for either in (env, loop):
             either.reset(0)
@@ -633,12 +633,12 @@ def test_environments_are_dealt_out_evenly(num_envs: int, workers: int):
     from mappo.envs.vector.pool import _ranges  # pyright: ignore[reportPrivateUsage]
 
     workers = min(workers, num_envs)
-    dealt = [_ranges(halves(num_envs), w, workers) for w in range(workers)]
+    dealt = [_ranges(half_slices(num_envs), w, workers) for w in range(workers)]
     numbers = [[i for part in own for i in part] for own in dealt]
     assert sorted(i for own in numbers for i in own) == list(range(num_envs))
     assert max(map(len, numbers)) - min(map(len, numbers)) <= 1
     for own in dealt:
-        for part, half in zip(own, halves(num_envs), strict=True):
+        for part, half in zip(own, half_slices(num_envs), strict=True):
             assert all(half.start <= i < half.stop for i in part)
 
 
@@ -678,8 +678,8 @@ def test_a_run_whose_workers_are_replaced_goes_on_and_counts_right(tmp_path: Pat
 
 
 def test_the_number_of_workers_decides_between_loop_and_pool():
-    assert isinstance(from_factory(Game, 4), ParallelEnvs)
-    assert isinstance(from_factory(Game, 1, workers=3), ParallelEnvs), "one environment has nothing to share"
+    assert isinstance(from_factory(Game, 4), SerialEnvs)
+    assert isinstance(from_factory(Game, 1, workers=3), SerialEnvs), "one environment has nothing to share"
     env = from_factory(Game, 2, workers=3)
     assert isinstance(env, WorkerPool)
     env.close()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mappo.core.protocols import Environment
 from mappo.core.timestep import TimeStep
-from mappo.envs.vector.serial import ParallelEnvs
+from mappo.envs.vector.serial import SerialEnvs
 from mappo.envs.vector.team_layout import order_of
 from mappo.errors import UserError
 
@@ -89,7 +89,7 @@ class Scripted:
         return {a: self.see(own(a), a, self.clock) for a in agents}
 
 
-def steps_of(env: ParallelEnvs, count: int, width: int = 1) -> list[TimeStep]:
+def steps_of(env: SerialEnvs, count: int, width: int = 1) -> list[TimeStep]:
     """What a reset from seed 0 and then `count` steps give."""
     action = torch.zeros(env.num_envs, env.spec.num_agents, width, dtype=torch.long)
     return [env.reset(0), *(env.step(action) for _ in range(count))]
@@ -108,7 +108,7 @@ def test_mpe2_in_a_batch_is_a_plain_loop_over_single_environments():
     def make() -> Any:
         return simple_spread_v3.parallel_env(max_cycles=4)
 
-    batch, seeds = ParallelEnvs(make, 3), [5, 17, 100]
+    batch, seeds = SerialEnvs(make, 3), [5, 17, 100]
     step, rng = batch.reset(seeds), np.random.default_rng(0)
     singles = [make() for _ in seeds]
     for env, seed in zip(singles, seeds, strict=True):
@@ -141,7 +141,7 @@ def test_mpe2_in_a_batch_is_a_plain_loop_over_single_environments():
 
 
 def test_it_is_an_environment():
-    env = ParallelEnvs(lambda: Scripted([]), 2)
+    env = SerialEnvs(lambda: Scripted([]), 2)
     assert isinstance(env, Environment)
     assert env.spec.agents == ("a", "b", "c")
     assert env.spec.action_heads[0].categorical == (3,)
@@ -150,7 +150,7 @@ def test_it_is_an_environment():
 
 
 def test_after_reset_there_is_no_reward_no_end_and_next_repeats_the_present():
-    env = ParallelEnvs(lambda: Scripted([{"live": "abc"}], start="ac", state=True), 1)
+    env = SerialEnvs(lambda: Scripted([{"live": "abc"}], start="ac", state=True), 1)
     (step,) = steps_of(env, 0)
     assert torch.equal(step.obs, seen((1, 0), (0, 0), (1, 2)))
     assert step.active.tolist() == booleans("101")
@@ -165,7 +165,7 @@ def test_after_reset_there_is_no_reward_no_end_and_next_repeats_the_present():
 
 def test_an_agent_that_dies_is_told_so_once_and_is_then_gone():
     script = [{"live": "ac", "term": "b"}, {"live": "ac"}, {"live": "ac"}]
-    env = ParallelEnvs(lambda: Scripted(script), 1)
+    env = SerialEnvs(lambda: Scripted(script), 1)
     _, dies, gone, still = steps_of(env, 3)
     assert dies.terminated.tolist() == booleans("010")
     assert dies.reward.tolist() == [[1, 2, 3]]
@@ -183,7 +183,7 @@ def test_an_agent_that_dies_is_told_so_once_and_is_then_gone():
 
 
 def test_an_agent_that_arrives_late_starts_a_life_then():
-    env = ParallelEnvs(lambda: Scripted([{"live": "a"}, {"live": "ab"}, {"live": "ab"}], start="a"), 1)
+    env = SerialEnvs(lambda: Scripted([{"live": "a"}, {"live": "ab"}, {"live": "ab"}], start="a"), 1)
     _, before, arrives, after = steps_of(env, 3)
     assert before.active.tolist() == booleans("100")
     assert arrives.active.tolist() == arrives.next_active.tolist() == booleans("110")
@@ -197,14 +197,14 @@ def test_an_agent_that_arrives_late_starts_a_life_then():
 
 def test_an_agent_that_comes_back_starts_another_life():
     script = [{"live": "ac", "term": "b"}, {"live": "abc"}, {"live": "ac", "term": "b"}]
-    *_, back, again = steps_of(ParallelEnvs(lambda: Scripted(script), 1), 3)
+    *_, back, again = steps_of(SerialEnvs(lambda: Scripted(script), 1), 3)
     assert back.is_first.tolist() == booleans("010")
     assert back.active.all()
     assert again.terminated.tolist() == booleans("010")
 
 
 def test_a_time_limit_ends_the_episode_without_terminating_anyone():
-    env = ParallelEnvs(lambda: Scripted([{"live": "abc"}, {"live": "", "trunc": "abc"}], state=True), 1)
+    env = SerialEnvs(lambda: Scripted([{"live": "abc"}, {"live": "", "trunc": "abc"}], state=True), 1)
     _, on, cut, new = steps_of(env, 3)
     assert not on.ended.any()
     assert cut.ended.tolist() == [True]
@@ -224,7 +224,7 @@ def test_a_time_limit_ends_the_episode_without_terminating_anyone():
 
 def test_an_episode_that_ends_by_itself_is_terminated_for_all_the_dead_included():
     script = [{"live": "ac", "term": "b"}, {"live": "", "term": "ac"}]
-    _, dies, over = steps_of(ParallelEnvs(lambda: Scripted(script), 1), 2)
+    _, dies, over = steps_of(SerialEnvs(lambda: Scripted(script), 1), 2)
     assert not dies.ended.any()
     assert over.ended.tolist() == [True]
     assert over.terminated.all()
@@ -236,28 +236,28 @@ def test_an_episode_that_ends_by_itself_is_terminated_for_all_the_dead_included(
 
 
 def test_a_time_limit_that_meets_the_end_of_the_last_lives_is_an_end():
-    (_, over) = steps_of(ParallelEnvs(lambda: Scripted([{"live": "", "term": "abc", "trunc": "abc"}]), 1), 1)
+    (_, over) = steps_of(SerialEnvs(lambda: Scripted([{"live": "", "term": "abc", "trunc": "abc"}]), 1), 1)
     assert over.ended.tolist() == [True]
     assert over.terminated.all()
 
 
 def test_a_time_limit_after_a_death_leaves_the_others_unterminated():
     script = [{"live": "ac", "term": "b"}, {"live": "", "trunc": "ac"}]
-    *_, cut = steps_of(ParallelEnvs(lambda: Scripted(script), 1), 2)
+    *_, cut = steps_of(SerialEnvs(lambda: Scripted(script), 1), 2)
     assert cut.ended.tolist() == [True]
     assert not cut.terminated.any()
     assert cut.next_active.tolist() == booleans("101")
 
 
 def test_who_dies_in_the_very_step_of_the_time_limit_is_not_there_to_be_bootstrapped():
-    _, cut = steps_of(ParallelEnvs(lambda: Scripted([{"live": "", "term": "b", "trunc": "ac"}]), 1), 1)
+    _, cut = steps_of(SerialEnvs(lambda: Scripted([{"live": "", "term": "b", "trunc": "ac"}]), 1), 1)
     assert cut.ended.tolist() == [True]
     assert cut.terminated.tolist() == booleans("010")
     assert cut.next_active.tolist() == booleans("101")
 
 
 def test_a_life_cut_off_while_others_go_on_is_over():
-    _, cut, after = steps_of(ParallelEnvs(lambda: Scripted([{"live": "ac", "trunc": "b"}, {"live": "ac"}]), 1), 2)
+    _, cut, after = steps_of(SerialEnvs(lambda: Scripted([{"live": "ac", "trunc": "b"}, {"live": "ac"}]), 1), 2)
     assert cut.terminated.tolist() == booleans("010")
     assert not cut.ended.any()
     assert cut.next_active.tolist() == booleans("101")
@@ -265,7 +265,7 @@ def test_a_life_cut_off_while_others_go_on_is_over():
 
 
 def test_who_comes_back_in_the_step_of_its_death_begins_another_life_and_acts():
-    env = ParallelEnvs(lambda: Scripted([{"live": "abc", "term": "b"}, {"live": "abc"}]), 1)
+    env = SerialEnvs(lambda: Scripted([{"live": "abc", "term": "b"}, {"live": "abc"}]), 1)
     _, death, after = steps_of(env, 2)
     assert death.terminated.tolist() == booleans("010")
     assert death.is_first.tolist() == booleans("010")
@@ -278,7 +278,7 @@ def test_who_comes_back_in_the_step_of_its_death_begins_another_life_and_acts():
 def test_environments_end_each_at_its_own_time():
     long, short = [{"live": "abc"}] * 9, [{"live": "", "trunc": "abc"}] * 9
     scripts = iter([long, short])
-    env = ParallelEnvs(lambda: Scripted(next(scripts)), 2)
+    env = SerialEnvs(lambda: Scripted(next(scripts)), 2)
     steps = steps_of(env, 2)
     assert [s.ended.tolist() for s in steps[1:]] == [[False, True]] * 2
     assert steps[-1].obs[0, 0].tolist() == [1, 20]
@@ -287,7 +287,7 @@ def test_environments_end_each_at_its_own_time():
 
 def test_first_games_start_from_the_seeds_later_ones_from_what_derives_from_them():
     script = [{"live": "", "trunc": "abc"}]
-    env = ParallelEnvs(lambda: Scripted(script), 2)
+    env = SerialEnvs(lambda: Scripted(script), 2)
     steps_of(env, 2)
     assert [e.seeds[0] for e in env.envs] == [0, 1]
     later = [s for e in env.envs for s in e.seeds[1:]]
@@ -311,7 +311,7 @@ def test_masks_are_read_from_the_observation():
         return {"observation": x, "action_mask": np.array(ALL_BUT[agent], dtype=np.int8)}
 
     script = [{"live": "ac", "term": "b"}]
-    step, dies = steps_of(ParallelEnvs(lambda: Scripted(script, obs_space=space, see=see), 1), 1)
+    step, dies = steps_of(SerialEnvs(lambda: Scripted(script, obs_space=space, see=see), 1), 1)
     assert step.mask is not None
     assert step.mask.dtype == torch.bool
     assert step.mask.tolist() == [[[False, True, True], [True, False, True], [True, True, False]]]
@@ -321,7 +321,7 @@ def test_masks_are_read_from_the_observation():
 
 
 def test_masks_are_read_from_the_info():
-    env = ParallelEnvs(lambda: Scripted([{"live": "abc"}], info=lambda a, _: {"action_mask": ALL_BUT[a]}), 1)
+    env = SerialEnvs(lambda: Scripted([{"live": "abc"}], info=lambda a, _: {"action_mask": ALL_BUT[a]}), 1)
     for step in steps_of(env, 1):
         assert step.mask is not None
         assert step.mask.tolist() == [[[False, True, True], [True, False, True], [True, True, False]]]
@@ -337,7 +337,7 @@ def test_a_mask_that_is_missing_for_a_step_allows_everything():
         first = [{"live": "abc"}] * 3 if next(numbers) == 0 else [{"live": "", "trunc": "abc"}]
         return Scripted(first, info=info)
 
-    env = ParallelEnvs(make, 2)
+    env = SerialEnvs(make, 2)
     for step, masked in zip(steps_of(env, 2), [(True, True), (False, True), (True, True)], strict=True):
         assert step.mask is not None
         assert [not bool(m.all()) for m in step.mask] == list(masked)
@@ -345,21 +345,21 @@ def test_a_mask_that_is_missing_for_a_step_allows_everything():
 
 def test_masks_that_come_too_late_are_refused():
     info = {1: {"action_mask": [1, 0, 1]}}
-    env = ParallelEnvs(lambda: Scripted([{"live": "abc"}], info=lambda _, clock: info.get(clock, {})), 1)
+    env = SerialEnvs(lambda: Scripted([{"live": "abc"}], info=lambda _, clock: info.get(clock, {})), 1)
     assert env.reset(0).mask is None
     with pytest.raises(UserError, match=r"^a was given an action mask, but nobody was at the reset"):
         env.step(torch.zeros(1, 3, 1, dtype=torch.long))
 
 
 def test_a_mask_of_another_size_than_the_actions_is_refused():
-    env = ParallelEnvs(lambda: Scripted([], info=lambda *_: {"action_mask": [1]}), 1)
+    env = SerialEnvs(lambda: Scripted([], info=lambda *_: {"action_mask": [1]}), 1)
     with pytest.raises(UserError, match=r"^[abc] was given an action mask of shape \(1,\); its actions need \(3,\)$"):
         env.reset(0)
 
 
 def test_bytes_stay_bytes():
     space = spaces.Box(0, 255, (2,), np.uint8)
-    env = ParallelEnvs(lambda: Scripted([{"live": "abc"}], obs_space=space, see=lambda x, *_: x.astype(np.uint8)), 1)
+    env = SerialEnvs(lambda: Scripted([{"live": "abc"}], obs_space=space, see=lambda x, *_: x.astype(np.uint8)), 1)
     for step in steps_of(env, 1):
         assert step.obs.dtype == step.next_obs.dtype == torch.uint8
     assert step.obs[0].tolist() == [[1, 10], [1, 11], [1, 12]]
@@ -367,13 +367,13 @@ def test_bytes_stay_bytes():
 
 def test_doubles_become_floats():
     space = spaces.Box(-1, 1, (2,), np.float64)
-    env = ParallelEnvs(lambda: Scripted([{"live": "abc"}], obs_space=space, see=lambda x, *_: x / 3), 1)
+    env = SerialEnvs(lambda: Scripted([{"live": "abc"}], obs_space=space, see=lambda x, *_: x / 3), 1)
     for step in steps_of(env, 1):
         assert step.obs.dtype == step.next_obs.dtype == step.reward.dtype == torch.float32
 
 
 def test_a_discrete_space_that_starts_elsewhere_is_sent_its_own_numbers():
-    env = ParallelEnvs(lambda: Scripted([{"live": "abc"}], action_space=spaces.Discrete(3, start=-1)), 1)
+    env = SerialEnvs(lambda: Scripted([{"live": "abc"}], action_space=spaces.Discrete(3, start=-1)), 1)
     assert env.spec.action_heads[0].categorical == (3,)
     env.reset(0)
     env.step(torch.tensor([[[0], [1], [2]]]))
@@ -385,7 +385,7 @@ def test_a_discrete_space_that_starts_elsewhere_is_sent_its_own_numbers():
 def test_a_multi_discrete_space_is_sent_an_array(sizes: tuple[int, ...]):
     start = np.arange(len(sizes))
     space = spaces.MultiDiscrete(sizes, start=start)
-    env = ParallelEnvs(lambda: Scripted([{"live": "abc"}], action_space=space), 1)
+    env = SerialEnvs(lambda: Scripted([{"live": "abc"}], action_space=space), 1)
     assert env.spec.action_heads[0].categorical == sizes
     env.reset(0)
     action = torch.tensor([[[n - 1 for n in sizes]] * 3])
@@ -397,7 +397,7 @@ def test_a_multi_discrete_space_is_sent_an_array(sizes: tuple[int, ...]):
 
 
 def test_a_state_is_given_where_there_is_one():
-    env = ParallelEnvs(lambda: Scripted([{"live": "abc"}], state=True), 2)
+    env = SerialEnvs(lambda: Scripted([{"live": "abc"}], state=True), 2)
     assert env.spec.state_shape == (2,)
     for clock, step in enumerate(steps_of(env, 1)):
         assert step.state.dtype == torch.float32
@@ -405,24 +405,24 @@ def test_a_state_is_given_where_there_is_one():
 
 
 def test_all_are_closed():
-    env = ParallelEnvs(lambda: Scripted([]), 2)
+    env = SerialEnvs(lambda: Scripted([]), 2)
     env.close()
     assert all(e.closed for e in env.envs)
 
 
 def test_what_is_no_parallel_env_is_refused():
     with pytest.raises(UserError, match=r"^list is not an environment of PettingZoo's Parallel API: it has no "):
-        ParallelEnvs(list, 1)
+        SerialEnvs(list, 1)
 
 
 def test_an_observation_of_another_shape_than_its_space_is_refused():
-    env = ParallelEnvs(lambda: Scripted([], see=lambda x, *_: x[:1]), 1)
+    env = SerialEnvs(lambda: Scripted([], see=lambda x, *_: x[:1]), 1)
     with pytest.raises(UserError, match=r"^[abc] observed an array of shape \(1,\); its space says \(2,\)$"):
         env.reset(0)
 
 
 def test_a_picture_that_was_not_asked_for_is_missed():
-    env = ParallelEnvs(simple_spread_v3.parallel_env, 1)
+    env = SerialEnvs(simple_spread_v3.parallel_env, 1)
     env.reset(0)
     with pytest.warns(UserWarning, match="render"), pytest.raises(UserError, match="make it with render_mode"):
         env.render(0)
@@ -486,7 +486,7 @@ def box(*shape: int, dtype: Any = np.float32) -> spaces.Box:
     return spaces.Box(0, 255, shape, dtype)
 
 
-def turns(env: ParallelEnvs) -> Iterator[TimeStep]:
+def turns(env: SerialEnvs) -> Iterator[TimeStep]:
     """A reset from seed 0 and then a step, each taken only when it is asked for."""
     yield env.reset(0)
     yield env.step(torch.zeros(env.num_envs, env.spec.num_agents, env.spec.action_size, dtype=torch.long))
@@ -494,7 +494,7 @@ def turns(env: ParallelEnvs) -> Iterator[TimeStep]:
 
 def mask_of(team: dict[str, tuple[Any, Any]], masks: dict[str, Any]) -> Tensor:
     """The mask `(A, N)` after a reset at which these masks were given in the infos."""
-    step = ParallelEnvs(lambda: Team(team, informed(masks)), 1).reset(0)
+    step = SerialEnvs(lambda: Team(team, informed(masks)), 1).reset(0)
     assert step.mask is not None
     return step.mask[0]
 
@@ -520,7 +520,7 @@ EVERY_KIND = {
 }
 
 
-def random_actions(env: ParallelEnvs) -> Tensor:
+def random_actions(env: SerialEnvs) -> Tensor:
     """Every choice of every head as likely as another; numbers at their bounds half of the time."""
     spec, shape = env.spec, (env.num_envs, 1)
     action = torch.full((env.num_envs, spec.num_agents, spec.action_size), 1e9).to(spec.action_dtype)
@@ -529,14 +529,14 @@ def random_actions(env: ParallelEnvs) -> Tensor:
         for low, high in zip(heads.low, heads.high, strict=True):
             low, high = max(low, -9.0), min(high, 9.0)
             own.append((low + (high - low) * (2 * torch.rand(shape) - 0.5)).clamp(low, high))
-        action[:, j, spec.columns(j)] = torch.cat(own, 1).to(action.dtype)
+        action[:, j, spec.action_columns(j)] = torch.cat(own, 1).to(action.dtype)
     return action
 
 
 @pytest.mark.parametrize("kinds", [*([kind] for kind in EVERY_KIND), [*EVERY_KIND], ["discrete", "square", "buttons"]])
 def test_random_actions_are_in_their_own_spaces_whatever_those_are(kinds: list[str]):
     team = {kind: (box(2), EVERY_KIND[kind]) for kind in kinds}
-    env = ParallelEnvs(lambda: Team(team), 3)
+    env = SerialEnvs(lambda: Team(team), 3)
     env.reset(0)
     for _ in range(20):
         env.step(random_actions(env))
@@ -559,7 +559,7 @@ def test_each_agent_gets_exactly_its_own_action():
         "picker": (box(1), spaces.MultiDiscrete([2, 6])),
         "presser": (box(1), spaces.MultiBinary((1, 2))),
     }
-    env = ParallelEnvs(lambda: Team(team), 2)
+    env = SerialEnvs(lambda: Team(team), 2)
     assert env.spec.heads == (3, 6)
     assert (env.spec.action_size, env.spec.action_dtype) == (4, torch.float32)
     env.reset(0)
@@ -575,7 +575,7 @@ def test_each_agent_gets_exactly_its_own_action():
 
 
 def test_numbers_are_clipped_to_their_bounds():
-    env = ParallelEnvs(lambda: Team({"a": (box(1), spaces.Box(-1, np.inf, (2,), np.float32))}), 1)
+    env = SerialEnvs(lambda: Team({"a": (box(1), spaces.Box(-1, np.inf, (2,), np.float32))}), 1)
     env.reset(0)
     env.step(torch.tensor([[[-1.5, 1e9]]]))
     assert env.envs[0].sent[0]["a"].tolist() == [-1, 1e9]
@@ -584,7 +584,7 @@ def test_numbers_are_clipped_to_their_bounds():
 @pytest.mark.parametrize("space", [spaces.Text(3), box(2, dtype=np.int32), spaces.Dict(a=spaces.Discrete(2))])
 def test_other_action_spaces_are_refused(space: spaces.Space[Any]):
     with pytest.raises(UserError, match=r"^actions in .* are not supported: use Discrete, MultiDiscrete"):
-        ParallelEnvs(lambda: Team({"a": (box(1), space)}), 1)
+        SerialEnvs(lambda: Team({"a": (box(1), space)}), 1)
 
 
 @pytest.mark.parametrize("module", [simple_speaker_listener_v4, simple_reference_v3])
@@ -593,7 +593,7 @@ def test_teams_of_mpe2_are_stepped(module: Any, continuous: bool):
     def make() -> Any:
         return module.parallel_env(max_cycles=3, continuous_actions=continuous)
 
-    env, single = ParallelEnvs(make, 2), make()
+    env, single = SerialEnvs(make, 2), make()
     step, (obs, _) = env.reset([5, 6]), single.reset(seed=5)
     for t in range(3):
         for j, agent in enumerate(env.spec.agents):
@@ -619,7 +619,7 @@ def test_teams_of_mpe2_are_stepped(module: Any, continuous: bool):
 
 def test_shorter_observations_have_zeros_behind():
     team = {"a": (box(3), BUTTON), "b": (box(1), BUTTON), "c": (box(2, 2), BUTTON)}
-    env = ParallelEnvs(lambda: Team(team), 2)
+    env = SerialEnvs(lambda: Team(team), 2)
     assert env.spec.obs_shape == (4,)
     for step in turns(env):
         assert step.obs.dtype == torch.float32
@@ -634,7 +634,7 @@ BUTTON = spaces.Discrete(2)
 
 @pytest.mark.parametrize(("other", "dtype"), [(np.uint8, torch.uint8), (np.float64, torch.float32)])
 def test_observations_are_bytes_where_all_are(other: Any, dtype: torch.dtype):
-    env = ParallelEnvs(lambda: Team({"a": (box(2, dtype=np.uint8), BUTTON), "b": (box(1, dtype=other), BUTTON)}), 1)
+    env = SerialEnvs(lambda: Team({"a": (box(2, dtype=np.uint8), BUTTON), "b": (box(1, dtype=other), BUTTON)}), 1)
     step = env.reset(0)
     assert step.obs.dtype == step.next_obs.dtype == env.spec.obs_dtype == dtype
     assert step.obs[0, 0].tolist() == env.envs[0].seen["a"].tolist()
@@ -644,14 +644,14 @@ def test_numbers_with_a_point_are_not_cut_to_bytes():
     def change(what: str, x: dict[str, Any]) -> Any:
         return {"a": x["a"] / 255} if what == "obs" else x
 
-    env = ParallelEnvs(lambda: Team({"a": (box(2, dtype=np.uint8), BUTTON)}, change), 1)
+    env = SerialEnvs(lambda: Team({"a": (box(2, dtype=np.uint8), BUTTON)}, change), 1)
     with pytest.raises(UserError, match=r"^a observed float64; its space says uint8$"):
         env.reset(0)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_images_stay_images(dtype: Any):
-    env = ParallelEnvs(lambda: Team({a: (box(4, 5, 3, dtype=dtype), BUTTON) for a in "ab"}), 2)
+    env = SerialEnvs(lambda: Team({a: (box(4, 5, 3, dtype=dtype), BUTTON) for a in "ab"}), 2)
     assert env.spec.obs_shape == (4, 5, 3)
     step = env.reset(0)
     assert step.obs.shape == (2, 2, 4, 5, 3)
@@ -661,7 +661,7 @@ def test_images_stay_images(dtype: Any):
 @pytest.mark.parametrize("other", [box(4, 5, 1), box(7)])
 def test_images_of_several_shapes_are_refused(other: spaces.Box):
     with pytest.raises(UserError, match=r"^agents that see images must all see images of one shape, got \[\(.*\)\]$"):
-        ParallelEnvs(lambda: Team({"a": (box(4, 5, 3), BUTTON), "b": (other, BUTTON)}), 1)
+        SerialEnvs(lambda: Team({"a": (box(4, 5, 3), BUTTON), "b": (other, BUTTON)}), 1)
 
 
 NESTED = spaces.Dict(place=box(2), kind=spaces.Discrete(3), more=spaces.Tuple([spaces.MultiBinary(2), box(1, 2)]))
@@ -681,7 +681,7 @@ NESTED = spaces.Dict(place=box(2), kind=spaces.Discrete(3), more=spaces.Tuple([s
     ],
 )
 def test_other_observation_spaces_are_flattened_as_gymnasium_does(space: spaces.Space[Any]):
-    env = ParallelEnvs(lambda: Team({"a": (space, BUTTON), "b": (space, BUTTON)}), 1)
+    env = SerialEnvs(lambda: Team({"a": (space, BUTTON), "b": (space, BUTTON)}), 1)
     size = spaces.flatdim(space)
     assert env.spec.obs_shape == (size,)
     for step in turns(env):
@@ -705,7 +705,7 @@ def test_other_observation_spaces_are_flattened_as_gymnasium_does(space: spaces.
 )
 def test_what_has_no_fixed_size_is_refused(space: Any):
     with pytest.raises(UserError, match=r"^b observed .*, which does not flatten to numbers of a fixed count: give a "):
-        ParallelEnvs(lambda: Team({"a": (box(1), BUTTON), "b": (space, BUTTON)}), 1)
+        SerialEnvs(lambda: Team({"a": (box(1), BUTTON), "b": (space, BUTTON)}), 1)
 
 
 @pytest.mark.parametrize(
@@ -725,7 +725,7 @@ def test_what_is_not_in_its_space_is_told(space: Any, seen: Any, message: str):
         return {"a": seen} if what == "obs" else x
 
     with pytest.raises(UserError, match=message):
-        ParallelEnvs(lambda: Team({"a": (space, BUTTON)}, change), 1).reset(0)
+        SerialEnvs(lambda: Team({"a": (space, BUTTON)}, change), 1).reset(0)
 
 
 @pytest.mark.parametrize("inner", [box(2), box(4, 4, 3), NESTED, spaces.Dict(observation=box(1), more=box(2))])
@@ -733,7 +733,7 @@ def test_what_is_not_in_its_space_is_told(space: Any, seen: Any, message: str):
 def test_a_mask_in_a_dict_is_taken_out_of_what_is_observed(inner: Any, name: str):
     mask = spaces.MultiBinary(3)
     space = spaces.Dict({name: inner, "action_mask": mask})
-    env = ParallelEnvs(lambda: Team({"a": (space, spaces.Discrete(3))}, with_first_legal), 1)
+    env = SerialEnvs(lambda: Team({"a": (space, spaces.Discrete(3))}, with_first_legal), 1)
     image = name == "observation" and inner.shape == (4, 4, 3)
     assert env.spec.obs_shape == ((4, 4, 3) if image else (spaces.flatdim(inner),))
     for step in turns(env):
@@ -754,7 +754,7 @@ def with_first_legal(what: str, x: dict[str, Any]) -> Any:
 def test_an_observation_beside_other_keys_keeps_them_all():
     parts = {"observation": box(2), "action_mask": spaces.MultiBinary(2), "more": box(1)}
     space = spaces.Dict(OrderedDict(parts))
-    env = ParallelEnvs(lambda: Team({"a": (space, BUTTON)}, with_first_legal), 1)
+    env = SerialEnvs(lambda: Team({"a": (space, BUTTON)}, with_first_legal), 1)
     seen = env.reset(0).obs[0, 0]
     assert seen.tolist() == [*env.envs[0].seen["a"]["observation"], *env.envs[0].seen["a"]["more"]]
 
@@ -805,7 +805,7 @@ def test_who_is_given_no_mask_while_others_are_may_do_all_of_its_own():
 
 
 def test_unequal_agents_without_masks_are_given_none():
-    env = ParallelEnvs(lambda: Team(UNEQUAL, informed({"none": []})), 1)
+    env = SerialEnvs(lambda: Team(UNEQUAL, informed({"none": []})), 1)
     assert all(step.mask is None for step in turns(env))
 
 
@@ -831,7 +831,7 @@ def test_the_dead_need_nothing_legal():
     def info(agent: str, clock: int) -> dict[str, Any]:
         return {"action_mask": [0, 0, 0] if (agent, clock) == ("b", 1) else [0, 1, 1]}
 
-    env = ParallelEnvs(lambda: Scripted([{"live": "ac", "term": "b"}], info=info), 1)
+    env = SerialEnvs(lambda: Scripted([{"live": "ac", "term": "b"}], info=info), 1)
     _, dies = steps_of(env, 1)
     assert dies.mask is not None
     assert dies.mask[0].int().tolist() == [[0, 1, 1], [1, 1, 1], [0, 1, 1]]
@@ -847,7 +847,7 @@ def test_names_that_are_no_agents_are_told(what: str, told: str):
     def change(which: str, x: dict[str, Any]) -> Any:
         return {**x, "agent_9": next(iter(x.values()))} if now and which == what else x
 
-    env = ParallelEnvs(lambda: Team({a: (box(1), BUTTON) for a in ("agent_0", "agent_1")}, change), 1)
+    env = SerialEnvs(lambda: Team({a: (box(1), BUTTON) for a in ("agent_0", "agent_1")}, change), 1)
     env.reset(0)
     env.step(torch.zeros(1, 2, 1, dtype=torch.long))
     now = True
@@ -861,7 +861,7 @@ def test_rewards_and_ends_are_read_by_name():
         given = {"reward": {"b": 2.0, "a": 1.0}, "term": {"b": True, "a": False}, "info": {}}
         return given.get(what, dict(reversed(x.items())))
 
-    env = ParallelEnvs(lambda: Team({"a": (box(1), BUTTON), "b": (box(1), BUTTON)}, change), 1)
+    env = SerialEnvs(lambda: Team({"a": (box(1), BUTTON), "b": (box(1), BUTTON)}, change), 1)
     env.reset(0)
     step = env.step(torch.zeros(1, 2, 1, dtype=torch.long))
     assert step.reward.tolist() == [[1, 2]]
@@ -873,7 +873,7 @@ THREE = {"a": (box(2), BUTTON), "b": (box(3), BUTTON), "c": (box(2), BUTTON)}
 
 
 def test_a_state_in_another_order_is_warned_of_once():
-    env = ParallelEnvs(lambda: TeamWithState(THREE, lambda x: np.concatenate([x["c"], x["a"], x["b"]])), 2)
+    env = SerialEnvs(lambda: TeamWithState(THREE, lambda x: np.concatenate([x["c"], x["a"], x["b"]])), 2)
     with pytest.warns(
         UserWarning, match=r"^state\(\) holds the observations in the order c, a, b, but .* a, b, c: "
     ) as w:
@@ -894,7 +894,7 @@ def test_a_state_in_another_order_is_warned_of_once():
     ],
 )
 def test_no_other_state_is_warned_of(state: Callable[[dict[str, Any]], Any]):
-    ParallelEnvs(lambda: TeamWithState(THREE, state), 1).reset(0)
+    SerialEnvs(lambda: TeamWithState(THREE, state), 1).reset(0)
 
 
 @pytest.mark.parametrize(
@@ -929,7 +929,7 @@ def test_states_of_any_shape(space: spaces.Box, shape: tuple[int, ...], dtype: t
         state = (space.low + np.arange(space.low.size).reshape(space.shape)).astype(space.dtype)
         return TeamWithState(THREE, lambda _: state, space if told else None)
 
-    env = ParallelEnvs(make, 2)
+    env = SerialEnvs(make, 2)
     assert env.spec.state_shape == shape
     # A reset costs time; and what one was reset, all are: with any number of workers the same.
     assert [e.resets for e in env.envs] == ([0, 0] if told else [1, 1])
@@ -942,7 +942,7 @@ def test_states_of_any_shape(space: spaces.Box, shape: tuple[int, ...], dtype: t
 
 def test_a_state_in_a_dict_is_flattened():
     space = spaces.Dict(a=box(2), b=spaces.Discrete(3))
-    env = ParallelEnvs(lambda: TeamWithState(THREE, lambda _: {"a": [5, 6], "b": 1}, space), 1)
+    env = SerialEnvs(lambda: TeamWithState(THREE, lambda _: {"a": [5, 6], "b": 1}, space), 1)
     assert env.spec.state_shape == (5,)
     assert env.reset(0).state.tolist() == [[5, 6, 0, 1, 0]]
 
@@ -953,13 +953,13 @@ def refuse(_: Any) -> Any:
 
 @pytest.mark.parametrize("state", [refuse, lambda _: None])
 def test_a_state_that_is_not_there_is_done_without(state: Callable[[dict[str, Any]], Any]):
-    env = ParallelEnvs(lambda: TeamWithState(THREE, state), 1)
+    env = SerialEnvs(lambda: TeamWithState(THREE, state), 1)
     assert env.spec.state_shape is None
     assert env.reset(0).state is None
 
 
 def test_a_state_of_another_shape_than_at_first_is_told():
-    env = ParallelEnvs(lambda: TeamWithState(THREE, lambda x: x["b"]), 1)
+    env = SerialEnvs(lambda: TeamWithState(THREE, lambda x: x["b"]), 1)
     env.reset(0)
     env.envs[0].make_state = lambda x: x["a"]
     with pytest.raises(UserError, match=r"^state\(\) gave an array of shape \(2,\); its space says \(3,\)$"):
@@ -974,14 +974,14 @@ def test_a_state_that_is_written_over_is_kept_as_it_was():
             self.counted[0] = 10 * self.episode + self.clock
             return self.counted
 
-    env = ParallelEnvs(lambda: Counts([{"live": "", "trunc": "abc"}]), 1)
+    env = SerialEnvs(lambda: Counts([{"live": "", "trunc": "abc"}]), 1)
     assert env.spec.state_shape == (1,)
     _, step = steps_of(env, 1)
     assert (step.next_state.item(), step.state.item()) == (21, 30)
 
 
 def test_a_reset_shows_nothing_of_the_step_before():
-    env = ParallelEnvs(lambda: Scripted([{"live": "ac", "term": "b"}, {"live": "", "trunc": "ac"}]), 1)
+    env = SerialEnvs(lambda: Scripted([{"live": "ac", "term": "b"}, {"live": "", "trunc": "ac"}]), 1)
     for count in (1, 2):
         *_, last = steps_of(env, count)
         assert last.reward.any()

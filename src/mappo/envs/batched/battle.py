@@ -23,8 +23,8 @@ from torch import Tensor
 
 from mappo.core.spec import ActionHeads
 from mappo.core.timestep import TimeStep
-from mappo.envs.batched.battle_scripts import ATTACK, HEALTH, NO_OP, RANGE, STEP, STOP, aim_at_nearest, length
-from mappo.envs.batched.tensor_game import Game, Probe, one_hot, spec_of
+from mappo.envs.batched.battle_scripts import ATTACK, HEALTH, NO_OP, RANGE, STEP, STOP, aim_at_nearest, vector_length
+from mappo.envs.batched.tensor_game import TensorGame, Tensors, one_hot, spec_of
 from mappo.errors import UserError
 
 ARENA = 1.5  # half the side of the square
@@ -34,7 +34,7 @@ MOVES = ((0.0, 0.0), (0.0, 0.0), (-1.0, 0.0), (1.0, 0.0), (0.0, -1.0), (0.0, 1.0
 DAMAGE_PAY, KILL_PAY, WIN_PAY = 5.0, 5.0, 10.0  # for all the enemies' health, for all their deaths, for the victory
 
 
-class Battle(Probe):
+class Battle(TensorGame):
     """`num_envs` battles at once, on CPU or GPU; an `Environment`, `Resumable` and `Renderable`.
 
     Units stand in a square from -1.5 to 1.5, the team on the left, the enemies on the right, and all act at once:
@@ -81,8 +81,8 @@ class Battle(Probe):
             raise ValueError(f"battle: {len(seeds)} seeds for {self.num_envs} environments")
         drawn = np.stack([np.random.default_rng(s).random((2 * self.num_agents, 2), np.float32) for s in seeds])
         super().reset(seeds)
-        self._game = {**self._game, "place": self._placed(torch.as_tensor(drawn).to(self.device))}
-        return self.present()
+        self._tensors = {**self._tensors, "place": self._placed(torch.as_tensor(drawn).to(self.device))}
+        return self.current_step()
 
     def step(self, action: Tensor) -> TimeStep:
         """One step of each battle; actions `(E, A, 1)` in [0, 6 + N)."""
@@ -90,9 +90,13 @@ class Battle(Probe):
             raise ValueError(
                 f"battle: actions must be {(self.num_envs, self.num_agents, 1)}, got {tuple(action.shape)}"
             )
-        game, n = self._game, self.num_agents
+        game, n = self._tensors, self.num_agents
         own = torch.where(self._mask(game).gather(-1, action), action, STOP).squeeze(-1)
-        after = {**game, **self._next(game, torch.cat([own, self._enemies(game)], 1)), "clock": game["clock"] + 1}
+        after = {
+            **game,
+            **self._next_tensors(game, torch.cat([own, self._enemies(game)], 1)),
+            "clock": game["clock"] + 1,
+        }
         before, left = game["health"], after["health"]
         lost, killed = (before - left)[:, n:].sum(-1) / HEALTH, ((before > 0) & (left == 0))[:, n:].sum(-1)
         standing, beaten = self._active(after), (left[:, n:] == 0).all(-1)
@@ -101,21 +105,21 @@ class Battle(Probe):
         over = beaten | ~standing.any(-1)
         ended = over | (after["clock"] >= self.horizon)
         start = self._start()
-        self._game = {k: torch.where(ended.view(-1, *[1] * (v.ndim - 1)), start[k], v) for k, v in after.items()}
+        self._tensors = {k: torch.where(ended.view(-1, *[1] * (v.ndim - 1)), start[k], v) for k, v in after.items()}
         died = (self._active(game) & ~standing) | over.unsqueeze(-1)
         return self._time_step(after, reward.unsqueeze(-1).repeat(1, n), died, ended)
 
     def render(self, index: int) -> np.ndarray:
         """Battle `index` and the attacks of its last step, uint8 `(H, W, 3)`."""
-        place, health, aim = (self._game[k][index].cpu().numpy() for k in ("place", "health", "aim"))
-        return draw_battle(
+        place, health, aim = (self._tensors[k][index].cpu().numpy() for k in ("place", "health", "aim"))
+        return render_battle(
             place.astype(np.float64),
             health / HEALTH,
             shots=[(unit, int(target)) for unit, target in enumerate(aim) if target >= 0],
-            title=f"step {int(self._game['clock'][index])} of {self.horizon}",
+            title=f"step {int(self._tensors['clock'][index])} of {self.horizon}",
         )
 
-    def _begin(self) -> Game:
+    def _begin_episodes(self) -> Tensors:
         units = (self.num_envs, 2 * self.num_agents)
         drawn = self._rand(units[1], 2)
         nobody = torch.full(units, -1, device=self.device)
@@ -126,7 +130,7 @@ class Battle(Probe):
         x, y = drawn.unbind(-1)
         return torch.stack([self._side * (NEAR + (FAR - NEAR) * x), HALF * (2 * y - 1)], -1)
 
-    def _next(self, game: Game, action: Tensor) -> Game:
+    def _next_tensors(self, game: Tensors, action: Tensor) -> Tensors:
         """What the actions of all units, `(E, 2 N)`, bring; whom each one aims at is kept for pictures."""
         n, target = self.num_agents, action - ATTACK
         hits = one_hot(target, n)
@@ -138,43 +142,43 @@ class Battle(Probe):
             "aim": torch.where(target >= 0, foe, -1),
         }
 
-    def _enemies(self, game: Game) -> Tensor:
+    def _enemies(self, game: Tensors) -> Tensor:
         """What the enemies choose: `(E, N)`, in the numbers of the agents' actions."""
         n, alive = self.num_agents, game["health"] > 0
         ways = game["place"][:, :n].unsqueeze(1) - game["place"][:, n:].unsqueeze(2)
         choice = aim_at_nearest(ways, alive[:, :n].unsqueeze(1).expand(-1, n, -1))
         return torch.where(alive[:, n:], choice, NO_OP)
 
-    def _active(self, game: Game) -> Tensor:
+    def _active(self, game: Tensors) -> Tensor:
         return game["health"][:, : self.num_agents] > 0
 
-    def _mask(self, game: Game) -> Tensor:
+    def _mask(self, game: Tensors) -> Tensor:
         n, alive = self.num_agents, game["health"] > 0
         own = alive[:, :n].unsqueeze(-1)
         place = game["place"][:, :n]
         inside = ((place.unsqueeze(2) + self._moves[2:ATTACK]).abs() <= ARENA).all(-1)
-        near = length(game["place"][:, n:].unsqueeze(1) - place.unsqueeze(2)) <= RANGE
+        near = vector_length(game["place"][:, n:].unsqueeze(1) - place.unsqueeze(2)) <= RANGE
         attack = near & alive[:, n:].unsqueeze(1)
         return torch.cat([~own, own, inside & own, attack & own], -1)
 
-    def _obs(self, game: Game) -> Tensor:
+    def _obs(self, game: Tensors) -> Tensor:
         n, units = self.num_agents, self._units(game)
         ways = units[:, None, :, 1:] - units[:, :n, None, 1:]
-        seen = (game["health"] > 0).unsqueeze(1) & (length(ways) <= SIGHT)
+        seen = (game["health"] > 0).unsqueeze(1) & (vector_length(ways) <= SIGHT)
         health = units[:, None, :, :1].expand(-1, n, -1, -1)
         rows = torch.cat([health, ways], -1) * seen.unsqueeze(-1)  # (E, N, 2 N, 3)
         others = rows[:, :, :n].flatten(1, 2)[:, self._others].reshape(self.num_envs, n, -1)
         return torch.cat([units[:, :n], others, rows[:, :, n:].flatten(2)], -1)
 
-    def _state(self, game: Game) -> Tensor:
+    def _state(self, game: Tensors) -> Tensor:
         return (self._units(game) * (game["health"] > 0).unsqueeze(-1)).flatten(1)
 
-    def _units(self, game: Game) -> Tensor:
+    def _units(self, game: Tensors) -> Tensor:
         """Health, x and y of each: `(E, 2 N, 3)`."""
         return torch.cat([game["health"].unsqueeze(-1) / HEALTH, game["place"]], -1)
 
 
-def draw_battle(
+def render_battle(
     place: np.ndarray,
     health: np.ndarray,
     *,
@@ -202,5 +206,5 @@ def draw_battle(
         if left:
             canvas.flag(point, 0.07 * math.sqrt(left), color, False)
     alive = [int((side > 0).sum()) for side in (health[:team], health[team:])]
-    canvas.strips(title, f"alive: {alive[0]} of the team, {alive[1]} enemies")
+    canvas.captions(title, f"alive: {alive[0]} of the team, {alive[1]} enemies")
     return np.array(image.reduce(scale))

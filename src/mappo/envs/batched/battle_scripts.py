@@ -16,7 +16,7 @@ def baselines(_num_agents: int) -> dict[str, Any]:
     return {"attack nearest": attack_nearest, "focus fire": focus_fire}
 
 
-def length(x: Tensor) -> Tensor:
+def vector_length(x: Tensor) -> Tensor:
     """Of vectors `(*B, 2)`."""
     return torch.linalg.vector_norm(x, dim=-1)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
 
@@ -34,7 +34,7 @@ def _pick(ways: Tensor, index: Tensor) -> Tensor:
 
 def aim_at_nearest(ways: Tensor, there: Tensor) -> Tensor:
     """Attacks the nearest of those `there`, `(*B, N)`, by ways `(*B, N, 2)`; walks to it if it is out of range."""
-    apart = torch.where(there, length(ways), math.inf)
+    apart = torch.where(there, vector_length(ways), math.inf)
     nearest = apart.argmin(-1)
     return torch.where(apart.amin(-1) <= RANGE, ATTACK + nearest, _toward(_pick(ways, nearest)))
 
@@ -81,7 +81,9 @@ def focus_fire(obs: Tensor, memory: Any = None, **_: Any) -> tuple[Tensor, Any]:
     member = torch.cat([own[..., :1] > 0, others[..., 0] > 0], -1).float()
     count = member.sum(-1, keepdim=True).clamp_min(1)
     there, health, ways = enemies[..., 0] > 0, enemies[..., 0] * HEALTH, enemies[..., 1:]
-    apart = length(ways.unsqueeze(-3) - team[..., 1:].unsqueeze(-2))  # (E, A, N, N): of the team, from the enemies
+    apart = vector_length(
+        ways.unsqueeze(-3) - team[..., 1:].unsqueeze(-2)
+    )  # (E, A, N, N): of the team, from the enemies
     apart = torch.where(there.unsqueeze(-2), apart, math.inf)
     danger = (torch.where(member.unsqueeze(-1) > 0, apart, math.inf) <= RANGE + 1.5 * STEP).flatten(-2).any(-1)
     mean = torch.where(member.unsqueeze(-1) > 0, apart, 0.0).sum(-2) / count

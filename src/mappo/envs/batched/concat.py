@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from mappo.core.protocols import Environment
-from mappo.core.timestep import TimeStep, joined
+from mappo.core.timestep import TimeStep, concat_steps
 
 
-class SideBySide:
+class ConcatEnv:
     """An `Environment` of S x E games, the first E of which are the first's.
 
     Args:
@@ -25,13 +25,13 @@ class SideBySide:
     def reset(self, seed: int | Sequence[int] | None = None) -> TimeStep:
         """Starts all anew; from seeds, one for each game, or s, s + 1, ..."""
         if seed is None:
-            return joined([env.reset() for env in self.joined_envs])
+            return concat_steps([env.reset() for env in self.joined_envs])
         seeds = range(seed, seed + self.num_envs) if isinstance(seed, int) else seed
-        return joined([env.reset(seeds[part]) for env, part in zip(self.joined_envs, self._parts, strict=True)])
+        return concat_steps([env.reset(seeds[part]) for env, part in zip(self.joined_envs, self._slices, strict=True)])
 
     def step(self, action: Tensor) -> TimeStep:
         """Actions `(S E, A, D)`."""
-        return joined([env.step(action[part]) for env, part in zip(self.joined_envs, self._parts, strict=True)])
+        return concat_steps([env.step(action[part]) for env, part in zip(self.joined_envs, self._slices, strict=True)])
 
     def seed_env(self, seed: int) -> Environment:
         """Those of one seed."""
@@ -44,5 +44,5 @@ class SideBySide:
                 stack.callback(env.close)
 
     @property
-    def _parts(self) -> list[slice]:
+    def _slices(self) -> list[slice]:
         return [slice(k * self.size, (k + 1) * self.size) for k in range(len(self.joined_envs))]

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from mappo.core.spec import ActionHeads
-from mappo.envs.batched.tensor_game import Game, Probe, spec_of
+from mappo.envs.batched.tensor_game import TensorGame, Tensors, spec_of
 
 CLIMBING = ((11, -30, 0), (-30, 7, 6), (0, 0, 5))
 
 
-class MatrixGame(Probe):
+class MatrixGame(TensorGame):
     """Two agents see a one and choose once, a row and a column; both get what stands there, and that is all: the
     episode ends by itself.
 
@@ -29,14 +29,14 @@ class MatrixGame(Probe):
         heads = [ActionHeads((n,)) for n in self._payoff.shape]
         super().__init__(num_envs, spec_of([1, 1], heads, shared_reward=True), 1, device)
 
-    def _obs(self, game: Game) -> Tensor:
+    def _obs(self, game: Tensors) -> Tensor:
         return self._ones(2, 1)
 
-    def _reward(self, game: Game, action: Tensor) -> Tensor:
+    def _reward(self, game: Tensors, action: Tensor) -> Tensor:
         row, column = action[..., 0].unbind(-1)
         return self._payoff[row, column].unsqueeze(-1).expand(-1, 2)
 
-    def _over(self, game: Game) -> Tensor:
+    def _over(self, game: Tensors) -> Tensor:
         return game["clock"] > 0
 
 

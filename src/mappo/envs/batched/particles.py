@@ -12,19 +12,19 @@ from torch import Tensor
 
 from mappo.core.spec import Spec
 from mappo.core.timestep import TimeStep
-from mappo.envs.batched.base import Drawn
+from mappo.envs.batched.base import BatchedEnv
 from mappo.errors import UserError
 
 DT, DAMPING, SENSITIVITY = 0.1, 0.25, 5.0
 MOVES = ((0.0, 0.0), (-1.0, 0.0), (1.0, 0.0), (0.0, -1.0), (0.0, 1.0))  # stay, left, right, down, up
 
 
-class Particles(Drawn):
+class Particles(BatchedEnv):
     """`num_envs` games at once, on CPU or GPU, without state, masks or deaths: an `Environment` and `Resumable`.
 
     A game says what it is called (`name`) and which of its tensors `_x` make its state (`names`), how it is drawn
-    from seeds (`_seeded`) and from the device's generator (`_scatter`), how an episode begins otherwise (`_rest`),
-    what actions do and bring (`_advance`), and what is seen (`_look`).
+    from seeds (`_sample_from_seeds`) and from the device's generator (`_sample_state`), how an episode begins otherwise (`_reset_state`),
+    what actions do and bring (`_advance`), and what is seen (`_observe`).
 
     Args:
         horizon: steps of an episode, which then is truncated, never terminated.
@@ -53,15 +53,15 @@ class Particles(Drawn):
             ValueError: there are not as many seeds as environments.
         """
         if seed is None:
-            self._scatter()
+            self._sample_state()
         else:
             seeds = range(seed, seed + self.num_envs) if isinstance(seed, int) else seed
             if len(seeds) != self.num_envs:
                 raise ValueError(f"{self.name}: {len(seeds)} seeds for {self.num_envs} environments")
-            self._seeded([np.random.default_rng(s) for s in seeds])
-            self._seed(seeds)
-        self._begin()
-        return self.present()
+            self._sample_from_seeds([np.random.default_rng(s) for s in seeds])
+            self._seed_generators(seeds)
+        self._begin_episodes()
+        return self.current_step()
 
     def step(self, action: Tensor) -> TimeStep:
         """One step of each game; actions `(E, A, 1)`.
@@ -74,13 +74,13 @@ class Particles(Drawn):
             raise ValueError(f"{self.name}: actions must be {shape}, got {tuple(action.shape)}")
         self._advance(action.squeeze(-1))
         self._clock += 1
-        next_obs = obs = self._look()
+        next_obs = obs = self._observe()
         reward = self._reward()
         ended = self._clock >= self.horizon
         if ended:
-            self._scatter()
-            self._begin()
-            obs = self._look()
+            self._sample_state()
+            self._begin_episodes()
+            obs = self._observe()
         return self._time_step(obs, next_obs, reward, ended)
 
     def close(self) -> None:
@@ -88,14 +88,14 @@ class Particles(Drawn):
 
     @property
     def phase(self) -> int:
-        """The step that all episodes are at: whether they end with the next one; see `Recordable`."""
+        """The step that all episodes are at: whether they end with the next one; see `Graphable`."""
         return self._clock
 
     @phase.setter
     def phase(self, clock: int) -> None:
         self._clock = clock
 
-    def saved(self) -> dict[str, Tensor]:
+    def state_tensors(self) -> dict[str, Tensor]:
         state: dict[str, Tensor] = {name: getattr(self, f"_{name}") for name in self.names}
         return state | {"clock": torch.tensor(self._clock)}
 
@@ -104,15 +104,15 @@ class Particles(Drawn):
             setattr(self, f"_{name}", state[name])
         self._clock = int(state["clock"])
 
-    def _seeded(self, generators: list[np.random.Generator]) -> None:
+    def _sample_from_seeds(self, generators: list[np.random.Generator]) -> None:
         """Draws each game as mpe2 does."""
         raise NotImplementedError
 
-    def _scatter(self) -> None:
+    def _sample_state(self) -> None:
         """Draws all games from the device's generator."""
         raise NotImplementedError
 
-    def _rest(self) -> None:
+    def _reset_state(self) -> None:
         """An episode begins: what is not drawn."""
         raise NotImplementedError
 
@@ -121,19 +121,19 @@ class Particles(Drawn):
         raise NotImplementedError
 
     def _reward(self) -> Tensor:
-        """`(E, A)`, of where the particles are, once `_look` has looked."""
+        """`(E, A)`, of where the particles are, once `_observe` has looked."""
         raise NotImplementedError
 
-    def _look(self) -> Tensor:
+    def _observe(self) -> Tensor:
         """What each agent sees: float32 `(E, A, O)`."""
         raise NotImplementedError
 
-    def _begin(self) -> None:
-        self._rest()
+    def _begin_episodes(self) -> None:
+        self._reset_state()
         self._clock = 0
 
-    def present(self) -> TimeStep:
-        obs = self._look()
+    def current_step(self) -> TimeStep:
+        obs = self._observe()
         return self._time_step(obs, obs, torch.zeros_like(self._everyone, dtype=self.dtype), ended=False)
 
     def _zeros(self, *shape: int) -> Tensor:

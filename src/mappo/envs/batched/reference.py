@@ -65,7 +65,7 @@ class Reference(Particles):
         self._place = self._zeros(2 + LANDMARKS, 2)  # agents, landmarks
         self._goal = torch.zeros(num_envs, 2, dtype=torch.long, device=self.device)  # seen by i, where 1 - i has to go
         self._trail: list[np.ndarray] = []
-        self._rest()
+        self._reset_state()
 
     def render(self, index: int) -> np.ndarray:
         """Game `index` with the trails of the pictures before, uint8 `(H, W, 3)`."""
@@ -73,7 +73,7 @@ class Reference(Particles):
         heard = self._heard[index].flip(0)  # what each one said
         if self._clock == 0:
             self._trail = []
-        picture = draw_reference(
+        picture = render_reference(
             agents,
             landmarks,
             goals=[int(goal) for goal in self._goal[index].flip(0)],
@@ -84,16 +84,16 @@ class Reference(Particles):
         self._trail.append(agents)
         return picture
 
-    def _seeded(self, generators: list[np.random.Generator]) -> None:
+    def _sample_from_seeds(self, generators: list[np.random.Generator]) -> None:
         goals = np.stack([generator.integers(LANDMARKS, size=2) for generator in generators])
         self._place = self._placed([generator.uniform(-1, 1, (2 + LANDMARKS, 2)) for generator in generators])
         self._goal = torch.as_tensor(goals).to(self.device)
 
-    def _scatter(self) -> None:
-        self._goal = self._draw(LANDMARKS, 2)
+    def _sample_state(self) -> None:
+        self._goal = self._randint(LANDMARKS, 2)
         self._place = self._uniform(2 + LANDMARKS, 2)
 
-    def _rest(self) -> None:
+    def _reset_state(self) -> None:
         """Both stand still, and have heard nothing."""
         self._velocity, self._heard = self._zeros(2, 2), self._zeros(2, WORDS)
 
@@ -110,7 +110,7 @@ class Reference(Particles):
         own = -torch.sqrt((others - self._place[self._games, 2 + self._goal]).square().sum(-1))
         return own.mean(-1, keepdim=True) * (1 - self.local_ratio) + own * self.local_ratio
 
-    def _look(self) -> Tensor:
+    def _observe(self) -> Tensor:
         """What each agent sees: float32 `(E, 2, 21)`."""
         ways = (self._place[:, 2:].unsqueeze(1) - self._place[:, :2].unsqueeze(2)).flatten(2)
         return torch.cat([self._velocity, ways, self._colors[self._goal], self._heard], -1).float()
@@ -145,7 +145,7 @@ def informed_pair(obs: Tensor, memory: Any = None, **_: Any) -> tuple[Tensor, An
     return (len(MOVES) * word + move).unsqueeze(-1), memory
 
 
-def draw_reference(
+def render_reference(
     agents: np.ndarray,
     landmarks: np.ndarray,
     *,
@@ -184,5 +184,5 @@ def draw_reference(
     caption = ", ".join(
         f"{names[goal]} is {apart:.2f} from agent {i}" for i, (goal, apart) in enumerate(zip(goals, far, strict=True))
     )
-    canvas.strips(title, caption)
+    canvas.captions(title, caption)
     return np.array(image.reduce(scale))

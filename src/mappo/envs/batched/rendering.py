@@ -39,7 +39,7 @@ _BACKGROUND, _FIELD, _GRID, _AXIS = (255, 255, 255), (250, 250, 251), (232, 234,
 _INK = (40, 44, 52)
 
 
-def draw_spread(
+def render_spread(
     agents: NDArray[np.floating[Any]],
     landmarks: NDArray[np.floating[Any]],
     *,
@@ -70,11 +70,11 @@ def draw_spread(
         canvas.landmark(landmark, landmark_radius, bool(nearest < COVERED_WITHIN))
     for agent, position in enumerate(agents):
         canvas.number(position, agent_radius, str(agent + 1))
-    canvas.strips(title, caption)
+    canvas.captions(title, caption)
     return np.array(image.reduce(_SCALE))
 
 
-def draw_speaker_listener(
+def render_speaker_listener(
     speaker: NDArray[np.floating[Any]],
     listener: NDArray[np.floating[Any]],
     landmarks: NDArray[np.floating[Any]],
@@ -101,7 +101,7 @@ def draw_speaker_listener(
         canvas.flag(landmark, 0.045, color, place == goal)  # smaller than agents, which stay visible below
     canvas.bubble(speaker, 0.075, "..." if word is None else "ABC"[word])
     distance = float(np.linalg.norm(listener - landmarks[goal]))
-    canvas.strips(title, f"the goal is {list(LANDMARK_COLORS)[goal]}, {distance:.2f} away from the listener")
+    canvas.captions(title, f"the goal is {list(LANDMARK_COLORS)[goal]}, {distance:.2f} away from the listener")
     return np.array(image.reduce(_SCALE))
 
 
@@ -199,7 +199,7 @@ class Canvas:
             self._draw.line((x + side, base, x, mouth), fill=_INK, width=self._width(2))
         self._write((x, base - high / 2), text, 18)
 
-    def strips(self, title: str, caption: str) -> None:
+    def captions(self, title: str, caption: str) -> None:
         """Cover the strips above and below the field and write into them."""
         bottom = self._top + self._size
         for y, text in ((0, title), (bottom, caption)):

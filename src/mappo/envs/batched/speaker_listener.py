@@ -59,17 +59,17 @@ class SpeakerListener(Particles):
         self._place = self._zeros(5, 2)  # speaker, listener, landmarks
         self._goal = torch.zeros(num_envs, dtype=torch.long, device=self.device)
         self._trail: list[np.ndarray] = []
-        self._rest()
+        self._reset_state()
 
     def render(self, index: int) -> np.ndarray:
         """Game `index` with the trail of the pictures before, uint8 `(H, W, 3)`."""
-        from mappo.envs.batched.rendering import draw_speaker_listener
+        from mappo.envs.batched.rendering import render_speaker_listener
 
         speaker, listener, *landmarks = self._place[index].cpu().numpy().astype(np.float64)
         heard = self._heard[index]
         if self._clock == 0:
             self._trail = []
-        picture = draw_speaker_listener(
+        picture = render_speaker_listener(
             speaker,
             listener,
             np.stack(landmarks),
@@ -81,15 +81,15 @@ class SpeakerListener(Particles):
         self._trail.append(listener)
         return picture
 
-    def _seeded(self, generators: list[np.random.Generator]) -> None:
+    def _sample_from_seeds(self, generators: list[np.random.Generator]) -> None:
         self._goal = torch.tensor([int(generator.integers(WORDS)) for generator in generators], device=self.device)
         self._place = self._placed([generator.uniform(-1, 1, (5, 2)) for generator in generators])
 
-    def _scatter(self) -> None:
-        self._goal = self._draw(WORDS)
+    def _sample_state(self) -> None:
+        self._goal = self._randint(WORDS)
         self._place = self._uniform(5, 2)
 
-    def _rest(self) -> None:
+    def _reset_state(self) -> None:
         """The listener stands still, and has heard nothing."""
         self._velocity, self._heard = self._zeros(2), self._zeros(WORDS)
 
@@ -105,7 +105,7 @@ class SpeakerListener(Particles):
         way = self._place[:, 1] - self._place[self._games, 2 + self._goal]
         return -way.square().sum(-1, keepdim=True).repeat(1, 2)
 
-    def _look(self) -> Tensor:
+    def _observe(self) -> Tensor:
         """What the speaker and the listener see: float32 `(E, 2, 11)`."""
         ways = (self._place[:, 2:] - self._place[:, 1:2]).flatten(1)
         listener = torch.cat([self._velocity, ways, self._heard], -1)

@@ -78,18 +78,18 @@ class Spread(Particles):
         self._silence = self._zeros(num_agents, 2 * (num_agents - 1))
         self._place = self._zeros(2 * num_agents, 2)  # agents, then landmarks
         self._trail: list[np.ndarray] = []
-        self._rest()
-        self._look()
+        self._reset_state()
+        self._observe()
 
     def render(self, index: int) -> np.ndarray:
         """Game `index` with the trails of the pictures before, uint8 `(H, W, 3)`."""
-        from mappo.envs.batched.rendering import draw_spread
+        from mappo.envs.batched.rendering import render_spread
 
         agents, landmarks = self._place[index].cpu().numpy().astype(np.float64).reshape(2, -1, 2)
         if self._clock == 0:
             self._trail = []
         covered = int((self._to_goal[index].amin(0) < COVERED).sum())
-        picture = draw_spread(
+        picture = render_spread(
             agents,
             landmarks,
             agent_radius=AGENT_RADIUS,
@@ -100,16 +100,16 @@ class Spread(Particles):
         self._trail.append(agents)
         return picture
 
-    def _seeded(self, generators: list[np.random.Generator]) -> None:
+    def _sample_from_seeds(self, generators: list[np.random.Generator]) -> None:
         places = np.stack([generator.uniform(-1, 1, (2 * self.num_agents, 2)) for generator in generators])
         places[:, self.num_agents :] *= self._square
         self._place = self._placed(places)
 
-    def _scatter(self) -> None:
+    def _sample_state(self) -> None:
         self._place = self._uniform(2 * self.num_agents, 2)
         self._place[:, self.num_agents :] *= self._square
 
-    def _rest(self) -> None:
+    def _reset_state(self) -> None:
         self._velocity = self._zeros(self.num_agents, 2)
 
     def _advance(self, action: Tensor) -> None:
@@ -122,7 +122,7 @@ class Spread(Particles):
         self._place = torch.cat([moved, self._place[:, n:]], 1)
         self._velocity = velocity
 
-    def _look(self) -> Tensor:
+    def _observe(self) -> Tensor:
         """Measures all distances, and gives what each agent sees: float32 `(E, A, 6 N)`."""
         agents, landmarks = self._place[:, : self.num_agents], self._place[:, self.num_agents :]
         self._between = agents.unsqueeze(1) - agents.unsqueeze(2)  # [e, i, j]: from i to j

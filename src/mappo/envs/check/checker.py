@@ -10,16 +10,16 @@ from typing import Any
 
 from gymnasium import spaces
 
-from mappo.envs.check.determinism import repeat
-from mappo.envs.check.random_play import Player
-from mappo.envs.check.recorder import Notes, Stop, last_lines
-from mappo.envs.check.report import Group, Report, Violation, show, workers
+from mappo.envs.check.determinism import check_determinism
+from mappo.envs.check.random_play import RandomPlayer
+from mappo.envs.check.recorder import Recorder, StopChecking, last_lines
+from mappo.envs.check.report import AgentGroup, Report, Violation, show, workers
 from mappo.envs.check.rules import Finding
-from mappo.envs.vector.team_layout import Layout
+from mappo.envs.vector.team_layout import TeamLayout
 from mappo.envs.vector.time_limit import TimeLimit
 from mappo.errors import UserError
 
-__all__ = ["Group", "Report", "Violation", "check", "show", "workers"]
+__all__ = ["AgentGroup", "Report", "Violation", "check", "show", "workers"]
 
 _METHODS = ("observation_space", "action_space", "reset", "step")
 _TIMED = 5_000  # steps: what does so many in less than is asked for is fast, whatever the clock says
@@ -49,7 +49,7 @@ def check(
     Raises:
         UserError: raised by `make` itself. All else that goes wrong stands in the report.
     """
-    notes = Notes(Report(name or "environment", seed))
+    notes = Recorder(Report(name or "environment", seed))
     make = make if time_limit is None else partial(_limited, make, time_limit)
     try:
         env = notes.call("make", make, passes=UserError)
@@ -60,15 +60,15 @@ def check(
             player.play(seed + notes.episode - 1, max_steps)
             if "never-ends" in notes.found:
                 break
-        _go_on(notes, player, seconds, max_steps)
+        _play_more(notes, player, seconds, max_steps)
         notes.episode = notes.step = 0
-        _whole(notes, player)
+        _summarize(notes, player)
         spent = notes.report.wall_s, notes.report.cpu_s
         try:
-            repeat(notes, player.trace, env, make)
+            check_determinism(notes, player.trace, env, make)
         finally:
             notes.report.wall_s, notes.report.cpu_s = spent
-    except Stop:
+    except StopChecking:
         pass
     except UserError:
         raise
@@ -77,7 +77,7 @@ def check(
     return notes.report
 
 
-def _prepare(notes: Notes, env: Any, seed: int) -> Player:
+def _prepare(notes: Recorder, env: Any, seed: int) -> RandomPlayer:
     """What can be asked before the first step."""
     report = notes.report
     if env is None:
@@ -98,14 +98,16 @@ def _prepare(notes: Notes, env: Any, seed: int) -> Player:
         with contextlib.suppress(NotImplementedError):  # PettingZoo's base class
             notes.call("state", env.state, passes=NotImplementedError)
     try:
-        spec = Layout(env).spec
+        spec = TeamLayout(env).spec
     except UserError as error:
         raise notes.stop("spaces", str(error)) from None
     report.agents, report.shared_reward, report.state_shape = spec.agents, spec.shared_reward, spec.state_shape
     for group in dict.fromkeys(spec.groups):
         members = [a for a, g in zip(possible, spec.groups, strict=True) if g == group]
-        report.groups.append(Group(tuple(map(str, members)), _told(observes[members[0]]), _told(acts[members[0]])))
-    return Player(notes, env, observes, acts, spec.state_shape is not None, seed)
+        report.groups.append(
+            AgentGroup(tuple(map(str, members)), _describe(observes[members[0]]), _describe(acts[members[0]]))
+        )
+    return RandomPlayer(notes, env, observes, acts, spec.state_shape is not None, seed)
 
 
 def _limited(make: Callable[[], Any], limit: int) -> Any:
@@ -114,7 +116,7 @@ def _limited(make: Callable[[], Any], limit: int) -> Any:
     return TimeLimit(env, limit, cuts=True) if all(callable(getattr(env, n, None)) for n in _METHODS) else env
 
 
-def _go_on(notes: Notes, player: Player, seconds: float, max_steps: int) -> None:
+def _play_more(notes: Recorder, player: RandomPlayer, seconds: float, max_steps: int) -> None:
     """Plays until the speed is known, or something is wrong."""
     report = notes.report
     while report.ok and report.steps < _TIMED and report.cpu_s < seconds and report.wall_s < 10 * seconds:
@@ -122,14 +124,14 @@ def _go_on(notes: Notes, player: Player, seconds: float, max_steps: int) -> None
         player.play(report.seed + notes.episode - 1, max_steps)
 
 
-def _whole(notes: Notes, player: Player) -> None:
+def _summarize(notes: Recorder, player: RandomPlayer) -> None:
     """What only all episodes together tell."""
     lengths, count = notes.report.lengths, len(notes.report.lengths)
     if count > 1 and len(set(lengths)) == 1 and lengths[0] > 1 and notes.report.endings["terminated"] == count:
         told = f"all {count} episodes terminated at step {lengths[0]}: this looks like a time limit"
         fix = f"if it is a time limit, report it in truncations, or give --env.time-limit {lengths[0]}"
         notes.add(Finding("limit-as-termination", told, fix=fix))
-    longer = [look for look in player.looks if look[0] > 1]
+    longer = [look for look in player.episode_stats if look[0] > 1]
     if longer and not any(observations for _, observations, _ in longer):
         notes.add(Finding("obs-constant", "nothing that anybody observes changes during an episode"))
     elif longer and player.has_state and not any(states for _, _, states in longer):
@@ -141,7 +143,7 @@ def _name(env: Any) -> str:
     return str(metadata["name"]) if "name" in metadata else type(env).__name__
 
 
-def _told(space: Any) -> str:
+def _describe(space: Any) -> str:
     text = " ".join(str(space).split())
     if len(text) > 60 and isinstance(space, spaces.Box):  # each number has bounds of its own
         return f"Box({space.low.min():g} to {space.high.max():g}, {space.shape}, {space.dtype})"

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mappo.envs.check.recorder import Notes
+from mappo.envs.check.recorder import Recorder
 from mappo.envs.check.rules import Finding
 from mappo.envs.check.spaces import leaves
 from mappo.envs.vector.time_limit import TimeLimit
-from mappo.system import shutdown as closing
+from mappo.system import shutdown
 
 Digests = dict[str, bytes]  # by agent, of all that it was given
 
@@ -24,18 +24,18 @@ class Trace:
     steps: list[tuple[dict[str, Any], Digests]] = field(default_factory=list[tuple[dict[str, Any], Digests]])
 
 
-def repeat(notes: Notes, trace: Trace, env: Any, make: Callable[[], Any]) -> None:
+def check_determinism(notes: Recorder, trace: Trace, env: Any, make: Callable[[], Any]) -> None:
     """Plays it on the same object, on another, and on both side by side; then closes them."""
     other = notes.call("make", make)
     if _bare(other) is _bare(env):
         notes.add(Finding("same-object", "the function gave one object twice"))
     envs = {"the same environment": env} | ({"another one": other} if _bare(other) is not _bare(env) else {})
-    alike = [_alike(notes, trace, {which: one}) for which, one in envs.items()]
+    alike = [_replay(notes, trace, {which: one}) for which, one in envs.items()]
     if all(alike) and len(envs) > 1:
-        _alike(notes, trace, envs)
+        _replay(notes, trace, envs)
     for one in envs.values():
         if callable(close := getattr(one, "close", None)):
-            with closing.limit:
+            with shutdown.limit:
                 notes.call("close", close)
 
 
@@ -43,7 +43,7 @@ def _bare(env: Any) -> Any:
     return env.env if isinstance(env, TimeLimit) else env
 
 
-def _alike(notes: Notes, trace: Trace, envs: dict[str, Any]) -> bool:
+def _replay(notes: Recorder, trace: Trace, envs: dict[str, Any]) -> bool:
     """Each of them, stepped in turn, does as the trace says."""
     alone = len(envs) == 1
     for which, env in envs.items():
@@ -54,7 +54,7 @@ def _alike(notes: Notes, trace: Trace, envs: dict[str, Any]) -> bool:
             return False
     for step, (actions, before) in enumerate(trace.steps, start=1):
         for which, env in envs.items():
-            given = notes.do(env, copy.deepcopy(actions))
+            given = notes.step_env(env, copy.deepcopy(actions))
             if agent := _differing(before, digests(*given[:4])):
                 told = f"the same seed and actions on {which} go another way from step {step} on"
                 if not alone:

@@ -8,15 +8,15 @@ from gymnasium import spaces
 
 from mappo.core.spec import ActionHeads
 from mappo.envs.check.determinism import Trace, digest, digests
-from mappo.envs.check.recorder import Notes
-from mappo.envs.check.rules import Finding, absent, named, number, stepped
-from mappo.envs.check.spaces import leaves, mask_of, masked, observed
+from mappo.envs.check.recorder import Recorder
+from mappo.envs.check.rules import Finding, check_absent_rewards, check_names, check_step, reward_number
+from mappo.envs.check.spaces import check_mask, check_observation, find_mask, leaves
 from mappo.envs.vector.team_layout import order_of
 
 _REPLAYED = 100  # steps kept, to be played again
 
 
-class Player:
+class RandomPlayer:
     """Chance plays all agents of one environment.
 
     Args:
@@ -25,12 +25,12 @@ class Player:
     """
 
     def __init__(
-        self, notes: Notes, env: Any, observes: dict[str, Any], acts: dict[str, Any], has_state: bool, seed: int
+        self, notes: Recorder, env: Any, observes: dict[str, Any], acts: dict[str, Any], has_state: bool, seed: int
     ) -> None:
         self.notes, self.env, self.observes, self.acts, self.has_state = notes, env, observes, acts, has_state
-        self.possible, self.heads = list(observes), {a: ActionHeads.of(space) for a, space in acts.items()}
+        self.possible, self.heads = list(observes), {a: ActionHeads.from_space(space) for a, space in acts.items()}
         self.rng, self.trace = np.random.default_rng(seed), Trace(seed)
-        self.looks: list[
+        self.episode_stats: list[
             tuple[int, bool, bool]
         ] = []  # of each episode: its steps, and whether observations and states changed
         self.state_shape: tuple[int, ...] | None = getattr(getattr(env, "state_space", None), "shape", None)
@@ -43,38 +43,38 @@ class Player:
         notes, report, env = self.notes, self.notes.report, self.env
         first, notes.step, ended, cut = notes.episode == 1, 0, False, False
         obs, infos = notes.reset(env, seed)
-        self._unchanged()
-        alive = self._look(obs, infos)
+        self._check_unchanged()
+        alive = self._check_observations(obs, infos)
         if first:
             self.trace.start = digests(obs)
-        seen, states = {a: {x} for a, x in digests(obs).items()}, {self._state(obs, alive)}
+        seen, states = {a: {x} for a, x in digests(obs).items()}, {self._check_state(obs, alive)}
         while not ended and notes.step < max_steps:
             notes.step += 1
-            actions = {a: self._draw(a) for a in alive}
+            actions = {a: self._sample_action(a) for a in alive}
             sent = copy.deepcopy(actions)
-            obs, rewards, ends, cuts, infos = notes.do(env, actions)
+            obs, rewards, ends, cuts, infos = notes.step_env(env, actions)
             report.steps += 1
             if actions.keys() != sent.keys() or digest(actions) != digest(sent):
                 notes.add(Finding("action-changed", "step wrote into the actions that it was given"))
-            self._unchanged()
+            self._check_unchanged()
             if first and len(self.trace.steps) < _REPLAYED:
                 self.trace.steps.append((sent, digests(obs, rewards, ends, cuts)))
             over = [a for a in alive if ends.get(a) or cuts.get(a)]
             ended = not [a for a in env.agents if a not in over]
             told = {"rewards": rewards, "terminations": ends, "truncations": cuts}
-            now = self._look(obs, infos, ended, **told)
-            notes.add(*stepped(alive, now, obs, rewards, ends, cuts))
+            now = self._check_observations(obs, infos, ended, **told)
+            notes.add(*check_step(alive, now, obs, rewards, ends, cuts))
             others = [a for a in self.possible if a not in alive and a not in now]
-            notes.add(*absent(others, report.shared_reward, observations=obs, **told))
-            self._pay([number(rewards[a]) for a in alive if a in rewards])
+            notes.add(*check_absent_rewards(others, report.shared_reward, observations=obs, **told))
+            self._check_rewards([reward_number(rewards[a]) for a in alive if a in rewards])
             cut = any(cuts.get(a) and not ends.get(a) for a in over)
             report.arrivals |= not ended and any(a not in alive or a in over for a in now)
             report.deaths |= not ended and any(a not in now for a in alive)
             for agent, x in digests(obs).items():
                 seen.setdefault(agent, set()).add(x)
-            states.add(self._state(obs, now))
+            states.add(self._check_state(obs, now))
             alive = now
-        self.looks.append((notes.step, any(len(own) > 1 for own in seen.values()), len(states) > 1))
+        self.episode_stats.append((notes.step, any(len(own) > 1 for own in seen.values()), len(states) > 1))
         if ended:
             report.endings["truncated" if cut else "terminated"] += 1
             report.lengths.append(notes.step)
@@ -83,30 +83,30 @@ class Player:
         if list(env.possible_agents) != self.possible:
             raise notes.stop("possible-agents-changed", f"possible_agents is {list(env.possible_agents)} by now")
 
-    def _look(self, obs: Any, infos: Any, ended: bool = False, **given: Any) -> list[str]:
+    def _check_observations(self, obs: Any, infos: Any, ended: bool = False, **given: Any) -> list[str]:
         """Who is there, after what each sees and may do was looked at."""
         notes, now = self.notes, [a for a in self.env.agents if a in self.possible]
-        notes.add(*named(self.possible, self.env.agents, observations=obs, **given))
+        notes.add(*check_names(self.possible, self.env.agents, observations=obs, **given))
         self.masks = {}
         for agent in self.possible:
             if agent in obs:
-                notes.add(*observed(agent, self.observes[agent], obs[agent]))
+                notes.add(*check_observation(agent, self.observes[agent], obs[agent]))
             elif agent in now:
                 notes.add(Finding("no-observation", "it is on agents and observed nothing", agent))
             if agent in now and not ended:
-                self._may(agent, mask_of(obs.get(agent), infos.get(agent)))
-        self._hold("an observation", obs)
+                self._check_mask(agent, find_mask(obs.get(agent), infos.get(agent)))
+        self._remember("an observation", obs)
         return now
 
-    def _may(self, agent: str, mask: Any) -> None:
+    def _check_mask(self, agent: str, mask: Any) -> None:
         if self._masked.setdefault(agent, mask is not None) != (mask is not None):
             told = "a mask, and had none before" if mask is not None else "no mask, and had one before"
             self.notes.add(Finding("mask-late", f"it has {told}", agent))
         if mask is None:
             return
         self.notes.report.masks = True
-        self._hold("a mask", mask)
-        read = masked(agent, self.heads[agent].categorical, mask)
+        self._remember("a mask", mask)
+        read = check_mask(agent, self.heads[agent].categorical, mask)
         if isinstance(read, Finding):
             self.notes.add(read)
             return
@@ -114,12 +114,12 @@ class Player:
         if (kind := leaves(mask)[0].dtype).kind == "f":
             self.notes.add(Finding("mask-dtype", f"its mask is {kind}", agent))
 
-    def _state(self, obs: Any, alive: list[str]) -> bytes:
+    def _check_state(self, obs: Any, alive: list[str]) -> bytes:
         """Its digest, after it was looked at."""
         if not self.has_state:
             return b""
         given = self.notes.call("state", self.env.state)
-        self._hold("a state", given)
+        self._remember("a state", given)
         state = np.asarray(given)
         self.state_shape = state.shape if self.state_shape is None else self.state_shape
         if state.shape != self.state_shape:
@@ -135,7 +135,7 @@ class Player:
                 self.notes.add(Finding("state-order", f"state() holds the observations in the order {told}"))
         return digest(given)
 
-    def _draw(self, agent: str) -> Any:
+    def _sample_action(self, agent: str) -> Any:
         """A random legal action."""
         heads, mask, space = self.heads[agent], self.masks.get(agent), self.acts[agent]
         columns, start = list[float](), 0
@@ -146,23 +146,23 @@ class Player:
         for low, high in zip(heads.low, heads.high, strict=True):
             bounded = np.isfinite(low) and np.isfinite(high)
             columns.append(self.rng.uniform(low, high) if bounded else float(np.clip(self.rng.normal(), low, high)))
-        own: Any = heads.own(np.array(columns))
+        own: Any = heads.to_space_action(np.array(columns))
         if isinstance(space, spaces.Discrete):
             return own.item()
         own = own.astype(space.dtype)
         return own.clip(space.low, space.high) if isinstance(space, spaces.Box) else own
 
-    def _hold(self, what: str, given: Any) -> None:
-        self._held += [(what, leaf, leaf.copy()) for leaf in leaves(given) if _numpys(leaf)]
+    def _remember(self, what: str, given: Any) -> None:
+        self._held += [(what, leaf, leaf.copy()) for leaf in leaves(given) if _numpy_kinds(leaf)]
 
-    def _unchanged(self) -> None:
+    def _check_unchanged(self) -> None:
         """What was returned last time is as it was."""
         for what, given, then in self._held:
             if not np.array_equal(given, then, equal_nan=given.dtype.kind == "f"):
                 self.notes.add(Finding("aliasing", f"{what} that was returned before has changed since"))
         self._held = []
 
-    def _pay(self, rewards: list[float]) -> None:
+    def _check_rewards(self, rewards: list[float]) -> None:
         report, different = self.notes.report, sorted(set(rewards))
         report.paid |= any(rewards)
         report.equal_rewards &= len(different) < 2
@@ -171,7 +171,7 @@ class Player:
             self.notes.add(Finding("not-shared", told))
 
 
-def _numpys(x: Any) -> bool:
+def _numpy_kinds(x: Any) -> bool:
     """Its memory is numpy's own. Views of others, such as pygame's surfaces, may lock them while they are held."""
     while isinstance(x, np.ndarray):
         x = x.base

@@ -9,14 +9,14 @@ from typing import Any, cast
 
 from mappo.envs.check.report import Report, Violation
 from mappo.envs.check.rules import RULES, Finding
-from mappo.system.tracebacks import is_ours
+from mappo.system.tracebacks import is_own_code
 
 
-class Stop(Exception):
+class StopChecking(Exception):
     """Nothing more can be learned of this environment."""
 
 
-class Notes:
+class Recorder:
     """A report in the making, and where in the game it is: `episode` and `step` count from 1."""
 
     def __init__(self, report: Report) -> None:
@@ -36,10 +36,10 @@ class Notes:
             self.found[finding.code] = Violation(level, finding.code, where, finding.message, finding.fix or fix)
             self.report.violations.append(self.found[finding.code])
 
-    def stop(self, code: str, message: str) -> Stop:
+    def stop(self, code: str, message: str) -> StopChecking:
         """To be raised: adds the finding."""
         self.add(Finding(code, message))
-        return Stop()
+        return StopChecking()
 
     def call(self, what: str, function: Callable[..., Any], *args: Any, passes: Any = (), **kwargs: Any) -> Any:
         """Runs code of the environment's, and times it; exceptions `passes` are let through.
@@ -73,7 +73,7 @@ class Notes:
             raise self.stop("nobody", "reset left nobody on agents")
         return given
 
-    def do(self, env: Any, actions: dict[str, Any]) -> tuple[Any, Any, Any, Any, Any]:
+    def step_env(self, env: Any, actions: dict[str, Any]) -> tuple[Any, Any, Any, Any, Any]:
         """Observations, rewards, terminations, truncations and infos."""
         given = self.call("step", env.step, actions)
         if not _dicts(given, 5):
@@ -83,7 +83,7 @@ class Notes:
 
 def last_lines(error: BaseException) -> str:
     """The error, and where it came from: lines of the user's code, if any are in it."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not is_ours(f.filename)]
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not is_own_code(f.filename)]
     own = [f for f in frames if "site-packages" not in f.filename] or frames
     here = f"{Path.cwd()}{os.sep}"
     lines = [f"\n{f.filename.removeprefix(here)}, line {f.lineno}, in {f.name}: {f.line}" for f in own[-3:]]

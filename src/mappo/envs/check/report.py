@@ -33,7 +33,7 @@ class Violation:
 
 
 @dataclass(frozen=True)
-class Group:
+class AgentGroup:
     """Agents whose spaces are alike, and these spaces."""
 
     agents: tuple[str, ...]
@@ -49,7 +49,7 @@ class Report:
     seed: int
     violations: list[Violation] = field(default_factory=list[Violation])
     agents: tuple[str, ...] = ()
-    groups: list[Group] = field(default_factory=list[Group])
+    groups: list[AgentGroup] = field(default_factory=list[AgentGroup])
     state_shape: tuple[int, ...] | None = None
     masks: bool = False
     deaths: bool = False  # someone ended while others went on
@@ -93,13 +93,13 @@ def show(report: Report, console: Console | None = None) -> None:
     console = console or Console(width=min(100, shutil.get_terminal_size((100, 0)).columns))
     console.print(Rule(Text.assemble("mappo check ", (report.name, "bold")), align="left", style="dim"))
     if report.agents:
-        console.print(Padding(_found(report), (1, 0, 0, 2)))
+        console.print(Padding(_print_facts(report), (1, 0, 0, 2)))
     for violation in sorted(report.violations, key=lambda v: v.level):  # errors first
-        console.print(Padding(_told(violation), (1, 0, 0, 2)))
+        console.print(Padding(_describe(violation), (1, 0, 0, 2)))
     console.print(Padding(_verdict(report), (1, 0, 1, 2)))
 
 
-def _found(report: Report) -> Table:
+def _print_facts(report: Report) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
@@ -138,7 +138,7 @@ def _reward(report: Report) -> str:
     return "each agent's own; the team's is their sum"
 
 
-def _told(violation: Violation) -> Table:
+def _describe(violation: Violation) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True, width=7)
     table.add_column(overflow="fold")

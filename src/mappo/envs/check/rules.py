@@ -82,7 +82,7 @@ class Finding:
     fix: str = ""
 
 
-def named(possible: Sequence[str], agents: Sequence[str], **given: Mapping[str, Any]) -> Iterator[Finding]:
+def check_names(possible: Sequence[str], agents: Sequence[str], **given: Mapping[str, Any]) -> Iterator[Finding]:
     """Names that nobody has, and agents out of order."""
     for what, dictionary in {**given, "agents": dict.fromkeys(agents)}.items():
         for stranger in [a for a in dictionary if a not in possible][:1]:
@@ -92,7 +92,7 @@ def named(possible: Sequence[str], agents: Sequence[str], **given: Mapping[str, 
         yield Finding("agent-order", f"agents is {_list(agents)}, and possible_agents {_list(possible)}")
 
 
-def stepped(
+def check_step(
     before: Sequence[str],
     now: Sequence[str],
     obs: Mapping[str, Any],
@@ -106,7 +106,7 @@ def stepped(
     for a in before:
         if a not in rewards:
             yield Finding("no-reward", "it acted and was given no reward", a)
-        elif not np.isfinite(number(rewards[a])):
+        elif not np.isfinite(reward_number(rewards[a])):
             yield Finding("reward-number", f"its reward is {short(rewards[a])}", a)
         if missing := [what for what, d in (("termination", ends), ("truncation", cuts)) if a not in d]:
             yield Finding("no-flags", f"it acted and was given no {' and no '.join(missing)}", a)
@@ -119,17 +119,17 @@ def stepped(
             yield Finding(code, f"it is over and still on agents{'' if ended else ', where others go on'}", a)
 
 
-def absent(others: Sequence[str], shared: bool, **given: Mapping[str, Any]) -> Iterator[Finding]:
+def check_absent_rewards(others: Sequence[str], shared: bool, **given: Mapping[str, Any]) -> Iterator[Finding]:
     """What a step gave to `others`, who neither acted nor are there after it; a `shared` reward may go to all."""
     for a in others:
-        pay = number(given["rewards"].get(a, 0))
+        pay = reward_number(given["rewards"].get(a, 0))
         if pay != 0 and not shared:
             yield Finding("reward-after-end", f"it is not there and was given the reward {pay:g}", a)
         elif what := [name for name, dictionary in given.items() if a in dictionary]:
             yield Finding("given-after-end", f"it is not there and has a place in {_list(what)}", a)
 
 
-def number(reward: Any) -> float:
+def reward_number(reward: Any) -> float:
     """NaN where it is not one number."""
     try:
         return float(np.asarray(reward).item())

@@ -9,7 +9,7 @@ from gymnasium import spaces
 from mappo.envs.check.rules import Finding, short
 
 
-def observed(agent: str, space: Any, own: Any, what: str = "its observation") -> Iterator[Finding]:
+def check_observation(agent: str, space: Any, own: Any, what: str = "its observation") -> Iterator[Finding]:
     """An observation against its space, part by part."""
     if isinstance(space, spaces.Dict):
         parts: dict[str, Any] = {k: s for k, s in cast(Any, space.spaces).items() if k != "action_mask"}
@@ -20,7 +20,7 @@ def observed(agent: str, space: Any, own: Any, what: str = "its observation") ->
                 )
                 return
             for key, part in parts.items():
-                yield from observed(agent, part, own[key], f"{key!r} of {what}")
+                yield from check_observation(agent, part, own[key], f"{key!r} of {what}")
             return
         space = parts["observation"]
     elif isinstance(own, Mapping) and "observation" in own:
@@ -47,14 +47,14 @@ def observed(agent: str, space: Any, own: Any, what: str = "its observation") ->
             yield Finding("obs-bounds", f"{what} holds {value:g}; its space says {low:g} to {high:g}", agent)
 
 
-def mask_of(own: Any, info: Any) -> Any:
+def find_mask(own: Any, info: Any) -> Any:
     """What is given as an agent's mask, or None."""
     if isinstance(own, Mapping) and "action_mask" in own:
         return cast(Any, own)["action_mask"]
     return cast(Any, info).get("action_mask") if isinstance(info, Mapping) else None
 
 
-def masked(agent: str, heads: Sequence[int], given: Any) -> Finding | np.ndarray:
+def check_mask(agent: str, heads: Sequence[int], given: Any) -> Finding | np.ndarray:
     """A mask as bool `(sum of heads,)`, or what is wrong with it."""
     parts: list[Any] = list(given if type(given) in (list, tuple) else cast(Any, np.atleast_1d(given)))
     pieces = [_array(part) for part in parts] if any(np.ndim(part) for part in parts) else [_array(given)]

@@ -23,10 +23,10 @@ from gymnasium import spaces
 from torch import Tensor
 
 from mappo.core.spec import ActionHeads
-from mappo.envs.batched.tensor_game import Game, Probe, one_hot, share, spec_of
+from mappo.envs.batched.tensor_game import TensorGame, Tensors, one_hot, share_reward, spec_of
 
 
-class Constant(Probe):
+class Constant(TensorGame):
     """Agents see ones and are given a one, whatever they do, until the time limit of `horizon` steps.
 
     The limit is a truncation: the task itself never ends, so V = 1 / (1 - gamma) everywhere. With the two flags
@@ -52,10 +52,10 @@ class Constant(Probe):
         )
         super().__init__(num_envs, spec, horizon, device)
 
-    def _obs(self, game: Game) -> Tensor:
+    def _obs(self, game: Tensors) -> Tensor:
         return self._ones(*self._agents.shape, self.choices)
 
-    def _reward(self, game: Game, action: Tensor) -> Tensor:
+    def _reward(self, game: Tensors, action: Tensor) -> Tensor:
         return self._ones(*self._agents.shape)
 
 
@@ -68,17 +68,17 @@ class Signal(Constant):
     observes = 4
     heads = ActionHeads((4,))
 
-    def _begin(self) -> Game:
-        return {"number": self._draw(self.choices, self.spec.num_agents)}
+    def _begin_episodes(self) -> Tensors:
+        return {"number": self._randint(self.choices, self.spec.num_agents)}
 
-    def _next(self, game: Game, action: Tensor) -> Game:
-        return self._begin()
+    def _next_tensors(self, game: Tensors, action: Tensor) -> Tensors:
+        return self._begin_episodes()
 
-    def _obs(self, game: Game) -> Tensor:
+    def _obs(self, game: Tensors) -> Tensor:
         return one_hot(game["number"], self.choices)
 
-    def _reward(self, game: Game, action: Tensor) -> Tensor:
-        return share(action[..., 0] == game["number"])
+    def _reward(self, game: Tensors, action: Tensor) -> Tensor:
+        return share_reward(action[..., 0] == game["number"])
 
 
 class Memory(Signal):
@@ -94,16 +94,16 @@ class Memory(Signal):
     ) -> None:
         super().__init__(num_envs, num_agents, horizon, device)
 
-    def _over(self, game: Game) -> Tensor:
+    def _over(self, game: Tensors) -> Tensor:
         return game["clock"] >= self.horizon
 
-    def _next(self, game: Game, action: Tensor) -> Game:
+    def _next_tensors(self, game: Tensors, action: Tensor) -> Tensors:
         return {}
 
-    def _obs(self, game: Game) -> Tensor:
+    def _obs(self, game: Tensors) -> Tensor:
         return super()._obs(game) * (game["clock"] == 0).view(-1, 1, 1)
 
-    def _reward(self, game: Game, action: Tensor) -> Tensor:
+    def _reward(self, game: Tensors, action: Tensor) -> Tensor:
         return super()._reward(game, action) * (game["clock"] == self.horizon - 1).unsqueeze(-1)
 
 
@@ -115,18 +115,18 @@ class Mask(Signal):
     no more than half of it, chance among legal actions is a third, and among all of them a quarter.
     """
 
-    def _begin(self) -> Game:
-        return {**super()._begin(), "legal": self._draw(2, self.spec.num_agents)}  # s + legal, is right
+    def _begin_episodes(self) -> Tensors:
+        return {**super()._begin_episodes(), "legal": self._randint(2, self.spec.num_agents)}  # s + legal, is right
 
-    def _mask(self, game: Game) -> Tensor:
+    def _mask(self, game: Tensors) -> Tensor:
         illegal = (game["number"] + 1 - game["legal"]) % self.choices
         return one_hot(illegal, self.choices) == 0
 
-    def _reward(self, game: Game, action: Tensor) -> Tensor:
-        return share(action[..., 0] == (game["number"] + game["legal"]) % self.choices)
+    def _reward(self, game: Tensors, action: Tensor) -> Tensor:
+        return share_reward(action[..., 0] == (game["number"] + game["legal"]) % self.choices)
 
 
-class Unequal(Probe):
+class Unequal(TensorGame):
     """Two agents see one of 3 numbers s, drawn anew each step: agent_0 as a vector of 3, and it names s by one of 3
     actions; agent_1 as the first 3 of a vector of 5, and it names s + 1 (mod 3) by one of 4 actions. Both get the
     share of those that are right.
@@ -149,17 +149,17 @@ class Unequal(Probe):
         spec = spec_of([3, 5], [ActionHeads((3,)), ActionHeads((4,))], shared_reward=True, groups=groups)
         super().__init__(num_envs, spec, horizon, device)
 
-    def _begin(self) -> Game:
-        return {"number": self._draw(3, 2)}
+    def _begin_episodes(self) -> Tensors:
+        return {"number": self._randint(3, 2)}
 
-    def _next(self, game: Game, action: Tensor) -> Game:
-        return self._begin()
+    def _next_tensors(self, game: Tensors, action: Tensor) -> Tensors:
+        return self._begin_episodes()
 
-    def _obs(self, game: Game) -> Tensor:
+    def _obs(self, game: Tensors) -> Tensor:
         return one_hot(game["number"], 5)
 
-    def _reward(self, game: Game, action: Tensor) -> Tensor:
-        return share(action[..., 0] == (game["number"] + self._agents) % 3)
+    def _reward(self, game: Tensors, action: Tensor) -> Tensor:
+        return share_reward(action[..., 0] == (game["number"] + self._agents) % 3)
 
 
 class MultiDiscrete(Constant):
@@ -173,19 +173,19 @@ class MultiDiscrete(Constant):
     observes = 7
     heads = ActionHeads((3, 4))
 
-    def _begin(self) -> Game:
+    def _begin_episodes(self) -> Tensors:
         agents = self.spec.num_agents
-        return {"number": torch.stack([self._draw(3, agents), self._draw(4, agents)], -1)}
+        return {"number": torch.stack([self._randint(3, agents), self._randint(4, agents)], -1)}
 
-    def _next(self, game: Game, action: Tensor) -> Game:
-        return self._begin()
+    def _next_tensors(self, game: Tensors, action: Tensor) -> Tensors:
+        return self._begin_episodes()
 
-    def _obs(self, game: Game) -> Tensor:
+    def _obs(self, game: Tensors) -> Tensor:
         first, second = game["number"].unbind(-1)
         return torch.cat([one_hot(first, 3), one_hot(second, 4)], -1)
 
-    def _reward(self, game: Game, action: Tensor) -> Tensor:
-        return share((action == game["number"]).float().mean(-1))
+    def _reward(self, game: Tensors, action: Tensor) -> Tensor:
+        return share_reward((action == game["number"]).float().mean(-1))
 
 
 class Image(Signal):
@@ -196,12 +196,17 @@ class Image(Signal):
 
     observes = spaces.Box(0, 255, (8, 8, 1), np.uint8)
 
-    def _begin(self) -> Game:
+    def _begin_episodes(self) -> Tensors:
         agents = self.spec.num_agents
-        row, column = self._draw(3, agents), self._draw(3, agents)
-        return {**super()._begin(), "row": row, "column": column, "noise": self._draw(64, agents, 8, 8).byte()}
+        row, column = self._randint(3, agents), self._randint(3, agents)
+        return {
+            **super()._begin_episodes(),
+            "row": row,
+            "column": column,
+            "noise": self._randint(64, agents, 8, 8).byte(),
+        }
 
-    def _obs(self, game: Game) -> Tensor:
+    def _obs(self, game: Tensors) -> Tensor:
         top = game["number"] // 2 * 4 + game["row"]
         left = game["number"] % 2 * 4 + game["column"]
         rows = one_hot(top, 8) + one_hot(top + 1, 8)
@@ -226,8 +231,8 @@ class Roles(Constant):
     ) -> None:
         super().__init__(num_envs, num_agents, horizon, device)
 
-    def _state(self, game: Game) -> Tensor:
+    def _state(self, game: Tensors) -> Tensor:
         return self._ones(1)
 
-    def _reward(self, game: Game, action: Tensor) -> Tensor:
+    def _reward(self, game: Tensors, action: Tensor) -> Tensor:
         return self._agents.float().expand(self.num_envs, -1)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mappo.core.spec import ActionHeads
-from mappo.envs.batched.tensor_game import Game, Probe, one_hot, spec_of
+from mappo.envs.batched.tensor_game import TensorGame, Tensors, one_hot, spec_of
 from mappo.envs.probes.basic import Constant
 
 SHIFT = 0.25
@@ -35,21 +35,21 @@ class Target(Constant):
         self._shift = torch.tensor([SHIFT, -SHIFT], device=device)
         super().__init__(num_envs, num_agents, horizon, device)
 
-    def _begin(self) -> Game:
+    def _begin_episodes(self) -> Tensors:
         return {"point": 2 * self._rand(self.spec.num_agents, 2) - 1}
 
-    def _next(self, game: Game, action: Tensor) -> Game:
-        return self._begin()
+    def _next_tensors(self, game: Tensors, action: Tensor) -> Tensors:
+        return self._begin_episodes()
 
-    def _obs(self, game: Game) -> Tensor:
+    def _obs(self, game: Tensors) -> Tensor:
         return game["point"]
 
-    def _reward(self, game: Game, action: Tensor) -> Tensor:
+    def _reward(self, game: Tensors, action: Tensor) -> Tensor:
         error = (action - self._middle) / 2 - (game["point"] / 2 + self._shift)
         return -error.square().mean((-2, -1)).unsqueeze(-1).expand(-1, self.spec.num_agents)
 
 
-class Mixed(Probe):
+class Mixed(TensorGame):
     """agent_0 sees one of 4 numbers and gets 1 when it names it, of 4 actions. agent_1 sees x in [-1, 1], the first
     of its padded observation, and answers by a number in [2, 6]: right is 4.5 + x, which is x / 2 + 1/4 in
     half-widths from the middle, and it gets less the squared distance. Both are drawn anew each step.
@@ -62,19 +62,19 @@ class Mixed(Probe):
         heads = [ActionHeads((4,)), ActionHeads(low=(2.0,), high=(6.0,))]
         super().__init__(num_envs, spec_of([4, 1], heads), horizon, device)
 
-    def _begin(self) -> Game:
+    def _begin_episodes(self) -> Tensors:
         point = 2 * self._rand() - 1
-        return {"number": self._draw(4), "point": point}
+        return {"number": self._randint(4), "point": point}
 
-    def _next(self, game: Game, action: Tensor) -> Game:
-        return self._begin()
+    def _next_tensors(self, game: Tensors, action: Tensor) -> Tensors:
+        return self._begin_episodes()
 
-    def _obs(self, game: Game) -> Tensor:
+    def _obs(self, game: Tensors) -> Tensor:
         return torch.stack(
             [one_hot(game["number"], 4), torch.nn.functional.pad(game["point"].unsqueeze(-1), (0, 3))], 1
         )
 
-    def _reward(self, game: Game, action: Tensor) -> Tensor:
+    def _reward(self, game: Tensors, action: Tensor) -> Tensor:
         named = action[:, 0, 0] == game["number"]
         error = (action[:, 1, 1] - 4) / 2 - (game["point"] / 2 + SHIFT)
         return torch.stack([named.float(), -error.square()], -1)

@@ -11,7 +11,7 @@ from mappo.core.spec import ActionHeads, Spec
 from mappo.errors import UserError
 
 
-class Flat:
+class Flattener:
     """Reads what comes from a space as one array: images `(H, W, C)` or `(C, H, W)`, all else vectors.
 
     Args:
@@ -51,7 +51,7 @@ class Flat:
         return x.reshape(-1)
 
 
-class Seat:
+class AgentSpaces:
     """One agent: what it sees, may choose and does, in its own form and in the padded layout.
 
     Args:
@@ -65,7 +65,7 @@ class Seat:
     """
 
     def __init__(self, name: str, observed: Any, acted: Any) -> None:
-        self.name, self._acted, self.heads = name, acted, ActionHeads.of(acted)
+        self.name, self._acted, self.heads = name, acted, ActionHeads.from_space(acted)
         self._wrapped = True  # a dict that comes holds the observation beside the mask
         if isinstance(observed, spaces.Dict):
             # Ordered, for gymnasium sorts the keys of any other dict.
@@ -73,17 +73,17 @@ class Seat:
             rest.pop("action_mask", None)
             self._wrapped = set(rest) == {"observation"}
             observed = cast(Any, rest["observation"] if self._wrapped else spaces.Dict(rest))
-        self.flat = Flat(f"{name} observed", observed)
+        self.flat = Flattener(f"{name} observed", observed)
         sizes = self.heads.categorical
         self._firsts = [sum(sizes[:k]) for k in range(len(sizes))]
 
-    def place(self, spec: Spec, index: int) -> None:
+    def set_columns(self, spec: Spec, index: int) -> None:
         """Remembers where the agent stands, once all agents are known."""
-        self.size, self.choices = spec.obs_size(index), np.array(spec.choices(index), dtype=np.intp)
-        self._columns = np.array(spec.columns(index), dtype=np.intp)
-        self._turn = spec.channels_last if len(spec.obs_shape) == 3 else None
+        self.size, self.choices = spec.obs_size(index), np.array(spec.choice_indices(index), dtype=np.intp)
+        self._columns = np.array(spec.action_columns(index), dtype=np.intp)
+        self._turn = spec.to_channels_last if len(spec.obs_shape) == 3 else None
 
-    def see(self, own: Any) -> np.ndarray:
+    def read_obs(self, own: Any) -> np.ndarray:
         """Its observation as a row, `(own size,)`."""
         if self._wrapped and isinstance(own, Mapping):
             if "observation" not in own:
@@ -93,7 +93,7 @@ class Seat:
         row = self.flat.read(own)
         return row if self._turn is None else self._turn(row.reshape(self.flat.space.shape)).reshape(-1)
 
-    def may(self, given: Any) -> np.ndarray:
+    def read_mask(self, given: Any) -> np.ndarray:
         """Its mask, given flat or head by head, as bool `(sum of own heads,)`."""
         pieces = _pieces(given)
         sizes, heads = tuple(map(len, pieces)), self.heads.categorical
@@ -109,9 +109,9 @@ class Seat:
             raise UserError(f"{self.name} was given an action mask in which nothing is legal{where}")
         return mask
 
-    def act(self, chosen: np.ndarray) -> list[Any]:
+    def to_env_action(self, chosen: np.ndarray) -> list[Any]:
         """Its rows of actions `(E, D)` as E actions of its own space."""
-        own: Any = self.heads.own(chosen[:, self._columns])
+        own: Any = self.heads.to_space_action(chosen[:, self._columns])
         if isinstance(self._acted, spaces.Discrete):
             return own.tolist()
         own = own.astype(self._acted.dtype)

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from mappo.envs.vector.team_layout import Layout
+from mappo.envs.vector.team_layout import TeamLayout
 
 
-class Arrays:
+class Buffers:
     """A `TimeStep` of E environments as arrays, the actions that bring the next, and where each game is.
 
     `masked` is 0, or 1 + an agent that was given a mask; `seed` and `episode` tell what an episode was drawn from;
@@ -18,7 +18,7 @@ class Arrays:
         memory: a buffer of at least `size(...)` bytes, shared with other processes; by default memory of its own.
     """
 
-    def __init__(self, layout: Layout, num_envs: int, memory: Any = None) -> None:
+    def __init__(self, layout: TeamLayout, num_envs: int, memory: Any = None) -> None:
         memory = bytearray(self.size(layout, num_envs)) if memory is None else memory
         self.fields: dict[str, np.ndarray] = {}
         start = 0
@@ -35,13 +35,13 @@ class Arrays:
         return {name: x[index : index + 1].reshape(x.shape[1:]) for name, x in self.fields.items()}
 
     @staticmethod
-    def size(layout: Layout, num_envs: int) -> int:
+    def size(layout: TeamLayout, num_envs: int) -> int:
         """Bytes."""
         fields = _fields(layout, num_envs).values()
         return sum(_aligned(math.prod(shape) * np.dtype(dtype).itemsize) for shape, dtype in fields)
 
 
-def _fields(layout: Layout, num_envs: int) -> dict[str, tuple[tuple[int, ...], Any]]:
+def _fields(layout: TeamLayout, num_envs: int) -> dict[str, tuple[tuple[int, ...], Any]]:
     spec, team = layout.spec, (num_envs, layout.spec.num_agents)
     fields: dict[str, tuple[tuple[int, ...], Any]] = {
         "mask": ((*team, sum(spec.heads)), np.bool_),

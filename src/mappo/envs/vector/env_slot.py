@@ -5,33 +5,33 @@ from typing import Any, cast
 
 import numpy as np
 
-from mappo.envs.vector.team_layout import Layout, Row
+from mappo.envs.vector.team_layout import TeamLayout, TeamRow
 from mappo.errors import UserError
 
 
-class Game:
+class EnvSlot:
     """One environment, whose next episode starts where one ended.
 
     Who is not in `env.agents` is inactive: it observes zeros, gets 0 and its action is not sent.
 
     Args:
-        rows: where it shows itself; see `Arrays.rows`.
+        rows: where it shows itself; see `Buffers.rows`.
     """
 
-    def __init__(self, env: Any, layout: Layout, rows: dict[str, np.ndarray]) -> None:
+    def __init__(self, env: Any, layout: TeamLayout, rows: dict[str, np.ndarray]) -> None:
         self.env, self.layout, self.rows = env, layout, rows
         self.warnings: list[str] = []
-        self._over = set[str]()  # who was over at the last step, while others went on
+        self._is_over = set[str]()  # who was over at the last step, while others went on
         self._checked = False
 
     def reset(self, check_order: bool = False) -> None:
         """The episode that `seed` and `episode` name, as after a reset of all."""
         self.rows["masked"][...] = 0
         row = self._start()
-        self._over.clear()
-        if check_order and (told := self.layout.wrong_order(row)):
+        self._is_over.clear()
+        if check_order and (told := self.layout.order_warning(row)):
             self.warnings.append(told)
-        self._show(row, "next_")
+        self._write(row, "next_")
         for name in ("reward", "terminated", "ended"):
             self.rows[name][...] = 0
 
@@ -53,7 +53,7 @@ class Game:
         terminated = np.array([a in acting and bool(ends.get(a, False)) for a in agents])
         gone = np.array([a in over for a in agents])
         # PettingZoo takes who is over off `env.agents`; who is still on it, among others, began another life.
-        if again := self._over & over:
+        if again := self._is_over & over:
             self._warn_of_lives(again.pop())
         rows["masked"][...] = rows["masked"] or masked
         rows["ended"][...] = ended = not (row.active & ~gone).any()
@@ -67,19 +67,19 @@ class Game:
                     )
             # Ended by itself only where no agent was cut off by a time limit.
             rows["terminated"][...] = terminated | (not any(cuts.get(a) and not ends.get(a) for a in acting))
-            self._show(Row(row.obs, row.state, row.mask, there), "next_")
+            self._write(TeamRow(row.obs, row.state, row.mask, there), "next_")
             rows["episode"][...] += 1
             self._start()
         else:
             # A life cut off while others go on: nothing follows it in this episode.
             rows["terminated"][...] = terminated | gone
             row.obs[~row.active] = 0
-            self._show(row, "next_")
-            self._show(row)
+            self._write(row, "next_")
+            self._write(row)
             rows["is_first"][...] = row.active & (~before | gone)
-        self._over = set[str]() if ended else over
+        self._is_over = set[str]() if ended else over
 
-    def _start(self) -> Row:
+    def _start(self) -> TeamRow:
         """First episodes start from the seeds themselves, later ones from what derives from (seed, episode)."""
         seed, episode = int(self.rows["seed"]), int(self.rows["episode"])
         if episode:
@@ -98,7 +98,7 @@ class Game:
         if not row.active.any():
             raise UserError(f"{kind}.reset left nobody in env.agents: {self.env.agents!r}")
         self.rows["masked"][...] = self.rows["masked"] or masked
-        self._show(row)
+        self._write(row)
         self.rows["is_first"][...] = True
         return row
 
@@ -113,7 +113,7 @@ class Game:
             self.layout.check_names(self.env, what, given)
         return cast(Any, result)
 
-    def _show(self, row: Row, when: str = "") -> None:
+    def _write(self, row: TeamRow, when: str = "") -> None:
         self.rows[when + "obs"][...] = row.obs
         self.rows[when + "active"][...] = row.active
         if row.state is not None:

@@ -12,36 +12,36 @@ import cloudpickle
 import torch
 from torch import Tensor
 
-from mappo.core.timestep import TimeStep, joined
-from mappo.envs.vector.buffers import Arrays
-from mappo.envs.vector.slices import halves
-from mappo.envs.vector.team_layout import Layout
-from mappo.envs.vector.timesteps import Shown
+from mappo.core.timestep import TimeStep, concat_steps
+from mappo.envs.vector.buffers import Buffers
+from mappo.envs.vector.slices import half_slices
+from mappo.envs.vector.team_layout import TeamLayout
+from mappo.envs.vector.timesteps import TimeStepReader
 from mappo.envs.vector.worker import CHECKED_RESET, RESET
-from mappo.envs.vector.worker_handle import START_TIMEOUT, LostError, Member, SharedMemory
+from mappo.envs.vector.worker_handle import START_TIMEOUT, SharedMemory, WorkerHandle, WorkerLostError
 from mappo.errors import UserError
 
 CLOSE_TIMEOUT = 5.0  # seconds, for all workers together
 
 
 class WorkerPool:
-    """`ParallelEnvs`, stepped by worker processes: the same numbers, whatever the number of workers.
+    """`SerialEnvs`, stepped by worker processes: the same numbers, whatever the number of workers.
 
     Observations and actions go through shared memory, orders through a socket for each worker: its byte wakes a
     process as a semaphore would, and it tells at once when the other side is gone. Each worker has one thread.
 
-    The environments are cut into two `parts`, which may be stepped by themselves (`send`, `receive`), one while
+    The environments are cut into two `slices`, which may be stepped by themselves (`send`, `receive`), one while
     the learner answers the other.
 
     Args:
         make: called once for each environment, in a worker; may be a lambda or live in the main script.
-        num_envs: E. workers: processes. shared_reward: see `Layout`. time_limit: see `TimeLimit`.
+        num_envs: E. workers: processes. shared_reward: see `TeamLayout`. time_limit: see `TimeLimit`.
         restart: a worker that dies or hangs, or whose environment fails, is replaced: its episodes are then over, as
             by a time limit at the last observation, with reward 0, and new ones begin. Else it is an error.
         timeout: seconds that a worker may take for one step of its environments.
 
     Raises:
-        UserError: see `ParallelEnvs`; also where a worker is lost.
+        UserError: see `SerialEnvs`; also where a worker is lost.
     """
 
     def __init__(
@@ -65,101 +65,103 @@ class WorkerPool:
                 f"let it make all that it needs by itself, or use --env.workers 0"
             ) from error
         self.num_envs, self.device, self.restart, self.restarts = num_envs, torch.device("cpu"), restart, 0
-        self.parts, self._memory = halves(num_envs), SharedMemory()
-        self._members: list[Member] = []
-        self.workers = min(workers, num_envs)
-        for w in range(self.workers):
-            ranges = _ranges(self.parts, w, self.workers)
+        self.slices, self._memory = half_slices(num_envs), SharedMemory()
+        self._handles: list[WorkerHandle] = []
+        self.num_workers = min(workers, num_envs)
+        for w in range(self.num_workers):
+            ranges = _ranges(self.slices, w, self.num_workers)
             name = f"worker {w} (environments {' and '.join(_span(r) for r in ranges if r)})"
-            self._members.append(Member(name, ranges, job, self._memory, timeout))
-        self._close = weakref.finalize(self, _close, self._members, self._memory)  # at the latest when the program ends
+            self._handles.append(WorkerHandle(name, ranges, job, self._memory, timeout))
+        self._close = weakref.finalize(self, _close, self._handles, self._memory)  # at the latest when the program ends
         with self._closed_on_error():
             try:
-                for member in self._members:
+                for member in self._handles:
                     member.start()
-                layouts = [self._first_layout(member) for member in self._members]
+                layouts = [self._first_layout(member) for member in self._handles]
             except OSError as error:
-                raise UserError(f"{self.workers} worker processes cannot be started: {error}") from error
+                raise UserError(f"{self.num_workers} worker processes cannot be started: {error}") from error
             self._layout, self.spec = layouts[0], layouts[0].spec
-            memory = self._memory.map(Arrays.size(self._layout, num_envs))
-            self._shown = Shown(self._layout, Arrays(self._layout, num_envs, memory))
-            for member, layout in zip(self._members, layouts, strict=True):
-                self._admit(member, layout)
-        self._seen: list[TimeStep] = []  # of each part, what the learner saw last
+            memory = self._memory.map(Buffers.size(self._layout, num_envs))
+            self._reader = TimeStepReader(self._layout, Buffers(self._layout, num_envs, memory))
+            for member, layout in zip(self._handles, layouts, strict=True):
+                self._check_layout(member, layout)
+        self._episodes_shown: list[TimeStep] = []  # of each part, what the learner saw last
 
     def reset(self, seed: int | Sequence[int] | None = None) -> TimeStep:
         """First episodes start from the seeds themselves, later ones from what derives from (seed, episode)."""
         self._check_open()
-        for member in self._members:  # a game that is still stepped writes its episode
+        for member in self._handles:  # a game that is still stepped writes its episode
             while member.pending:
                 self._answered(member)
             member.skipped.clear()
-        self._seen = []  # nothing is under way: who is replaced has no episode to be cut off
-        first = self._shown.start(seed)
+        self._episodes_shown = []  # nothing is under way: who is replaced has no episode to be cut off
+        first = self._reader.write_seeds(seed)
         order = CHECKED_RESET if first else RESET
-        for member in self._members:
-            member.order(order)
-        for member in self._members:
+        for member in self._handles:
+            member.send_command(order)
+        for member in self._handles:
             try:
-                told = member.answer(START_TIMEOUT if first else None)  # some start a program of their own only now
-            except LostError as lost:
+                told = member.receive_answer(
+                    START_TIMEOUT if first else None
+                )  # some start a program of their own only now
+            except WorkerLostError as lost:
                 self._replace(member, lost)
             else:
                 self._warn(told)
-        step = self._shown.time_step(slice(0, self.num_envs), begun=True)
-        self._seen = [step.of(part) for part in self.parts]
+        step = self._reader.time_step(slice(0, self.num_envs), begun=True)
+        self._episodes_shown = [step.slice_envs(part) for part in self.slices]
         return step
 
     def step(self, action: Tensor) -> TimeStep:
-        for index, part in enumerate(self.parts):
+        for index, part in enumerate(self.slices):
             self.send(index, action[part])
-        seen = [self.receive(index) for index in range(len(self.parts))]
-        return joined(seen)
+        seen = [self.receive(index) for index in range(len(self.slices))]
+        return concat_steps(seen)
 
     def send(self, part: int, action: Tensor) -> None:
-        """Begins one step of `parts[part]`, by actions `(e, A, D)`."""
+        """Begins one step of `slices[part]`, by actions `(e, A, D)`."""
         self._check_open()
-        self._shown.act(action, self.parts[part])
-        for member in self._members:
+        self._reader.write_action(action, self.slices[part])
+        for member in self._handles:
             if part in member.skipped:
                 member.skipped.remove(part)
             elif member.ranges[part]:
                 member.pending.append(part)
-                member.order(str(part).encode())
+                member.send_command(str(part).encode())
 
     def receive(self, part: int) -> TimeStep:
         """Waits for that step; parts are answered in the order in which they were sent."""
-        for member in self._members:
+        for member in self._handles:
             if member.pending and member.pending[0] == part:
                 self._answered(member)
-        self._seen[part] = self._shown.time_step(self.parts[part])
-        return self._seen[part]
+        self._episodes_shown[part] = self._reader.time_step(self.slices[part])
+        return self._episodes_shown[part]
 
     def close(self) -> None:
         if stuck := self._close():
             told = f"{' and '.join(stuck)} did not close the environments within {CLOSE_TIMEOUT:g} s"
             warnings.warn(f"{told}, and {'was' if len(stuck) == 1 else 'were'} killed", stacklevel=2)
 
-    def _answered(self, member: Member) -> None:
+    def _answered(self, member: WorkerHandle) -> None:
         try:
-            told = member.answer()
-        except LostError as lost:
+            told = member.receive_answer()
+        except WorkerLostError as lost:
             self._replace(member, lost)
             return
         member.pending.popleft()
         member.failures = 0
         self._warn(told)  # last: it raises where warnings are errors
 
-    def _first_layout(self, member: Member) -> Layout:
+    def _first_layout(self, member: WorkerHandle) -> TeamLayout:
         """What its environments look like; those of another process, where one is lost as it starts."""
         while True:
             try:
                 return member.layout()
-            except LostError as lost:
-                self._bury(member, lost, "It is replaced")
+            except WorkerLostError as lost:
+                self._handle_loss(member, lost, "It is replaced")
                 member.start()
 
-    def _bury(self, member: Member, lost: Exception, told: str) -> None:
+    def _handle_loss(self, member: WorkerHandle, lost: Exception, told: str) -> None:
         """Says that it is lost and will be replaced; a UserError where that is not wanted, or was tried enough."""
         member.failures += 1
         if not self.restart or member.failures > 3:
@@ -171,26 +173,26 @@ class WorkerPool:
         warnings.warn(f"{lost}\n{told}; it was process {member.process.pid}.", stacklevel=6)
         member.close(0)
 
-    def _replace(self, member: Member, lost: Exception) -> None:
+    def _replace(self, member: WorkerHandle, lost: Exception) -> None:
         """Another process for the same environments, whose episodes are over and begin anew."""
-        arrays, numbers = self._shown.arrays, member.numbers
+        arrays, numbers = self._reader.arrays, member.env_indices
         under_way = set(member.pending)  # before another process is started, for which nothing is
         while True:
-            self._bury(member, lost, "It is replaced, and its episodes begin anew")
+            self._handle_loss(member, lost, "It is replaced, and its episodes begin anew")
             arrays["busy"][numbers] = False
             arrays["episode"][numbers] += 1
             try:
                 member.start()
-                self._admit(member, member.layout())
-                member.order(RESET)
-                self._warn(member.answer(START_TIMEOUT))
+                self._check_layout(member, member.layout())
+                member.send_command(RESET)
+                self._warn(member.receive_answer(START_TIMEOUT))
                 break
-            except (LostError, UserError, OSError) as next_loss:
+            except (WorkerLostError, UserError, OSError) as next_loss:
                 lost = next_loss
-        if not self._seen:  # at a reset nothing is under way
+        if not self._episodes_shown:  # at a reset nothing is under way
             return
-        for index, (part, share) in enumerate(zip(self.parts, member.ranges, strict=True)):
-            own, seen = slice(share.start, share.stop), self._seen[index]
+        for index, (part, share) in enumerate(zip(self.slices, member.ranges, strict=True)):
+            own, seen = slice(share.start, share.stop), self._episodes_shown[index]
             there = slice(share.start - part.start, share.stop - part.start)
             arrays["reward"][own], arrays["terminated"][own], arrays["ended"][own] = 0, False, True
             for name, reached in (("obs", seen.obs), ("state", seen.state), ("active", seen.active)):
@@ -200,13 +202,13 @@ class WorkerPool:
             if share and index not in under_way:
                 member.skipped.add(index)
 
-    def _admit(self, member: Member, layout: Any) -> None:
+    def _check_layout(self, member: WorkerHandle, layout: Any) -> None:
         difference = layout.spec.differs_from(self.spec)
         if not difference and not layout.is_like(self._layout):
             difference = "their states, dtypes or shared rewards do"
         if difference:
             raise UserError(f"the function makes environments that differ: {difference}")
-        member.show_in(self._shown.arrays, self.num_envs)
+        member.show_in(self._reader.arrays, self.num_envs)
 
     def _check_open(self) -> None:
         if not self._close.alive:
@@ -238,10 +240,10 @@ def _span(numbers: range) -> str:
     return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
 
 
-def _close(members: Sequence[Member], memory: SharedMemory) -> list[str]:
+def _close(members: Sequence[WorkerHandle], memory: SharedMemory) -> list[str]:
     """Who had to be killed."""
     for member in members:
-        member.hang_up()
+        member.disconnect()
     last = time.monotonic() + CLOSE_TIMEOUT
     stuck = [member.name for member in members if not member.close(max(last - time.monotonic(), 0))]
     memory.file.close()

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 
-def seeds_of(seed: Any, count: int) -> np.ndarray:
+def reset_seeds(seed: Any, count: int) -> np.ndarray:
     """One seed for each environment: of an int s they are s, s + 1, ...
 
     Raises:
@@ -17,6 +17,6 @@ def seeds_of(seed: Any, count: int) -> np.ndarray:
     return np.array(seeds, dtype=np.int64)
 
 
-def halves(num_envs: int) -> tuple[slice, ...]:
+def half_slices(num_envs: int) -> tuple[slice, ...]:
     """The two parts in which environments may be stepped in turn; one environment has no half."""
     return (slice(0, num_envs // 2), slice(num_envs // 2, num_envs)) if num_envs > 1 else (slice(0, num_envs),)

@@ -8,13 +8,13 @@ from typing import Any, cast
 import numpy as np
 from gymnasium import spaces
 
-from mappo.core.spec import Spec, channels_first
-from mappo.envs.vector.agent_spaces import Flat, Seat
+from mappo.core.spec import Spec, is_channels_first
+from mappo.envs.vector.agent_spaces import AgentSpaces, Flattener
 from mappo.errors import UserError
 
 
 @dataclass
-class Row:
+class TeamRow:
     """What one environment shows, agents in order: `(A, *obs_shape)`, `(*S)`, `(A, N)`, `(A,)`."""
 
     obs: np.ndarray
@@ -23,7 +23,7 @@ class Row:
     active: np.ndarray
 
 
-class Layout:
+class TeamLayout:
     """Reads what environments alike give into rows, by their agents' names.
 
     Agents keep the order of `possible_agents` and may differ in their spaces: see `Spec` for how they are padded.
@@ -50,32 +50,32 @@ class Layout:
                 f"give a function that makes a ParallelEnv"
             )
         self.agents: list[str] = list(env.possible_agents)
-        self.seats = [Seat(a, env.observation_space(a), env.action_space(a)) for a in self.agents]
+        self.agent_spaces = [AgentSpaces(a, env.observation_space(a), env.action_space(a)) for a in self.agents]
         space = state_space(env)
-        self._state = Flat("state() gave", space) if space is not None else None
+        self._state = Flattener("state() gave", space) if space is not None else None
         self.spec = Spec(
             agents=tuple(map(str, self.agents)),
-            obs_spaces=tuple(seat.flat.space for seat in self.seats),
-            action_heads=tuple(seat.heads for seat in self.seats),
+            obs_spaces=tuple(seat.flat.space for seat in self.agent_spaces),
+            action_heads=tuple(seat.heads for seat in self.agent_spaces),
             state_shape=_last(self._state.space.shape) if self._state is not None else None,
             shared_reward=shared_reward or bool(getattr(env, "shared_reward", False)),
         )
-        for j, seat in enumerate(self.seats):
-            seat.place(self.spec, j)
+        for j, seat in enumerate(self.agent_spaces):
+            seat.set_columns(self.spec, j)
         self._names, self._size = set(self.agents), math.prod(self.spec.obs_shape)
-        self.obs_dtype: Any = np.uint8 if self.spec.sees_bytes else np.float32
+        self.obs_dtype: Any = np.uint8 if self.spec.observes_bytes else np.float32
         # Bytes stay bytes in images only.
         image = self._state is not None and len(self._state.space.shape) == 3
         self.state_dtype: Any = np.uint8 if image and cast(Any, space).dtype == np.uint8 else np.float32
 
-    def read(self, env: Any, obs: Mapping[str, Any], infos: Mapping[str, Any]) -> tuple[Row, int]:
+    def read(self, env: Any, obs: Mapping[str, Any], infos: Mapping[str, Any]) -> tuple[TeamRow, int]:
         """One environment's observations, zeros where one is missing.
 
         Returns:
             The row, and which agent, counted from 1, was given a mask; 0 if nobody was.
         """
         seen = np.zeros((len(self.agents), self._size), dtype=self.obs_dtype)
-        mask, masked = self.spec.own_choices.copy(), 0
+        mask, masked = self.spec.static_mask.copy(), 0
         living = set(env.agents)  # asked once: behind wrappers it is dear
         active = np.array([a in living for a in self.agents])
         for j, agent in enumerate(self.agents):
@@ -84,25 +84,25 @@ class Layout:
                     there = ", ".join(map(str, obs))
                     raise UserError(f"{agent} is in env.agents and observed nothing; there is: {there}")
                 continue
-            seat, own = self.seats[j], obs[agent]
-            seen[j, : seat.size] = seat.see(own)
+            seat, own = self.agent_spaces[j], obs[agent]
+            seen[j, : seat.size] = seat.read_obs(own)
             info: Any = infos.get(agent) or {}
             given: Any = info.get("action_mask")
             if isinstance(own, Mapping):
                 given = cast(Any, own).get("action_mask", given)
             if given is not None and active[j]:
-                mask[j, seat.choices] = own_mask = seat.may(given)
+                mask[j, seat.choices] = own_mask = seat.read_mask(given)
                 masked = masked or (j + 1 if own_mask.size else 0)
         self.check_names(env, "observation", obs)
         state = None
         if self._state is not None:
             state = self._state.read(env.state()).reshape(self._state.space.shape)
-            state = np.moveaxis(state, 0, -1) if state.ndim == 3 and channels_first(state.shape) else state
+            state = np.moveaxis(state, 0, -1) if state.ndim == 3 and is_channels_first(state.shape) else state
             # A copy: the environment may go on writing into its own.
             state = state.astype(self.state_dtype)
-        return Row(seen.reshape(len(self.agents), *self.spec.obs_shape), state, mask, active), masked
+        return TeamRow(seen.reshape(len(self.agents), *self.spec.obs_shape), state, mask, active), masked
 
-    def is_like(self, other: "Layout") -> bool:
+    def matches(self, other: "TeamLayout") -> bool:
         """Its arrays have the same shapes and dtypes, and its rewards the same meaning."""
         mine, theirs = self.spec, other.spec
         return (mine.state_shape, mine.shared_reward, self.obs_dtype, self.state_dtype) == (
@@ -117,11 +117,11 @@ class Layout:
                 f"{', '.join(map(str, self.agents))}"
             )
 
-    def wrong_order(self, row: Row) -> str:
+    def order_warning(self, row: TeamRow) -> str:
         """Who concatenates observations in another order than that of `possible_agents` mixes agents up elsewhere."""
         if row.state is None:
             return ""
-        parts = [x.reshape(-1)[: seat.size] for x, seat in zip(row.obs, self.seats, strict=True)]
+        parts = [x.reshape(-1)[: seat.size] for x, seat in zip(row.obs, self.agent_spaces, strict=True)]
         order = order_of(parts, row.state)
         if order is None or order == sorted(order):
             return ""
@@ -170,4 +170,4 @@ def order_of(parts: list[np.ndarray], whole: np.ndarray) -> list[int] | None:
 
 def _last(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Of a state: images have their channels last."""
-    return (*shape[1:], shape[0]) if len(shape) == 3 and channels_first(shape) else shape
+    return (*shape[1:], shape[0]) if len(shape) == 3 and is_channels_first(shape) else shape

@@ -7,30 +7,30 @@ import torch
 from torch import Tensor
 
 from mappo.core.timestep import TimeStep
-from mappo.envs.vector.buffers import Arrays
-from mappo.envs.vector.slices import seeds_of
-from mappo.envs.vector.team_layout import Layout
+from mappo.envs.vector.buffers import Buffers
+from mappo.envs.vector.slices import reset_seeds
+from mappo.envs.vector.team_layout import TeamLayout
 from mappo.errors import UserError
 
 
-class Shown:
+class TimeStepReader:
     """Arrays as time steps: the half of a vectoriser that is the learner's."""
 
-    def __init__(self, layout: Layout, arrays: Arrays) -> None:
+    def __init__(self, layout: TeamLayout, arrays: Buffers) -> None:
         self.layout, self.arrays, self.num_envs = layout, arrays, len(arrays["seed"])
         self._resets, self._masked = 0, False
         arrays["seed"][...] = np.arange(self.num_envs)  # of those that are reset without a seed first
 
-    def start(self, seed: int | Sequence[int] | None) -> bool:
+    def write_seeds(self, seed: int | Sequence[int] | None) -> bool:
         """Which episodes come next; True at the first time."""
         if seed is None:
             self.arrays["episode"][...] += 1
         else:
-            self.arrays["seed"][...], self.arrays["episode"][...] = seeds_of(seed, self.num_envs), 0
+            self.arrays["seed"][...], self.arrays["episode"][...] = reset_seeds(seed, self.num_envs), 0
         self._resets += 1
         return self._resets == 1
 
-    def act(self, action: Tensor, part: slice) -> None:
+    def write_action(self, action: Tensor, part: slice) -> None:
         """Takes the actions `(e, A, D)` of some environments."""
         chosen = self.arrays["action"][part]
         if action.shape != chosen.shape:

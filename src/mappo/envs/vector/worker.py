@@ -13,11 +13,11 @@ from typing import Any
 
 import cloudpickle
 
-from mappo.envs.vector.buffers import Arrays
-from mappo.envs.vector.env_group import Shard
+from mappo.envs.vector.buffers import Buffers
+from mappo.envs.vector.env_group import EnvGroup
 from mappo.errors import UserError
-from mappo.system.shutdown import end_within
-from mappo.system.stdio import outlast, warn_in_one_line
+from mappo.system.shutdown import exit_within
+from mappo.system.stdio import ignore_broken_pipe, warn_in_one_line
 
 RESET, CHECKED_RESET = b"r", b"R"  # else the number of the part to step, as text
 
@@ -32,22 +32,22 @@ def main(control: int, memory: int, blackbox: int, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the pool decides when to stop
     for name in ("SIGTERM", "SIGHUP"):  # sent to all at once where a job or a session ends: the learner saves first
         if hasattr(signal, name):  # heard, not ignored: programs that an environment starts would inherit that
-            signal.signal(getattr(signal, name), _heard)
-    outlast()
+            signal.signal(getattr(signal, name), _ignore_signal)
+    ignore_broken_pipe()
     warn_in_one_line()
     faulthandler.enable(blackbox)
     faulthandler.register(signal.SIGUSR1, blackbox)
-    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+    threading.Thread(target=_exit_with_parent, args=(parent,), daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the pool was closed, or is gone
         _serve(Connection(control), memory)
-    end_within(1.0, 0)
+    exit_within(1.0, 0)
 
 
-def _heard(_number: int, _frame: Any) -> None:
+def _ignore_signal(_number: int, _frame: Any) -> None:
     """Nothing is done."""
 
 
-def _follow(parent: int) -> None:
+def _exit_with_parent(parent: int) -> None:
     """Leaves when the learner is gone, also from an environment that hangs."""
     while os.getppid() == parent:
         time.sleep(1)
@@ -61,15 +61,15 @@ def _serve(link: Connection, memory: int) -> None:
             make = pickle.loads(job["make"])
         except Exception as error:
             raise UserError(f"the function that makes environments cannot be read in a worker: {error!r}") from error
-        shard = Shard(make, job["ranges"], job["shared_reward"], job["time_limit"])
+        shard = EnvGroup(make, job["ranges"], job["shared_reward"], job["time_limit"])
     except UserError as error:
         link.send(error)
         return
     link.send_bytes(cloudpickle.dumps(shard.layout))  # its spaces may be classes of the main script
     try:
         num_envs: int = link.recv()  # by now the file is as long as it takes
-        shared = mmap.mmap(memory, Arrays.size(shard.layout, num_envs))
-        shard.show_in(Arrays(shard.layout, num_envs, shared))
+        shared = mmap.mmap(memory, Buffers.size(shard.layout, num_envs))
+        shard.attach(Buffers(shard.layout, num_envs, shared))
         while True:
             order = link.recv_bytes()
             try:

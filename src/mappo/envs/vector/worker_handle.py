@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from multiprocessing.connection import Pipe
 from typing import Any
 
-from mappo.envs.vector.buffers import Arrays
-from mappo.envs.vector.env_group import FailedError
-from mappo.envs.vector.team_layout import Layout
+from mappo.envs.vector.buffers import Buffers
+from mappo.envs.vector.env_group import EnvFailedError
+from mappo.envs.vector.team_layout import TeamLayout
 from mappo.errors import UserError
 
 # Not multiprocessing's Process: that would run the user's script once more in each worker.
@@ -30,7 +30,7 @@ _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM
 START_TIMEOUT = 600.0  # seconds; some environments start a program of their own
 
 
-class LostError(Exception):
+class WorkerLostError(Exception):
     """A worker died, hung, or its environment failed; the message names worker, environment and cause."""
 
 
@@ -49,7 +49,7 @@ class SharedMemory:
         return mmap.mmap(self.fd, size)
 
 
-class Member:
+class WorkerHandle:
     """One worker process.
 
     Args:
@@ -65,11 +65,11 @@ class Member:
         self.skipped: set[int] = set()  # parts that it lost: at the next step their episodes are over
         self.failures = 0  # in a row
         self.process: Any = None  # not started yet
-        self.arrays: Arrays | None = None
+        self.arrays: Buffers | None = None
         self._job, self._memory = {**job, "ranges": list(ranges)}, memory
 
     @property
-    def numbers(self) -> list[int]:
+    def env_indices(self) -> list[int]:
         """Of its environments."""
         return [i for part in self.ranges for i in part]
 
@@ -98,28 +98,28 @@ class Member:
         self.pending.clear()
         self._send(pickle.dumps(self._job))
 
-    def layout(self) -> Layout:
+    def layout(self) -> TeamLayout:
         """What its environments look like, once they are made.
 
         Raises:
             UserError: they cannot be used. LostError: it is not there any more, or one of them failed.
         """
         answer: Any = pickle.loads(self._receive(START_TIMEOUT))
-        if isinstance(answer, FailedError):
-            raise LostError(f"{self.name}: {answer}")
+        if isinstance(answer, EnvFailedError):
+            raise WorkerLostError(f"{self.name}: {answer}")
         if isinstance(answer, UserError):
             raise answer
         return answer
 
-    def show_in(self, arrays: Arrays, num_envs: int) -> None:
+    def show_in(self, arrays: Buffers, num_envs: int) -> None:
         """Tells it that the memory is there."""
         self.arrays = arrays
         self._send(pickle.dumps(num_envs))
 
-    def order(self, what: bytes) -> None:
+    def send_command(self, what: bytes) -> None:
         self._send(what)
 
-    def answer(self, timeout: float | None = None) -> list[str]:
+    def receive_answer(self, timeout: float | None = None) -> list[str]:
         """Waits until an order is done, by default as long as a step may take; warnings of its environments.
 
         Raises:
@@ -128,10 +128,10 @@ class Member:
         told: Any = self._receive(timeout or self.timeout)
         told = pickle.loads(told) if told else []
         if isinstance(told, UserError):
-            raise LostError(f"{self.name}: {told}")
+            raise WorkerLostError(f"{self.name}: {told}")
         return told
 
-    def hang_up(self) -> None:
+    def disconnect(self) -> None:
         """Upon which it leaves."""
         if self.process is None or self._link.closed:
             return
@@ -148,7 +148,7 @@ class Member:
         """
         if self.process is None:
             return True
-        self.hang_up()
+        self.disconnect()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(patience)
         left = self.process.poll() is not None
@@ -168,32 +168,32 @@ class Member:
             if self._link.poll(timeout):
                 return self._link.recv_bytes()
         except (EOFError, OSError):  # also within a message
-            raise LostError(self._death()) from None
-        raise LostError(self._hang(timeout))
+            raise WorkerLostError(self._death_message()) from None
+        raise WorkerLostError(self._hang_message(timeout))
 
-    def _death(self) -> str:
+    def _death_message(self) -> str:
         try:
             code = self.process.wait(5)
         except subprocess.TimeoutExpired:  # it hung up, and a thread of the environment keeps it from leaving
             self.process.kill()
             self.process.wait()
-            return f"{self.name} hung up and did not leave {self._where()}{self._stack()}"
+            return f"{self.name} hung up and did not leave {self._env_message()}{self._stack()}"
         try:
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         except ValueError:
             how = f"was killed by signal {-code}"
         hint = "; SIGKILL is what a machine short of memory sends" if code == -9 else ""
-        return f"{self.name} {how} {self._where()}{hint}{self._stack()}"
+        return f"{self.name} {how} {self._env_message()}{hint}{self._stack()}"
 
-    def _hang(self, timeout: float) -> str:
-        where = self._where()
+    def _hang_message(self, timeout: float) -> str:
+        where = self._env_message()
         self.process.send_signal(signal.SIGUSR1)  # writes its stack down
         time.sleep(0.5)
         self.process.kill()
         return f"{self.name} gave no answer for {timeout:g} s {where} (env.worker-timeout){self._stack()}"
 
-    def _where(self) -> str:
-        busy = [] if self.arrays is None else [i for i in self.numbers if self.arrays["busy"][i]]
+    def _env_message(self) -> str:
+        busy = [] if self.arrays is None else [i for i in self.env_indices if self.arrays["busy"][i]]
         if not busy or self.arrays is None:
             return "between two steps" if self.arrays is not None else "as its environments were made"
         seed, episode = (int(self.arrays[name][busy[0]]) for name in ("seed", "episode"))
