@@ -16,7 +16,7 @@ from typing import Any
 
 from mappo.cli.commands import Bench, Check, Envs, Evaluate, Play, Resume, Train, parse
 from mappo.cli.results import print_score, program_name, show_result
-from mappo.cli.signals import CLOSE_HINT, Patience, Signals, Stopped, start_listening, stop_listening
+from mappo.cli.signals import USER_ERROR, Patience, Signals, Stopped, start_listening, stop_listening
 from mappo.config import Config, EnvConfig
 from mappo.envs import is_code
 from mappo.errors import UserError
@@ -53,29 +53,29 @@ def main(args: Sequence[str]) -> int:
         return code
     except UserError as error:
         print(f"mappo: {printable(str(error))}", file=sys.stderr)
-        return CLOSE_HINT
+        return USER_ERROR
     except Stopped as stop:
         print("mappo: stopped", file=sys.stderr)
         return 128 + stop.number
     except KeyboardInterrupt:  # none of ours: `Stopped` is what the signals raise
         print("mappo: stopped by a KeyboardInterrupt that the environment raised", file=sys.stderr)
-        return CLOSE_HINT
+        return USER_ERROR
     except BrokenPipeError:  # the reader left, as in `mappo evaluate RUN | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except OSError as error:  # a full disk, a directory that may not be written
         kept = "; checkpoints saved before are whole" if args[:1] in (["train"], ["resume"]) else ""
         print(f"mappo: {printable(str(error))}{kept}", file=sys.stderr)
-        return CLOSE_HINT
+        return USER_ERROR
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise
         told = str(error).partition("\n")[0].rpartition("DefaultCPUAllocator: ")[2] or type(error).__name__
         less = "fewer environments or games, shorter rollouts or a smaller network need less"
         print(f"mappo: out of memory ({told}): {less}", file=sys.stderr)
-        return CLOSE_HINT
+        return USER_ERROR
     except SystemExit as stop:  # tyro has printed its help or its box
-        return stop.code if isinstance(stop.code, int) else CLOSE_HINT
+        return stop.code if isinstance(stop.code, int) else USER_ERROR
 
 
 def _dispatch(args: Sequence[str]) -> int:
@@ -120,7 +120,7 @@ def _run(command: Any) -> int:
         with env_output_to_stderr():
             report = check_environment(command.env, command.episodes, command.seed, config)
         show(report)
-        return DONE if report.ok else CLOSE_HINT
+        return DONE if report.ok else USER_ERROR
     if isinstance(command, Envs):
         from mappo.cli.env_commands import show_environments
 

@@ -13,7 +13,7 @@ from typing import Any
 from mappo.errors import StopTraining
 from mappo.system.shutdown import CloseTimeoutError
 
-CLOSE_HINT = 2
+USER_ERROR = 2
 # A closed terminal's SIGHUP among them, where the system has it and whoever started the program (nohup) lets it come.
 STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 HANGUP = getattr(signal, "SIGHUP", None)
@@ -172,7 +172,7 @@ class Patience:
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
         if not self._over.wait(seconds):
             say(b"mappo: ended by force, for the environment's close() cannot be interrupted: mend it\n")
-            os._exit(CLOSE_HINT)
+            os._exit(USER_ERROR)
 
     def _raise(self, _number: int, _frame: FrameType | None) -> None:
         if not self._over.is_set():
