@@ -23,7 +23,10 @@ def subdict(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def mismatch(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor], optional: Container[str] = ()) -> str:
-    """What of some tensors is not as wanted: a name, a shape, a dtype; "" if they fit. The `optional` may be missing."""
+    """Return how some tensors differ from the expected names, shapes and dtypes; "" if they fit.
+
+    Names in `optional` may be missing.
+    """
     for name, x in actual.items():
         like = expected.get(name)
         if like is None:

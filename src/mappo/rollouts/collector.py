@@ -23,7 +23,8 @@ class Collector:
     Args:
         env: stepped by nobody else. agent: acts. length: T, steps of each rollout.
         step: where the environments are: what `env.reset` gave.
-        generator: of the action noise, on the agent's device; of `MultiSeed` one for each, who share the environments out
+        generator: of the action noise, on the agent's device; of `MultiSeed` one for each, who share the environments
+        out
             among them in order.
     """
 

@@ -23,8 +23,8 @@ class Particles(BatchedEnv):
     """`num_envs` games at once, on CPU or GPU, without state, masks or deaths: an `Environment` and `Resumable`.
 
     A game says what it is called (`name`) and which of its tensors `_x` make its state (`names`), how it is drawn
-    from seeds (`_sample_from_seeds`) and from the device's generator (`_sample_state`), how an episode begins otherwise (`_reset_state`),
-    what actions do and bring (`_advance`), and what is seen (`_observe`).
+    from seeds (`_sample_from_seeds`) and from the device's generator (`_sample_state`), how an episode begins otherwise
+    (`_reset_state`), what actions do and bring (`_advance`), and what is seen (`_observe`).
 
     Args:
         horizon: steps of an episode, which then is truncated, never terminated.

@@ -23,8 +23,9 @@ Tensors = dict[str, Tensor]  # everything that a game remembers, each tensor (E,
 class TensorGame(BatchedEnv):
     """A batched environment, CPU or GPU, that can be saved: an `Environment` and `Resumable`.
 
-    A probe says what it draws (`_begin_episodes`), what an action brings (`_reward`, `_next_tensors`) and what of a game is seen
-    (`_obs`, and where it has one `_mask`, `_state`, `_active`, `_is_first`, `_over`). Hooks change no tensor in place.
+    A probe says what it draws (`_begin_episodes`), what an action brings (`_reward`, `_next_tensors`) and what of a
+    game is seen (`_obs`, and where it has one `_mask`, `_state`, `_active`, `_is_first`, `_over`). Hooks change no
+    tensor in place.
 
     Who is there and then is not has died: `terminated`. Where nobody is left, the episode has ended by itself, and
     after `horizon` steps it is truncated. An agent that is not there gets 0 and observes NaN: whoever reads that,

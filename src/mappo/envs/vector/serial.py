@@ -19,8 +19,8 @@ from mappo.errors import UserError
 class SerialEnvs:
     """`num_envs` environments of PettingZoo's Parallel API, stepped in a loop; an `Environment` on the CPU.
 
-    How their agents are read is said by `TeamLayout`, how an episode ends by `EnvSlot`. Numbers of an action are clipped to
-    their bounds.
+    How their agents are read is said by `TeamLayout`, how an episode ends by `EnvSlot`. Numbers of an action are
+    clipped to their bounds.
 
     Args:
         make: called once for each environment.
