@@ -1,4 +1,4 @@
-"""Which rewards and ends a rollout's values are held against: between what is kept, and the pure `returns`."""
+"""Advantages and returns of a rollout: which rewards and ends the pure functions of `functional.returns` get."""
 
 from torch import Tensor
 
@@ -10,8 +10,20 @@ from mappo.functional.returns import discounted_return, gae, gae_data, n_step_re
 
 
 def advantages(rollout: Rollout, values: Values, spec: Spec, config: Config, team_rows: bool) -> tuple[Tensor, Tensor]:
-    """Advantages and returns, by `ppo.returns`; of the team's rows or of each agent's."""
-    ppo, value = config.ppo, values.value
+    """Compute advantages and returns by the method `ppo.returns`.
+
+    Args:
+        rollout: T steps of E environments.
+        values: the critic's values of the rollout.
+        spec: the environment's.
+        config: `env.reward`, `ppo.returns`, `ppo.gamma`, `ppo.gae_lambda` and `ppo.n_step` are read.
+        team_rows: the critic has one row for the team.
+
+    Returns:
+        Advantages and returns, each `(T, E)` for team rows, else `(T, E, A)`.
+    """
+    ppo = config.ppo
+    value = values.value  # (T, E) or (T, E, A)
     reward, done, cut = _reward_and_flags(rollout, spec, config)
     if not team_rows and reward.ndim == 2:
         reward = reward.unsqueeze(-1).expand_as(value)
@@ -26,8 +38,8 @@ def advantages(rollout: Rollout, values: Values, spec: Spec, config: Config, tea
 
 
 def _reward_and_flags(rollout: Rollout, spec: Spec, config: Config) -> tuple[Tensor, Tensor, Tensor]:
-    """Reward, `done` (the bootstrap is masked) and `cut` (nothing flows back), of team or agents."""
+    """Return reward, `done` (masks the bootstrap value) and `cut` (ends the trace): `(T, E)`, or `(T, E, A)`."""
     if config.env.reward == "agent":
         return rollout.reward, rollout.terminated, rollout.terminated | rollout.ended.unsqueeze(-1)
-    # Of the team: the death of one does not end the return of the others.
+    # The team's return goes on after the death of one agent: only the end of the episode masks and cuts.
     return spec.team_reward(rollout.reward), rollout.ended & rollout.terminated.all(-1), rollout.ended

@@ -1,4 +1,4 @@
-"""The centralised half: what the critic reads, in which units it answers, and its values over a rollout."""
+"""The centralised half: values of a rollout, in reward units, and the critic's statistics and memory."""
 
 from typing import NamedTuple
 
@@ -6,108 +6,146 @@ import torch
 from torch import Tensor
 
 from mappo.algorithms.critic_input import CriticInput
-from mappo.backend.cuda_graphs import supports_cuda_graphs
 from mappo.config import PPOConfig
 from mappo.core.timestep import Rollout
+from mappo.functional.weighted import SumAcross, alone
 from mappo.networks.network import Network
 from mappo.networks.normalizers import ValueNorm
 
 
 class Values(NamedTuple):
-    """What a critic says of a rollout; `(T, E)` for team rows, `(T, E, A)` else."""
+    """The critic's evaluation of a rollout; `(T, E)` for team rows, else `(T, E, A)`."""
 
-    critic_obs: Tensor  # (T, E, S) or (T, E, A, S): what it read
-    normalized_value: Tensor  # in its own units
+    critic_obs: Tensor  # (T, E, S) or (T, E, A, S): the preprocessed input
+    normalized_value: Tensor  # the output of the network
     value: Tensor  # V(s_t), in reward units
-    next_value: Tensor  # V of what action t reached, before any reset
-    is_first: Tensor | None  # where its memory, if it has one, starts at zero
-    memory_in: Tensor | None  # (T, E, [A,] H): its memory before each step
-    memory_out: Tensor | None
+    next_value: Tensor  # V of the state reached by action t, before any reset, in reward units
+    is_first: Tensor | None  # True where the memory starts at zero; None without a memory, as the next two
+    memory_in: Tensor | None  # (T, E, [A,] H): the memory before each step
+    memory_out: Tensor | None  # (T, E, [A,] H): the memory after each step
 
 
 class Critic:
-    """A tower that answers one number for each row, and the statistics that make reward units of it.
+    """A network with one output for each row, value statistics, and a memory from rollout to rollout.
 
     Args:
-        tower: the network. reads: makes its rows. ppo: the settings.
+        network: the network.
+        critic_input: builds the rows.
+        ppo: the settings.
+        static_shapes: shapes must not depend on data, and no step may wait for the device: for CUDA graphs.
+        sum_across: adds the sums of other processes; see `functional.weighted`.
     """
 
-    def __init__(self, network: Network, critic_input: CriticInput, ppo: PPOConfig) -> None:
-        self.network, self.critic_input, self.ppo = network, critic_input, ppo
+    def __init__(
+        self,
+        network: Network,
+        critic_input: CriticInput,
+        ppo: PPOConfig,
+        static_shapes: bool = False,
+        sum_across: SumAcross = alone,
+    ) -> None:
+        self.network = network
+        self.critic_input = critic_input
+        self.ppo = ppo
+        self.static_shapes = static_shapes
+        self.sum_across = sum_across
         self.value_norm = ValueNorm(ppo.value_norm_decay)
+        self.memory: Tensor | None = None  # (E, H) or (E, A, H), before the next rollout; None: zeros
 
     def evaluate(self, rollout: Rollout) -> Values:
-        """The values of a rollout, in one batch behind it; a memory is unrolled once."""
-        rows = self.network.preprocess(self.build_input(rollout.obs, rollout.state, rollout.active))
-        first = before = after = None
-        if rollout.critic_memory is None:
-            answer = self.network(rows)[0].squeeze(-1)
+        """Compute the values of a rollout in one batch; a memory is unrolled once."""
+        critic_obs = self.network.preprocess(self.build_input(rollout.obs, rollout.state, rollout.active))
+        is_first = memory_in = memory_out = None
+        if not self.network.memory_size:
+            output, _ = self.network(critic_obs)
         else:
-            first = torch.cat(
-                [torch.zeros_like(rollout.ended[:1]), rollout.ended[:-1]]
-            )  # at the start it is as the last one left it
-            first = first if self.critic_input.team_rows else first.unsqueeze(-1) | rollout.is_first
-            answer, after = self.network(rows, rollout.critic_memory, first)
-            answer, before = answer.squeeze(-1), torch.cat([rollout.critic_memory.unsqueeze(0), after[:-1]])
-        value = self._denormalize(answer)
-        return Values(rows, answer, value, self._next_value(rollout, value, after), first, before, after)
+            memory = self._memory_before(critic_obs)
+            # The memory before the first step is zero already where an episode begins.
+            is_first = torch.cat([torch.zeros_like(rollout.ended[:1]), rollout.ended[:-1]])
+            is_first = is_first if self.critic_input.team_rows else is_first.unsqueeze(-1) | rollout.is_first
+            output, memory_out = self.network(critic_obs, memory, is_first)
+            memory_in = torch.cat([memory.unsqueeze(0), memory_out[:-1]])
+        normalized_value = output.squeeze(-1)
+        value = self._denormalize(normalized_value)
+        next_value = self._next_value(rollout, value, memory_out)
+        return Values(critic_obs, normalized_value, value, next_value, is_first, memory_in, memory_out)
+
+    def _memory_before(self, critic_obs: Tensor) -> Tensor:
+        """Return the memory before the first step of a rollout, `(E, H)` or `(E, A, H)`."""
+        shape = (*self.network.leading_shape(critic_obs)[1:], self.network.memory_size)
+        if self.memory is None or self.memory.shape != shape:
+            self.memory = self.network.head.weight.new_zeros(shape).detach()
+        return self.memory
+
+    def load_memory(self, memory: Tensor | None) -> None:
+        """Set the memory before the next rollout, in place where there is one; None stands for zeros."""
+        if self.memory is None or memory is None or self.memory.shape != memory.shape:
+            self.memory = None if memory is None else memory.clone()
+        else:
+            self.memory.copy_(memory)
 
     def _next_value(self, rollout: Rollout, value: Tensor, memory: Tensor | None) -> Tensor:
-        """V of what each action reached, before any reset: elsewhere than at a cut, the next row's value.
+        """Compute V of the states reached by the actions, before any reset.
 
-        With a memory it is one step further from that after s_t, never from the one that the reset emptied.
+        Away from cuts V(s_{t+1}) is the value of the next row. With a memory, V(s_{t+1}) is one step from the memory
+        after s_t, never from the memory that the reset emptied.
         """
-        if not supports_cuda_graphs(value.device):
-            needs = rollout.ended.clone()
-            needs[-1] = True
-            if (
-                memory is not None and not self.critic_input.team_rows
-            ):  # an agent that arrives has its row's memory emptied
-                needs[:-1] |= rollout.is_first[1:].any(-1)
-            next_value, where = value.roll(-1, 0), needs.nonzero(as_tuple=True)
-        else:  # all rows: their number would have to be asked for
-            next_value, where = torch.empty_like(value), (slice(None),)
+        if self.static_shapes:  # all rows: their number must not depend on the data
+            next_value = torch.empty_like(value)
+            where: tuple[Tensor | slice, ...] = (slice(None),)
+        else:
+            needs_value = rollout.ended.clone()
+            needs_value[-1] = True
+            if memory is not None and not self.critic_input.team_rows:  # an arrival empties the memory of its row
+                needs_value[:-1] |= rollout.is_first[1:].any(-1)
+            next_value = value.roll(-1, 0)
+            where = needs_value.nonzero(as_tuple=True)
         state = None if rollout.next_state is None else rollout.next_state[where]
-        rows = self.network.preprocess(self.build_input(rollout.next_obs[where], state, rollout.next_active[where]))
-        answer, _ = self.network.step(rows, None if memory is None else memory[where])
-        next_value[where] = self._denormalize(answer.squeeze(-1))
+        critic_input = self.build_input(rollout.next_obs[where], state, rollout.next_active[where])
+        output, _ = self.network.step(self.network.preprocess(critic_input), None if memory is None else memory[where])
+        next_value[where] = self._denormalize(output.squeeze(-1))
         return next_value
 
     def update_value_norm(self, returns: Tensor, weight: Tensor, normalized_value: Tensor) -> Tensor:
-        """Takes returns into the value statistics; what the critic answers behind it, where its head moves along."""
+        """Update the value statistics. With PopArt, rescale the head and return the old values in the new units."""
         old_mean, old_std = self.value_norm.mean_std()
-        self.value_norm.update(returns, weight)
+        self.value_norm.update(returns, weight, self.sum_across)
         if not self.ppo.popart:
             return normalized_value
         # PopArt, arXiv:1602.07714, equation 9: the same values by the new statistics.
         mean, std = self.value_norm.mean_std()
-        scale, shift, head = old_std / std, (old_mean - mean) / std, self.network.head
+        scale = old_std / std
+        shift = (old_mean - mean) / std
+        head = self.network.head
         head.weight.mul_(scale)
         head.bias.mul_(scale).add_(shift)
         return normalized_value * scale + shift
 
-    def finish_update(self, rollout: Rollout) -> None:
-        """Takes the rows of a rollout into their statistics, once all has been learned by the old ones."""
+    def finish_update(self, rollout: Rollout, memory_out: Tensor | None) -> None:
+        """Advance the memory and update the input statistics. Call after the last gradient step."""
+        if self.memory is not None and memory_out is not None:
+            ended = rollout.ended[-1].reshape(-1, *(1,) * (memory_out.ndim - 2))
+            self.memory.copy_(torch.where(ended, 0.0, memory_out[-1]))
         if self.network.norm is not None:
             rows = self.build_input(rollout.obs, rollout.state, rollout.active)
-            self.network.norm.update(
-                rows, torch.ones_like(rows[..., 0]) if self.critic_input.team_rows else rollout.active
-            )
+            weight = torch.ones_like(rows[..., 0]) if self.critic_input.team_rows else rollout.active
+            self.network.norm.update(rows, weight, self.sum_across)
 
     def build_input(self, obs: Tensor, state: Tensor | None, active: Tensor) -> Tensor:
-        """The rows, before any normalisation; images in their own dtype."""
-        dtype, image = self.network.head.weight.dtype, len(self.network.shape) == 3
+        """Build the rows, before any normalisation; images keep their dtype."""
+        dtype = self.network.head.weight.dtype
+        is_image = len(self.network.shape) == 3
         obs = obs if obs.ndim - active.ndim == 3 else obs.to(dtype)
-        state = state if state is None or image else state.to(dtype)
-        if state is not None and image and state.dtype != obs.dtype:  # one of them in bytes: fractions of 255, both
-            state, obs = (x.to(dtype) / (255 if x.dtype == torch.uint8 else 1) for x in (state, obs))
+        state = state if state is None or is_image else state.to(dtype)
+        if state is not None and is_image and state.dtype != obs.dtype:
+            # Either of them is in bytes: scale both to fractions of 255, so that they can be concatenated.
+            state = _scale_bytes(state, dtype)
+            obs = _scale_bytes(obs, dtype)
         return self.critic_input(obs, state, active)
 
     def _denormalize(self, normalized_value: Tensor) -> Tensor:
         return self.value_norm.denormalize(normalized_value) if self.ppo.value_norm else normalized_value
 
 
-def final_memory(rollout: Rollout, memory_out: Tensor) -> Tensor:
-    """What the next rollout starts from: the memory after the last step, zero where the episode ended with it."""
-    over = rollout.ended[-1].reshape(-1, *(1,) * (memory_out.ndim - 2))
-    return torch.where(over, 0.0, memory_out[-1])
+def _scale_bytes(x: Tensor, dtype: torch.dtype) -> Tensor:
+    return x.to(dtype) / (255 if x.dtype == torch.uint8 else 1)

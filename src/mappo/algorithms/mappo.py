@@ -1,45 +1,53 @@
-"""MAPPO: advantages, epochs, minibatches, one gradient step. No environment, no files.
+"""MAPPO: advantages, epochs, minibatches, gradient steps. No environment, no files.
 
 Yu et al. 2022, "The Surprising Effectiveness of PPO in Cooperative Multi-Agent Games", arXiv:2103.01955.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
 
 from mappo.algorithms.advantages import advantages
-from mappo.algorithms.critic import Critic, final_memory
+from mappo.algorithms.critic import Critic, Values
 from mappo.algorithms.critic_input import CriticInputFunction, make_critic_input
 from mappo.algorithms.loss import loss
 from mappo.algorithms.minibatch import Batch, to_chunks
 from mappo.algorithms.optimizer import load_moments, make_optimizer, moments_by_name, set_learning_rates
-from mappo.backend.cuda_graphs import GraphedUpdate, supports_cuda_graphs
+from mappo.backend.cuda_graphs import Graphed, addresses, supports_cuda_graphs
 from mappo.config import Config
 from mappo.core.spec import Spec
 from mappo.core.state_dict import flatten, subdict
 from mappo.core.timestep import Rollout, TimeStep
 from mappo.functional.distributions import sum_tensors
-from mappo.functional.weighted import weighted_mean, weighted_variance
+from mappo.functional.weighted import SumAcross, alone, weighted_mean_variance
 from mappo.networks.actor_critic import build_network
 from mappo.policies.actor import Actor
 from mappo.policies.policy import Policy
 
-PIECE_ROWS = (
-    20_000  # agents' rows in a piece: the best for layers of 64 (docs/negative-results.md), no worse for wider ones
+# Agents' rows in a piece of a minibatch: measured best for layers of 64, no worse for wider layers
+# (docs/negative-results.md).
+PIECE_ROWS = 20_000
+# Metrics of an update, in order; the schedule and the number of epochs follow.
+METRICS = (
+    *("value", "explained_variance", "total_loss", "policy_loss", "value_loss", "entropy", "approx_kl"),
+    *("clip_fraction", "grad_norm_actor", "grad_norm_critic", "skipped_steps"),
 )
 
 
 class MAPPO:
-    """The learner: usable in a user's own loop by `act` and `update`.
+    """The learner. `act` and `update` are all that a training loop of your own needs.
 
     Args:
-        spec: of the environment. config: never changed.
-        device: of network and rollouts. seed: of the initial weights and of the minibatches.
-        critic_input: makes the critic's rows, in place of the config's choice; see `critic_input.CriticInputFunction`.
+        spec: the environment's.
+        config: the settings, never changed.
+        device: where network and rollouts are.
+        seed: of the initial weights and of the minibatches; by default `config.run.seed`.
+        critic_input: builds the critic's rows, in place of the config's choice; see `critic_input.CriticInputFunction`.
+        sum_across: adds the sums of other processes; see `functional.weighted`.
 
     Raises:
         UserError: the config does not fit the environment.
@@ -52,34 +60,42 @@ class MAPPO:
         device: torch.device | str = "cpu",
         seed: int | None = None,
         critic_input: CriticInputFunction | None = None,
+        sum_across: SumAcross = alone,
     ) -> None:
-        seed, ppo = config.run.seed if seed is None else seed, config.ppo
-        self.spec, self.config, self.device = spec, config, torch.device(device)
+        seed = config.run.seed if seed is None else seed
+        self.spec = spec
+        self.config = config
+        self.device = torch.device(device)
+        self.sum_across = sum_across
+        # Decided here for the whole run: with static shapes no tensor shape depends on data.
+        self.static_shapes = supports_cuda_graphs(self.device)
+        self.uses_graphs = self.static_shapes and config.allows_graphs
         self.critic_input = make_critic_input(spec, config, critic_input)
         self.team_rows = self.critic_input.team_rows
         self.network = build_network(spec, config, self.critic_input.shape, self.team_rows, seed).to(self.device)
         self.policy = Policy(spec, config.network, self.network.actor, self.device)
-        self.critic = Critic(self.network.critic, self.critic_input, ppo)
+        self.critic = Critic(self.network.critic, self.critic_input, config.ppo, self.static_shapes, sum_across)
         self.value_norm = self.critic.value_norm.to(self.device)
-        self.optimizer = make_optimizer(self.network, ppo, supports_cuda_graphs(self.device) and config.allows_graphs)
-        self.entropy_weight = torch.zeros_like(self.network.critic.head.weight[..., :1].flatten()[0])
+        self.optimizer = make_optimizer(self.network, config.ppo, self.uses_graphs)
+        self.entropy_weight = torch.zeros((), dtype=self.network.critic.head.weight.dtype, device=self.device)
         self.generator = torch.Generator(self.device)
         self.generator.manual_seed(seed)
         self.updates = 0
-        self.row_axis = 0 if config.chunk_length is None else 1  # of a batch's rows, or of its chunks
-        self.graphed_update = GraphedUpdate(self.device)
+        self.row_axis = 0 if config.chunk_length is None else 1  # axis of a batch's rows, or of its chunks
+        self._graphed = Graphed()
 
     def act(
         self, step: TimeStep, memory: Tensor | None = None, *, noise: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Draws the actions of a rollout.
+        """Sample the actions of a rollout.
 
         Args:
-            step: E environments of A agents. memory: what the last call gave, `(E, A, H)`; None at first.
-            noise: uniform in [0, 1), `(E, A, D)`; drawn here if missing.
+            step: E environments of A agents.
+            memory: the memory returned by the last call, `(E, A, H)`; None at first.
+            noise: uniform in [0, 1), `(E, A, D)`; by default sampled from the learner's generator.
 
         Returns:
-            Actions `(E, A, D)`, which the rollout keeps (`env_action` makes what the environment is sent), their
+            Actions `(E, A, D)` as a rollout keeps them (`env_action` converts them for the environment), their
             log-probabilities `(E, A)`, and the memory.
         """
         if noise is None:
@@ -90,183 +106,253 @@ class MAPPO:
         )
         return action, cast(Tensor, log_prob), memory
 
-    def new_memory(self, num_envs: int) -> tuple[Tensor | None, Tensor | None]:
-        """The memories that episodes begin with: of the actors `(E, A, H)`, and of the critic; None for none."""
-        width, agents, like = self.config.network.memory_size, self.spec.num_agents, self.network.critic.head.weight
-        if not width:
-            return None, None
-        rows = (num_envs,) if self.team_rows else (num_envs, agents)
-        return like.new_zeros(num_envs, agents, width).detach(), like.new_zeros(*rows, width).detach()
+    def new_memory(self, num_envs: int) -> Tensor | None:
+        """Return the actors' memory at the start of episodes, zeros `(E, A, H)`; None for networks without a memory."""
+        size = self.config.network.memory_size
+        like = self.network.critic.head.weight
+        return like.new_zeros(num_envs, self.spec.num_agents, size).detach() if size else None
 
     def env_action(self, action: Tensor) -> Tensor:
-        """What the environment is sent: numbers within their bounds; choices as they are."""
+        """Convert actions `(E, A, D)` for the environment: continuous columns within their bounds."""
         return self.policy.distribution.to_bounds(action)
 
     def actor(self, sampled: bool = False) -> Actor:
-        """The policy as it is now, sharing its weights."""
+        """Return the current policy, which shares the learner's weights.
+
+        Args:
+            sampled: sample actions, in place of the most probable ones. The samples come from a generator of their own,
+                so that evaluation never changes how training goes on.
+        """
         generator = None
-        if sampled:  # its own draws: whoever plays must not change how training goes on
+        if sampled:
             generator = torch.Generator(self.device)
             generator.manual_seed(self.updates)
         return Actor(self.policy, sampled, generator)
 
-    def update(self, rollout: Rollout) -> dict[str, Tensor]:
-        """Learns from one rollout.
+    def update(self, rollout: Rollout, skip: Sequence[bool] = ()) -> dict[str, Tensor]:
+        """Learn from one rollout.
+
+        Args:
+            rollout: T steps of E environments.
+            skip: `(True,)` leaves weights and statistics as they are; the schedule goes on, the metrics are NaN.
 
         Returns:
             Scalars without gradient, means over all gradient steps; `docs/metrics.md` explains each.
         """
-        now = self.set_schedule()
-        orders = self.epoch_orders(rollout)
-        # The KL would have to be asked for after each epoch.
-        metrics, epochs = self.graphed_update(rollout, self._learn, orders, self.config.allows_graphs)
+        schedule = self.set_schedule()
         self.updates += 1
-        metrics = {name: x.clone() for name, x in metrics.items()}  # a recording's next update overwrites its own
-        return metrics | {k: torch.full((), float(v), device=self.device) for k, v in {**now, "epochs": epochs}.items()}
+        if any(skip):
+            if self.critic.memory is not None:  # it was not advanced over the skipped rollout
+                self.critic.memory.zero_()
+            metrics = {name: torch.full((), math.nan, device=self.device) for name in METRICS}
+            metrics["skipped_steps"] = torch.zeros((), device=self.device)
+            epochs = 0
+        else:
+            metrics, epochs = self._learn(rollout, self.epoch_orders(rollout))
+        numbers = {**schedule, "epochs": epochs}
+        return metrics | {name: torch.full((), float(x), device=self.device) for name, x in numbers.items()}
 
-    def _learn(self, rollout: Rollout, orders: Tensor | None = None) -> tuple[dict[str, Tensor], int]:
-        """All gradient steps on a rollout, each epoch's rows dealt out in its own order; metrics, and epochs done."""
-        ppo = self.config.ppo
-        batch, metrics, memory = self.prepare(rollout)
-        steps: list[dict[str, Tensor]] = []
-        epoch = 0
-        for epoch in range(ppo.epochs):
-            if epoch and ppo.recompute_advantages:
-                batch, _, memory = self.prepare(rollout, recompute=True)
-            parts = batch.minibatches(orders[epoch], ppo.minibatches, self.row_axis) if orders is not None else [batch]
-            done = [self._gradient_step(part, self.entropy_weight) for part in parts]
-            steps += done
-            if ppo.target_kl is not None and torch.stack([s["approx_kl"] for s in done]).mean() > ppo.target_kl:
-                break
-        self.finish_update(rollout, memory)
-        for name in steps[0]:
-            metrics[name] = torch.stack([s[name] for s in steps]).mean()
-        metrics["skipped_steps"] *= len(steps)
-        return metrics, epoch + 1
+    def _learn(self, rollout: Rollout, orders: Tensor | None) -> tuple[dict[str, Tensor], int]:
+        """Run all epochs, as one CUDA graph where the run uses graphs."""
+        work = partial(run_epochs, self, rollout)
+        inputs = () if orders is None else (orders,)
+        if not self.uses_graphs:
+            return work(*inputs)
+        metrics, epochs = self._graphed(work, addresses(rollout), *inputs)
+        return {name: x.clone() for name, x in metrics.items()}, epochs  # the next replay overwrites its output
 
     def set_schedule(self) -> dict[str, float]:
-        """Sets the learning rates and the entropy weight of the next update; these."""
-        now = self.config.schedule(self.updates)
-        set_learning_rates(self.optimizer, now["actor_lr"], now["critic_lr"])
-        self.entropy_weight.fill_(now["entropy_weight"])
-        return now
+        """Set the learning rates and the entropy weight of the next update, and return them by name."""
+        schedule = self.config.schedule(self.updates)
+        set_learning_rates(self.optimizer, schedule["actor_lr"], schedule["critic_lr"])
+        self.entropy_weight.fill_(schedule["entropy_weight"])
+        return schedule
 
-    def finish_update(self, rollout: Rollout, memory: Tensor | None) -> None:
-        """What comes last in an update: the critic's memory goes on, and observations enter their statistics."""
-        if memory is not None:
-            cast(Tensor, rollout.critic_memory).copy_(memory)
-        if self.network.actor.norm is not None:
-            self.network.actor.norm.update(rollout.obs, rollout.active)
-        self.critic.finish_update(rollout)
+    def epoch_orders(self, rollout: Rollout) -> Tensor | None:
+        """Sample a permutation of the batch's rows for each epoch, `(epochs, rows)`; None for a single minibatch."""
+        if self.config.ppo.minibatches == 1:
+            return None
+        num_rows = rollout.ended.numel() // (self.config.chunk_length or 1)
+        epochs = range(self.config.ppo.epochs)
+        return torch.stack([torch.randperm(num_rows, generator=self.generator, device=self.device) for _ in epochs])
 
     @torch.no_grad()
-    def prepare(self, rollout: Rollout, recompute: bool = False) -> tuple[Batch, dict[str, Tensor], Tensor | None]:
-        """What the gradient steps read, some metrics, and the critic's memory behind the rollout.
+    def prepare(self, rollout: Rollout, recompute: bool = False) -> tuple[Batch, dict[str, Tensor], Values]:
+        """Compute the training data of an update.
 
-        The value statistics move once, after the old ones made the advantages and before the new ones make the
-        targets; not if this is done `recompute`, with the critic as it is by then.
+        The value statistics are updated between the advantages and the targets: advantages use the old statistics,
+        targets the new ones.
+
+        Args:
+            rollout: T steps of E environments.
+            recompute: compute the data again with the present critic; the value statistics stay.
+
+        Returns:
+            The batch, the metrics `value` and `explained_variance`, and the critic's values.
         """
-        ppo, r, values = self.config.ppo, rollout, self.critic.evaluate(rollout)
-        adv, returns = advantages(r, values, self.spec, self.config, self.team_rows)
-        answer, active = values.normalized_value, r.active.to(adv.dtype)
-        if self.team_rows:
-            value_weight = active.sum(-1)
-        elif self.config.env.reward == "team":  # the team's return outlives an agent, and its row is read for it
-            value_weight = torch.ones_like(active)
-        else:
-            value_weight = active
-        unexplained, whole = (weighted_variance(x, value_weight) for x in (adv, returns))
-        metrics = {"value": weighted_mean(values.value, value_weight), "explained_variance": 1 - unexplained / whole}
-        if ppo.value_norm:
+        values = self.critic.evaluate(rollout)
+        adv, returns = advantages(rollout, values, self.spec, self.config, self.team_rows)
+        weight = rollout.active.to(adv.dtype)  # (T, E, A)
+        value_weight = self._value_weight(weight)
+        metrics = self._value_metrics(values.value, adv, returns, value_weight)
+        normalized_value = values.normalized_value
+        if self.config.ppo.value_norm:
             if not recompute:
-                answer = self.critic.update_value_norm(returns, value_weight, answer)
+                normalized_value = self.critic.update_value_norm(returns, value_weight, normalized_value)
             returns = self.value_norm.normalize(returns)
-        if ppo.advantage_norm:
-            acted = active.sum(-1) if self.team_rows else active
-            adv = (adv - weighted_mean(adv, acted)) / (weighted_variance(adv, acted).sqrt() + 1e-8)
+        if self.config.ppo.advantage_norm:
+            adv = self._standardize(adv, weight)
         if self.team_rows:
-            adv = adv.unsqueeze(-1).expand_as(r.log_prob)
-        length = self.config.chunk_length
+            adv = adv.unsqueeze(-1).expand_as(rollout.log_prob)
         batch = Batch(
-            obs=self.network.actor.preprocess(r.obs, r.active),
-            mask=self.policy.distribution.legal_choices(r.mask) if r.mask is not None else None,
-            action=r.action,
-            log_prob=r.log_prob,
+            obs=self.network.actor.preprocess(rollout.obs, rollout.active),
+            mask=self.policy.distribution.legal_choices(rollout.mask) if rollout.mask is not None else None,
+            action=rollout.action,
+            log_prob=rollout.log_prob,
             adv=adv,
-            weight=active,
+            weight=weight,
             critic_obs=values.critic_obs,
-            value=answer,
+            value=normalized_value,
             target=returns,
             value_weight=value_weight,
-            is_first=r.is_first if r.memory is not None else None,
+            is_first=rollout.is_first if rollout.memory is not None else None,
             critic_is_first=values.is_first,
-        ).map(partial(to_chunks, length=length))
-        if values.memory_in is None or values.memory_out is None or r.memory is None:
-            return batch, metrics, None
-        batch.memory = r.memory.flatten(0, 1).unsqueeze(0)
-        batch.critic_memory = values.memory_in[::length].flatten(0, 1).unsqueeze(0)
-        return batch, metrics, final_memory(r, values.memory_out)
+        )
+        length = self.config.chunk_length
+        batch = batch.map(partial(to_chunks, length=length))
+        if values.memory_in is not None and rollout.memory is not None:
+            batch.memory = rollout.memory.flatten(0, 1).unsqueeze(0)
+            batch.critic_memory = values.memory_in[::length].flatten(0, 1).unsqueeze(0)
+        return batch, metrics, values
+
+    def _value_weight(self, weight: Tensor) -> Tensor:
+        """Return the weights of the value loss, `(T, E)` for team rows, else `(T, E, A)`."""
+        if self.team_rows:
+            return weight.sum(-1)
+        # The team's return outlives an agent: its row is evaluated for the team after its death too.
+        return torch.ones_like(weight) if self.config.env.reward == "team" else weight
+
+    def _value_metrics(self, value: Tensor, adv: Tensor, returns: Tensor, weight: Tensor) -> dict[str, Tensor]:
+        """Return the mean value and the explained variance, `1 - Var(returns - value) / Var(returns)`."""
+        _, unexplained = weighted_mean_variance(adv, weight, self.sum_across)
+        _, variance = weighted_mean_variance(returns, weight, self.sum_across)
+        mean, _ = weighted_mean_variance(value, weight, self.sum_across)
+        return {"value": mean, "explained_variance": 1 - unexplained / variance}
+
+    def _standardize(self, adv: Tensor, weight: Tensor) -> Tensor:
+        """Return advantages of mean 0 and standard deviation 1 over the active agents."""
+        mean, variance = weighted_mean_variance(adv, weight.sum(-1) if self.team_rows else weight, self.sum_across)
+        return (adv - mean) / (variance.sqrt() + 1e-8)
+
+    def minibatches(self, batch: Batch, order: Tensor | None) -> Iterable[Batch]:
+        """Return the minibatches of one epoch; `order` is a permutation of the rows, None for a single minibatch."""
+        return [batch] if order is None else batch.minibatches(order, self.config.ppo.minibatches, self.row_axis)
 
     def loss(
-        self, batch: Batch, entropy_weight: float | Tensor, whole: Batch | None = None
+        self, batch: Batch, entropy_weight: float | Tensor, total_weight: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a minibatch, or of a piece of a `whole` one, and its metrics; see `objective.loss`."""
-        return loss(self.policy, self.network.critic, self.config.ppo, batch, entropy_weight, whole)
+        """Compute the loss of a minibatch, or of a piece of a minibatch, and its metrics; see `loss.loss`."""
+        return loss(self.policy, self.network.critic, self.config.ppo, batch, entropy_weight, total_weight)
 
-    def backward(self, batch: Batch, entropy_weight: float | Tensor) -> dict[str, Tensor]:
-        """Adds the gradient of a minibatch's loss to those that the weights hold; its metrics.
+    def backward(self, batch: Batch) -> dict[str, Tensor]:
+        """Add the gradient of a minibatch's loss to the gradients of the weights; return its metrics.
 
-        On a CPU a large one goes by in pieces, whose activations stay near: the same sums, in another order.
+        On a CPU a large minibatch is computed in pieces, whose activations stay in the caches: the same sums, in
+        another order.
         """
-        count = -(-batch.weight.numel() // PIECE_ROWS) if self.device.type == "cpu" else 1
-        if count <= 1:
-            total, metrics = self.loss(batch, entropy_weight)
+        num_pieces = -(-batch.weight.numel() // PIECE_ROWS) if self.device.type == "cpu" else 1
+        if num_pieces <= 1:
+            total, metrics = self.loss(batch, self.entropy_weight)
             total.backward()
             return metrics
-        told: list[dict[str, Tensor]] = []
-        for piece in batch.pieces(count, self.row_axis):
-            total, metrics = self.loss(piece, entropy_weight, batch)
+        total_weight = batch.total_weight()
+        piece_metrics: list[dict[str, Tensor]] = []
+        for piece in batch.pieces(num_pieces, self.row_axis):
+            total, metrics = self.loss(piece, self.entropy_weight, total_weight)
             total.backward()
-            told.append(metrics)
-        return {name: sum_tensors([metrics[name] for metrics in told]) for name in told[0]}
+            piece_metrics.append(metrics)
+        return {name: sum_tensors([m[name] for m in piece_metrics]) for name in piece_metrics[0]}
 
-    def _gradient_step(self, batch: Batch, entropy_weight: float | Tensor) -> dict[str, Tensor]:
+    def gradient_step(self, batch: Batch) -> dict[str, Tensor]:
+        """Take one gradient step on a minibatch; return its metrics. A non-finite gradient leaves all as it is."""
         self.optimizer.zero_grad()
-        metrics = self.backward(batch, entropy_weight)
+        metrics = self.backward(batch)
         limit = self.config.ppo.max_grad_norm or math.inf
         for name, group in zip(("actor", "critic"), self.optimizer.param_groups, strict=True):
             metrics[f"grad_norm_{name}"] = torch.nn.utils.clip_grad_norm_(group["params"], limit)
-        broken = ~(metrics["total_loss"] + metrics["grad_norm_actor"] + metrics["grad_norm_critic"]).isfinite()
-        # The fused kernel then leaves weights and moments alone, without a word to the host.
-        cast(Any, self.optimizer).found_inf = broken.float()
-        metrics["skipped_steps"] = broken.float()
+        nonfinite = ~(metrics["total_loss"] + metrics["grad_norm_actor"] + metrics["grad_norm_critic"]).isfinite()
+        # The fused kernel reads this flag on the device, and then changes neither weights nor moments.
+        cast(Any, self.optimizer).found_inf = nonfinite.float()
+        metrics["skipped_steps"] = nonfinite.float()
         self.optimizer.step()
         return metrics
 
-    def epoch_orders(self, rollout: Rollout) -> tuple[Tensor, ...]:
-        """An order of the rows of a batch for each epoch, `(epochs, rows)`; none where one minibatch holds them all."""
-        if self.config.ppo.minibatches == 1:
-            return ()
-        rows = rollout.ended.numel() // (self.config.chunk_length or 1)
-        orders = [
-            torch.randperm(rows, generator=self.generator, device=self.device) for _ in range(self.config.ppo.epochs)
-        ]
-        return (torch.stack(orders),)
+    def finish_update(self, rollout: Rollout, values: Values) -> None:
+        """Advance the critic's memory and update the observation statistics. Call after the last gradient step."""
+        if self.network.actor.norm is not None:
+            self.network.actor.norm.update(rollout.obs, rollout.active, self.sum_across)
+        self.critic.finish_update(rollout, values.memory_out)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All that an exact resume needs, by dotted names: `network.*`, `value_norm.*`, `optimizer.*`, ..."""
-        return (
+        """Return all that an exact resume needs, by dotted names: `network.*`, `value_norm.*`, `optimizer.*`, ..."""
+        state = (
             flatten("network", self.network.state_dict())
             | flatten("value_norm", self.value_norm.state_dict())
             | flatten("optimizer", moments_by_name(self.optimizer, self.network))
             | {"generator": self.generator.get_state(), "updates": torch.tensor(self.updates)}
         )
+        return state if self.critic.memory is None else state | {"critic_memory": self.critic.memory}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Sets what `state_dict` gave."""
+        """Restore the state returned by `state_dict`. Without `critic_memory` the critic's memory starts at zero."""
         self.network.load_state_dict(subdict(state, "network"))
         self.value_norm.load_state_dict(subdict(state, "value_norm"))
         load_moments(self.optimizer, self.network, subdict(state, "optimizer"))
         if "generator" in state:
             self.generator.set_state(state["generator"].cpu())
+        self.critic.load_memory(state.get("critic_memory"))
         self.updates = int(state["updates"])
+
+
+class UpdateSteps(Protocol):
+    """The steps of an update, for one learner or for several at once."""
+
+    config: Config
+
+    def prepare(self, rollout: Rollout, recompute: bool = False) -> tuple[Batch, dict[str, Tensor], Any]: ...
+
+    def minibatches(self, batch: Batch, order: Tensor | None) -> Iterable[Batch]: ...
+
+    def gradient_step(self, batch: Batch) -> dict[str, Tensor]: ...
+
+    def finish_update(self, rollout: Rollout, values: Any) -> None: ...
+
+
+def run_epochs(learner: UpdateSteps, rollout: Rollout, orders: Tensor | None = None) -> tuple[dict[str, Tensor], int]:
+    """Run all epochs on one rollout.
+
+    Args:
+        learner: takes the steps.
+        rollout: T steps of E environments.
+        orders: the permutation of the rows for each epoch, `(epochs, ..., rows)`; None for a single minibatch.
+
+    Returns:
+        Metrics, means over all gradient steps, and the number of epochs.
+    """
+    ppo = learner.config.ppo
+    batch, metrics, values = learner.prepare(rollout)
+    steps: list[dict[str, Tensor]] = []
+    epoch = 0
+    for epoch in range(ppo.epochs):
+        if epoch and ppo.recompute_advantages:
+            batch, _, values = learner.prepare(rollout, recompute=True)
+        order = None if orders is None else orders[epoch]
+        epoch_steps = [learner.gradient_step(minibatch) for minibatch in learner.minibatches(batch, order)]
+        steps += epoch_steps
+        # The comparison waits for the device, which graphs forbid: `Config.allows_graphs`.
+        if ppo.target_kl is not None and torch.stack([s["approx_kl"] for s in epoch_steps]).mean() > ppo.target_kl:
+            break
+    learner.finish_update(rollout, values)
+    means = {name: torch.stack([s[name] for s in steps]).mean(0) for name in steps[0]}
+    skipped_steps = torch.stack([s["skipped_steps"] for s in steps]).sum(0)
+    return metrics | means | {"skipped_steps": skipped_steps}, epoch + 1

@@ -1,76 +1,66 @@
-"""The contract between environments and learners, on one screen.
+"""What environments give and what learners read: `TimeStep` and `Rollout`.
 
-Letters: `T` steps, `E` environments, `A` agents, `O` observation size, `S` state size, `N` logits and `D` columns of
-an action, `C` of them continuous, `H` width of a memory, `K` chunks of a rollout.
+Letters: `T` steps, `E` environments, `A` agents, `O` observation size, `S` state size, `N` logits, `D` columns of an
+action, `C` continuous columns, `H` memory size, `K` chunks of a rollout.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
+from typing import Self
 
 import torch
 from torch import Tensor
 
+from mappo.core.tensor_struct import TensorStruct
+
 
 @dataclass
-class TimeStep:
-    """Where the environments are, and what the last action brought.
+class TimeStep(TensorStruct):
+    """The present of E environments, and the outcome of the last action.
 
-    Now, after any reset: `obs`, `state`, `mask`, `active`, `is_first`.
-    Of the last action: `reward`, `terminated`, `ended`, `next_obs`, `next_state`, `next_active`.
+    The present, after any reset: `obs`, `state`, `mask`, `active`, `is_first`.
+    The outcome of the last action: `reward`, `terminated`, `ended`, `next_obs`, `next_state`, `next_active`.
     A truncation (time limit) is `ended & ~terminated`: the value of `next_obs` still counts.
-    After `reset`, reward is 0, both flags are False and `next_*` repeat the present.
+    After `reset`, the reward is 0, both flags are False and `next_*` repeat the present.
     """
 
     obs: Tensor  # (E, A, *shape), in the environment's own dtype
     state: Tensor | None  # (E, *S)
     mask: Tensor | None  # (E, A, sum of heads), True where legal
-    active: Tensor  # (E, A) bool: the agent acts on this row
+    active: Tensor  # (E, A) bool: the agent acts in this step
     is_first: Tensor  # (E, A) bool: a life begins here, memory starts at zero
     reward: Tensor  # (E, A)
-    terminated: Tensor  # (E, A) bool: this life ended and nothing follows; all True: the episode ended by itself
+    terminated: Tensor  # (E, A) bool: the life ended and nothing follows; True for all: the episode ended by itself
     ended: Tensor  # (E,) bool: the episode is over and was reset
-    next_obs: Tensor  # (E, A, *shape): what the action reached, before any reset
+    next_obs: Tensor  # (E, A, *shape): reached by the action, before any reset
     next_state: Tensor | None  # (E, *S)
-    next_active: Tensor  # (E, A) bool: who was there, before any reset
+    next_active: Tensor  # (E, A) bool: active before any reset
 
-    def slice_envs(self, envs: slice) -> "TimeStep":
-        """That of some of the environments alone: views."""
-        return replace(self, **{name: x[envs] for name, x in vars(self).items() if x is not None})
+    def slice_envs(self, envs: slice) -> Self:
+        """Return the step of some environments, as views."""
+        return self.map(lambda x: x[envs])
 
 
-def concat_steps(steps: Sequence[TimeStep]) -> TimeStep:
-    """The environments of several, one behind the other."""
-    if len(steps) == 1:
-        return steps[0]
-    fields = {name: [getattr(step, name) for step in steps] for name, x in vars(steps[0]).items() if x is not None}
-    return replace(steps[0], **{name: torch.cat(xs) for name, xs in fields.items()})
+OUTCOME_FIELDS = ("reward", "terminated", "ended", "next_obs", "next_state", "next_active")
+PRESENT_FIELDS = tuple(field.name for field in fields(TimeStep) if field.name not in OUTCOME_FIELDS)
 
 
 @dataclass
-class Rollout:
-    """T steps of E environments; every tensor but the memories `(T, E, ...)`, fields as in `TimeStep`.
+class Rollout(TimeStep):
+    """T steps of E environments: the fields of `TimeStep` with a leading axis `(T, E, ...)`, and the actions.
 
-    `obs[t]` is what `action[t]` answers; `reward[t]`, the flags and `next_*[t]` are what it brought. What inactive
-    agents observe is kept as it came, and read as 0. The next rollout overwrites it: copy what must stay.
+    `action[t]` answers `obs[t]`; `reward[t]`, the flags and `next_*[t]` are its outcome. Observations of inactive
+    agents are kept as they came, and read as 0. The next rollout overwrites the tensors: copy what must stay.
     """
 
-    obs: Tensor
-    state: Tensor | None
-    mask: Tensor | None
-    active: Tensor
-    is_first: Tensor
-    action: Tensor  # (T, E, A, D), as `MAPPO.act` drew it
+    action: Tensor  # (T, E, A, D), as sampled by `MAPPO.act`
     log_prob: Tensor  # (T, E, A)
-    reward: Tensor
-    terminated: Tensor
-    ended: Tensor
-    next_obs: Tensor
-    next_state: Tensor | None
-    next_active: Tensor
-    memory: Tensor | None = None  # (K, E, A, H): the actors', before the first step of each chunk
-    critic_memory: Tensor | None = None  # (E, H) or (E, A, H): before the first step; `update` leaves the next one
+    memory: Tensor | None = None  # (K, E, A, H): the actors' memory before the first step of each chunk
 
-    def slice_envs(self, envs: slice) -> "Rollout":
-        """That of some of the environments alone: views."""
-        there = {name: x for name, x in vars(self).items() if x is not None}
-        return replace(self, **{name: x[envs] if name == "critic_memory" else x[:, envs] for name, x in there.items()})
+    def slice_envs(self, envs: slice) -> Self:
+        """Return the rollout of some environments, as views."""
+        return self.map(lambda x: x[:, envs])
+
+
+def concat_steps(steps: list[TimeStep]) -> TimeStep:
+    """Concatenate the environments of several steps."""
+    return steps[0] if len(steps) == 1 else TimeStep.join(steps, torch.cat)

@@ -1,9 +1,8 @@
-"""Categorical and Gaussian policies, by hand: `torch.distributions` takes fifty times as long on rows this small.
+"""Categorical and Gaussian policies, written by hand: `torch.distributions` is fifty times as slow on small rows.
 
-Inside, the action axis comes first: a softmax over 5 numbers that lie side by side cannot be vectorised, one
-over 5 long rows can. Logits `(*B, N)` hold one or more heads side by side, `heads = (n_1, ..., n_D)`, with N
-their sum; actions are `(*B, D)`. A mask is True where an action is legal. A row with nothing legal counts as
-uniform over all: finite, and meant to have weight 0.
+Logits `(*B, N)` hold one or more heads side by side, `heads = (n_1, ..., n_D)`, with N their sum; actions are
+`(*B, D)`. A mask is True where an action is legal. A row without a legal action counts as uniform over all actions: it
+stays finite, and is meant to have weight 0.
 """
 
 import itertools
@@ -16,28 +15,32 @@ from torch import Tensor
 
 
 def categorical_log_prob(logit: Tensor, action: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Log-probability of `action` and entropy.
+    """Compute the log-probability of `action` and the entropy, H(pi) = -sum_a pi(a) log pi(a).
 
     Args:
-        logit: `(*B, N)`. action: integers `(*B)` in [0, N). mask: `(*B, N)`, True where legal.
+        logit: `(*B, N)`.
+        action: integers `(*B)` in [0, N).
+        mask: `(*B, N)`, True where legal.
 
     Returns:
-        log pi(action) and H(pi) = -sum_a pi(a) log pi(a), each `(*B)`.
+        log pi(action) and H(pi), each `(*B)`.
     """
     log_prob = _log_softmax(logit, mask)
-    rows = action.reshape(1, -1).long()
     entropy = -(log_prob.exp() * log_prob).sum(0)
-    return log_prob.gather(0, rows).reshape(action.shape), entropy.reshape(action.shape)
+    chosen = log_prob.gather(0, action.reshape(1, -1).long())
+    return chosen.reshape(action.shape), entropy.reshape(action.shape)
 
 
 def categorical_sample(logit: Tensor, noise: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Inverse-CDF sampling: the first action whose cumulative probability exceeds the noise.
+    """Sample by the inverse CDF: the first action with a cumulative probability above the noise.
 
-    The comparison leaves out both ends of the CDF's flat parts, so that an action of probability 0 is never
-    drawn: not the first one at noise 0, nor the last one by rounding.
+    The comparison excludes both ends of the flat pieces of the CDF. An action of probability 0 is therefore never
+    sampled: not the first action at noise 0, nor the last action by rounding.
 
     Args:
-        logit: `(*B, N)`. noise: `(*B)`, uniform in [0, 1). mask: `(*B, N)`, True where legal.
+        logit: `(*B, N)`.
+        noise: `(*B)`, uniform in [0, 1).
+        mask: `(*B, N)`, True where legal.
 
     Returns:
         Actions, int64, and their log-probabilities, each `(*B)`.
@@ -49,58 +52,64 @@ def categorical_sample(logit: Tensor, noise: Tensor, mask: Tensor | None = None)
 
 
 def categorical_mode(logit: Tensor, mask: Tensor | None = None) -> Tensor:
-    """The likeliest legal action, int64 `(*B)`; the first of equals."""
+    """Return the most probable legal action, int64 `(*B)`; the first of equals."""
     return _fill(logit, mask).argmax(-1)
 
 
 def log_prob_of_heads(
     logit: Tensor, action: Tensor, heads: Sequence[int], mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """`categorical_log_prob` summed over heads: logit `(*B, N)`, action `(*B, D)` -> two `(*B)`."""
-    parts = [categorical_log_prob(x, action[..., d], m) for d, (x, m) in enumerate(_split(logit, mask, heads))]
-    return sum_tensors([p[0] for p in parts]), sum_tensors([p[1] for p in parts])
+    """Sum `categorical_log_prob` over heads: logit `(*B, N)`, action `(*B, D)` -> two `(*B)`."""
+    pairs = [categorical_log_prob(x, action[..., d], m) for d, (x, m) in enumerate(_split(logit, mask, heads))]
+    log_probs, entropies = zip(*pairs, strict=True)
+    return sum_tensors(log_probs), sum_tensors(entropies)
 
 
 def sample_heads(
     logit: Tensor, noise: Tensor, heads: Sequence[int], mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """`categorical_sample` for each head: noise `(*B, D)` -> actions `(*B, D)`, log-probability `(*B)`."""
-    parts = [categorical_sample(x, noise[..., d], m) for d, (x, m) in enumerate(_split(logit, mask, heads))]
-    return torch.stack([p[0] for p in parts], -1), sum_tensors([p[1] for p in parts])
+    """Apply `categorical_sample` to each head: noise `(*B, D)` -> actions `(*B, D)`, log-probability `(*B)`."""
+    pairs = [categorical_sample(x, noise[..., d], m) for d, (x, m) in enumerate(_split(logit, mask, heads))]
+    actions, log_probs = zip(*pairs, strict=True)
+    return torch.stack(actions, -1), sum_tensors(log_probs)
 
 
 def mode_of_heads(logit: Tensor, heads: Sequence[int], mask: Tensor | None = None) -> Tensor:
-    """`categorical_mode` for each head: actions `(*B, D)`."""
+    """Apply `categorical_mode` to each head: actions `(*B, D)`."""
     return torch.stack([categorical_mode(x, m) for x, m in _split(logit, mask, heads)], -1)
 
 
 def gaussian_log_prob(mean: Tensor, log_std: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-density of `action` and entropy of a normal distribution, number by number.
+    """Compute the log-density of `action` and the entropy of a normal distribution, element by element.
 
         log p(a) = -((a - mean) / std)^2 / 2 - log std - log(2 pi) / 2,    H = log std + log(2 pi e) / 2
 
     Args:
-        mean, log_std, action: `(*B)`.
+        mean: `(*B)`.
+        log_std: `(*B)`.
+        action: `(*B)`.
 
     Returns:
-        Two `(*B)`.
+        Log-density and entropy, each `(*B)`.
     """
     log_prob = -((action - mean) * (-log_std).exp()).square() / 2 - log_std - math.log(2 * math.pi) / 2
     return log_prob, log_std + math.log(2 * math.pi * math.e) / 2
 
 
 def tanh_gaussian_log_prob(mean: Tensor, log_std: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-    """The same of tanh(u), where u is normal, given u: `log p(u) - log(1 - tanh(u)^2)`.
+    """Compute the log-density of tanh(u) for a normal u, given u: `log p(u) - log(1 - tanh(u)^2)`.
 
-    The entropy has no closed form: that of u, plus E[log(1 - tanh(u)^2)], of which `action` is one sample. The
-    gradient goes through it along u = mean + std * epsilon, epsilon held (arXiv:1312.6114). Unbiased where the action
-    was drawn from this distribution, that is at the first gradient step on a rollout.
+    The entropy has no closed form: it is the entropy of u plus E[log(1 - tanh(u)^2)], and `action` is one sample for
+    that mean. The gradient flows along u = mean + std * epsilon with epsilon held (arXiv:1312.6114). The estimate is
+    unbiased where the action was sampled from this distribution: at the first gradient step on a rollout.
 
     Args:
-        mean, log_std, action: `(*B)`; the action before the tanh, for behind it the numbers have no inverse.
+        mean: `(*B)`.
+        log_std: `(*B)`.
+        action: u, `(*B)`: the action before the tanh, because large values have no inverse after it.
 
     Returns:
-        Log-density of tanh(action), and the estimate of the entropy, two `(*B)`.
+        Log-density of tanh(action) and the estimate of the entropy, each `(*B)`.
     """
     log_prob, entropy = gaussian_log_prob(mean, log_std, action)
     epsilon = ((action - mean) * (-log_std).exp()).detach()
@@ -108,25 +117,26 @@ def tanh_gaussian_log_prob(mean: Tensor, log_std: Tensor, action: Tensor) -> tup
 
 
 def _log_slope(u: Tensor) -> Tensor:
-    """log(1 - tanh(u)^2), where the difference itself would be rounded to 0."""
+    """Compute log(1 - tanh(u)^2) in a form that does not round the difference to 0."""
     return 2 * (math.log(2) - u - torch.logaddexp(torch.zeros_like(u), -2 * u))
 
 
 def gaussian_sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> Tensor:
-    """Inverse-CDF sampling: noise `(*B)`, uniform in [0, 1)."""
-    # The least that `torch.rand` gives is 0, whose quantile is minus infinity; the most is below 1.
+    """Sample by the inverse CDF: mean, log_std and noise `(*B)`, noise uniform in [0, 1) -> `(*B)`."""
+    # `torch.rand` can return 0, and the quantile of 0 is minus infinity. Its largest value is below 1.
     return mean + log_std.exp() * cast(Tensor, torch.special.ndtri(noise.clamp_min(2.0**-25)))
 
 
-def sum_tensors(parts: Sequence[Tensor]) -> Tensor:
-    """The sum of one or more tensors of one shape."""
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
+def sum_tensors(tensors: Sequence[Tensor]) -> Tensor:
+    """Add one or more tensors of one shape."""
+    total = tensors[0]
+    for tensor in tensors[1:]:
+        total = total + tensor
     return total
 
 
 def _split(logit: Tensor, mask: Tensor | None, heads: Sequence[int]) -> list[tuple[Tensor, Tensor | None]]:
+    """Split logits and mask `(*B, N)` into one pair for each head."""
     if sum(heads) != logit.shape[-1]:
         raise ValueError(f"logits {tuple(logit.shape)} do not fit heads of sizes {tuple(heads)}")
     if len(heads) == 1:
@@ -139,10 +149,14 @@ def _split(logit: Tensor, mask: Tensor | None, heads: Sequence[int]) -> list[tup
 
 
 def _fill(logit: Tensor, mask: Tensor | None) -> Tensor:
+    """Set illegal logits to the lowest finite number."""
     return logit if mask is None else torch.where(mask, logit, torch.finfo(logit.dtype).min)
 
 
 def _log_softmax(logit: Tensor, mask: Tensor | None) -> Tensor:
-    """Log-probabilities `(N, rows)`, the action axis first."""
-    rows = _fill(logit, mask).reshape(-1, logit.shape[-1])
-    return torch.log_softmax(rows.t().contiguous(), 0)
+    """Compute log-probabilities `(N, rows)`, the action axis first.
+
+    A softmax over 5 adjacent numbers cannot be vectorised; a softmax over 5 long rows can.
+    """
+    flat = _fill(logit, mask).reshape(-1, logit.shape[-1])
+    return torch.log_softmax(flat.t().contiguous(), 0)

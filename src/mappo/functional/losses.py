@@ -1,7 +1,7 @@
 """The losses of PPO, as pure functions over any batch shape `(*B)`.
 
-Every mean is weighted: `sum(w * x) / sum(w)`. A sample of weight 0 carries no gradient whatever it holds, NaN
-included, and every metric stays a tensor: nothing here waits for the device.
+Every mean is weighted: `sum(w * x) / sum(w)`. A sample of weight 0 carries no gradient, whatever value it holds, NaN
+included. Every metric stays a tensor, so that no function waits for the device.
 """
 
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from mappo.functional.weighted import mask_out, weighted_mean
 
 
 class ppo_policy_data(NamedTuple):
-    """Logits `(*B, N)`, action `(*B)` of integers, advantage and weight `(*B)`; no weight means 1."""
+    """Logits `(*B, N)`, actions `(*B)` as integers, advantages and weights `(*B)`; no weight means 1."""
 
     logit_new: Tensor
     logit_old: Tensor
@@ -24,14 +24,14 @@ class ppo_policy_data(NamedTuple):
 
 
 class ppo_policy_loss(NamedTuple):
-    """Scalars. The entropy is a bonus: `total = policy_loss - entropy_weight * entropy_loss + ...`."""
+    """Two scalars. The entropy is a bonus: `total = policy_loss - entropy_weight * entropy_loss + ...`."""
 
     policy_loss: Tensor
     entropy_loss: Tensor
 
 
 class ppo_info(NamedTuple):
-    """Scalars without gradient: the k3 estimate of KL(old || new), and the share of clipped ratios."""
+    """Two scalars without gradient: the k3 estimate of KL(old || new), and the fraction of clipped ratios."""
 
     approx_kl: Tensor
     clipfrac: Tensor
@@ -49,12 +49,22 @@ class ppo_value_data(NamedTuple):
 def ppo_policy_error(
     data: ppo_policy_data, clip_ratio: float = 0.2, dual_clip: float | None = None
 ) -> tuple[ppo_policy_loss, ppo_info]:
-    """The clipped surrogate and the entropy of categorical policies, from their logits.
+    """Compute the clipped surrogate and the entropy of categorical policies, from their logits.
 
-    The same as `ppo_clip_loss` on the log-probabilities of `action`, which a training loop should call.
+    The result equals `ppo_clip_loss` on the log-probabilities of `action`. A training loop should call
+    `ppo_clip_loss`, because it has the old log-probabilities already.
+
+    Args:
+        data: `ppo_policy_data`.
+        clip_ratio: eps of `ppo_clip_loss`, above 0.
+        dual_clip: c of `ppo_clip_loss`, above 1; None for none.
+
+    Returns:
+        `ppo_policy_loss` and `ppo_info`.
 
     Raises:
-        ValueError: a shape, `clip_ratio` or `dual_clip` does not fit. TypeError: a dtype does not.
+        ValueError: a shape, `clip_ratio` or `dual_clip` does not fit.
+        TypeError: a dtype does not fit.
     """
     logit_new, logit_old, action, adv, weight = data
     for name, logit in (("logit_new", logit_new), ("logit_old", logit_old)):
@@ -68,12 +78,14 @@ def ppo_policy_error(
         raise TypeError(f"action must be of an integer type, got {action.dtype}")
     if weight is not None:
         _check_batch(weight, "weight", adv)
-        # Before the softmax: its backward pass would turn a silenced NaN into NaN again.
+        # Masked before the softmax: its backward pass would turn a NaN behind a mask into NaN again.
         valid = (weight != 0).unsqueeze(-1)
-        logit_new, logit_old = torch.where(valid, logit_new, 0.0), torch.where(valid, logit_old, 0.0)
+        logit_new = torch.where(valid, logit_new, 0.0)
+        logit_old = torch.where(valid, logit_old, 0.0)
         action = torch.where(weight != 0, action, 0)
-    # -inf is how many mask an action; 0 * -inf would make the entropy NaN.
-    logit_new, logit_old = (x.clamp_min(torch.finfo(x.dtype).min) for x in (logit_new, logit_old))
+    # Many codes mask an action by -inf, and 0 * -inf would make the entropy NaN.
+    logit_new = logit_new.clamp_min(torch.finfo(logit_new.dtype).min)
+    logit_old = logit_old.clamp_min(torch.finfo(logit_old.dtype).min)
     log_prob_new, entropy = categorical_log_prob(logit_new, action)
     log_prob_old, _ = categorical_log_prob(logit_old, action)
     policy_loss, info = ppo_clip_loss(log_prob_new, log_prob_old, adv, weight, clip_ratio, dual_clip)
@@ -87,24 +99,31 @@ def ppo_clip_loss(
     weight: Tensor | None = None,
     clip_ratio: float = 0.2,
     dual_clip: float | None = None,
+    total_weight: Tensor | None = None,
 ) -> tuple[Tensor, ppo_info]:
-    """PPO's clipped surrogate, arXiv:1707.06347, equation 7, negated: a loss.
+    """Compute PPO's clipped surrogate, arXiv:1707.06347, equation 7, negated to a loss.
 
         r = pi_new(a|s) / pi_old(a|s)
         L = -mean(min(r * A, clip(r, 1 - eps, 1 + eps) * A))
 
     With `dual_clip` c > 1 (arXiv:1912.09729, equation 5) the minimum is bounded below by c * A where A < 0.
-    The KL estimate is k3, mean((r - 1) - log r): never negative, unbiased for KL(old || new).
+    The KL estimate is k3, mean((r - 1) - log r): never negative, and unbiased for KL(old || new).
 
     Args:
-        log_prob_new, log_prob_old, adv, weight: `(*B)`.
-        clip_ratio: eps > 0. dual_clip: c > 1, or None for none.
+        log_prob_new: log pi_new(a|s), `(*B)`.
+        log_prob_old: log pi_old(a|s), `(*B)`.
+        adv: the advantage A, `(*B)`.
+        weight: `(*B)`; None means 1.
+        clip_ratio: eps, above 0.
+        dual_clip: c, above 1; None for none.
+        total_weight: the weight of the whole minibatch where the rows are a piece of it; see `weighted_mean`.
 
     Returns:
         The loss, a scalar, and `ppo_info`.
 
     Raises:
-        ValueError: a shape, `clip_ratio` or `dual_clip` does not fit. TypeError: a dtype does not.
+        ValueError: a shape, `clip_ratio` or `dual_clip` does not fit.
+        TypeError: a dtype does not fit.
     """
     if clip_ratio <= 0:
         raise ValueError(f"clip_ratio must be above 0, got {clip_ratio}")
@@ -123,29 +142,34 @@ def ppo_clip_loss(
     if dual_clip is not None:
         surrogate = torch.where(adv < 0, torch.max(surrogate, dual_clip * adv), surrogate)
     with torch.no_grad():
-        approx_kl = weighted_mean(ratio - 1 - log_ratio, weight)
-        clipfrac = weighted_mean(((ratio - 1).abs() > clip_ratio).to(ratio.dtype), weight)
-    return -weighted_mean(surrogate, weight), ppo_info(approx_kl, clipfrac)
+        approx_kl = weighted_mean(ratio - 1 - log_ratio, weight, total_weight)
+        clipfrac = weighted_mean(((ratio - 1).abs() > clip_ratio).to(ratio.dtype), weight, total_weight)
+    return -weighted_mean(surrogate, weight, total_weight), ppo_info(approx_kl, clipfrac)
 
 
 def ppo_value_error(
     data: ppo_value_data,
     clip_ratio: float | None = 0.2,
     huber_delta: float | None = None,
+    total_weight: Tensor | None = None,
 ) -> Tensor:
-    """The value loss, a scalar: the mean of e^2 / 2, or of Huber's function, of the error e.
+    """Compute the value loss, a scalar: the mean of l(e) = e^2 / 2, or of Huber's function, of the error e.
 
         L = mean(max(l(R - V), l(R - V_old - clip(V - V_old, -eps, eps))))
 
-    The clipped form keeps the value near the old one, as in the code of arXiv:2103.01955 (appendix C).
+    The clipped form keeps the value near the old value, as in the code of arXiv:2103.01955 (appendix C).
     Huber's l is e^2 / 2 up to `huber_delta` and grows linearly from there.
 
     Args:
-        data: each `(*B)`. clip_ratio: eps > 0, None for no clipping. huber_delta: > 0, None for e^2 / 2.
+        data: `ppo_value_data`, each `(*B)`.
+        clip_ratio: eps, above 0; None for no clipping.
+        huber_delta: above 0; None for e^2 / 2.
+        total_weight: the weight of the whole minibatch where the rows are a piece of it; see `weighted_mean`.
 
     Raises:
-        ValueError: a shape, `clip_ratio` or `huber_delta` does not fit; above all a team's value `(B, 1)`
-            against the returns `(B, A)` of its agents, which must not broadcast. TypeError: a dtype does not.
+        ValueError: a shape, `clip_ratio` or `huber_delta` does not fit. A team's value `(B, 1)` against the returns
+            `(B, A)` of its agents is such a shape: the two must not broadcast.
+        TypeError: a dtype does not fit.
     """
     value_new, value_old, return_, weight = data
     if clip_ratio is not None and clip_ratio <= 0:
@@ -158,12 +182,14 @@ def ppo_value_error(
     _check_batch(value_old, "value_old", return_, "return_")
     if weight is not None:
         _check_batch(weight, "weight", return_, "return_")
-    value_new, value_old, return_ = (mask_out(x, weight) for x in (value_new, value_old, return_))
+    value_new = mask_out(value_new, weight)
+    value_old = mask_out(value_old, weight)
+    return_ = mask_out(return_, weight)
     loss = _pointwise(return_ - value_new, huber_delta)
     if clip_ratio is not None:
         near = value_old + (value_new - value_old).clamp(-clip_ratio, clip_ratio)
         loss = torch.max(loss, _pointwise(return_ - near, huber_delta))
-    return weighted_mean(loss, weight)
+    return weighted_mean(loss, weight, total_weight)
 
 
 def _pointwise(error: Tensor, huber_delta: float | None) -> Tensor:

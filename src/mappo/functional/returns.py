@@ -1,11 +1,11 @@
 """Advantages and returns of trajectories, as pure functions over any batch shape `(T, *B)`.
 
-Two flags tell what ends where. `done`: the episode ended by itself and nothing follows, so the value of what
-comes next is zero. `traj_flag`: the recording is cut here (a time limit, the end of a life, the end of the
-batch), so nothing may flow back across it, yet `next_value` still counts. `done` cuts as well.
+Two flags mark the two kinds of ends. `done`: the episode ended by itself and nothing follows, so the next value is
+zero. `traj_flag`: the trajectory is cut here (a time limit, the end of a life, the end of the batch). No advantage
+flows back across a cut, but `next_value` still counts. `done` cuts as well.
 
-`next_value[t]` is V(s_{t+1}) of the state that the action reached, *before* any reset. Flags are boolean or 0/1
-and may lack trailing axes of the reward, such as `(T, E)` against `(T, E, A)`. Inputs are never changed.
+`next_value[t]` is V(s_{t+1}) of the state reached by the action, *before* any reset. Flags are boolean or 0/1 and may
+lack trailing axes of the reward, such as `(T, E)` against `(T, E, A)`. Inputs are never changed.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 class gae_data(NamedTuple):
-    """What `gae` reads; each `(T, *B)`, flags may lack trailing axes. `traj_flag=None` means `done`."""
+    """Input of `gae`; each `(T, *B)`, flags may lack trailing axes. `traj_flag=None` means `done`."""
 
     value: Tensor
     next_value: Tensor
@@ -26,7 +26,7 @@ class gae_data(NamedTuple):
 
 
 def gae(data: gae_data | Sequence[Tensor | None], gamma: float = 0.99, lambda_: float = 0.97) -> Tensor:
-    """Generalised advantage estimation, arXiv:1506.02438, equation 16, in its recursive form.
+    """Compute generalised advantage estimates, arXiv:1506.02438, equation 16, in their recursive form.
 
         delta_t = r_t + gamma * (1 - done_t) * V(s_{t+1}) - V(s_t)
         A_t     = delta_t + gamma * lambda * (1 - cut_t) * A_{t+1},    cut_t = done_t or traj_flag_t
@@ -34,13 +34,14 @@ def gae(data: gae_data | Sequence[Tensor | None], gamma: float = 0.99, lambda_: 
     Args:
         data: `gae_data`, or five tensors in its order.
         gamma: discount factor, in [0, 1].
-        lambda_: 0 gives the TD error, 1 the Monte-Carlo return less the value.
+        lambda_: in [0, 1]; 0 gives the TD error, 1 the Monte-Carlo return minus the value.
 
     Returns:
-        Advantages `(T, *B)`, detached from nothing: call it under `torch.no_grad()` for a policy's weight.
+        Advantages `(T, *B)`. Gradients flow through them: call `gae` under `torch.no_grad()` for a policy loss.
 
     Raises:
-        ValueError: a shape does not fit. TypeError: a value or reward is not floating point.
+        ValueError: a shape does not fit.
+        TypeError: a value or reward is not floating point.
     """
     value, next_value, reward, done, traj_flag = gae_data(*cast(gae_data, data))
     alive, flows = _flags(next_value, reward, done, traj_flag)
@@ -62,26 +63,32 @@ def discounted_return(
     traj_flag: Tensor | None = None,
     gamma: float = 0.99,
 ) -> Tensor:
-    """The discounted sum of rewards, G_t = r_t + gamma * G_{t+1}, Sutton & Barto (2018), equation 3.9.
+    """Compute the discounted return, G_t = r_t + gamma * G_{t+1}, Sutton & Barto (2018), equation 3.9.
 
-    Where a trajectory is cut without being done, and at its last step, `next_value` stands for the rest;
-    pass zeros to sum what was seen and nothing else.
+    Where a trajectory is cut without being done, and at the last step, `next_value` stands for the rest of the return.
+    Pass zeros to sum the rewards of the batch alone.
 
     Args:
-        next_value, reward: `(T, *B)`. done, traj_flag: `(T, *B)` or with trailing axes missing.
+        next_value: V(s_{t+1}), `(T, *B)`.
+        reward: `(T, *B)`.
+        done: `(T, *B)`, trailing axes may be missing; None for never.
+        traj_flag: as `done`.
+        gamma: discount factor, in [0, 1].
 
     Returns:
         Returns `(T, *B)`.
 
     Raises:
-        ValueError: a shape does not fit. TypeError: a value or reward is not floating point.
+        ValueError: a shape does not fit.
+        TypeError: a value or reward is not floating point.
     """
     alive, flows = _flags(next_value, reward, done, traj_flag)
-    then, flows = gamma * alive * next_value, (flows != 0).expand_as(reward)
-    total = then[-1] + reward[-1]  # the batch ends here, whatever the flags say
+    bootstrap = gamma * alive * next_value
+    flows = (flows != 0).expand_as(reward)
+    total = bootstrap[-1] + reward[-1]  # the batch ends here, whatever the flags say
     backwards = [total]
     for t in range(len(reward) - 2, -1, -1):
-        total = reward[t] + torch.where(flows[t], gamma * total, then[t])
+        total = reward[t] + torch.where(flows[t], gamma * total, bootstrap[t])
         backwards.append(total)
     return torch.stack(backwards[::-1])
 
@@ -94,19 +101,24 @@ def n_step_return(
     gamma: float = 0.99,
     n: int = 5,
 ) -> Tensor:
-    """n rewards, then the value: Sutton & Barto (2018), equation 7.1, stopping short at each cut.
+    """Compute n-step returns, n rewards and then the value, Sutton & Barto (2018), equation 7.1, up to each cut.
 
         G^(k)_t = r_t + gamma * (1 - done_t) * (V(s_{t+1}) if k = 1 or cut_t else G^(k-1)_{t+1})
 
     Args:
-        next_value, reward: `(T, *B)`. done, traj_flag: `(T, *B)` or with trailing axes missing.
+        next_value: V(s_{t+1}), `(T, *B)`.
+        reward: `(T, *B)`.
+        done: `(T, *B)`, trailing axes may be missing; None for never.
+        traj_flag: as `done`.
+        gamma: discount factor, in [0, 1].
         n: number of rewards, at least 1.
 
     Returns:
         Returns `(T, *B)`.
 
     Raises:
-        ValueError: a shape does not fit, or n < 1. TypeError: a value or reward is not floating point.
+        ValueError: a shape does not fit, or n < 1.
+        TypeError: a value or reward is not floating point.
     """
     if n < 1:
         raise ValueError(f"n_step_return: n must be at least 1, got {n}")
@@ -122,7 +134,7 @@ def n_step_return(
 
 
 def _flags(next_value: Tensor, reward: Tensor, done: Tensor | None, traj_flag: Tensor | None) -> tuple[Tensor, Tensor]:
-    """`1 - done` and `1 - cut`, in the reward's dtype, each broadcastable to the reward."""
+    """Return `1 - done` and `1 - cut`, in the reward's dtype, each broadcastable to the reward."""
     if reward.ndim == 0 or reward.shape[0] == 0:
         raise ValueError(f"reward must be (T, *B) with T > 0, got shape {tuple(reward.shape)}")
     if not reward.is_floating_point():
