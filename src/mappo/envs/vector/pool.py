@@ -12,6 +12,7 @@ import cloudpickle
 import torch
 from torch import Tensor
 
+from mappo.core.slices import equal_slices
 from mappo.core.timestep import TimeStep, concat_steps
 from mappo.envs.vector.buffers import Buffers
 from mappo.envs.vector.slices import half_slices
@@ -231,8 +232,9 @@ def _ranges(parts: Sequence[slice], worker: int, workers: int) -> list[range]:
     """A worker's environments of each part: as many as the others', and of the second part counted from behind."""
     ranges: list[range] = []
     for index, part in enumerate(parts):
-        place, count = workers - 1 - worker if index else worker, part.stop - part.start
-        ranges.append(range(part.start + count * place // workers, part.start + count * (place + 1) // workers))
+        place = workers - 1 - worker if index else worker
+        share = equal_slices(part.stop - part.start, workers)[place]
+        ranges.append(range(part.start + share.start, part.start + share.stop))
     return ranges
 
 

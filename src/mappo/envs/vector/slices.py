@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from mappo.core.slices import equal_slices
+
 
 def reset_seeds(seed: Any, count: int) -> np.ndarray:
     """One seed for each environment: of an int s they are s, s + 1, ...
@@ -18,5 +20,5 @@ def reset_seeds(seed: Any, count: int) -> np.ndarray:
 
 
 def half_slices(num_envs: int) -> tuple[slice, ...]:
-    """The two parts in which environments may be stepped in turn; one environment has no half."""
-    return (slice(0, num_envs // 2), slice(num_envs // 2, num_envs)) if num_envs > 1 else (slice(0, num_envs),)
+    """Return the two halves in which environments may be stepped in turn; a single environment has no half."""
+    return equal_slices(num_envs, min(num_envs, 2))
