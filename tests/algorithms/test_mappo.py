@@ -454,7 +454,7 @@ def test_minibatches_cover_each_row_exactly_once_in_random_order():
     batch.log_prob = torch.arange(rows).unsqueeze(-1).expand(-1, 3)
     orders = []
     for _ in range(2):
-        parts = list(batch.minibatches(agent.epoch_orders(rollout)[0][0], 4, agent.row_axis))
+        parts = list(batch.minibatches(agent.epoch_orders(rollout)[0], 4, agent.row_axis))
         assert [len(part.obs) for part in parts] == [rows // 4] * 4
         orders.append(torch.cat([part.log_prob[:, 0] for part in parts]))
         for part in parts:  # all fields are of the same rows
@@ -469,8 +469,8 @@ def test_minibatches_cover_each_row_exactly_once_in_random_order():
 
 def test_one_minibatch_is_the_batch_itself():
     agent, learned = make(epochs=2), list[Batch]()
-    batch, step = agent.prepare(rollout := collect(agent))[0], agent._gradient_step
-    cast(Any, agent)._gradient_step = lambda part, weight: (learned.append(part), step(part, weight))[1]
+    batch, step = agent.prepare(rollout := collect(agent))[0], agent.gradient_step
+    cast(Any, agent).gradient_step = lambda part: (learned.append(part), step(part))[1]
     agent.update(rollout)
     assert learned[0] is learned[1]
     assert torch.equal(learned[0].action, batch.action)
@@ -536,8 +536,8 @@ def test_only_the_steps_that_are_not_finite_are_skipped():
     batch, _, _ = agent.prepare(rollout := collect(agent))
     batch.adv = batch.adv.clone()
     batch.adv[batch.weight.nonzero()[0][0]] = math.nan
-    parts = batch.minibatches(agent.epoch_orders(rollout)[0][0], 6, agent.row_axis)
-    skipped = [agent._gradient_step(part, 0.01)["skipped_steps"].item() for part in parts]
+    parts = batch.minibatches(agent.epoch_orders(rollout)[0], 6, agent.row_axis)
+    skipped = [agent.gradient_step(part)["skipped_steps"].item() for part in parts]
     assert sorted(skipped) == [0, 0, 0, 0, 0, 1]
     assert all(p.isfinite().all() for p in weights(agent))
 
@@ -550,7 +550,7 @@ def test_gradients_are_clipped_for_each_network_by_itself():
     free, tight = make(max_grad_norm=None), make(max_grad_norm=1e-3)
     batch, _, _ = free.prepare(collect(free))
     for agent in (free, tight):
-        metrics = agent._gradient_step(batch, 0.01)
+        metrics = agent.gradient_step(batch)
         norms = norm(list(agent.network.actor.parameters())), norm(list(agent.network.critic.parameters()))
         before = metrics["grad_norm_actor"].item(), metrics["grad_norm_critic"].item()
         if agent is free:

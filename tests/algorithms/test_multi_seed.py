@@ -11,9 +11,8 @@ from torch.testing import assert_close
 
 from chaos import UNEQUAL, Chaos
 from mappo.algorithms import mappo as learner_module
-from mappo.algorithms import multi_seed as seeds_module
 from mappo.algorithms.mappo import MAPPO
-from mappo.algorithms.multi_seed import MultiSeed, clip_grad_norm_per_seed
+from mappo.algorithms.multi_seed import MultiSeed, clip_grad_norm_per_seed_
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
 from mappo.envs.batched.concat import ConcatEnv
 from mappo.envs.batched.spread import Spread
@@ -95,12 +94,19 @@ def together(make: Any, config: Config) -> tuple[MultiSeed, Collector]:
     return agents, Collector(env, agents, STEPS, env.reset(seeds), noise)
 
 
+def at_once(monkeypatch: Any, config: Config) -> Config:
+    """From here on all seeds are computed in one call, as on a GPU, but without graphs."""
+    monkeypatch.setattr(learner_module, "supports_cuda_graphs", lambda _device: True)
+    return replace(config, run=replace(config.run, graphs=False))
+
+
 @pytest.mark.parametrize("in_turn", [False, True], ids=["at once", "in turn"])
 @pytest.mark.parametrize("name", CASES)
 def test_each_seed_learns_what_it_learns_alone(name: str, in_turn: bool, monkeypatch: Any):
-    monkeypatch.setattr(seeds_module, "IN_TURN", 0 if in_turn else 2**40)
     make, config = CASES[name]
-    runs, (seeds, collector) = alone(make, config), together(make, config)
+    runs = alone(make, config)
+    seeds, collector = together(make, config if in_turn else at_once(monkeypatch, config))
+    precision = 0 if in_turn else 1e-9  # in turn bit for bit
     for _ in range(3):
         expected: list[dict[str, Any]] = []
         for agent, own in runs:
@@ -113,13 +119,13 @@ def test_each_seed_learns_what_it_learns_alone(name: str, in_turn: bool, monkeyp
             assert_close(
                 {n: x[k].double() for n, x in metrics.items()},
                 {n: x.double() for n, x in told.items()},
-                rtol=1e-9,
-                atol=1e-9,
+                rtol=precision,
+                atol=precision,
                 equal_nan=True,
             )
     for k, (agent, own) in enumerate(runs):
-        assert_close(seeds.agents[k].state_dict(), agent.state_dict(), rtol=1e-9, atol=1e-9)
-        assert_close(collector.state_dict(k), own.state_dict(), rtol=1e-9, atol=1e-9)
+        assert_close(seeds.agents[k].state_dict(), agent.state_dict(), rtol=precision, atol=precision)
+        assert_close(collector.state_dict(k), own.state_dict(), rtol=precision, atol=precision)
     first, second = (agent.network.actor.head.weight for agent in seeds.agents[:2])
     assert (first - second).abs().max() > 1e-3
 
@@ -167,9 +173,9 @@ def test_loaded_into_seeds_that_are_there_it_is_computed_with():
 
 @pytest.mark.parametrize("in_turn", [False, True], ids=["at once", "in turn"])
 def test_a_seed_whose_gradient_is_not_finite_stands_still_and_the_others_learn(in_turn: bool, monkeypatch: Any):
-    monkeypatch.setattr(seeds_module, "IN_TURN", 0 if in_turn else 2**40)
     make, config = CASES["spread"]
-    runs, (seeds, collector) = alone(make, config), together(make, config)
+    runs = alone(make, config)
+    seeds, collector = together(make, config if in_turn else at_once(monkeypatch, config))
     for k in (0, 2):
         runs[k][0].update(runs[k][1].collect()[0])
     rollout = collector.collect()[0]
@@ -192,7 +198,7 @@ def test_gradients_are_clipped_as_torch_does(limit: float):
         for p, g in zip(parameters, own, strict=True):
             p.grad = g
         norms.append(torch.nn.utils.clip_grad_norm_(parameters, limit))
-    assert_close(clip_grad_norm_per_seed(gradients, limit), torch.stack(norms))
+    assert_close(clip_grad_norm_per_seed_(gradients, limit), torch.stack(norms))
     for k, own in enumerate(expected):
         assert_close([g[k] for g in gradients], own)
 

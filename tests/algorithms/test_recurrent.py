@@ -143,7 +143,7 @@ def by_loop(agent: MAPPO, r: Rollout) -> tuple[Tensor, Tensor, Tensor]:
         y, memory = agent.network.critic.step(agent.network.critic.preprocess(rows), memory, first)
         return y.squeeze(-1), cast(Tensor, memory)
 
-    memory = None if r.critic_memory is None else r.critic_memory.clone()
+    memory = None if agent.critic.memory is None else agent.critic.memory.clone()
     now: list[Tensor] = []
     then: list[Tensor] = []
     with torch.no_grad():
@@ -181,7 +181,7 @@ def test_three_rollouts_in_a_row_are_read_again_with_the_same_numbers(
         rollout, _ = source.collect()
         if case.memory and number:
             assert cast(Tensor, rollout.memory)[0].any()
-            assert cast(Tensor, rollout.critic_memory).any()
+            assert cast(Tensor, agent.critic.memory).any()
         batch, *_ = agent.prepare(rollout)
         log_prob, value = heard(agent, batch, monkeypatch)
         acted = batch.weight != 0
@@ -236,7 +236,7 @@ def test_critics_memories_go_on_in_the_next_rollout_and_are_zero_where_the_episo
         memory = by_loop(agent, rollout)[2]  # by the weights that will have learned from it
         over = rollout.ended[-1].clone()
         agent.update(rollout)
-        carried = cast(Tensor, rollout.critic_memory)
+        carried = cast(Tensor, agent.critic.memory)
         assert not carried[over].any()
         assert_close(carried[~over], memory[~over], rtol=10 * precision, atol=10 * precision)
         assert carried[~over].abs().flatten(1).amax(-1).min() > 0
@@ -388,7 +388,7 @@ def test_what_absent_agents_see_changes_nothing(case: Case):
             assert (~rollout.active).sum() > 10
             metrics.append(agent.update(rollout))
             assert metrics[-1]["skipped_steps"] == 0
-        ends.append((metrics, agent.state_dict(), rollout.action, rollout.memory, rollout.critic_memory))
+        ends.append((metrics, agent.state_dict(), rollout.action, rollout.memory))
     assert_equal(*ends)
     assert all(x.isfinite().all() for x in ends[1][1].values())
 
@@ -453,7 +453,7 @@ def test_whole_chunks_are_dealt_to_minibatches_each_once(memory: int, chunk: int
     orders: list[Tensor] = []
     for _ in range(2):
         seen: list[Tensor] = []
-        for part in batch.minibatches(agent.epoch_orders(rollout)[0][0], 4, agent.row_axis):
+        for part in batch.minibatches(agent.epoch_orders(rollout)[0], 4, agent.row_axis):
             when, where = part.log_prob[..., 0].div(4, rounding_mode="floor").long(), part.log_prob[..., 0].long() % 4
             assert when.shape == (chunk, STEPS // chunk)
             assert (when[0] % chunk == 0).all()
@@ -557,13 +557,13 @@ def test_observations_are_normalised_by_what_was_seen_before_this_rollout(
     actor, critic = agent.network.actor.norm, agent.network.critic.norm
     assert actor is not None
     assert critic is not None
-    during, learn = list[list[Tensor]](), agent._gradient_step
+    during, learn = list[list[Tensor]](), agent.gradient_step
 
     def spied(*given: Any) -> dict[str, Tensor]:
         during.append([b.clone() for b in (*actor.buffers(), *critic.buffers())])
         return learn(*given)
 
-    monkeypatch.setattr(agent, "_gradient_step", spied)
+    monkeypatch.setattr(agent, "gradient_step", spied)
     for _ in range(2):
         rollout, _ = source.collect()
         rows = agent.critic_input(rollout.obs, rollout.state, rollout.active)
@@ -571,7 +571,7 @@ def test_observations_are_normalised_by_what_was_seen_before_this_rollout(
             seen[name].append(x.clone())
         before = [b.clone() for b in (*actor.buffers(), *critic.buffers())]
         agent.prepare(rollout)
-        agent._gradient_step(agent.prepare(rollout, recompute=True)[0], 0.01)
+        agent.gradient_step(agent.prepare(rollout, recompute=True)[0])
         assert_equal([*actor.buffers(), *critic.buffers()], before)
         agent.update(rollout)
         assert_equal(during, [before] * 3)
@@ -622,8 +622,8 @@ def test_advantages_made_anew_before_each_epoch_are_those_of_the_critic_of_then(
         return answer
 
     cast(Any, agent).prepare = recorded
-    step = agent._gradient_step
-    cast(Any, agent)._gradient_step = lambda batch, weight: (learned.append(batch), step(batch, weight))[1]
+    step = agent.gradient_step
+    cast(Any, agent).gradient_step = lambda batch: (learned.append(batch), step(batch))[1]
     agent.update(rollout)
     assert [id(b) for b in learned] == [id(b) for b in made]
     assert len(made) == 3
@@ -649,8 +649,8 @@ def test_no_further_epoch_once_the_policy_has_moved_too_far():
     for target_kl in (None, 1e9, 1e-6):
         agent = (case := Case()).make(epochs=5, target_kl=target_kl, actor_lr=1e-2)
         rollout, steps = collect(agent, case.env()), []
-        step = agent._gradient_step
-        cast(Any, agent)._gradient_step = lambda *args, kept=steps, step=step: (kept.append(1), step(*args))[1]
+        step = agent.gradient_step
+        cast(Any, agent).gradient_step = lambda *args, kept=steps, step=step: (kept.append(1), step(*args))[1]
         epochs.append(agent.update(rollout)["epochs"].item())
         assert len(steps) == epochs[-1]
     assert epochs == [5, 5, 2]  # in the first, nothing has moved yet

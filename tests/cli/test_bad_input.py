@@ -227,7 +227,7 @@ def test_more_environments_than_are_told_of_are_named():
     env.num_envs, step = 4, env.reset(0)
     with pytest.raises(UserError, match=r"must be \(4, 3.*\), by its Spec, got \(5, 3"):
         Collector(env, MAPPO(env.spec, Config()), 25, step, torch.Generator())
-    with pytest.raises(UserError, match="must answer a TimeStep, got tuple"):
+    with pytest.raises(UserError, match="must return a TimeStep, got tuple"):
         Collector(env, MAPPO(env.spec, Config()), 25, (step, {}), torch.Generator())  # pyright: ignore
 
 
@@ -251,8 +251,8 @@ def test_numbers_that_would_be_rounded_are_named():
     [
         (lambda obs, state, active: obs.flatten(), r"of 2 it made \(24,\), of 3 \(36,\)"),
         (lambda obs, state, active: obs.sum(), r"of 2 it made \(\)"),
-        (lambda obs, state, active: None, "must make a tensor, got NoneType"),
-        (lambda obs, state, active: obs.numpy(), "must make a tensor, got ndarray"),
+        (lambda obs, state, active: None, "must return a tensor, got NoneType"),
+        (lambda obs, state, active: obs.numpy(), "must return a tensor, got ndarray"),
         (lambda obs, state, active: obs[:, :1], r"of 2 it made \(2, 1, 4\)"),
         (lambda obs, state, active: torch.zeros(2, 5), r"of 2 it made \(2, 5\), of 3 \(2, 5\)"),
         (lambda obs, state, active: obs @ torch.zeros(9), r"failed on observations \(2, 3, 4\) and state \(2, 5\)"),
@@ -266,9 +266,9 @@ def test_a_critic_function_is_tried_out(function: Any, message: str):
 @pytest.mark.parametrize(
     ("maker", "message"),
     [
-        (lambda groups, shape, net: nn.Linear(shape[-1], 11), r"should answer \(2, 64\), not \(2, 11\)"),
+        (lambda groups, shape, net: nn.Linear(shape[-1], 11), r"should return \(2, 64\), not \(2, 11\)"),
         (lambda groups, shape, net: nn.Linear(3, 64), r"it failed: RuntimeError"),
-        (lambda groups, shape, net: nn.LSTM(shape[-1], 64), r"should answer \(2, 64\), not tuple"),
+        (lambda groups, shape, net: nn.LSTM(shape[-1], 64), r"should return \(2, 64\), not tuple"),
     ],
 )
 def test_an_encoder_is_tried_out(maker: Any, message: str):

@@ -140,7 +140,7 @@ def test_the_critic_reads_what_it_says_and_the_actor_its_own_observation(
 def test_rows_of_the_dead_are_read_as_zeros_whoever_died(mode: tuple[str, str], death_mask: bool):
     env = Chaos(4, kinds=KINDS)
     if death_mask and mode[1] != "agent":
-        with pytest.raises(UserError, match=r"network\.death-mask is for critic-input agent, and here it is own"):
+        with pytest.raises(UserError, match=r"network\.death-mask is for critic-input agent, but critic-input is own"):
             make(env, mode, death_mask=death_mask)
         return
     agent = make(env, mode, death_mask=death_mask)
@@ -413,7 +413,7 @@ def test_functions_and_settings_that_do_not_fit_are_named():
     env = Chaos(4, kinds=KINDS)
     with pytest.raises(UserError, match=r"network\.critic-input user: give the function"):
         make(env, ("team", "user"))
-    with pytest.raises(UserError, match=r"network\.critic-input own, and a function was given too"):
+    with pytest.raises(UserError, match=r"network\.critic-input own, but a function was given too"):
         make(env, ("team", "own"), sums)
     with pytest.raises(UserError, match=r"env\.reward agent needs a critic row for each agent: the function must"):
         make(env, ("agent", "auto"), sums)

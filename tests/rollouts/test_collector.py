@@ -288,7 +288,7 @@ def test_halves_stepped_in_turn_are_a_plain_loop(memory_size: int):
     env, loop = SerialEnvs(Game, 5), SerialEnvs(Game, 5)
     agent = MAPPO(env.spec, Config(EnvConfig(num_envs=5), network, ppo))
     collect = Collector(env, agent, length, env.reset(3), torch.Generator().manual_seed(7))
-    generator, step, memory = torch.Generator().manual_seed(7), loop.reset(3), agent.new_memory(5)[0]
+    generator, step, memory = torch.Generator().manual_seed(7), loop.reset(3), agent.new_memory(5)
     returns, lengths = torch.zeros(5), torch.zeros(5)
     for _ in range(2):
         rollout, statistics = collect.collect()

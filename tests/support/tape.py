@@ -73,8 +73,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> list[Tape]:
         tapes.append(tape)
         return tape, answer
 
-    for module in ("algorithms.mappo", "algorithms.critic", "backend.cuda_graphs", "rollouts.graphed"):
-        monkeypatch.setattr(f"mappo.{module}.supports_cuda_graphs", lambda _device: True)
+    monkeypatch.setattr("mappo.algorithms.mappo.supports_cuda_graphs", lambda _device: True)
     monkeypatch.setattr(graphs, "capture", kept)
     monkeypatch.setattr(graphs, "on_side_stream", lambda function: function())
     return tapes

@@ -1,4 +1,4 @@
-"""Advantages and returns of a rollout: which rewards and ends the pure functions of `functional.returns` get."""
+"""Advantages and returns of a rollout, and their statistics: between `Rollout` and `functional.returns`."""
 
 from torch import Tensor
 
@@ -7,6 +7,7 @@ from mappo.config import Config
 from mappo.core.spec import Spec
 from mappo.core.timestep import Rollout
 from mappo.functional.returns import discounted_return, gae, gae_data, n_step_return
+from mappo.functional.weighted import SumAcross, weighted_mean_variance
 
 
 def advantages(rollout: Rollout, values: Values, spec: Spec, config: Config, team_rows: bool) -> tuple[Tensor, Tensor]:
@@ -43,3 +44,19 @@ def _reward_and_flags(rollout: Rollout, spec: Spec, config: Config) -> tuple[Ten
         return rollout.reward, rollout.terminated, rollout.terminated | rollout.ended.unsqueeze(-1)
     # The team's return goes on after the death of one agent: only the end of the episode masks and cuts.
     return spec.team_reward(rollout.reward), rollout.ended & rollout.terminated.all(-1), rollout.ended
+
+
+def standardize(adv: Tensor, weight: Tensor, sum_across: SumAcross) -> Tensor:
+    """Return advantages of weighted mean 0 and weighted standard deviation 1; `adv` and `weight` are `(*B)`."""
+    mean, variance = weighted_mean_variance(adv, weight, sum_across)
+    return (adv - mean) / (variance.sqrt() + 1e-8)
+
+
+def value_metrics(
+    value: Tensor, adv: Tensor, returns: Tensor, weight: Tensor, sum_across: SumAcross
+) -> dict[str, Tensor]:
+    """Return the mean value and the explained variance, `1 - Var(returns - value) / Var(returns)`; each `(*B)`."""
+    mean, _ = weighted_mean_variance(value, weight, sum_across)
+    _, unexplained = weighted_mean_variance(adv, weight, sum_across)
+    _, variance = weighted_mean_variance(returns, weight, sum_across)
+    return {"value": mean, "explained_variance": 1 - unexplained / variance}

@@ -50,7 +50,7 @@ class Critic:
         self.static_shapes = static_shapes
         self.sum_across = sum_across
         self.value_norm = ValueNorm(ppo.value_norm_decay)
-        self.memory: Tensor | None = None  # (E, H) or (E, A, H), before the next rollout; None: zeros
+        self.memory: Tensor | None = None  # (E, H) or (E, A, H), before the next rollout
 
     def evaluate(self, rollout: Rollout) -> Values:
         """Compute the values of a rollout in one batch; a memory is unrolled once."""
@@ -59,7 +59,7 @@ class Critic:
         if not self.network.memory_size:
             output, _ = self.network(critic_obs)
         else:
-            memory = self._memory_before(critic_obs)
+            memory = self.memory_of(*self.network.leading_shape(critic_obs)[1:])
             # The memory before the first step is zero already where an episode begins.
             is_first = torch.cat([torch.zeros_like(rollout.ended[:1]), rollout.ended[:-1]])
             is_first = is_first if self.critic_input.team_rows else is_first.unsqueeze(-1) | rollout.is_first
@@ -70,19 +70,12 @@ class Critic:
         next_value = self._next_value(rollout, value, memory_out)
         return Values(critic_obs, normalized_value, value, next_value, is_first, memory_in, memory_out)
 
-    def _memory_before(self, critic_obs: Tensor) -> Tensor:
-        """Return the memory before the first step of a rollout, `(E, H)` or `(E, A, H)`."""
-        shape = (*self.network.leading_shape(critic_obs)[1:], self.network.memory_size)
+    def memory_of(self, *rows: int) -> Tensor:
+        """Return the memory before the next rollout, `(*rows, H)`; zeros where the number of rows has changed."""
+        shape = (*rows, self.network.memory_size)
         if self.memory is None or self.memory.shape != shape:
             self.memory = self.network.head.weight.new_zeros(shape).detach()
         return self.memory
-
-    def load_memory(self, memory: Tensor | None) -> None:
-        """Set the memory before the next rollout, in place where there is one; None stands for zeros."""
-        if self.memory is None or memory is None or self.memory.shape != memory.shape:
-            self.memory = None if memory is None else memory.clone()
-        else:
-            self.memory.copy_(memory)
 
     def _next_value(self, rollout: Rollout, value: Tensor, memory: Tensor | None) -> Tensor:
         """Compute V of the states reached by the actions, before any reset.
@@ -125,7 +118,8 @@ class Critic:
         """Advance the memory and update the input statistics. Call after the last gradient step."""
         if self.memory is not None and memory_out is not None:
             ended = rollout.ended[-1].reshape(-1, *(1,) * (memory_out.ndim - 2))
-            self.memory.copy_(torch.where(ended, 0.0, memory_out[-1]))
+            is_kept = ~ended & memory_out[-1].isfinite().all(-1, keepdim=True)
+            self.memory.copy_(torch.where(is_kept, memory_out[-1], 0.0))
         if self.network.norm is not None:
             rows = self.build_input(rollout.obs, rollout.state, rollout.active)
             weight = torch.ones_like(rows[..., 0]) if self.critic_input.team_rows else rollout.active

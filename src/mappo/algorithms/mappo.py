@@ -6,14 +6,15 @@ Yu et al. 2022, "The Surprising Effectiveness of PPO in Cooperative Multi-Agent 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from mappo.algorithms.advantages import advantages
+from mappo.algorithms.advantages import advantages, standardize, value_metrics
 from mappo.algorithms.critic import Critic, Values
 from mappo.algorithms.critic_input import CriticInputFunction, make_critic_input
+from mappo.algorithms.epochs import run_epochs
 from mappo.algorithms.loss import loss
 from mappo.algorithms.minibatch import Batch, to_chunks
 from mappo.algorithms.optimizer import load_moments, make_optimizer, moments_by_name, set_learning_rates
@@ -23,7 +24,7 @@ from mappo.core.spec import Spec
 from mappo.core.state_dict import flatten, subdict
 from mappo.core.timestep import Rollout, TimeStep
 from mappo.functional.distributions import sum_tensors
-from mappo.functional.weighted import SumAcross, alone, weighted_mean_variance
+from mappo.functional.weighted import SumAcross, alone
 from mappo.networks.actor_critic import build_network
 from mappo.policies.actor import Actor
 from mappo.policies.policy import Policy
@@ -76,6 +77,8 @@ class MAPPO:
         self.policy = Policy(spec, config.network, self.network.actor, self.device)
         self.critic = Critic(self.network.critic, self.critic_input, config.ppo, self.static_shapes, sum_across)
         self.value_norm = self.critic.value_norm.to(self.device)
+        if config.network.memory_size:
+            self.critic.memory_of(config.env.num_envs, *(() if self.team_rows else (spec.num_agents,)))
         self.optimizer = make_optimizer(self.network, config.ppo, self.uses_graphs)
         self.entropy_weight = torch.zeros((), dtype=self.network.critic.head.weight.dtype, device=self.device)
         self.generator = torch.Generator(self.device)
@@ -140,7 +143,6 @@ class MAPPO:
             Scalars without gradient, means over all gradient steps; `docs/metrics.md` explains each.
         """
         schedule = self.set_schedule()
-        self.updates += 1
         if any(skip):
             if self.critic.memory is not None:  # it was not advanced over the skipped rollout
                 self.critic.memory.zero_()
@@ -149,6 +151,7 @@ class MAPPO:
             epochs = 0
         else:
             metrics, epochs = self._learn(rollout, self.epoch_orders(rollout))
+        self.updates += 1
         numbers = {**schedule, "epochs": epochs}
         return metrics | {name: torch.full((), float(x), device=self.device) for name, x in numbers.items()}
 
@@ -193,15 +196,18 @@ class MAPPO:
         values = self.critic.evaluate(rollout)
         adv, returns = advantages(rollout, values, self.spec, self.config, self.team_rows)
         weight = rollout.active.to(adv.dtype)  # (T, E, A)
-        value_weight = self._value_weight(weight)
-        metrics = self._value_metrics(values.value, adv, returns, value_weight)
+        if self.team_rows:
+            value_weight = weight.sum(-1)
+        else:  # the team's return outlives an agent: its row is evaluated for the team after its death too
+            value_weight = torch.ones_like(weight) if self.config.env.reward == "team" else weight
+        metrics = value_metrics(values.value, adv, returns, value_weight, self.sum_across)
         normalized_value = values.normalized_value
         if self.config.ppo.value_norm:
             if not recompute:
                 normalized_value = self.critic.update_value_norm(returns, value_weight, normalized_value)
             returns = self.value_norm.normalize(returns)
         if self.config.ppo.advantage_norm:
-            adv = self._standardize(adv, weight)
+            adv = standardize(adv, weight.sum(-1) if self.team_rows else weight, self.sum_across)
         if self.team_rows:
             adv = adv.unsqueeze(-1).expand_as(rollout.log_prob)
         batch = Batch(
@@ -224,25 +230,6 @@ class MAPPO:
             batch.memory = rollout.memory.flatten(0, 1).unsqueeze(0)
             batch.critic_memory = values.memory_in[::length].flatten(0, 1).unsqueeze(0)
         return batch, metrics, values
-
-    def _value_weight(self, weight: Tensor) -> Tensor:
-        """Return the weights of the value loss, `(T, E)` for team rows, else `(T, E, A)`."""
-        if self.team_rows:
-            return weight.sum(-1)
-        # The team's return outlives an agent: its row is evaluated for the team after its death too.
-        return torch.ones_like(weight) if self.config.env.reward == "team" else weight
-
-    def _value_metrics(self, value: Tensor, adv: Tensor, returns: Tensor, weight: Tensor) -> dict[str, Tensor]:
-        """Return the mean value and the explained variance, `1 - Var(returns - value) / Var(returns)`."""
-        _, unexplained = weighted_mean_variance(adv, weight, self.sum_across)
-        _, variance = weighted_mean_variance(returns, weight, self.sum_across)
-        mean, _ = weighted_mean_variance(value, weight, self.sum_across)
-        return {"value": mean, "explained_variance": 1 - unexplained / variance}
-
-    def _standardize(self, adv: Tensor, weight: Tensor) -> Tensor:
-        """Return advantages of mean 0 and standard deviation 1 over the active agents."""
-        mean, variance = weighted_mean_variance(adv, weight.sum(-1) if self.team_rows else weight, self.sum_across)
-        return (adv - mean) / (variance.sqrt() + 1e-8)
 
     def minibatches(self, batch: Batch, order: Tensor | None) -> Iterable[Batch]:
         """Return the minibatches of one epoch; `order` is a permutation of the rows, None for a single minibatch."""
@@ -310,49 +297,6 @@ class MAPPO:
         load_moments(self.optimizer, self.network, subdict(state, "optimizer"))
         if "generator" in state:
             self.generator.set_state(state["generator"].cpu())
-        self.critic.load_memory(state.get("critic_memory"))
+        if self.critic.memory is not None:  # in place: graphs need fixed addresses
+            self.critic.memory.copy_(state.get("critic_memory", torch.zeros_like(self.critic.memory)))
         self.updates = int(state["updates"])
-
-
-class UpdateSteps(Protocol):
-    """The steps of an update, for one learner or for several at once."""
-
-    config: Config
-
-    def prepare(self, rollout: Rollout, recompute: bool = False) -> tuple[Batch, dict[str, Tensor], Any]: ...
-
-    def minibatches(self, batch: Batch, order: Tensor | None) -> Iterable[Batch]: ...
-
-    def gradient_step(self, batch: Batch) -> dict[str, Tensor]: ...
-
-    def finish_update(self, rollout: Rollout, values: Any) -> None: ...
-
-
-def run_epochs(learner: UpdateSteps, rollout: Rollout, orders: Tensor | None = None) -> tuple[dict[str, Tensor], int]:
-    """Run all epochs on one rollout.
-
-    Args:
-        learner: takes the steps.
-        rollout: T steps of E environments.
-        orders: the permutation of the rows for each epoch, `(epochs, ..., rows)`; None for a single minibatch.
-
-    Returns:
-        Metrics, means over all gradient steps, and the number of epochs.
-    """
-    ppo = learner.config.ppo
-    batch, metrics, values = learner.prepare(rollout)
-    steps: list[dict[str, Tensor]] = []
-    epoch = 0
-    for epoch in range(ppo.epochs):
-        if epoch and ppo.recompute_advantages:
-            batch, _, values = learner.prepare(rollout, recompute=True)
-        order = None if orders is None else orders[epoch]
-        epoch_steps = [learner.gradient_step(minibatch) for minibatch in learner.minibatches(batch, order)]
-        steps += epoch_steps
-        # The comparison waits for the device, which graphs forbid: `Config.allows_graphs`.
-        if ppo.target_kl is not None and torch.stack([s["approx_kl"] for s in epoch_steps]).mean() > ppo.target_kl:
-            break
-    learner.finish_update(rollout, values)
-    means = {name: torch.stack([s[name] for s in steps]).mean(0) for name in steps[0]}
-    skipped_steps = torch.stack([s["skipped_steps"] for s in steps]).sum(0)
-    return metrics | means | {"skipped_steps": skipped_steps}, epoch + 1

@@ -5,7 +5,7 @@ are computed for all seeds in one call, by `torch.func.vmap` over weights with a
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap  # pyright: ignore[reportUnknownVariableType]
 
 from mappo.algorithms.critic import Values
-from mappo.algorithms.mappo import MAPPO, run_epochs
+from mappo.algorithms.epochs import run_epochs
+from mappo.algorithms.mappo import MAPPO
 from mappo.algorithms.minibatch import Batch
 from mappo.backend.cuda_graphs import Graphed, addresses
 from mappo.core.slices import equal_slices
@@ -40,7 +41,7 @@ class MultiSeed:
         self.spec = first.spec
         self.config = first.config
         self.device = first.device
-        self.uses_graphs = first.uses_graphs
+        self.static_shapes = first.static_shapes
         self._first = first
         self._graphed = Graphed()
         self._stacked = _StackedNetworks([agent.network for agent in agents]) if first.static_shapes else None
@@ -76,15 +77,15 @@ class MultiSeed:
             actions, log_probs, memories = zip(*outputs, strict=True)
             return torch.cat(actions), torch.cat(log_probs), None if memory is None else torch.cat(memories)
         names = ("obs", "mask", "is_first", "active")
-        inputs: dict[str, Tensor | None] = {name: getattr(step, name) for name in names}
-        inputs |= {"memory": memory, "noise": noise}
-        present = {name: x.unflatten(0, (len(self.agents), -1)) for name, x in inputs.items() if x is not None}
+        inputs: dict[str, Tensor] = {name: x for name, x in step.tensors().items() if name in names}
+        inputs |= {"noise": noise} | ({} if memory is None else {"memory": memory})
+        arguments = {name: x.reshape(len(self.agents), -1, *x.shape[1:]) for name, x in inputs.items()}
 
         def act(arguments: dict[str, Tensor]) -> dict[str, Tensor]:
             outputs = zip(("action", "log_prob", "memory"), self._first.policy(**cast(Any, arguments)), strict=True)
             return {name: x for name, x in outputs if x is not None}
 
-        output = {name: x.flatten(0, 1) for name, x in self._stacked.vmap(act, present).items()}
+        output = {name: x.flatten(0, 1) for name, x in self._stacked.vmap(act, arguments).items()}
         return output["action"], output["log_prob"], output.get("memory")
 
     def new_memory(self, num_envs: int) -> Tensor | None:
@@ -111,7 +112,8 @@ class MultiSeed:
         slices = equal_slices(rollout.ended.shape[1], len(self.agents))
         skips = skip or [False] * len(self.agents)
         metrics = [
-            agent.update(rollout.slice_envs(envs), [is_skipped])
+            # Contiguous, because the order of a sum depends on strides: bit for bit the single run.
+            agent.update(rollout.slice_envs(envs).map(torch.Tensor.contiguous), [is_skipped])
             for agent, envs, is_skipped in zip(self.agents, slices, skips, strict=True)
         ]
         return {name: torch.stack([m[name] for m in metrics]) for name in metrics[0]}
@@ -123,7 +125,7 @@ class MultiSeed:
         orders = [a.epoch_orders(rollout.slice_envs(envs)) for a, envs in zip(self.agents, slices, strict=True)]
         inputs = [] if orders[0] is None else [torch.stack(cast("list[Tensor]", orders), 1)]  # (epochs, S, rows)
         work = partial(run_epochs, self, rollout)
-        metrics, epochs = self._graphed(work, addresses(rollout), *inputs) if self.uses_graphs else work(*inputs)
+        metrics, epochs = self._graphed(work, addresses(rollout), *inputs) if self._first.uses_graphs else work(*inputs)
         for agent in self.agents:
             agent.updates += 1
         shape = (len(self.agents),)

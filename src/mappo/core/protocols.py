@@ -1,4 +1,4 @@
-"""The contracts that environments, agents and players keep, as protocols."""
+"""Protocols between rooms: environments, their abilities, learners and policies."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -11,22 +11,36 @@ from mappo.core.spec import Spec
 from mappo.core.timestep import TimeStep
 
 
+def provides(env: object, *names: str) -> bool:
+    """Return whether an object has attributes of its own class, or of its own, by these names.
+
+    `isinstance` with a protocol asks the instance, and a `__getattr__` wrapper answers for the wrapped environment.
+    """
+    return all(hasattr(type(env), name) or name in vars(env) for name in names)
+
+
 @runtime_checkable
 class Environment(Protocol):
-    """`num_envs` copies stepped side by side, each reset by itself when its episode is over."""
+    """`num_envs` environments stepped side by side; each resets itself when its episode is over."""
 
     spec: Spec
     num_envs: int
     device: torch.device
 
     def reset(self, seed: int | Sequence[int] | None = None) -> TimeStep:
-        """Starts all episodes anew: from seeds, one for each environment; an int s stands for s, s + 1, ..."""
+        """Start all episodes anew.
+
+        Args:
+            seed: one seed for each environment; an int s stands for s, s + 1, ...; None for new episodes.
+        """
         ...
 
     def step(self, action: Tensor) -> TimeStep:
-        """Actions `(E, A, D)`: int64, or float32 where any head is continuous, that in the units of its bounds.
+        """Step all environments.
 
-        Choices count from 0, and what inactive agents send is ignored.
+        Args:
+            action: `(E, A, D)`, int64, or float32 where any head is continuous. Continuous columns are in the units of
+                their bounds, choices count from 0, and the actions of inactive agents are ignored.
         """
         ...
 
@@ -35,27 +49,27 @@ class Environment(Protocol):
 
 @runtime_checkable
 class SplitEnvironment(Protocol):
-    """An environment whose parts are stepped in turn: one is at work while the learner answers the other."""
+    """An environment whose slices are stepped in turn: one slice steps while the learner acts for another."""
 
-    slices: tuple[slice, ...]  # which environments, in order; the same for any number of workers
+    slices: tuple[slice, ...]  # the environments of each slice, in order; the same for any number of workers
 
     def send(self, index: int, action: Tensor) -> None:
-        """Begins a step of one part, by its actions `(e, A, D)`."""
+        """Begin a step of one slice, with its actions `(e, A, D)`."""
         ...
 
     def receive(self, index: int) -> TimeStep:
-        """What that step brought; parts are asked in the order in which they were sent."""
+        """Wait for the step of one slice. Slices are received in the order in which they were sent."""
         ...
 
 
 @runtime_checkable
 class Resumable(Protocol):
-    """An environment whose state can be saved and set again, for an exact resume."""
+    """An environment whose episodes under way can be saved and restored, for an exact resume."""
 
     def state_dict(self) -> dict[str, Tensor]: ...
 
     def load_state_dict(self, state: dict[str, Tensor]) -> TimeStep:
-        """Where the environments are then, as after a reset."""
+        """Restore a state; return the present, as after a reset."""
         ...
 
 
@@ -77,10 +91,11 @@ class Composite(Protocol):
 
 @runtime_checkable
 class Graphable(Protocol):
-    """An environment whose steps a GPU can record: all that changes is tensors, dicts of tensors, and the phase.
+    """An environment whose steps can be captured as a CUDA graph.
 
-    From one phase `step` launches the same kernels whatever the tensors hold, waits for none of them, copies nothing
-    from the host, and draws only from its generators.
+    All that changes is tensors at fixed addresses, written in place, and the phase. From one phase `step` launches the
+    same kernels whatever the tensors hold, waits for none of them, copies nothing from the host, and samples only from
+    its generators.
     """
 
     phase: int
@@ -89,19 +104,20 @@ class Graphable(Protocol):
 
 @runtime_checkable
 class Renderable(Environment, Protocol):
-    """An environment that can draw itself, for replays."""
+    """An environment that can render itself, for replays."""
 
     def render(self, index: int) -> Any:
-        """A picture of environment `index`, uint8 `(H, W, 3)`."""
+        """Return a picture of environment `index`, uint8 `(H, W, 3)`."""
         ...
 
 
 class Agent(Protocol):
-    """A learner as a collector sees it: one policy, or those of several seeds."""
+    """A learner as a collector sees it: one policy, or the policies of several seeds."""
 
     spec: Spec
     config: Config
     device: torch.device
+    static_shapes: bool
 
     def act(
         self, step: TimeStep, memory: Tensor | None = None, *, noise: Tensor
@@ -109,12 +125,12 @@ class Agent(Protocol):
         """Sample actions `(E, A, D)`; return them, their log-probabilities `(E, A)` and the memory `(E, A, H)`."""
         ...
 
-    def new_memory(self, num_envs: int) -> tuple[Tensor | None, Tensor | None]:
-        """Return the zero memories of actors and critic, each None for networks without memory."""
+    def new_memory(self, num_envs: int) -> Tensor | None:
+        """Return the actors' memory at the start of episodes, zeros `(E, A, H)`; None for networks without a memory."""
         ...
 
     def env_action(self, action: Tensor) -> Tensor:
-        """Return the actions within the bounds of the action space, as the environment takes them."""
+        """Convert actions for the environment: continuous columns within their bounds."""
         ...
 
 

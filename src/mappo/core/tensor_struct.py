@@ -19,6 +19,12 @@ class TensorStruct:
         """Return a copy with `function` applied to every tensor."""
         return replace(self, **{name: function(x) for name, x in self.tensors().items()})  # pyright: ignore
 
+    def copy_(self, other: Self) -> None:
+        """Copy another struct into these tensors, in place."""
+        source = other.tensors()
+        for name, x in self.tensors().items():
+            x.copy_(source[name])
+
     @classmethod
     def join(cls, structs: Sequence[Self], function: Callable[[list[Tensor]], Tensor] = torch.cat) -> Self:
         """Return one struct with each field joined by `function`, such as `torch.cat` or `torch.stack`."""

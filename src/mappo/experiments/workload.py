@@ -113,7 +113,7 @@ class Workload:
 
         @torch.no_grad()
         def work() -> None:
-            memory = self.agent.new_memory(self.config.env.num_envs)[0]
+            memory = self.agent.new_memory(self.config.env.num_envs)
             for t in range(len(noise)):
                 _, _, memory = self.agent.act(replace(step, obs=rollout.obs[t]), memory, noise=noise[t])
 

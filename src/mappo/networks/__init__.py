@@ -1,1 +1,1 @@
-"""Neural networks: from observations to numbers."""
+"""Neural networks: from observations to the parameters of an action distribution, or to a value."""

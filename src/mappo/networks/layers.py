@@ -1,7 +1,7 @@
-"""Dense, norm and recurrent layers, each with one set of parameters or with one for each of several groups.
+"""Dense, norm and recurrent layers, each with one set of parameters, or with one set for each of several groups.
 
 A group stands for an agent, a kind of agent or a seed. With `groups = 1` rows are `(*B, F)`; with more, `(G, *B, F)`.
-Initialised as in the code of the MAPPO paper (arXiv:2103.01955): orthogonal matrices, biases 0.
+Initialisation as in the code of the MAPPO paper (arXiv:2103.01955): orthogonal matrices, biases 0.
 """
 
 from collections.abc import Sequence
@@ -14,11 +14,27 @@ from mappo.backend.matmul import affine
 GAIN = {"relu": 2.0**0.5, "tanh": 5.0 / 3.0}  # torch.nn.init.calculate_gain
 
 
-class Linear(nn.Module):
-    """`y = x W + b`, with one matrix, or with one for each of `groups` along the first axis of x.
+class _Grouped(nn.Module):
+    """Base class of layers with a weight and a bias for each group."""
+
+    groups: int
+    weight: Tensor
+    bias: Tensor
+
+    def select_(self, group: int) -> None:
+        """Keep the parameters of one group, as views."""
+        self.groups = 1
+        self.weight = nn.Parameter(self.weight.detach()[group])
+        self.bias = nn.Parameter(self.bias.detach()[group])
+
+
+class Linear(_Grouped):
+    """`y = x W + b`, with one matrix, or with one matrix for each of `groups` along the first axis of x.
 
     Args:
         groups: 1 maps `(*B, in)` to `(*B, out)`; G > 1 maps `(G, *B, in)` to `(G, *B, out)`.
+        in_features: size of the input's last axis.
+        out_features: size of the output's last axis.
         gain: scale of the orthogonal matrix.
     """
 
@@ -32,7 +48,7 @@ class Linear(nn.Module):
             nn.init.orthogonal_(matrix, gain)
 
     def forward(self, x: Tensor, scale: float = 1.0, factor: float = 1.0) -> Tensor:
-        """`scale * ((factor * x) W + b)`, at the price of scaling the matrix and not the rows."""
+        """Compute `scale * ((factor * x) W + b)`; the matrix is scaled, because it is smaller than the rows."""
         weight = self.weight if scale * factor == 1 else self.weight * (scale * factor)
         bias = self.bias if scale == 1 else self.bias * scale
         if self.groups == 1:
@@ -43,8 +59,8 @@ class Linear(nn.Module):
         return y.reshape(*x.shape[:-1], y.shape[-1])
 
 
-class LayerNorm(nn.Module):
-    """arXiv:1607.06450, with a scale and an offset for each group."""
+class LayerNorm(_Grouped):
+    """Layer normalisation, arXiv:1607.06450, with a scale and an offset for each group."""
 
     EPSILON = 1e-5
 
@@ -56,26 +72,29 @@ class LayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(*lead, features))
 
     def forward(self, x: Tensor, epsilon: float = EPSILON) -> Tensor:
-        """`epsilon` is added to the variance."""
+        """Normalise the last axis; `epsilon` is added to the variance."""
         if self.groups == 1:
             return nn.functional.layer_norm(x, x.shape[-1:], self.weight, self.bias, epsilon)
         y = nn.functional.layer_norm(x, x.shape[-1:], eps=epsilon)
-        wide = (self.groups, *(1,) * (x.ndim - 2), x.shape[-1])
-        return y * self.weight.reshape(wide) + self.bias.reshape(wide)
+        shape = (self.groups, *(1,) * (x.ndim - 2), x.shape[-1])
+        return y * self.weight.reshape(shape) + self.bias.reshape(shape)
 
 
 class GRU(nn.Module):
-    """A gated recurrent unit, arXiv:1406.1078, in the form of cuDNN: the reset gate behind the product.
+    """A gated recurrent unit, arXiv:1406.1078, in cuDNN's form: the reset gate comes after the matrix product.
 
         r, z = sigmoid(W x + U h),    n = tanh(W x + r * (U h)),    h' = (1 - z) * n + z * h
 
     Args:
-        groups: as in `Linear`. width: H, of the memory.
+        groups: as in `Linear`.
+        in_features: size of the input's last axis.
+        width: H, size of the memory.
     """
 
     def __init__(self, groups: int, in_features: int, width: int) -> None:
         super().__init__()
-        self.width, self.time = width, 0 if groups == 1 else 2
+        self.width = width
+        self.time_axis = 0 if groups == 1 else 2
         self.input = Linear(groups, in_features, 3 * width)
         self.hidden = Linear(groups, width, 3 * width)
         for layer, size in ((self.input, in_features), (self.hidden, width)):
@@ -83,39 +102,50 @@ class GRU(nn.Module):
                 nn.init.orthogonal_(matrix)
 
     def forward(self, x: Tensor, memory: Tensor, is_first: Tensor) -> Tensor:
-        """L steps in a row.
+        """Run L steps.
 
         Args:
-            x: `(L, *B, in)`; of several groups `(G, m, L, *B, in)`. memory: before the first step, without the L.
-            first: bool, as x without its last axis: the memory starts at zero here, whatever it holds.
+            x: `(L, *B, in)`; with several groups `(G, m, L, *B, in)`.
+            memory: before the first step, the axes of x without L, and H last.
+            is_first: bool, the axes of x without the last: the memory starts at zero here, whatever it holds.
 
         Returns:
-            The memory after each step, with x's leading axes.
+            The memory after each step, with the leading axes of x.
         """
-        after: list[Tensor] = []
-        inputs, starts, parts = self.input(x).unbind(self.time), is_first.unsqueeze(-1), [2 * self.width, self.width]
-        for seen, start in zip(inputs, starts.unbind(self.time), strict=True):
+        sizes = [2 * self.width, self.width]
+        inputs = self.input(x).unbind(self.time_axis)
+        starts = is_first.unsqueeze(-1).unbind(self.time_axis)
+        outputs: list[Tensor] = []
+        for x_t, start in zip(inputs, starts, strict=True):
             memory = torch.where(start, 0.0, memory)  # a product would keep NaN
-            (seen_rz, seen_n), (held_rz, held_n) = seen.split(parts, -1), self.hidden(memory).split(parts, -1)
-            reset, update = torch.sigmoid(seen_rz + held_rz).chunk(2, -1)
-            new = torch.tanh(seen_n + reset * held_n)
+            x_rz, x_n = x_t.split(sizes, -1)
+            h_rz, h_n = self.hidden(memory).split(sizes, -1)
+            reset, update = torch.sigmoid(x_rz + h_rz).chunk(2, -1)
+            new = torch.tanh(x_n + reset * h_n)
             memory = new + update * (memory - new)
-            after.append(memory)
-        return torch.stack(after, self.time)
+            outputs.append(memory)
+        return torch.stack(outputs, self.time_axis)
+
+    def select_(self, group: int) -> None:
+        """Keep the parameters of one group, as views."""
+        self.time_axis = 0
+        self.input.select_(group)
+        self.hidden.select_(group)
 
 
 class ParameterSets(nn.Module):
-    """Deals a team's agents to their sets of parameters (G), and gathers the answers again.
+    """Scatters a team's agents to their sets of parameters (G), and gathers the outputs again.
 
-    All sets are computed at once, as G x m places with m agents of the largest set; a place to spare repeats a
-    member, and its answer is dropped. With one set there is nothing to deal.
+    All sets are computed in one batch of G x m places, with m the agents of the largest set. A spare place repeats an
+    agent, and its output is dropped. With one set nothing is moved.
 
     Args:
-        sets: the set that each agent uses, such as `(0, 1, 1)`; empty for rows that are not agents'.
+        sets: the set that each agent uses, such as `(0, 1, 1)`; empty for rows without agents.
     """
 
     def __init__(self, sets: Sequence[int]) -> None:
         super().__init__()
+        self.sets = tuple(sets)
         members = [[a for a, s in enumerate(sets) if s == name] for name in sorted(set(sets))]
         size = max(map(len, members), default=1)
         places = [agent for m in members for agent in m + m[:1] * (size - len(m))]
@@ -126,8 +156,12 @@ class ParameterSets(nn.Module):
         self.back: Tensor
         self.in_order = places == list(range(len(sets)))
 
+    def index_of(self, agent: int) -> int:
+        """Return the index along the axis G of the set that an agent uses."""
+        return sorted(set(self.sets)).index(self.sets[agent])
+
     def scatter(self, x: Tensor, features: int) -> Tensor:
-        """`(*B, A, *F)` -> `(G, m, *B, *F)`, with so many axes in F."""
+        """Scatter `(*B, A, *F)` to `(G, m, *B, *F)`; `features` is the number of axes in F."""
         if self.count == 1:
             return x
         x = x.movedim(x.ndim - features - 1, 0)
@@ -135,7 +169,7 @@ class ParameterSets(nn.Module):
         return x.reshape(self.count, -1, *x.shape[1:])
 
     def gather(self, x: Tensor) -> Tensor:
-        """`(G, m, *B, F)` -> `(*B, A, F)`."""
+        """Gather `(G, m, *B, F)` to `(*B, A, F)`."""
         if self.count == 1:
             return x
         x = x.flatten(0, 1)

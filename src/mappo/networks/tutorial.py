@@ -1,4 +1,4 @@
-"""The tutorial's actor-critic networks."""
+"""Actor-critic networks with the names and sizes of the tutorial, for a training loop of your own."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -15,15 +15,17 @@ Activation = Literal["relu", "tanh"]
 
 
 class CTDEActorCriticNetwork(ActorCritic):
-    """Centralised training, decentralised execution: the actor sees `local_obs`, the critic `global_obs`.
+    """Centralised training, decentralised execution: the actor reads `local_obs`, the critic `global_obs`.
 
     Args:
         agent_num: A; all agents share the parameters.
         local_obs_shape: O, features of one agent's observation; or the shape of an image, `(H, W, C)`.
-        global_obs_shape: S, features of what the critic reads; or an image's shape.
+        global_obs_shape: S, features of the critic's input; or the shape of an image.
         action_shape: N, logits of one agent.
-        hidden, activation, layer_norm: as in `MLP`, for the actor and the critic each.
-        actor_gain: initial scale of the logits; 0.01 in the paper's code, so that a policy starts uniform.
+        hidden: the width of each hidden layer, for the actor and the critic each.
+        activation: `relu` or `tanh`.
+        layer_norm: as in `MLP`.
+        actor_gain: initial scale of the logits; 0.01 in the paper's code, so that a policy starts almost uniform.
     """
 
     def __init__(
@@ -38,15 +40,15 @@ class CTDEActorCriticNetwork(ActorCritic):
         layer_norm: bool = False,
         actor_gain: float = 0.01,
     ) -> None:
-        net = NetworkConfig(tuple(hidden), activation, layer_norm)
-        actor = Network(_shape(local_obs_shape), action_shape, net, gain=actor_gain)
-        super().__init__(agent_num, actor, Network(_shape(global_obs_shape), 1, net))
+        network_config = NetworkConfig(tuple(hidden), activation, layer_norm)
+        actor = Network(_shape(local_obs_shape), action_shape, network_config, gain=actor_gain)
+        super().__init__(agent_num, actor, Network(_shape(global_obs_shape), 1, network_config))
 
 
 class IndependentActorCriticNetwork(ActorCritic):
-    """Each agent has an actor and a critic of its own, both of its own observation; computed as one batch.
+    """An actor and a critic for each agent, both of the agent's own observation; computed as one batch.
 
-    Args as in `CTDEActorCriticNetwork`, with `obs_shape` for O.
+    Arguments as in `CTDEActorCriticNetwork`, with `obs_shape` for O.
     """
 
     def __init__(
@@ -60,12 +62,15 @@ class IndependentActorCriticNetwork(ActorCritic):
         layer_norm: bool = False,
         actor_gain: float = 0.01,
     ) -> None:
-        net, each = NetworkConfig(tuple(hidden), activation, layer_norm), range(agent_num)
-        actor = Network(_shape(obs_shape), action_shape, net, parameter_sets=each, gain=actor_gain)
-        super().__init__(agent_num, actor, Network(_shape(obs_shape), 1, net, parameter_sets=each))
+        network_config = NetworkConfig(tuple(hidden), activation, layer_norm)
+        sets = range(agent_num)
+        actor = Network(_shape(obs_shape), action_shape, network_config, parameter_sets=sets, gain=actor_gain)
+        super().__init__(agent_num, actor, Network(_shape(obs_shape), 1, network_config, parameter_sets=sets))
 
     def forward(self, local_obs: Tensor, global_obs: Tensor | None = None) -> ActorCriticOutput:
-        """Observations `(B, A, O)` -> logit `(B, A, N)`, value `(B, A, 1)`; the critics read `global_obs` if given.
+        """Map observations `(B, A, O)` to logit `(B, A, N)` and value `(B, A, 1)`.
+
+        The critics read `global_obs` in place of the observations where it is given.
 
         Raises:
             ValueError: the input is not `(B, A, O)`.
@@ -74,9 +79,9 @@ class IndependentActorCriticNetwork(ActorCritic):
 
 
 class SharedActorCriticNetwork(nn.Module):
-    """One encoder of the agent's own observation feeds actor and critic; all agents share it (IPPO).
+    """One encoder of the agent's own observation for actor and critic, shared by all agents (IPPO).
 
-    Args as in `CTDEActorCriticNetwork`, with `obs_shape` for O.
+    Arguments as in `CTDEActorCriticNetwork`, with `obs_shape` for O.
     """
 
     def __init__(
@@ -91,13 +96,14 @@ class SharedActorCriticNetwork(nn.Module):
         actor_gain: float = 0.01,
     ) -> None:
         super().__init__()
-        self.agent_num, self.shape = agent_num, _shape(obs_shape)
+        self.agent_num = agent_num
+        self.shape = _shape(obs_shape)
         self.encoder = make_encoder(1, self.shape, NetworkConfig(tuple(hidden), activation, layer_norm))
         self.policy_head = Linear(1, hidden[-1], action_shape, actor_gain)
         self.value_head = Linear(1, hidden[-1], 1)
 
     def forward(self, local_obs: Tensor) -> ActorCriticOutput:
-        """Observations `(B, A, O)` -> logit `(B, A, N)`, value `(B, A, 1)`.
+        """Map observations `(B, A, O)` to logit `(B, A, N)` and value `(B, A, 1)`.
 
         Raises:
             ValueError: the input is not `(B, A, O)`.

@@ -1,1 +1,1 @@
-"""Decentralised execution: own observation in, action out."""
+"""Decentralised execution: an agent's own observation in, its action out."""

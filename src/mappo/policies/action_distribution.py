@@ -1,5 +1,6 @@
-"""What an actor's numbers mean: the distribution of a team's actions."""
+"""The distribution of a team's actions, given the outputs of an actor."""
 
+import copy
 import itertools
 
 import torch
@@ -17,81 +18,121 @@ from mappo.functional.distributions import (
     tanh_gaussian_log_prob,
 )
 
+UNBOUNDED = 1e30  # float32's largest numbers stand for no bounds
+
 
 class ActionDistribution:
-    """A team's actions in the padded layout of `Spec`, drawn from the numbers `(*B, A, N + 2 C)` of an actor.
+    """A team's actions in the padded layout of `Spec`, with parameters `(*B, A, N + 2 C)` from an actor.
 
-    N logits of the categorical heads, then C means and C log standard deviations of normal distributions. Drawn
-    numbers are kept as they were drawn, unbounded; `to_bounds` makes of them what the environment is sent:
+    The parameters are N logits of the categorical heads, then C means and C log standard deviations of normal
+    distributions. Continuous columns are kept as sampled, unbounded; `to_bounds` converts them for the environment:
 
-    - `clip` (the default, as in PPO's own code and most others'): -1 and 1 stand for the bounds, beyond them the
-      number is cut off. Density and entropy stay those of the normal distribution: exact, and bounds may be infinite,
+    - `clip` (the default, as in PPO's own code and most others): -1 and 1 stand for the bounds, and numbers beyond the
+      bounds are clipped. Density and entropy stay those of the normal distribution: exact, and bounds may be infinite,
       in which case the number is sent as it is. A policy that aims at a bound drifts beyond it.
-    - `tanh`: tanh(u) in place of the cut, with the density of tanh(u) (per unit of half the bounds' width). Smooth at
-      the bounds, never quite there; needs finite ones, and its entropy is an estimate.
+    - `tanh`: tanh(u) in place of clipping, with the density of tanh(u) (per unit of half the bounds' width). Smooth at
+      the bounds, but never reaches them; needs finite bounds, and its entropy is an estimate.
 
-    A head that an agent lacks is a choice of one (probability 1, entropy 0), or a number of no weight.
+    A categorical head that an agent lacks has a single choice (probability 1, entropy 0); a continuous column that an
+    agent lacks has no weight.
+
+    Args:
+        spec: the environment's.
+        network_config: `action_bounds` is read.
+        device: of the actions.
 
     Raises:
         UserError: `tanh` without finite bounds.
     """
 
     def __init__(self, spec: Spec, network_config: NetworkConfig, device: torch.device | str = "cpu") -> None:
-        self.heads, self.num_logits, self.continuous = spec.heads, sum(spec.heads), spec.continuous
-        self.size, self.is_squashed = spec.action_size, network_config.action_bounds == "tanh"
+        self.heads = spec.heads
         self.head_ends = list(itertools.accumulate(self.heads))
-        legal = spec.static_mask_tensor
-        self.static_mask = None if legal.all() else legal.to(device)  # (A, N): what each agent can choose at all
-        if not self.continuous:
-            return
+        self.num_logits = sum(spec.heads)
+        self.continuous = spec.continuous
+        self.is_squashed = network_config.action_bounds == "tanh"
+        static_mask = spec.static_mask_tensor
+        self.static_mask = None if static_mask.all() else static_mask.to(device)  # (A, N): choices of each agent
+        if self.continuous:
+            self._set_bounds(spec, device)
+
+    def _set_bounds(self, spec: Spec, device: torch.device | str) -> None:
+        """Set `low`, `high`, `continuous_mask`, `center` and `half_width`, `(A, C)`, or `(C,)` alike for all agents."""
         shape = (spec.num_agents, self.continuous)
-        low, high, there = torch.full(shape, -1.0), torch.full(shape, 1.0), torch.zeros(shape)
-        for a, own in enumerate(spec.action_heads):
-            low[a, : own.continuous], high[a, : own.continuous] = torch.tensor(own.low), torch.tensor(own.high)
-            there[a, : own.continuous] = 1
-        finite = (high - low) < 1e30  # float32's largest numbers stand for no bounds
-        if self.is_squashed and not finite.all():
+        low = torch.full(shape, -1.0)
+        high = torch.full(shape, 1.0)
+        has_column = torch.zeros(shape)
+        for agent, heads in enumerate(spec.action_heads):
+            low[agent, : heads.continuous] = torch.tensor(heads.low)
+            high[agent, : heads.continuous] = torch.tensor(heads.high)
+            has_column[agent, : heads.continuous] = 1
+        is_finite = (high - low) < UNBOUNDED
+        if self.is_squashed and not is_finite.all():
             raise UserError("network.action-bounds tanh needs finite bounds in the action space: use clip")
-        # What is bounded on both sides is counted in halves of its width about its middle, else in its own units.
-        # With one bound alone, -1 stands for a low one, or 1 for a high one, and the unit is the space's.
-        near = torch.where(low > -1e30, low + 1, torch.where(high < 1e30, high - 1, 0.0))
-        middle, half = torch.where(finite, (low + high) / 2, near), torch.where(finite, (high - low) / 2, 1.0)
-        table = torch.stack([low, high, there, middle, half]).to(device)  # (5, A, C), or (5, C) alike for all agents
+        # Scale actions with two bounds to [-1, 1]; leave others in their units. With a single bound, -1 stands for a
+        # low bound and 1 for a high bound.
+        one_sided = torch.where(low > -UNBOUNDED, low + 1, torch.where(high < UNBOUNDED, high - 1, 0.0))
+        center = torch.where(is_finite, (low + high) / 2, one_sided)
+        half_width = torch.where(is_finite, (high - low) / 2, 1.0)
+        table = torch.stack([low, high, has_column, center, half_width]).to(device)  # (5, A, C)
         table = table[:, 0] if (table == table[:, :1]).all() else table
         self.low, self.high, self.continuous_mask, self.center, self.half_width = table.unbind()
-        self.needs_continuous_mask = not there.all()  # some agents have fewer
+        self.needs_continuous_mask = not has_column.all()
 
     @property
     def differs_by_agent(self) -> bool:
-        """Agents' actions differ: rows must be those of whole teams, `(*B, A)`."""
+        """Agents' actions differ: rows must be rows of whole teams, `(*B, A)`."""
         return self.static_mask is not None or (self.continuous > 0 and self.low.ndim == 2)
 
+    def for_agent(self, agent: int) -> "ActionDistribution":
+        """Return the distribution of one agent alone, for rows `(*B, 1)`."""
+        one = copy.copy(self)
+        index = slice(agent, agent + 1)
+        one.static_mask = None if self.static_mask is None else self.static_mask[index]
+        if self.continuous and self.low.ndim == 2:
+            for name in ("low", "high", "continuous_mask", "center", "half_width"):
+                setattr(one, name, getattr(self, name)[index])
+        return one
+
     def legal_choices(self, mask: Tensor | None) -> Tensor | None:
-        """What may be chosen, `(*B, A, N)`, or None for everything; a head with nothing legal has all that is there."""
+        """Merge a mask with the static mask: `(*B, A, N)`, or None where everything is legal.
+
+        A head without a legal choice gets all choices that the agent has.
+        """
         if mask is None or not self.heads:
             return self.static_mask
-        own = torch.ones_like(mask) if self.static_mask is None else self.static_mask
-        parts: list[Tensor] = []
+        static_mask = torch.ones_like(mask) if self.static_mask is None else self.static_mask
+        heads: list[Tensor] = []
         for n, end in zip(self.heads, self.head_ends, strict=True):
-            there, allowed = own[..., end - n : end], mask[..., end - n : end] & own[..., end - n : end]
-            parts.append(torch.where(allowed.any(-1, keepdim=True), allowed, there))
-        return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+            choices = static_mask[..., end - n : end]
+            legal = mask[..., end - n : end] & choices
+            heads.append(torch.where(legal.any(-1, keepdim=True), legal, choices))
+        return heads[0] if len(heads) == 1 else torch.cat(heads, -1)
 
     def sample(self, dist_params: Tensor, noise: Tensor, legal: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Actions `(*B, A, D)` by noise `(*B, A, D)`, uniform in [0, 1), and their log-probabilities `(*B, A)`."""
+        """Sample actions.
+
+        Args:
+            dist_params: `(*B, A, N + 2 C)`.
+            noise: `(*B, A, D)`, uniform in [0, 1).
+            legal: `(*B, A, N)`; see `legal_choices`.
+
+        Returns:
+            Actions `(*B, A, D)` and their log-probabilities `(*B, A)`.
+        """
         logit, mean, log_std = self._split(dist_params)
-        heads = len(self.heads)
+        num_heads = len(self.heads)
         if not self.continuous:
             return sample_heads(logit, noise, self.heads, legal)
-        number = gaussian_sample(mean, log_std, noise[..., heads:])
-        log_prob = self._continuous_log_prob(mean, log_std, number)[0]
-        if not heads:
+        number = gaussian_sample(mean, log_std, noise[..., num_heads:])
+        log_prob, _ = self._continuous_log_prob(mean, log_std, number)
+        if not num_heads:
             return number, log_prob
-        choice, choice_log_prob = sample_heads(logit, noise[..., :heads], self.heads, legal)
+        choice, choice_log_prob = sample_heads(logit, noise[..., :num_heads], self.heads, legal)
         return torch.cat([choice.to(number.dtype), number], -1), choice_log_prob + log_prob
 
     def mode(self, dist_params: Tensor, legal: Tensor | None) -> Tensor:
-        """The likeliest choice of each head and the mean of each number, `(*B, A, D)`."""
+        """Return the most probable choice of each head and the mean of each continuous column, `(*B, A, D)`."""
         logit, mean, _ = self._split(dist_params)
         if not self.heads:
             return mean
@@ -99,37 +140,42 @@ class ActionDistribution:
         return torch.cat([choice.to(mean.dtype), mean], -1) if self.continuous else choice
 
     def log_prob(self, dist_params: Tensor, action: Tensor, legal: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Log-probability of actions as they were drawn, and entropy, two `(*B, A)`."""
+        """Compute the log-probability of actions as sampled, `(*B, A, D)`, and the entropy, each `(*B, A)`."""
         logit, mean, log_std = self._split(dist_params)
-        heads = len(self.heads)
+        num_heads = len(self.heads)
         if not self.continuous:
             return log_prob_of_heads(logit, action, self.heads, legal)
-        log_prob, entropy = self._continuous_log_prob(mean, log_std, action[..., heads:])
-        if not heads:
+        log_prob, entropy = self._continuous_log_prob(mean, log_std, action[..., num_heads:])
+        if not num_heads:
             return log_prob, entropy
-        choice_log_prob, choice_entropy = log_prob_of_heads(logit, action[..., :heads], self.heads, legal)
+        choice_log_prob, choice_entropy = log_prob_of_heads(logit, action[..., :num_heads], self.heads, legal)
         return choice_log_prob + log_prob, choice_entropy + entropy
 
     def to_bounds(self, action: Tensor) -> Tensor:
-        """Actions as the environment takes them: numbers within their bounds, in the units of these."""
+        """Convert actions for the environment: continuous columns within their bounds, in the units of the bounds."""
         if not self.continuous:
             return action
-        heads = len(self.heads)
-        number = action[..., heads:]
+        num_heads = len(self.heads)
+        number = action[..., num_heads:]
         number = torch.tanh(number) if self.is_squashed else number
         number = torch.clamp(self.center + self.half_width * number, self.low, self.high)
-        return torch.cat([action[..., :heads], number], -1) if heads else number
+        return torch.cat([action[..., :num_heads], number], -1) if num_heads else number
 
     def _split(self, dist_params: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Split into logits `(*B, A, N)`, means and log standard deviations `(*B, A, C)`."""
         if not self.continuous:
             return dist_params, dist_params, dist_params
-        logit, *rest = torch.split(dist_params, [self.num_logits, self.continuous, self.continuous], -1)  # pyright: ignore
-        mean, log_std = (x.contiguous() for x in rest)  # a dozen operators read them, each faster for it
-        return logit, mean, log_std
+        sizes = [self.num_logits, self.continuous, self.continuous]
+        logit, mean, log_std = torch.split(dist_params, sizes, -1)  # pyright: ignore[reportUnknownVariableType]
+        return logit, mean.contiguous(), log_std.contiguous()  # a dozen operators read them, each faster for it
 
     def _continuous_log_prob(self, mean: Tensor, log_std: Tensor, number: Tensor) -> tuple[Tensor, Tensor]:
-        measure = tanh_gaussian_log_prob if self.is_squashed else gaussian_log_prob
-        if self.needs_continuous_mask:  # masked first, so that absent entries give no infinite value or gradient
-            mean, log_std, number = (torch.where(self.continuous_mask > 0, x, 0.0) for x in (mean, log_std, number))
-        log_prob, entropy = measure(mean, log_std, number)
+        """Compute log-density and entropy of the continuous columns, each `(*B, A)`."""
+        log_prob_and_entropy = tanh_gaussian_log_prob if self.is_squashed else gaussian_log_prob
+        if self.needs_continuous_mask:  # masked first, so that absent columns give no infinite value or gradient
+            has_column = self.continuous_mask > 0
+            mean = torch.where(has_column, mean, 0.0)
+            log_std = torch.where(has_column, log_std, 0.0)
+            number = torch.where(has_column, number, 0.0)
+        log_prob, entropy = log_prob_and_entropy(mean, log_std, number)
         return (log_prob * self.continuous_mask).sum(-1), (entropy * self.continuous_mask).sum(-1)

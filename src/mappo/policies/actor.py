@@ -1,4 +1,4 @@
-"""A policy in use: own observation in, action out. No learner, no environment, no config."""
+"""A policy in use, own observation in, action out: `Actor` for a team, `AgentActor` for one agent of the team."""
 
 from typing import Any, cast
 
@@ -14,56 +14,42 @@ class Actor:
     """Decentralised execution of a whole team: each agent's action from its own observation.
 
     Args:
-        policy: what acts. sampled: draw from it, in place of its likeliest action.
-        generator: of the draws.
+        policy: acts.
+        sampled: sample actions, in place of the most probable ones.
+        generator: of the samples; by default torch's.
     """
 
     def __init__(self, policy: Policy, sampled: bool = False, generator: torch.Generator | None = None) -> None:
-        self.policy, self.sampled, self.generator = policy, sampled, generator
+        self.policy = policy
+        self.sampled = sampled
+        self.generator = generator
 
     @torch.no_grad()
     def __call__(
         self, obs: Any, memory: Any = None, *, mask: Any = None, is_first: Any = None, active: Any = None
     ) -> tuple[Tensor, Any]:
-        """Actions of the team, each row by itself.
+        """Return the team's actions.
 
         Args:
-            obs: `(*B, A, *shape)`, padded as in `Spec`; a tensor, or what numpy makes an array of. Where all agents
-                share one network and have the same spaces, any rows `(*B, *shape)`.
-            memory: what the last call gave, None at first: `(*B, A, H)`, or None for ever of a policy without one.
-            mask: `(*B, A, N)`, True where legal. is_first: `(*B, A)`, True where memory starts anew.
-            active: `(*B, A)`: as in training, what absent agents see reads 0; None for all there.
+            obs: `(*B, A, *shape)`, padded as in `Spec`; a tensor, or anything that numpy converts to an array. Where
+                all agents share one network and have the same spaces, any rows `(*B, *shape)`.
+            memory: the memory returned by the last call, `(*B, A, H)`; None at first, and always for a policy without.
+            mask: `(*B, A, N)`, True where legal.
+            is_first: `(*B, A)`, True where the memory starts anew.
+            active: `(*B, A)`: as in training, the observations of absent agents are read as 0; None for all present.
 
         Returns:
             Actions `(*B, A, D)` in the padded layout (choices count from 0), and the memory.
 
         Raises:
-            ValueError: the shape of the observation or of the mask does not fit.
+            ValueError: the shape of an argument does not fit.
         """
-        spec, obs = self.policy.spec, _to_tensor(self.policy.spec, obs)
+        obs = _to_tensor(self.policy.spec, obs)
         rows = self._leading_shape(obs)
-        if mask is not None:
-            mask = torch.as_tensor(mask, device=obs.device).bool()
-            if mask.shape != (*rows, sum(spec.heads)):
-                raise ValueError(f"the mask must be {(*rows, sum(spec.heads))}, got {tuple(mask.shape)}")
-        first, there = (
-            None if flag is None else torch.as_tensor(flag, device=obs.device).bool() for flag in (is_first, active)
-        )
-        for told, flag in (("is_first", first), ("active", there)):
-            if flag is not None and flag.shape != rows:
-                raise ValueError(f"{told} must be {rows}, one for each row of the observation, got {tuple(flag.shape)}")
-        if memory is not None:
-            memory, width = torch.as_tensor(memory, device=obs.device), self.policy.network_config.memory_size
-            if memory.shape != (*rows, width):
-                raise ValueError(f"the memory must be {(*rows, width)}, got {tuple(memory.shape)}")
-        noise = None
-        if self.sampled:
-            noise = torch.rand((*rows, spec.action_size), generator=self.generator, device=obs.device)
-        action, _, memory = self.policy(obs, memory, mask=mask, is_first=first, active=there, noise=noise)
-        return self.policy.distribution.to_bounds(action), memory
+        return _act(self.policy, obs, rows, memory, mask, is_first, active, self.sampled, self.generator)
 
     def agent(self, name: str) -> "AgentActor":
-        """One agent alone.
+        """Return the actor of one agent alone.
 
         Raises:
             UserError: the team has no such agent.
@@ -71,79 +57,134 @@ class Actor:
         agents = self.policy.spec.agents
         if name not in agents:
             raise UserError(f"there is no agent {name!r}; there are: {', '.join(agents)}")
-        return AgentActor(self, agents.index(name))
+        return AgentActor(self.policy, agents.index(name), self.sampled, self.generator)
 
     def _leading_shape(self, obs: Tensor) -> tuple[int, ...]:
-        """The axes in front of one observation."""
-        spec, tower = self.policy.spec, self.policy.network
+        """Return the axes before the axes of one observation."""
+        spec = self.policy.spec
         shape = spec.obs_shape
         rows = tuple(obs.shape[: max(obs.ndim - len(shape), 0)])
-        together = tower.needs_agent_axis or self.policy.distribution.differs_by_agent
-        fits = obs.shape[len(rows) :] == shape and (not together or rows[-1:] == (spec.num_agents,))
-        if not fits:
-            front = f"*B, {spec.num_agents}" if together else "*B"
-            inside = ", ".join(map(str, shape))
-            raise ValueError(f"this actor reads observations ({front}, {inside}), got {tuple(obs.shape)}")
-        return rows
+        needs_team = self.policy.network.needs_agent_axis or self.policy.distribution.differs_by_agent
+        if obs.shape[len(rows) :] == shape and (not needs_team or rows[-1:] == (spec.num_agents,)):
+            return rows
+        front = f"*B, {spec.num_agents}" if needs_team else "*B"
+        inside = ", ".join(map(str, shape))
+        raise ValueError(f"this actor reads observations ({front}, {inside}), got {tuple(obs.shape)}")
 
 
 class AgentActor:
-    """One agent of a team, with its own observations and its own actions as its spaces have them.
+    """One agent of a team, with observations and actions as in its own spaces; nothing of the others is computed.
 
     Args:
-        team: the actors. index: the agent's place among them.
+        policy: the team's.
+        index: the agent's index in the team.
+        sampled: as in `Actor`.
+        generator: as in `Actor`.
     """
 
-    def __init__(self, team: Actor, index: int) -> None:
-        self.team, self.index = team, index
-        self.spec = team.policy.spec
-        self.heads, self.columns = self.spec.action_heads[index], self.spec.action_columns(index)
+    def __init__(
+        self, policy: Policy, index: int, sampled: bool = False, generator: torch.Generator | None = None
+    ) -> None:
+        self.policy = policy.for_agent(index)
+        self.index = index
+        self.sampled = sampled
+        self.generator = generator
+        self.spec = policy.spec
+        self.heads = self.spec.action_heads[index]
+        self.columns = self.spec.action_columns(index)
 
+    @torch.no_grad()
     def __call__(self, obs: Any, memory: Any = None, *, mask: Any = None, is_first: Any = None) -> tuple[Tensor, Any]:
-        """The agent's action.
+        """Return the agent's action.
 
         Args:
-            obs: `(*B, *shape)` of its own observation space; where that is neither a vector nor an image, flattened
-                as by `gymnasium.spaces.flatten`. memory: as the last call gave it, None at first.
-            mask: `(*B, n)` over its own choices, True where legal. is_first: `(*B)`, where memory starts anew.
+            obs: `(*B, *shape)` of its own observation space; where the space is neither a vector nor an image,
+                flattened as by `gymnasium.spaces.flatten`.
+            memory: the memory returned by the last call, `(*B, H)`; None at first, and always for a policy without.
+            mask: `(*B, n)` over its own choices, True where legal.
+            is_first: `(*B)`, True where the memory starts anew.
 
         Returns:
-            An action of its own action space `(*B, ...)` (choices count from where the space's do), and the memory.
+            An action of its own action space `(*B, ...)` (choices count from the space's start), and the memory.
 
         Raises:
-            ValueError: a shape does not fit.
+            ValueError: the shape of an argument does not fit.
         """
-        spec, index = self.spec, self.index
+        spec = self.spec
         obs = _to_tensor(spec, obs)
-        own = cast("tuple[int, ...]", spec.obs_spaces[index].shape)
-        rows = tuple(obs.shape[: max(obs.ndim - len(own), 0)])
-        if obs.shape[len(rows) :] != own:
-            raise ValueError(f"{spec.agents[index]} reads observations {('*B', *own)}, got {tuple(obs.shape)}")
-        # The others' places stay empty: no agent's row depends on another's (law 5).
-        whole = torch.zeros(*rows, spec.num_agents, *spec.obs_shape, dtype=obs.dtype, device=obs.device)
-        if len(own) == 3:
-            whole[..., index, :, :, :] = spec.to_channels_last(obs)
+        shape = cast("tuple[int, ...]", spec.obs_spaces[self.index].shape)
+        rows = tuple(obs.shape[: max(obs.ndim - len(shape), 0)])
+        if obs.shape[len(rows) :] != shape:
+            raise ValueError(f"{spec.agents[self.index]} reads observations {('*B', *shape)}, got {tuple(obs.shape)}")
+        if len(shape) == 3:
+            padded = spec.to_channels_last(obs)
         else:
-            whole[..., index, : spec.obs_size(index)] = obs.reshape(*rows, -1)
-        legal = None
+            padded = torch.zeros(*rows, *spec.obs_shape, dtype=obs.dtype, device=obs.device)
+            padded[..., : spec.obs_size(self.index)] = obs.reshape(*rows, -1)
         if mask is not None:
-            legal = spec.static_mask_tensor.to(obs.device).expand(*rows, *spec.static_mask_tensor.shape).clone()
-            given, places = torch.as_tensor(mask, device=obs.device).bool(), spec.choice_indices(index)
-            if given.shape != (*rows, len(places)):
-                raise ValueError(f"the mask must be {(*rows, len(places))}, got {tuple(given.shape)}")
-            legal[..., index, places] = given
-        first = None
+            mask = self._padded_mask(torch.as_tensor(mask, device=obs.device).bool(), rows).unsqueeze(-2)
+        if memory is not None:
+            memory = torch.as_tensor(memory, device=obs.device).unsqueeze(-2)
         if is_first is not None:
-            first = torch.as_tensor(is_first, device=obs.device).bool()
-            if first.shape != rows:
-                raise ValueError(f"is_first must be {rows}, got {tuple(first.shape)}")
-            first = first.unsqueeze(-1).expand(*rows, spec.num_agents)
-        action, memory = self.team(whole, memory, mask=legal, is_first=first)
-        return self.heads.to_space_action(action[..., index, self.columns]), memory
+            is_first = _flag("is_first", is_first, rows, obs.device).unsqueeze(-1)
+        team_obs = padded.unsqueeze(len(rows))  # (*B, 1, *obs_shape): a team of one
+        action, memory = _act(
+            self.policy, team_obs, (*rows, 1), memory, mask, is_first, None, self.sampled, self.generator
+        )
+        action = self.heads.to_space_action(action[..., 0, self.columns])
+        return action, memory if memory is None else memory.squeeze(-2)
+
+    def _padded_mask(self, mask: Tensor, rows: tuple[int, ...]) -> Tensor:
+        """Return a mask over the agent's own choices as `(*B, N)`."""
+        indices = self.spec.choice_indices(self.index)
+        if mask.shape != (*rows, len(indices)):
+            raise ValueError(f"the mask must be {(*rows, len(indices))}, got {tuple(mask.shape)}")
+        static_mask = self.spec.static_mask_tensor[self.index].to(mask.device)
+        padded = static_mask.expand(*rows, *static_mask.shape).clone()
+        padded[..., indices] = mask
+        return padded
+
+
+def _act(
+    policy: Policy,
+    obs: Tensor,
+    rows: tuple[int, ...],
+    memory: Any,
+    mask: Any,
+    is_first: Any,
+    active: Any,
+    sampled: bool,
+    generator: torch.Generator | None,
+) -> tuple[Tensor, Any]:
+    """Check the arguments of `Actor.__call__` and act; `rows` are the axes before one observation."""
+    num_choices = sum(policy.spec.heads)
+    if mask is not None:
+        mask = torch.as_tensor(mask, device=obs.device).bool()
+        if mask.shape != (*rows, num_choices):
+            raise ValueError(f"the mask must be {(*rows, num_choices)}, got {tuple(mask.shape)}")
+    is_first = None if is_first is None else _flag("is_first", is_first, rows, obs.device)
+    active = None if active is None else _flag("active", active, rows, obs.device)
+    if memory is not None:
+        memory = torch.as_tensor(memory, device=obs.device)
+        size = policy.network_config.memory_size
+        if memory.shape != (*rows, size):
+            raise ValueError(f"the memory must be {(*rows, size)}, got {tuple(memory.shape)}")
+    noise = None
+    if sampled:
+        noise = torch.rand((*rows, policy.spec.action_size), generator=generator, device=obs.device)
+    action, _, memory = policy(obs, memory, mask=mask, is_first=is_first, active=active, noise=noise)
+    return policy.distribution.to_bounds(action), memory
+
+
+def _flag(name: str, flag: Any, rows: tuple[int, ...], device: torch.device) -> Tensor:
+    flag = torch.as_tensor(flag, device=device).bool()
+    if flag.shape != rows:
+        raise ValueError(f"{name} must be {rows}, one for each row of the observation, got {tuple(flag.shape)}")
+    return flag
 
 
 def _to_tensor(spec: Spec, obs: Any) -> Tensor:
-    """Observations as a tensor; of bytes, where the agents see bytes: a fraction of 255 is not told from a number."""
+    """Convert observations to a tensor; refuse fractions of 255 where agents observe bytes."""
     try:
         obs = torch.as_tensor(obs)
     except (TypeError, ValueError, RuntimeError) as error:

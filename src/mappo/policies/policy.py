@@ -1,4 +1,6 @@
-"""What an actor's numbers mean, and the one path by which training, evaluation and saved actors act."""
+"""`Policy`: the one path by which training, evaluation and saved actors act."""
+
+import copy
 
 import torch
 from torch import Tensor
@@ -11,28 +13,38 @@ from mappo.policies.action_distribution import ActionDistribution
 
 
 class Policy:
-    """An actor and the distribution of its actions: each agent by its own observation alone.
+    """An actor and the distribution of its actions: each agent acts on its own observation alone.
 
     Args:
-        spec: of the environment. net: the settings. tower: see `networks.build_actor`.
+        spec: the environment's.
+        network_config: the settings.
+        network: the actor; see `networks.actor_critic.build_actor`.
+        device: of the actions.
     """
 
     def __init__(
         self, spec: Spec, network_config: NetworkConfig, network: Network, device: torch.device | str = "cpu"
     ) -> None:
-        self.spec, self.network_config, self.network = spec, network_config, network
+        self.spec = spec
+        self.network_config = network_config
+        self.network = network
         self.distribution = ActionDistribution(spec, network_config, device)
 
+    def for_agent(self, agent: int) -> "Policy":
+        """Return the policy of one agent alone, for rows `(*B, 1)`; see `Network.for_agent`."""
+        policy = copy.copy(self)
+        policy.network = self.network.for_agent(agent)
+        policy.distribution = self.distribution.for_agent(agent)
+        return policy
+
     def describe(self) -> str:
-        """A line for the user: which agents share what."""
+        """Describe in one line, for the user, which agents share parameters."""
         sets = self.spec.parameter_sets(self.network_config.sharing)
         teams = [[a for a, s in zip(self.spec.agents, sets, strict=True) if s == name] for name in sorted(set(sets))]
-        told = [
-            " and ".join(team) if len(team) < 3 else f"{team[0]} ... {team[-1]} ({len(team)})" for team in teams[:6]
-        ]
+        names = [" and ".join(t) if len(t) < 3 else f"{t[0]} ... {t[-1]} ({len(t)})" for t in teams[:6]]
         more = f" and {len(teams) - 6} more" if len(teams) > 6 else ""
         memory = f", a memory of {self.network_config.memory_size}" if self.network_config.memory_size else ""
-        return f"{len(teams)} {'actor' if len(teams) == 1 else 'actors'} for {' | '.join(told)}{more}{memory}"
+        return f"{len(teams)} {'actor' if len(teams) == 1 else 'actors'} for {' | '.join(names)}{more}{memory}"
 
     @torch.no_grad()
     def __call__(
@@ -45,15 +57,18 @@ class Policy:
         active: Tensor | None = None,
         noise: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """One step.
+        """Act for one step.
 
         Args:
-            obs: `(*B, A, *obs_shape)`. memory: `(*B, A, H)`, what the last call gave, None at first.
-            mask: `(*B, A, N)`, True where legal. is_first: `(*B, A)`, where memory starts anew.
-            active: `(*B, A)`: what others see reads 0. noise: `(*B, A, D)`, uniform in [0, 1); None: greedy.
+            obs: `(*B, A, *obs_shape)`.
+            memory: the memory returned by the last call, `(*B, A, H)`; None at first.
+            mask: `(*B, A, N)`, True where legal.
+            is_first: `(*B, A)`, True where the memory starts anew.
+            active: `(*B, A)`; the observations of inactive agents are read as 0.
+            noise: `(*B, A, D)`, uniform in [0, 1); None: the most probable actions.
 
         Returns:
-            Actions `(*B, A, D)` before `to_bounds`, their log-probabilities `(*B, A)` (None if greedy), the memory.
+            Actions `(*B, A, D)` before `to_bounds`, their log-probabilities `(*B, A)` (None without noise), the memory.
         """
         with acting():
             dist_params, memory = self.network.step(self.network.preprocess(obs, active), memory, is_first)

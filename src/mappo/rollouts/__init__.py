@@ -1,1 +1,1 @@
-"""Environments and policy stepped together."""
+"""Environments and policies stepped together: the only code that steps a training environment."""

@@ -1,4 +1,4 @@
-"""What an environment gives, held against its Spec and against NaN, before anything learns from it."""
+"""Checks of an environment's tensors, against its `Spec` and for NaN and infinity, before anything learns from them."""
 
 from collections.abc import Sequence
 from dataclasses import fields
@@ -11,19 +11,27 @@ from mappo.core.protocols import Environment
 from mappo.core.timestep import Rollout, TimeStep
 from mappo.errors import UserError
 
+FLAGS = ("active", "is_first", "terminated", "ended", "next_active", "mask")
+
 
 def check_first_step(step: Any, env: Environment) -> TimeStep:
-    """What the environment shows at its reset, held against its Spec: nothing wrong gets as far as to broadcast."""
+    """Check the step returned by `reset` against the environment's Spec, so that nothing broadcasts later.
+
+    Raises:
+        UserError: the step is no `TimeStep`, or a field has a wrong type, shape or dtype.
+    """
     if not isinstance(step, TimeStep):
-        raise UserError(f"the environment must answer a TimeStep, got {type(step).__name__}")
-    spec, envs = env.spec, env.num_envs
-    team = (envs, spec.num_agents)
-    state = None if spec.state_shape is None else (envs, *spec.state_shape)
+        raise UserError(f"the environment must return a TimeStep, got {type(step).__name__}")
+    spec = env.spec
+    team = (env.num_envs, spec.num_agents)
+    state_shape = None if spec.state_shape is None else (env.num_envs, *spec.state_shape)
     shapes = dict.fromkeys(("active", "is_first", "reward", "terminated", "next_active"), team)
-    shapes |= dict.fromkeys(("obs", "next_obs"), (*team, *spec.obs_shape)) | {"ended": (envs,)}
+    shapes |= dict.fromkeys(("obs", "next_obs"), (*team, *spec.obs_shape))
+    shapes |= {"ended": (env.num_envs,), "mask": (*team, sum(spec.heads))}
     for field in fields(step):
-        name, value = field.name, getattr(step, field.name)
-        expected = state if name in ("state", "next_state") else shapes.get(name, (*team, sum(spec.heads)))
+        name = field.name
+        value = getattr(step, name)
+        expected = state_shape if name in ("state", "next_state") else shapes[name]
         if value is None and (name == "mask" or expected is None):
             continue
         if not isinstance(value, Tensor):
@@ -32,8 +40,7 @@ def check_first_step(step: Any, env: Environment) -> TimeStep:
             )
         if tuple(value.shape) != expected:
             raise UserError(f"the environment's {name} must be {expected}, by its Spec, got {tuple(value.shape)}")
-        flag = name in ("active", "is_first", "terminated", "ended", "next_active", "mask")
-        if flag and value.dtype != torch.bool:
+        if name in FLAGS and value.dtype != torch.bool:
             raise UserError(f"the environment's {name} must be boolean, got {value.dtype}")
     if not step.reward.is_floating_point():
         raise UserError(f"the environment's reward must be floating point, got {step.reward.dtype}")
@@ -41,39 +48,43 @@ def check_first_step(step: Any, env: Environment) -> TimeStep:
 
 
 def find_nonfinite(rollout: Rollout, env: Environment, seed_slices: Sequence[slice]) -> list[str]:
-    """Of each share of the environments the first reward, observation or state that is not finite; "" where all are.
+    """Find the first reward, observation or state of each seed that is not finite.
 
-    One question to the device for each rollout; the source is looked for only where the answer is no.
+    The device is asked once for each rollout; the source is searched only where a number is not finite.
+
+    Returns:
+        A message for each slice of the environments; "" where all numbers are finite.
     """
-    # What the action reached stands before what came of it a step later, so that the action named is to blame.
+    # next_obs stands before obs, so that the action that caused a bad number is named.
     order = ("reward", "next_obs", "next_state", "obs", "state")
-    kept = {name: cast(Tensor | None, getattr(rollout, name)) for name in order}
-    broken = {
-        name: _has_nonfinite(rollout, name) for name, x in kept.items() if x is not None and x.is_floating_point()
-    }
-    told = [""] * len(seed_slices)
-    if not torch.stack([x.any() for x in broken.values()]).any():
-        return told
-    for k, share in enumerate(seed_slices):
-        for name, where in broken.items():
-            if told[k] or not where[:, share].any():
-                continue
-            value = getattr(rollout, name)
-            t, e, *rest = cast(list[int], where[:, share].nonzero()[0].tolist())
-            e += share.start
-            whose = f" of {env.spec.agents[rest[0]]}" if "state" not in name else ""
-            told[k] = (
-                f"the environment's {name}{whose} is {value[(t, e, *rest)].item()}, in environment {e} of "
-                f"{env.num_envs}, at step {t} of the rollout, after action {rollout.action[t, e].tolist()}: "
-                f"mend the environment, or clip what it gives"
-            )
-    return told
+    values = {name: cast(Tensor | None, getattr(rollout, name)) for name in order}
+    nonfinite = {name: _nonfinite(rollout, name, x) for name, x in values.items() if x is not None}
+    messages = [""] * len(seed_slices)
+    if not torch.stack([x.any() for x in nonfinite.values()]).any():
+        return messages
+    for k, envs in enumerate(seed_slices):
+        for name, where in nonfinite.items():
+            if not messages[k] and where[:, envs].any():
+                t, e, *rest = cast(list[int], where[:, envs].nonzero()[0].tolist())
+                messages[k] = _message(rollout, env, name, (t, e + envs.start, *rest))
+    return messages
 
 
-def _has_nonfinite(rollout: Rollout, name: str) -> Tensor:
-    """Where a field is not finite; what an absent agent sees does not count."""
-    broken = ~getattr(rollout, name).isfinite()
+def _message(rollout: Rollout, env: Environment, name: str, index: tuple[int, ...]) -> str:
+    """Return the message for a number at `(t, e, ...)`."""
+    t, e, *rest = index
+    agent = f" of {env.spec.agents[rest[0]]}" if "state" not in name else ""
+    return (
+        f"the environment's {name}{agent} is {getattr(rollout, name)[index].item()}, in environment {e} of "
+        f"{env.num_envs}, at step {t} of the rollout, after action {rollout.action[t, e].tolist()}: "
+        f"correct the environment, or clip its output"
+    )
+
+
+def _nonfinite(rollout: Rollout, name: str, value: Tensor) -> Tensor:
+    """Return where a field is not finite; observations of absent agents do not count."""
+    nonfinite = ~value.isfinite()
     if name not in ("obs", "next_obs"):
-        return broken
-    there = rollout.active if name == "obs" else rollout.next_active
-    return broken & there.reshape(there.shape + (1,) * (broken.ndim - there.ndim))
+        return nonfinite
+    active = rollout.active if name == "obs" else rollout.next_active
+    return nonfinite & active.reshape(active.shape + (1,) * (nonfinite.ndim - active.ndim))

@@ -1,60 +1,46 @@
-"""Whole rollouts as one launch: the steps of environments that live on a GPU, recorded with the policy's."""
+"""Whole rollouts as one CUDA graph: the steps of environments on a GPU, captured with the policy's."""
 
 from collections.abc import Callable
 from typing import cast
 
-import torch
 from torch import Tensor
 
-from mappo.backend.cuda_graphs import GraphedFunction, StaticTensors, addresses, supports_cuda_graphs
-from mappo.core.protocols import Composite, Environment, Graphable
-from mappo.core.timestep import Rollout, TimeStep
+from mappo.backend.cuda_graphs import Graphed, addresses
+from mappo.core.protocols import Composite, Environment, Graphable, provides
+from mappo.core.timestep import Rollout
 
-PHASES = 8  # recordings at most: one for each phase that rollouts begin in
+MAX_PHASES = 8  # graphs at most: one for each phase in which rollouts begin
 
 
 class GraphedRollouts:
-    """Rollouts of such environments.
+    """Replays rollouts of graphable environments.
 
     Args:
-        envs: whose tensors and phases change. steps: where they are, which each rollout replaces.
+        envs: the environments, whose phase decides which graph is replayed.
     """
 
-    def __init__(self, envs: list[Graphable], steps: list[TimeStep]) -> None:
-        self._envs, self._recorded = envs, dict[tuple[int, ...], GraphedFunction]()
-        self._places: list[int] = []
-        self._still = StaticTensors([steps, *(vars(env) for env in envs)], (TimeStep,))
-        self._generators = [generator for env in envs for generator in env.generators]
-
-    @staticmethod
-    def create(env: Environment, steps: list[TimeStep]) -> "GraphedRollouts | None":
-        """None where an environment cannot be recorded, or the device cannot record."""
-        envs = env.joined_envs if isinstance(env, Composite) else [env]
-        # Of its own: a wrapper that passes on what it does not know has tensors that nobody finds.
-        own = all(hasattr(type(e), "phase") and "generators" in vars(e) for e in envs)
-        if (
-            not own
-            or not supports_cuda_graphs(torch.device(env.device))
-            or not all(isinstance(e, Graphable) for e in envs)
-        ):
-            return None
-        return GraphedRollouts(cast("list[Graphable]", envs), steps)
+    def __init__(self, envs: list[Graphable]) -> None:
+        self._envs = envs
+        generators = [generator for env in envs for generator in env.generators]
+        self._graphed = Graphed(generators, MAX_PHASES)
 
     def __call__(self, fill: Callable[[Tensor], Tensor], noise: Tensor, rollout: Rollout) -> Tensor:
-        """`fill(noise)`, which steps all environments always as often into one rollout, and what it answers."""
-        phase = tuple(env.phase for env in self._envs)
+        """Return `fill(noise)`, which steps all environments equally often into one rollout."""
+        phases = tuple(env.phase for env in self._envs)
 
-        def work(noise: Tensor) -> tuple[Tensor, list[int]]:
+        def fill_and_count(noise: Tensor) -> tuple[Tensor, list[int]]:
             totals = fill(noise)
-            self._still.sync()
             return totals, [env.phase for env in self._envs]
 
-        self._still.sync()  # others may have reset or loaded them
-        if (places := addresses(rollout)) != self._places:
-            self._places, self._recorded = places, {}
-        if phase not in self._recorded and len(self._recorded) == PHASES:
-            return work(noise)[0]
-        totals, after = self._recorded.setdefault(phase, GraphedFunction(work, self._generators))(noise)
-        for env, now in zip(self._envs, after, strict=True):
-            env.phase = now  # as a recording leaves it, in which no line of Python runs
+        totals, last_phases = self._graphed(fill_and_count, (phases, addresses(rollout)), noise)
+        for env, phase in zip(self._envs, last_phases, strict=True):
+            env.phase = phase  # a replay runs no line of Python
         return totals
+
+
+def graphed_rollouts(env: Environment) -> GraphedRollouts | None:
+    """Return the graphed rollouts of an environment, or None where an environment cannot be captured."""
+    envs = env.joined_envs if isinstance(env, Composite) else [env]
+    if not all(provides(e, "phase", "generators") for e in envs):
+        return None
+    return GraphedRollouts(cast("list[Graphable]", envs))

@@ -5,7 +5,6 @@ import math
 import torch
 
 from mappo.algorithms.mappo import PIECE_ROWS
-from mappo.algorithms.multi_seed import IN_TURN
 from mappo.config import Config
 from mappo.config.bounds import nearest_divisor
 from mappo.config.presets import presets_of
@@ -39,7 +38,7 @@ def memory_needed(config: Config, spec: Spec, device: torch.device) -> float:
     rows = config.steps_per_update * spec.num_agents
     seen = 2 * rows * math.prod(spec.obs_shape) * spec.obs_dtype.itemsize  # before and behind each step
     at_once = rows / config.ppo.minibatches
-    learning = 1 if device.type == "cpu" and at_once >= IN_TURN else config.run.seeds
+    learning = 1 if device.type == "cpu" else config.run.seeds  # on a CPU seeds learn in turn
     activations = (min(at_once, PIECE_ROWS) if device.type == "cpu" else at_once) * sum(config.network.hidden) * 4
     return (4 * seen * config.run.seeds + 7 * activations * learning) / 2**30
 

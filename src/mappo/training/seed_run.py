@@ -53,8 +53,12 @@ class SeedRun:
             notes.append(f"resumed from {found.state['device']}: random streams and episodes start anew")
             tensors = {k: v for k, v in tensors.items() if k != "generator" and not k.startswith("collector.")}
             self.agent.generator.manual_seed(derive_seed(self.seed, 3, int(found.state["updates"])))
+        # Earlier runs of format 2 saved the critic's memory with the episodes. New episodes begin with an empty memory.
+        tensors = {"critic_memory" if k == "collector.critic_memory" else k: v for k, v in tensors.items()}
+        if "collector.running" not in tensors:
+            tensors.pop("critic_memory", None)
         own = {k: v for k, v in {**found.model, **tensors}.items() if not k.startswith("collector.")}
-        if difference := mismatch(own, _expected_tensors(self.agent, own), ("generator",)):
+        if difference := mismatch(own, _expected_tensors(self.agent, own), ("generator", "critic_memory")):
             raise UserError(f"{found.path} does not fit {self.path}/config.json: {difference}")
         updates, size = int(found.state["updates"]), self.agent.config.steps_per_update
         if not updates == int(own["updates"]) == int(found.state["step"]) / size:

@@ -14,7 +14,6 @@ import torch
 
 from mappo import envs
 from mappo.algorithms.multi_seed import MultiSeed
-from mappo.algorithms.skipping import learn
 from mappo.config import Config
 from mappo.core.protocols import Composite, Environment, Resumable
 from mappo.core.seeding import derive_seed
@@ -126,7 +125,7 @@ class Session:
                 if index == done + 1 and (told := self.diagnostics.check_first(rollout)):
                     view.note(told)
                 middle, spoilt = time.perf_counter(), self.collector.nonfinite
-                metrics = self._read_metrics({**episodes, **learn(self.learner, rollout, [bool(x) for x in spoilt])})
+                metrics = self._read_metrics({**episodes, **self.learner.update(rollout, [bool(x) for x in spoilt])})
                 end, self.step = time.perf_counter(), index * size
                 due = index == config.num_updates or self.step // every > (self.step - size) // every
                 failure = self._evaluate(metrics) if due else None

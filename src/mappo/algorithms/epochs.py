@@ -1,0 +1,55 @@
+"""The update loop: epochs over one rollout, for one learner or for several at once."""
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from mappo.algorithms.minibatch import Batch
+from mappo.config import Config
+from mappo.core.timestep import Rollout
+
+
+class UpdateSteps(Protocol):
+    """The steps of an update, for one learner or for several at once."""
+
+    config: Config
+
+    def prepare(self, rollout: Rollout, recompute: bool = False) -> tuple[Batch, dict[str, Tensor], Any]: ...
+
+    def minibatches(self, batch: Batch, order: Tensor | None) -> Iterable[Batch]: ...
+
+    def gradient_step(self, batch: Batch) -> dict[str, Tensor]: ...
+
+    def finish_update(self, rollout: Rollout, values: Any) -> None: ...
+
+
+def run_epochs(learner: UpdateSteps, rollout: Rollout, orders: Tensor | None = None) -> tuple[dict[str, Tensor], int]:
+    """Run all epochs on one rollout.
+
+    Args:
+        learner: takes the steps.
+        rollout: T steps of E environments.
+        orders: the permutation of the rows for each epoch, `(epochs, ..., rows)`; None for a single minibatch.
+
+    Returns:
+        Metrics, means over all gradient steps, and the number of epochs.
+    """
+    ppo = learner.config.ppo
+    batch, metrics, values = learner.prepare(rollout)
+    steps: list[dict[str, Tensor]] = []
+    epoch = 0
+    for epoch in range(ppo.epochs):
+        if epoch and ppo.recompute_advantages:
+            batch, _, values = learner.prepare(rollout, recompute=True)
+        order = None if orders is None else orders[epoch]
+        epoch_steps = [learner.gradient_step(minibatch) for minibatch in learner.minibatches(batch, order)]
+        steps += epoch_steps
+        # The comparison waits for the device, which graphs forbid: `Config.allows_graphs`.
+        if ppo.target_kl is not None and torch.stack([s["approx_kl"] for s in epoch_steps]).mean() > ppo.target_kl:
+            break
+    learner.finish_update(rollout, values)
+    means = {name: torch.stack([s[name] for s in steps]).mean(0) for name in steps[0]}
+    skipped_steps = torch.stack([s["skipped_steps"] for s in steps]).sum(0)
+    return metrics | means | {"skipped_steps": skipped_steps}, epoch + 1
