@@ -292,8 +292,8 @@ TENSORS: dict[str, tuple[str, Callable[[dict[str, Any]], Any], str]] = {
     "no generator": ("trainer", lambda t: t["generator"].fill_(255), "does not fit"),
     "running": ("trainer", lambda t: t.update({"collector.running": torch.ones(1)}), "running is (1,) of"),
     "noise": ("trainer", lambda t: t.pop("collector.generator"), "lacks generator"),
-    "foreign": ("trainer", lambda t: t.update(evil=torch.ones(1)), "evil, which nothing reads"),
-    "episodes": ("trainer", lambda t: t.update({"collector.env.x": torch.ones(1)}), "env.x, which nothing reads"),
+    "foreign": ("trainer", lambda t: t.update(evil=torch.ones(1)), "'evil', which nothing reads"),
+    "episodes": ("trainer", lambda t: t.update({"collector.env.x": torch.ones(1)}), "'env.x', which nothing reads"),
 }
 
 

@@ -124,7 +124,7 @@ class AgentActor:
         if mask is not None:
             mask = self._padded_mask(torch.as_tensor(mask, device=obs.device).bool(), rows).unsqueeze(-2)
         if memory is not None:
-            memory = torch.as_tensor(memory, device=obs.device).unsqueeze(-2)
+            memory = _memory(self.policy, memory, rows, obs.device).unsqueeze(-2)
         if is_first is not None:
             is_first = _flag("is_first", is_first, rows, obs.device).unsqueeze(-1)
         team_obs = padded.unsqueeze(len(rows))  # (*B, 1, *obs_shape): a team of one
@@ -164,16 +164,20 @@ def _act(
             raise ValueError(f"the mask must be {(*rows, num_choices)}, got {tuple(mask.shape)}")
     is_first = None if is_first is None else _flag("is_first", is_first, rows, obs.device)
     active = None if active is None else _flag("active", active, rows, obs.device)
-    if memory is not None:
-        memory = torch.as_tensor(memory, device=obs.device)
-        size = policy.network_config.memory_size
-        if memory.shape != (*rows, size):
-            raise ValueError(f"the memory must be {(*rows, size)}, got {tuple(memory.shape)}")
+    memory = None if memory is None else _memory(policy, memory, rows, obs.device)
     noise = None
     if sampled:
         noise = torch.rand((*rows, policy.spec.action_size), generator=generator, device=obs.device)
     action, _, memory = policy(obs, memory, mask=mask, is_first=is_first, active=active, noise=noise)
     return policy.distribution.to_bounds(action), memory
+
+
+def _memory(policy: Policy, memory: Any, rows: tuple[int, ...], device: torch.device) -> Tensor:
+    memory = torch.as_tensor(memory, device=device)
+    size = policy.network_config.memory_size
+    if memory.shape != (*rows, size):
+        raise ValueError(f"the memory must be {(*rows, size)}, got {tuple(memory.shape)}")
+    return memory
 
 
 def _flag(name: str, flag: Any, rows: tuple[int, ...], device: torch.device) -> Tensor:
