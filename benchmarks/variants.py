@@ -56,7 +56,7 @@ class Variant:
 
 def set_products(on: bool) -> None:
     """Whether large products are convolutions."""
-    products.slow_mkl = lambda: on
+    products.has_slow_mkl = lambda: on
 
 
 def set_pieces(on: bool) -> None:
@@ -105,11 +105,11 @@ VARIANTS = {
 @contextlib.contextmanager
 def as_it_was() -> Iterator[None]:
     """What the variants set is put back."""
-    kept = products.slow_mkl, learner.PIECE_ROWS, seeds.IN_TURN, torch.get_num_threads()
+    kept = products.has_slow_mkl, learner.PIECE_ROWS, seeds.IN_TURN, torch.get_num_threads()
     try:
         yield
     finally:
-        products.slow_mkl, learner.PIECE_ROWS, seeds.IN_TURN = kept[:3]
+        products.has_slow_mkl, learner.PIECE_ROWS, seeds.IN_TURN = kept[:3]
         torch.set_num_threads(kept[3])
 
 

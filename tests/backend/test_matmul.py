@@ -14,19 +14,19 @@ from torch.testing import assert_close
 from mappo.algorithms.mappo import MAPPO
 from mappo.algorithms.minibatch import Batch
 from mappo.backend import matmul as products
-from mappo.backend.matmul import LEAST_WORK, affine
+from mappo.backend.matmul import MIN_WORK, affine
 from mappo.experiments import workload
 from mappo.networks.layers import Linear
 from mappo.networks.tutorial import CTDEActorCriticNetwork
 from mappo.system import hardware as machine
 
-ROWS = LEAST_WORK // (64 * 64)  # of 64 numbers each
+ROWS = MIN_WORK // (64 * 64)  # of 64 numbers each
 
 
 @pytest.fixture(params=[True, False], ids=["convolved", "as ever"])
 def convolves(request: Any, monkeypatch: Any) -> bool:
     """Whether this is a processor on which convolutions are faster."""
-    monkeypatch.setattr(products, "slow_mkl", lambda: request.param)
+    monkeypatch.setattr(products, "has_slow_mkl", lambda: request.param)
     return request.param
 
 
@@ -63,7 +63,7 @@ def test_it_is_the_product_with_its_gradients(
 ):
     given = drawn((*lead, size), (out, size), (out,))
     result = with_gradients(affine, *given)
-    large = given[0][..., 0].numel() * size * out >= LEAST_WORK
+    large = given[0][..., 0].numel() * size * out >= MIN_WORK
     assert bool(convolutions) == (convolves and large)
     expected = with_gradients(torch.nn.functional.linear, *[x.detach().double().requires_grad_() for x in given])
     for x, y in zip(result, expected, strict=True):
@@ -88,7 +88,7 @@ def test_groups_have_a_matrix_each(convolves: bool, convolutions: list[torch.Siz
 def test_what_does_not_pay_or_must_not_differ_is_multiplied_as_ever(
     kind: str, convolutions: list[torch.Size], monkeypatch: Any
 ):
-    monkeypatch.setattr(products, "slow_mkl", lambda: True)
+    monkeypatch.setattr(products, "has_slow_mkl", lambda: True)
     rows = {"small": ROWS - 16, "a prime number": 2503}.get(kind, ROWS)
     dtype = torch.float64 if kind == "float64" else torch.float32
     given = drawn((rows, 64), (64, 64), (64,), dtype=dtype)
@@ -118,11 +118,11 @@ def test_the_processors_maker_decides(model: str, capability: str, slow: bool, m
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     for library in (torch.backends.mkl, torch.backends.mkldnn):
         monkeypatch.setattr(library, "is_available", lambda: True)
-    assert products.slow_mkl.__wrapped__() == slow
+    assert products.has_slow_mkl.__wrapped__() == slow
     for library in (torch.backends.mkl, torch.backends.mkldnn):
         with monkeypatch.context() as without:
             without.setattr(library, "is_available", lambda: False)
-            assert not products.slow_mkl.__wrapped__()
+            assert not products.has_slow_mkl.__wrapped__()
 
 
 def test_training_is_the_same_but_for_rounding(convolutions: list[torch.Size], monkeypatch: Any):
@@ -130,7 +130,7 @@ def test_training_is_the_same_but_for_rounding(convolutions: list[torch.Size], m
     config = replace(config, ppo=replace(config.ppo, epochs=2))
     states: list[Any] = []
     for slow in (False, True):
-        monkeypatch.setattr(products, "slow_mkl", lambda slow=slow: slow)
+        monkeypatch.setattr(products, "has_slow_mkl", lambda slow=slow: slow)
         training = workload.Workload(config)
         training.update()
         assert bool(convolutions) == slow
@@ -154,7 +154,7 @@ def wide(num_envs: int) -> tuple[workload.Workload, MAPPO]:
 
 
 def test_a_rollout_is_read_again_with_the_same_numbers(convolutions: list[torch.Size], monkeypatch: Any):
-    monkeypatch.setattr(products, "slow_mkl", lambda: True)
+    monkeypatch.setattr(products, "has_slow_mkl", lambda: True)
     training, agent = wide(32)
     batch, _, _ = agent.prepare(training.collector.collect()[0])
     assert convolutions
@@ -166,7 +166,7 @@ def test_a_rollout_is_read_again_with_the_same_numbers(convolutions: list[torch.
 
 
 def test_what_a_policy_answers_does_not_depend_on_how_many_ask(monkeypatch: Any):
-    monkeypatch.setattr(products, "slow_mkl", lambda: True)
+    monkeypatch.setattr(products, "has_slow_mkl", lambda: True)
     training, agent = wide(256)
     step, noise = training.collector.steps[0], torch.rand(256, 3, 1)
     together = agent.act(step, noise=noise)[1]

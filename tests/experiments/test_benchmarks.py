@@ -429,7 +429,7 @@ def test_a_script_tells_a_mistake_in_one_message(load: Any, script: str, monkeyp
 
 def test_variants_differ_in_one_thing_and_leave_all_as_it_was(load: Any, tmp_path: Path, monkeypatch: Any):
     module = load("variants")
-    before = products.slow_mkl, learner.PIECE_ROWS, seeds.IN_TURN, torch.get_num_threads()
+    before = products.has_slow_mkl, learner.PIECE_ROWS, seeds.IN_TURN, torch.get_num_threads()
     seen: list[tuple[Any, ...]] = []
 
     class Spied:
@@ -437,7 +437,7 @@ def test_variants_differ_in_one_thing_and_leave_all_as_it_was(load: Any, tmp_pat
             self.config = config
 
         def update(self) -> None:
-            now = products.slow_mkl(), learner.PIECE_ROWS, seeds.IN_TURN, torch.get_num_threads()
+            now = products.has_slow_mkl(), learner.PIECE_ROWS, seeds.IN_TURN, torch.get_num_threads()
             seen.append((self.config.network.precision, *now))
 
     monkeypatch.setattr(module, "Workload", Spied)
@@ -447,10 +447,10 @@ def test_variants_differ_in_one_thing_and_leave_all_as_it_was(load: Any, tmp_pat
             seen.clear()
             module.set_products(False)
             module.measured(variant, rounds=2, repeats=1)
-            products.slow_mkl = before[0]
+            products.has_slow_mkl = before[0]
             without, changed_to = seen[0], seen[-1]
             assert [i for i, (a, b) in enumerate(zip(without, changed_to, strict=True)) if a != b] == [changed[kind]]
-    assert before == (products.slow_mkl, learner.PIECE_ROWS, seeds.IN_TURN, torch.get_num_threads())
+    assert before == (products.has_slow_mkl, learner.PIECE_ROWS, seeds.IN_TURN, torch.get_num_threads())
     monkeypatch.setattr(
         module,
         "measured",

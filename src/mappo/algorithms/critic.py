@@ -26,7 +26,7 @@ class Values(NamedTuple):
 
 
 class Critic:
-    """A network with one output for each row, value statistics, and a memory from rollout to rollout.
+    """A network with an output for each row, value statistics, and a memory across rollouts.
 
     Args:
         network: the network.

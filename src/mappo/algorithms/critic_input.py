@@ -18,7 +18,7 @@ CriticInputFunction = Callable[[Tensor, Tensor | None, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class CriticInput:
-    """A way to build the critic's rows.
+    """Builder of the critic's rows.
 
     - `env`: the environment's state.
     - `joint`: all observations side by side; the observation of a dead agent is zeros.
@@ -26,13 +26,13 @@ class CriticInput:
     - `own`: the agent's observation (IPPO), and the id with `has_id`.
     - `user`: the result of a function.
 
-    Images are concatenated along their channels; an id is then one plane for each agent. With `death_mask` the rows of
+    Images are concatenated along their channels; an id is then a plane for each agent. With `death_mask` the rows of
     dead agents are zeros and the id, before `network.obs_norm`.
 
     Args:
         mode: see above.
-        shape: the shape of one row.
-        team_rows: one row stands for the whole team.
+        shape: the shape of a row.
+        team_rows: a single row stands for the whole team.
         has_id: `own` appends the id.
         death_mask: see above.
         function: for `user`.
@@ -82,7 +82,7 @@ class CriticInput:
         return torch.cat([rows, ids], -1)
 
     def describe(self) -> str:
-        """Describe the critic's input in one line for the user."""
+        """Describe the critic's input for the user, in a line."""
         text = {
             "env": "the environment's state",
             "joint": "all observations side by side",
@@ -157,7 +157,7 @@ def _from_function(spec: Spec, config: Config, function: CriticInputFunction) ->
 
 
 def _call_on_zeros(function: CriticInputFunction, spec: Spec, num_envs: int) -> Tensor:
-    """Call a user's function on zeros and check that it returns a tensor."""
+    """Call a user's function on zeros; raise UserError unless it returns a tensor."""
     obs_shape = spec.obs_shape
     dtype = spec.obs_dtype if len(obs_shape) == 3 else torch.float32
     obs = torch.zeros(num_envs, spec.num_agents, *obs_shape, dtype=dtype)

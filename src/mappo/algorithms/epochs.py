@@ -1,4 +1,4 @@
-"""The update loop: epochs over one rollout, for one learner or for several at once."""
+"""The update loop: epochs over a rollout, for a single learner or for several at once."""
 
 from collections.abc import Iterable
 from typing import Any, Protocol
@@ -12,7 +12,7 @@ from mappo.core.timestep import Rollout
 
 
 class UpdateSteps(Protocol):
-    """The steps of an update, for one learner or for several at once."""
+    """The steps of an update, for a single learner or for several at once."""
 
     config: Config
 
@@ -26,7 +26,7 @@ class UpdateSteps(Protocol):
 
 
 def run_epochs(learner: UpdateSteps, rollout: Rollout, orders: Tensor | None = None) -> tuple[dict[str, Tensor], int]:
-    """Run all epochs on one rollout.
+    """Run all epochs on a rollout.
 
     Args:
         learner: takes the steps.

@@ -40,7 +40,7 @@ METRICS = (
 
 
 class MAPPO:
-    """The learner. `act` and `update` are all that a training loop of your own needs.
+    """The learner. A training loop of your own needs `act` and `update` alone.
 
     Args:
         spec: the environment's.
@@ -123,8 +123,8 @@ class MAPPO:
         """Return the current policy, which shares the learner's weights.
 
         Args:
-            sampled: sample actions, in place of the most probable ones. The samples come from a generator of their own,
-                so that evaluation never changes how training goes on.
+            sampled: sample actions, in place of the most probable actions. The samples have their own generator, so
+                evaluation never changes training.
         """
         generator = None
         if sampled:
@@ -133,7 +133,7 @@ class MAPPO:
         return Actor(self.policy, sampled, generator)
 
     def update(self, rollout: Rollout, skip: Sequence[bool] = ()) -> dict[str, Tensor]:
-        """Learn from one rollout.
+        """Learn from a rollout.
 
         Args:
             rollout: T steps of E environments.
@@ -156,7 +156,7 @@ class MAPPO:
         return metrics | {name: torch.full((), float(x), device=self.device) for name, x in numbers.items()}
 
     def _learn(self, rollout: Rollout, orders: Tensor | None) -> tuple[dict[str, Tensor], int]:
-        """Run all epochs, as one CUDA graph where the run uses graphs."""
+        """Run all epochs, as a CUDA graph where the run uses graphs."""
         work = partial(run_epochs, self, rollout)
         inputs = () if orders is None else (orders,)
         if not self.uses_graphs:
@@ -232,7 +232,7 @@ class MAPPO:
         return batch, metrics, values
 
     def minibatches(self, batch: Batch, order: Tensor | None) -> Iterable[Batch]:
-        """Return the minibatches of one epoch; `order` is a permutation of the rows, None for a single minibatch."""
+        """Return the minibatches of an epoch; `order` is a permutation of the rows, None for a single minibatch."""
         return [batch] if order is None else batch.minibatches(order, self.config.ppo.minibatches, self.row_axis)
 
     def loss(
@@ -261,7 +261,7 @@ class MAPPO:
         return {name: sum_tensors([m[name] for m in piece_metrics]) for name in piece_metrics[0]}
 
     def gradient_step(self, batch: Batch) -> dict[str, Tensor]:
-        """Take one gradient step on a minibatch; return its metrics. A non-finite gradient leaves all as it is."""
+        """Take a gradient step on a minibatch and return its metrics. A non-finite gradient changes nothing."""
         self.optimizer.zero_grad()
         metrics = self.backward(batch)
         limit = self.config.ppo.max_grad_norm or math.inf
@@ -281,7 +281,7 @@ class MAPPO:
         self.critic.finish_update(rollout, values.memory_out)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return all that an exact resume needs, by dotted names: `network.*`, `value_norm.*`, `optimizer.*`, ..."""
+        """Return the state for an exact resume, by dotted names: `network.*`, `value_norm.*`, `optimizer.*`, ..."""
         state = (
             flatten("network", self.network.state_dict())
             | flatten("value_norm", self.value_norm.state_dict())

@@ -1,4 +1,4 @@
-"""The training data of one update, in the layout that the loss reads: `Batch`."""
+"""`Batch`: the training data of an update, in the layout of the loss."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from mappo.core.tensor_struct import TensorStruct
 
 @dataclass
 class Batch(TensorStruct):
-    """Rows of a rollout: one row for each time step and environment, `*R = (R)`; or chunks of L steps, `*R = (L, R)`.
+    """Rows of a rollout: a row for each time step and environment, `*R = (R)`; or chunks of L steps, `*R = (L, R)`.
 
-    A *team row* of the critic stands for all agents: one value, weighted by the number of active agents.
+    A *team row* of the critic stands for all agents: a single value, weighted by the number of active agents.
     """
 
     obs: Tensor  # (*R, A, *obs_shape), preprocessed for the actor

@@ -1,7 +1,7 @@
-"""Several learners of one config that differ in their seeds alone, trained on one environment: `MultiSeed`.
+"""Several learners with the same config and different seeds, trained on a common environment: `MultiSeed`.
 
-On a CPU the learners act and learn one after the other: bit for bit the single runs. On a GPU acting and gradient steps
-are computed for all seeds in one call, by `torch.func.vmap` over weights with a leading axis (S).
+On a CPU the learners act and learn in turn: bit for bit the single runs. On a GPU acting and gradient steps
+are computed for all seeds in a single call, by `torch.func.vmap` over weights with a leading axis (S).
 """
 
 import math
@@ -26,13 +26,13 @@ Weights = dict[str, Tensor]
 
 
 class MultiSeed:
-    """S learners with the interface of one: a `Collector` sees a learner of S x E environments.
+    """S learners with the interface of a single learner, of S x E environments.
 
     The first E environments belong to the first learner. Each learner keeps its own optimizer, generator, statistics
     and schedule, and can be asked for its actor or its state at any time.
 
     Args:
-        agents: learners of one spec and config, on one device.
+        agents: learners with the same spec and config, on the same device.
     """
 
     def __init__(self, agents: Sequence[MAPPO]) -> None:
@@ -48,7 +48,7 @@ class MultiSeed:
 
     @torch.no_grad()
     def check_encoder(self) -> None:
-        """Raise UserError where an encoder of the user's own cannot be computed for several seeds in one call."""
+        """Raise UserError where an encoder of the user's own cannot be computed for several seeds in a single call."""
         if self._stacked is None:
             return
         num_agents = self.spec.num_agents
@@ -97,7 +97,7 @@ class MultiSeed:
         return self._first.env_action(action)
 
     def update(self, rollout: Rollout, skip: Sequence[bool] = ()) -> dict[str, Tensor]:
-        """Learn from one rollout of S x E environments.
+        """Learn from a rollout of S x E environments.
 
         Args:
             rollout: T steps of S x E environments.
@@ -119,7 +119,7 @@ class MultiSeed:
         return {name: torch.stack([m[name] for m in metrics]) for name in metrics[0]}
 
     def _update_at_once(self, rollout: Rollout) -> dict[str, Tensor]:
-        """Learn from one rollout, all seeds in one gradient step."""
+        """Learn from a rollout, with common gradient steps of all seeds."""
         schedules = [agent.set_schedule() for agent in self.agents]  # equal for all seeds
         slices = equal_slices(rollout.ended.shape[1], len(self.agents))
         orders = [a.epoch_orders(rollout.slice_envs(envs)) for a, envs in zip(self.agents, slices, strict=True)]
@@ -154,7 +154,7 @@ class MultiSeed:
         return (batch.map(lambda x, i=i: select(x, axis, i)) for i in order.chunk(self.config.ppo.minibatches, 1))
 
     def gradient_step(self, batch: Batch) -> dict[str, Tensor]:
-        """Take one gradient step of all seeds: losses that share no weight have separate gradients in their sum."""
+        """Take a common gradient step: losses without common weights have separate gradients in their sum."""
         stacked = cast(_StackedNetworks, self._stacked)
         stacked.zero_grad()
 
@@ -199,7 +199,7 @@ class _StackedNetworks:
                 parameter = network.get_parameter(name)
                 parameter.data = own
                 parameter.grad = gradient
-        # Buffers: statistics, and weights that a user's encoder does not train.
+        # Buffers: statistics, and untrained weights of a user's encoder.
         states = [dict(network.named_buffers()) | dict(network.named_parameters()) for network in networks]
         names = [name for name in networks[0].state_dict() if name in states[0] and name not in self._weights]
         self._buffers = {name: torch.stack([state[name].detach() for state in states]) for name in names}

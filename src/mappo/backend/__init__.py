@@ -1,1 +1,1 @@
-"""How tensors are computed: matrix products, CUDA graphs."""
+"""Computation of tensors: matrix products and CUDA graphs."""

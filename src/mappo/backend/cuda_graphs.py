@@ -1,4 +1,4 @@
-"""CUDA graphs: GPU work that is captured once and then launched as a whole.
+"""CUDA graphs: GPU work is captured once, and then launched as a whole.
 
 Kernels of small networks run for microseconds, and a launch from Python takes longer. A graph repeats the same kernels
 on the same memory: its inputs and outputs must stay at fixed addresses, and Python code between the kernels ran at
@@ -42,8 +42,8 @@ class Graphed:
         Args:
             function: launches the same kernels at every call with this key, waits for none of them, and leaves its
                 tensors at fixed addresses.
-            key: all that the kernels depend on, such as the addresses of tensors read and written.
-            inputs: tensors that may lie elsewhere at each call, always of the same shapes; they are copied.
+            key: the dependencies of the kernels, such as the addresses of tensors read and written.
+            inputs: tensors of fixed shapes, at any address; they are copied.
 
         Returns:
             The output of the function; the next call may overwrite it.
@@ -58,7 +58,7 @@ class Graphed:
 
 
 class _Graph:
-    """One captured function: warm-up calls, the capture, then replays."""
+    """A captured function: warm-up calls, the capture, then replays."""
 
     def __init__(self, generators: Sequence[torch.Generator]) -> None:
         self._generators = generators
@@ -80,13 +80,13 @@ class _Graph:
 
 
 def addresses(owner: object) -> tuple[int, ...]:
-    """Return the addresses of an object's tensors: a graph reads and writes these and no others."""
+    """Return the addresses of an object's tensors: a graph reads and writes no other tensors."""
     return tuple(x.data_ptr() for x in vars(owner).values() if isinstance(x, Tensor))
 
 
 @cache
 def _side_stream(device: int) -> torch.cuda.Stream:
-    """Return one stream for all warm-ups: CUDA keeps 32 MiB for each stream that multiplies matrices."""
+    """Return a common stream for all warm-ups: CUDA keeps 32 MiB for each stream with matrix products."""
     return torch.cuda.Stream(device)
 
 

@@ -21,7 +21,7 @@ def provides(env: object, *names: str) -> bool:
 
 @runtime_checkable
 class Environment(Protocol):
-    """`num_envs` environments stepped side by side; each resets itself when its episode is over."""
+    """`num_envs` environments stepped side by side; each resets itself at the end of its episode."""
 
     spec: Spec
     num_envs: int
@@ -49,22 +49,22 @@ class Environment(Protocol):
 
 @runtime_checkable
 class SplitEnvironment(Protocol):
-    """An environment whose slices are stepped in turn: one slice steps while the learner acts for another."""
+    """An environment with slices stepped in turn: the learner acts for a slice while another slice steps."""
 
     slices: tuple[slice, ...]  # the environments of each slice, in order; the same for any number of workers
 
     def send(self, index: int, action: Tensor) -> None:
-        """Begin a step of one slice, with its actions `(e, A, D)`."""
+        """Begin a step of a slice, with its actions `(e, A, D)`."""
         ...
 
     def receive(self, index: int) -> TimeStep:
-        """Wait for the step of one slice. Slices are received in the order in which they were sent."""
+        """Wait for the step of a slice. Slices are received in the order in which they were sent."""
         ...
 
 
 @runtime_checkable
 class Resumable(Protocol):
-    """An environment whose episodes under way can be saved and restored, for an exact resume."""
+    """An environment with episodes that can be saved and restored, for an exact resume."""
 
     def state_dict(self) -> dict[str, Tensor]: ...
 
@@ -75,10 +75,10 @@ class Resumable(Protocol):
 
 @runtime_checkable
 class SeedSharded(Protocol):
-    """An environment shared by several seeds, in equal slices, each of which is saved and loaded by itself."""
+    """An environment shared by several seeds, in equal slices; each slice is saved and loaded by itself."""
 
     def seed_env(self, seed: int) -> object:
-        """Return the environments of seed number `seed`, counted from 0; `Resumable` where they can be saved."""
+        """Return the environments of seed number `seed`, counted from 0; `Resumable` if they can be saved."""
         ...
 
 
@@ -91,9 +91,9 @@ class Composite(Protocol):
 
 @runtime_checkable
 class Graphable(Protocol):
-    """An environment whose steps can be captured as a CUDA graph.
+    """An environment with steps that can be captured as a CUDA graph.
 
-    All that changes is tensors at fixed addresses, written in place, and the phase. From one phase `step` launches the
+    Only tensors at fixed addresses change, in place, and the phase. From one phase `step` launches the
     same kernels whatever the tensors hold, waits for none of them, copies nothing from the host, and samples only from
     its generators.
     """
@@ -104,7 +104,7 @@ class Graphable(Protocol):
 
 @runtime_checkable
 class Renderable(Environment, Protocol):
-    """An environment that can render itself, for replays."""
+    """An environment with pictures, for replays."""
 
     def render(self, index: int) -> Any:
         """Return a picture of environment `index`, uint8 `(H, W, 3)`."""
@@ -112,7 +112,7 @@ class Renderable(Environment, Protocol):
 
 
 class Agent(Protocol):
-    """A learner as a collector sees it: one policy, or the policies of several seeds."""
+    """The learner of a collector: a single policy, or the policies of several seeds."""
 
     spec: Spec
     config: Config
@@ -135,7 +135,7 @@ class Agent(Protocol):
 
 
 class TeamPolicy(Protocol):
-    """Anything that acts for a team: actors, baselines, a user's function."""
+    """A policy of a team: an actor, a baseline, a user's function."""
 
     def __call__(
         self,

@@ -9,10 +9,10 @@ from torch import Tensor
 
 
 class TensorStruct:
-    """A dataclass with fields of `Tensor` or `Tensor | None`; None stands for a field that is absent."""
+    """A dataclass with fields of `Tensor` or `Tensor | None`; None stands for an absent field."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the fields that are present, by name."""
+        """Return the present fields, by name."""
         return {name: x for name, x in vars(self).items() if x is not None}
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
@@ -27,6 +27,6 @@ class TensorStruct:
 
     @classmethod
     def join(cls, structs: Sequence[Self], function: Callable[[list[Tensor]], Tensor] = torch.cat) -> Self:
-        """Return one struct with each field joined by `function`, such as `torch.cat` or `torch.stack`."""
+        """Join structs, each field by `function`, such as `torch.cat` or `torch.stack`."""
         fields = {name: [s.tensors()[name] for s in structs] for name in structs[0].tensors()}
         return replace(structs[0], **{name: function(xs) for name, xs in fields.items()})  # pyright: ignore

@@ -1,4 +1,4 @@
-"""What environments give and what learners read: `TimeStep` and `Rollout`.
+"""The data between environments and learners: `TimeStep` and `Rollout`.
 
 Letters: `T` steps, `E` environments, `A` agents, `O` observation size, `S` state size, `N` logits, `D` columns of an
 action, `C` continuous columns, `H` memory size, `K` chunks of a rollout.

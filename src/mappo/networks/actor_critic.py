@@ -29,8 +29,8 @@ class ActorCritic(nn.Module):
 
     Args:
         agent_num: A.
-        actor: one output vector for each agent.
-        critic: one output number, for each agent or for the team.
+        actor: maps observations to outputs of each agent.
+        critic: maps rows to a value, of each agent or of the team.
     """
 
     def __init__(self, agent_num: int, actor: Network, critic: Network) -> None:
@@ -82,13 +82,13 @@ def build_actor(spec: Spec, network_config: NetworkConfig) -> Network:
 
 
 def build_network(spec: Spec, config: Config, critic_shape: Sequence[int], team_rows: bool, seed: int) -> ActorCritic:
-    """Build the network of a config, with weights sampled from `seed` and no other source.
+    """Build the network of a config, with weights sampled from `seed` alone.
 
     Args:
         spec: the environment's.
         config: `network` is read.
-        critic_shape: shape of one row of the critic.
-        team_rows: the critic has one row for the team, not one for each agent.
+        critic_shape: shape of a row of the critic.
+        team_rows: the critic has a single row for the team, in place of a row for each agent.
         seed: of the weights.
     """
     sets = () if team_rows else spec.parameter_sets(config.network.sharing)

@@ -61,7 +61,7 @@ class MLP(nn.Module):
         return x if factor == 1 else x * factor
 
     def select_(self, group: int) -> None:
-        """Keep the parameters of one group, as views."""
+        """Keep the parameters of a single group, as views."""
         for module in (*self.layers, *self.norms):
             cast(Linear, module).select_(group)
 
@@ -100,7 +100,7 @@ class CNN(nn.Module):
         return self.mlp(y.flatten(2).transpose(0, 1).reshape(*lead, -1))
 
     def select_(self, group: int) -> None:
-        """Keep the parameters of one group, as views."""
+        """Keep the parameters of a single group, as views."""
         for conv in self.convolutions:
             if isinstance(conv, nn.Conv2d):
                 conv.weight = nn.Parameter(conv.weight.detach().chunk(self.groups)[group])
@@ -111,7 +111,7 @@ class CNN(nn.Module):
 
 
 class _OneGroup(nn.Module):
-    """One group of an encoder of the user's own: computes all groups and returns one of them."""
+    """A single group of a user's encoder: computes all groups and selects the group."""
 
     def __init__(self, encoder: nn.Module, num_groups: int, group: int) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ class _OneGroup(nn.Module):
 
 
 def select_encoder(encoder: nn.Module, num_groups: int, group: int) -> nn.Module:
-    """Return one group of an encoder, for inputs `(*B, *shape)`; built-in encoders are changed in place."""
+    """Return a single group of an encoder, for inputs `(*B, *shape)`; built-in encoders are changed in place."""
     if not isinstance(encoder, MLP | CNN):
         return _OneGroup(encoder, num_groups, group)
     encoder.select_(group)

@@ -1,4 +1,4 @@
-"""Dense, norm and recurrent layers, each with one set of parameters, or with one set for each of several groups.
+"""Dense, norm and recurrent layers, each with a single set of parameters, or with a set for each of several groups.
 
 A group stands for an agent, a kind of agent or a seed. With `groups = 1` rows are `(*B, F)`; with more, `(G, *B, F)`.
 Initialisation as in the code of the MAPPO paper (arXiv:2103.01955): orthogonal matrices, biases 0.
@@ -22,14 +22,14 @@ class _Grouped(nn.Module):
     bias: Tensor
 
     def select_(self, group: int) -> None:
-        """Keep the parameters of one group, as views."""
+        """Keep the parameters of a single group, as views."""
         self.groups = 1
         self.weight = nn.Parameter(self.weight.detach()[group])
         self.bias = nn.Parameter(self.bias.detach()[group])
 
 
 class Linear(_Grouped):
-    """`y = x W + b`, with one matrix, or with one matrix for each of `groups` along the first axis of x.
+    """`y = x W + b`, with a single matrix, or with a matrix for each of `groups` along the first axis of x.
 
     Args:
         groups: 1 maps `(*B, in)` to `(*B, out)`; G > 1 maps `(G, *B, in)` to `(G, *B, out)`.
@@ -127,7 +127,7 @@ class GRU(nn.Module):
         return torch.stack(outputs, self.time_axis)
 
     def select_(self, group: int) -> None:
-        """Keep the parameters of one group, as views."""
+        """Keep the parameters of a single group, as views."""
         self.time_axis = 0
         self.input.select_(group)
         self.hidden.select_(group)
@@ -137,10 +137,10 @@ class ParameterSets(nn.Module):
     """Scatters a team's agents to their sets of parameters (G), and gathers the outputs again.
 
     All sets are computed in one batch of G x m places, with m the agents of the largest set. A spare place repeats an
-    agent, and its output is dropped. With one set nothing is moved.
+    agent, and its output is dropped. With a single set nothing is moved.
 
     Args:
-        sets: the set that each agent uses, such as `(0, 1, 1)`; empty for rows without agents.
+        sets: the set of each agent, such as `(0, 1, 1)`; empty for rows without agents.
     """
 
     def __init__(self, sets: Sequence[int]) -> None:
@@ -157,7 +157,7 @@ class ParameterSets(nn.Module):
         self.in_order = places == list(range(len(sets)))
 
     def index_of(self, agent: int) -> int:
-        """Return the index along the axis G of the set that an agent uses."""
+        """Return the index of an agent's set along the axis G."""
         return sorted(set(self.sets)).index(self.sets[agent])
 
     def scatter(self, x: Tensor, features: int) -> Tensor:

@@ -18,18 +18,18 @@ from mappo.networks.normalizers import RunningNorm
 class Network(nn.Module):
     """Encoder, GRU if there is a memory, and head.
 
-    Rows belong to agents, `(*B, A, *shape)`, or to teams, `(*B, *shape)`. With one set of parameters and no id the
-    agents' axis is a batch axis like any other: rows of a single agent may come alone.
+    Rows belong to agents, `(*B, A, *shape)`, or to teams, `(*B, *shape)`. With a single set of parameters and no
+    id, the agents' axis is a batch axis like any other: rows of a single agent may come alone.
 
     Args:
-        shape: shape of one row: `(F,)`, or an image `(H, W, C)`.
+        shape: shape of a row: `(F,)`, or an image `(H, W, C)`.
         out_features: outputs for each row.
         network_config: the settings.
-        parameter_sets: the set of parameters that each agent uses; empty for rows of teams.
+        parameter_sets: the set of parameters of each agent; empty for rows of teams.
         norm_groups: agents of one group share the statistics of their observations (`network.obs_norm`).
         agent_id: append a one-hot id to the features or channels of each row.
         gain: initial scale of the head.
-        constants: further outputs that do not depend on the input: log standard deviations of a Gaussian.
+        constants: further outputs, independent of the input: log standard deviations of a Gaussian.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Network(nn.Module):
         return self.ids is not None or self.parameter_sets.count > 1 or has_groups
 
     def leading_shape(self, x: Tensor) -> tuple[int, ...]:
-        """Return the axes of x before the axes of one row."""
+        """Return the axes of x before the axes of a row."""
         return tuple(x.shape[: x.ndim - len(self.shape)])
 
     def preprocess(self, x: Tensor, active: Tensor | None = None) -> Tensor:
@@ -163,7 +163,7 @@ class Network(nn.Module):
         return y[0], memory_out[0]
 
     def for_agent(self, agent: int) -> "Network":
-        """Return the network of one agent alone, for rows `(*B, 1, *shape)`: its parameter set, id and statistics.
+        """Return the network of a single agent, for rows `(*B, 1, *shape)`: its parameter set, id and statistics.
 
         The tensors are views of this network's: they follow its training.
         """

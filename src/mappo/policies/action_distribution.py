@@ -33,8 +33,8 @@ class ActionDistribution:
     - `tanh`: tanh(u) in place of clipping, with the density of tanh(u) (per unit of half the bounds' width). Smooth at
       the bounds, but never reaches them; needs finite bounds, and its entropy is an estimate.
 
-    A categorical head that an agent lacks has a single choice (probability 1, entropy 0); a continuous column that an
-    agent lacks has no weight.
+    A head missing in an agent has a single choice (probability 1, entropy 0); a missing continuous column has no
+    weight.
 
     Args:
         spec: the environment's.
@@ -85,7 +85,7 @@ class ActionDistribution:
         return self.static_mask is not None or (self.continuous > 0 and self.low.ndim == 2)
 
     def for_agent(self, agent: int) -> "ActionDistribution":
-        """Return the distribution of one agent alone, for rows `(*B, 1)`."""
+        """Return the distribution of a single agent, for rows `(*B, 1)`."""
         one = copy.copy(self)
         index = slice(agent, agent + 1)
         one.static_mask = None if self.static_mask is None else self.static_mask[index]
@@ -97,7 +97,7 @@ class ActionDistribution:
     def legal_choices(self, mask: Tensor | None) -> Tensor | None:
         """Merge a mask with the static mask: `(*B, A, N)`, or None where everything is legal.
 
-        A head without a legal choice gets all choices that the agent has.
+        A head without a legal choice gets all choices of the agent.
         """
         if mask is None or not self.heads:
             return self.static_mask

@@ -1,4 +1,4 @@
-"""A policy in use, own observation in, action out: `Actor` for a team, `AgentActor` for one agent of the team."""
+"""A policy in use, own observation in, action out: `Actor` for a team, `AgentActor` for a single agent."""
 
 from typing import Any, cast
 
@@ -15,7 +15,7 @@ class Actor:
 
     Args:
         policy: acts.
-        sampled: sample actions, in place of the most probable ones.
+        sampled: sample actions, in place of the most probable actions.
         generator: of the samples; by default torch's.
     """
 
@@ -31,8 +31,8 @@ class Actor:
         """Return the team's actions.
 
         Args:
-            obs: `(*B, A, *shape)`, padded as in `Spec`; a tensor, or anything that numpy converts to an array. Where
-                all agents share one network and have the same spaces, any rows `(*B, *shape)`.
+            obs: `(*B, A, *shape)`, padded as in `Spec`; a tensor, or an array. Where all
+                agents share a network and have the same spaces, any rows `(*B, *shape)`.
             memory: the memory returned by the last call, `(*B, A, H)`; None at first, and always for a policy without.
             mask: `(*B, A, N)`, True where legal.
             is_first: `(*B, A)`, True where the memory starts anew.
@@ -49,7 +49,7 @@ class Actor:
         return _act(self.policy, obs, rows, memory, mask, is_first, active, self.sampled, self.generator)
 
     def agent(self, name: str) -> "AgentActor":
-        """Return the actor of one agent alone.
+        """Return the actor of a single agent.
 
         Raises:
             UserError: the team has no such agent.
@@ -60,7 +60,7 @@ class Actor:
         return AgentActor(self.policy, agents.index(name), self.sampled, self.generator)
 
     def _leading_shape(self, obs: Tensor) -> tuple[int, ...]:
-        """Return the axes before the axes of one observation."""
+        """Return the axes before the axes of an observation."""
         spec = self.policy.spec
         shape = spec.obs_shape
         rows = tuple(obs.shape[: max(obs.ndim - len(shape), 0)])
@@ -73,7 +73,7 @@ class Actor:
 
 
 class AgentActor:
-    """One agent of a team, with observations and actions as in its own spaces; nothing of the others is computed.
+    """A single agent of a team, with observations and actions as in its own spaces; nothing of the others is computed.
 
     Args:
         policy: the team's.
@@ -156,7 +156,7 @@ def _act(
     sampled: bool,
     generator: torch.Generator | None,
 ) -> tuple[Tensor, Any]:
-    """Check the arguments of `Actor.__call__` and act; `rows` are the axes before one observation."""
+    """Check the arguments of `Actor.__call__` and act; `rows` are the axes before an observation."""
     num_choices = sum(policy.spec.heads)
     if mask is not None:
         mask = torch.as_tensor(mask, device=obs.device).bool()

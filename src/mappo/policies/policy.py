@@ -1,4 +1,4 @@
-"""`Policy`: the one path by which training, evaluation and saved actors act."""
+"""`Policy`: the common path by which training, evaluation and saved actors act."""
 
 import copy
 
@@ -31,14 +31,14 @@ class Policy:
         self.distribution = ActionDistribution(spec, network_config, device)
 
     def for_agent(self, agent: int) -> "Policy":
-        """Return the policy of one agent alone, for rows `(*B, 1)`; see `Network.for_agent`."""
+        """Return the policy of a single agent, for rows `(*B, 1)`; see `Network.for_agent`."""
         policy = copy.copy(self)
         policy.network = self.network.for_agent(agent)
         policy.distribution = self.distribution.for_agent(agent)
         return policy
 
     def describe(self) -> str:
-        """Describe in one line, for the user, which agents share parameters."""
+        """Describe for the user, in a line, how agents share parameters."""
         sets = self.spec.parameter_sets(self.network_config.sharing)
         teams = [[a for a, s in zip(self.spec.agents, sets, strict=True) if s == name] for name in sorted(set(sets))]
         names = [" and ".join(t) if len(t) < 3 else f"{t[0]} ... {t[-1]} ({len(t)})" for t in teams[:6]]
@@ -57,7 +57,7 @@ class Policy:
         active: Tensor | None = None,
         noise: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Act for one step.
+        """Act for a step.
 
         Args:
             obs: `(*B, A, *obs_shape)`.

@@ -11,7 +11,7 @@ from mappo.policies.action_distribution import ActionDistribution
 
 
 class RandomPolicy:
-    """A baseline that samples each legal choice with equal probability, and each number uniformly between its bounds.
+    """The random baseline: equal probability for each legal choice, uniform numbers between their bounds.
 
     Numbers without bounds are sampled between -1 and 1.
 

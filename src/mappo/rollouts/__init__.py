@@ -1,1 +1,1 @@
-"""Environments and policies stepped together: the only code that steps a training environment."""
+"""Environments and policies together: only this room steps a training environment."""

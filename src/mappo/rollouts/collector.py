@@ -16,15 +16,15 @@ from mappo.rollouts.graphed import graphed_rollouts
 
 
 class Collector:
-    """Fills one preallocated rollout after another, and counts the episodes that end.
+    """Fills preallocated rollouts, and counts the episodes that end.
 
     Args:
         env: the environment, stepped by nothing else.
         agent: acts.
         length: T, steps of each rollout.
         step: the present of the environment, as returned by `env.reset`.
-        generator: of the action noise, on the agent's device. With several seeds one for each seed; the environments
-            are cut into equal slices, one for each seed in order.
+        generator: of the action noise, on the agent's device. With several seeds a list, a generator for each seed; the
+            environments are cut into equal slices, in the order of the seeds.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Collector:
         """Step all environments T times.
 
         Returns:
-            The rollout, which the next call overwrites, and statistics of the episodes that ended in it, as scalars
+            The rollout, which the next call overwrites, and statistics of the finished episodes, as scalars
             (`(S,)` with several seeds): `episodes` (number), `return_sum` (mean over episodes of the raw team reward
             summed over steps) and `episode_length` (mean, steps). Means are NaN where no episode ended.
 
@@ -83,7 +83,7 @@ class Collector:
         }
 
     def _fill(self, noise: Tensor) -> Tensor:
-        """Fill the rollout; return number, returns and lengths of the episodes that ended, `(E, 3)`."""
+        """Fill the rollout; return number, returns and lengths of finished episodes, `(E, 3)`."""
         totals = self.running_return.new_zeros(self.env.num_envs, 3)
         steps = list(self.steps)
         for t in range(self.length):
@@ -103,7 +103,7 @@ class Collector:
         return totals
 
     def _check_finite(self) -> None:
-        """Record or raise the first number of each seed that is not finite; reset the affected memories."""
+        """Record or raise the first non-finite number of each seed; reset the affected memories."""
         self.nonfinite = find_nonfinite(self.rollout, self.env, self.seed_slices)
         if not any(self.nonfinite):
             return
@@ -113,7 +113,7 @@ class Collector:
             self.memory.masked_fill_(~self.memory.isfinite().all(-1, keepdim=True), 0)
 
     def _act(self, t: int, index: int, step: TimeStep, noise: Tensor) -> None:
-        """Act for one slice of the environments and begin its step."""
+        """Act for a slice of the environments and begin its step."""
         envs = self.split_env.slices[index]
         self._store(PRESENT_FIELDS, (t, envs), step)
         memory = None if self.memory is None else self.memory[envs]
@@ -125,7 +125,7 @@ class Collector:
         self.split_env.send(index, self.agent.env_action(action))
 
     def _receive(self, t: int, index: int, totals: Tensor) -> TimeStep:
-        """Receive the step of one slice; add the episodes that ended to the totals `(E, 3)`."""
+        """Receive the step of a slice; add its finished episodes to the totals `(E, 3)`."""
         envs = self.split_env.slices[index]
         step = self.split_env.receive(index)
         self._store(OUTCOME_FIELDS, (t, envs), step)
@@ -149,7 +149,7 @@ class Collector:
         return noise[0] if len(noise) == 1 else torch.cat(noise, 1)
 
     def state_dict(self, seed: int = 0) -> dict[str, Tensor]:
-        """Return the state of one seed: its generator and, where its environments can be saved, its episodes."""
+        """Return the state of a seed: its generator and, for environments with `state_dict`, its episodes."""
         state = {"generator": self.generators[seed].get_state()}
         envs = self.seed_slices[seed]
         env = self._seed_env(seed)
@@ -161,9 +161,9 @@ class Collector:
         return state
 
     def load_state_dict(self, *states: Mapping[str, Tensor]) -> None:
-        """Restore the states returned by `state_dict`, one for each seed.
+        """Restore the states returned by `state_dict`, in the order of the seeds.
 
-        Environments that cannot be saved keep the new episodes of their last reset.
+        Environments without `state_dict` keep the new episodes of their last reset.
 
         Raises:
             ValueError: a state is of other environments.
@@ -195,11 +195,11 @@ class Collector:
                 present.copy_(step)
 
     def _seed_env(self, seed: int) -> object:
-        """Return the environments of one seed, to be saved by themselves."""
+        """Return the environments of a seed, to be saved by themselves."""
         return self.env.seed_env(seed) if isinstance(self.env, SeedSharded) else self.env
 
     def _split(self, step: TimeStep) -> list[TimeStep]:
-        """Cut a step into the slices that are stepped in turn."""
+        """Cut a step into the slices of `split_env`."""
         return [step.slice_envs(envs) for envs in self.split_env.slices]
 
     def _store(self, names: tuple[str, ...], where: tuple[int, slice], step: TimeStep) -> None:
@@ -241,7 +241,7 @@ class Collector:
 
 
 class _Unsplit:
-    """An environment that is stepped as a whole, in the form of a single slice."""
+    """An environment in the form of a single slice."""
 
     def __init__(self, env: Environment) -> None:
         self._env = env

@@ -15,7 +15,7 @@ FLAGS = ("active", "is_first", "terminated", "ended", "next_active", "mask")
 
 
 def check_first_step(step: Any, env: Environment) -> TimeStep:
-    """Check the step returned by `reset` against the environment's Spec, so that nothing broadcasts later.
+    """Check the step returned by `reset` against the environment's Spec, to prevent broadcasting later.
 
     Raises:
         UserError: the step is no `TimeStep`, or a field has a wrong type, shape or dtype.
@@ -48,14 +48,14 @@ def check_first_step(step: Any, env: Environment) -> TimeStep:
 
 
 def find_nonfinite(rollout: Rollout, env: Environment, seed_slices: Sequence[slice]) -> list[str]:
-    """Find the first reward, observation or state of each seed that is not finite.
+    """Find the first non-finite reward, observation or state of each seed.
 
-    The device is asked once for each rollout; the source is searched only where a number is not finite.
+    The device is asked once for each rollout, and the source is searched only after a non-finite number.
 
     Returns:
         A message for each slice of the environments; "" where all numbers are finite.
     """
-    # next_obs stands before obs, so that the action that caused a bad number is named.
+    # next_obs stands before obs, to name the action at fault.
     order = ("reward", "next_obs", "next_state", "obs", "state")
     values = {name: cast(Tensor | None, getattr(rollout, name)) for name in order}
     nonfinite = {name: _nonfinite(rollout, name, x) for name, x in values.items() if x is not None}

@@ -1,4 +1,4 @@
-"""Whole rollouts as one CUDA graph: the steps of environments on a GPU, captured with the policy's."""
+"""Rollouts as CUDA graphs: the steps of environments on a GPU, captured with the steps of the policy."""
 
 from collections.abc import Callable
 from typing import cast
@@ -9,14 +9,14 @@ from mappo.backend.cuda_graphs import Graphed, addresses
 from mappo.core.protocols import Composite, Environment, Graphable, provides
 from mappo.core.timestep import Rollout
 
-MAX_PHASES = 8  # graphs at most: one for each phase in which rollouts begin
+MAX_PHASES = 8  # graphs at most; each phase at the begin of a rollout has its own
 
 
 class GraphedRollouts:
     """Replays rollouts of graphable environments.
 
     Args:
-        envs: the environments, whose phase decides which graph is replayed.
+        envs: the environments; their phase selects the graph.
     """
 
     def __init__(self, envs: list[Graphable]) -> None:
@@ -25,7 +25,7 @@ class GraphedRollouts:
         self._graphed = Graphed(generators, MAX_PHASES)
 
     def __call__(self, fill: Callable[[Tensor], Tensor], noise: Tensor, rollout: Rollout) -> Tensor:
-        """Return `fill(noise)`, which steps all environments equally often into one rollout."""
+        """Return `fill(noise)`, a function with equally many steps of all environments."""
         phases = tuple(env.phase for env in self._envs)
 
         def fill_and_count(noise: Tensor) -> tuple[Tensor, list[int]]:
@@ -39,7 +39,7 @@ class GraphedRollouts:
 
 
 def graphed_rollouts(env: Environment) -> GraphedRollouts | None:
-    """Return the graphed rollouts of an environment, or None where an environment cannot be captured."""
+    """Return the graphed rollouts of an environment, or None without an environment to capture."""
     envs = env.joined_envs if isinstance(env, Composite) else [env]
     if not all(provides(e, "phase", "generators") for e in envs):
         return None
