@@ -396,5 +396,5 @@ def test_there_must_be_something_to_play(sizes: tuple[int, int]):
 
 @pytest.mark.parametrize("share", [-0.1, 1.5])
 def test_a_share_is_from_0_to_1(share: float):
-    with pytest.raises(UserError, match="local_ratio is a share, from 0 to 1"):
+    with pytest.raises(UserError, match="local_ratio must be from 0 to 1"):
         Reference(1, local_ratio=share)
