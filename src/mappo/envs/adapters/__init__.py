@@ -1,1 +1,1 @@
-"""Environments of other packages."""
+"""Adapters to environments of other packages, in PettingZoo's Parallel API or batched."""

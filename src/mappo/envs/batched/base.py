@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from mappo.core.protocols import Resumable
+from mappo.core.spec import Spec
 from mappo.core.timestep import TimeStep
+from mappo.errors import UserError
 
 
 class BatchedEnv:
@@ -23,13 +25,26 @@ class BatchedEnv:
 
     Args:
         num_envs: E.
+        horizon: steps of an episode before truncation.
+        spec: agents, spaces and rewards.
         device: device of all tensors.
+
+    Raises:
+        UserError: `num_envs` or `horizon` is less than 1.
     """
 
-    def __init__(self, num_envs: int, device: torch.device | str) -> None:
+    name: str  # for error messages
+
+    def __init__(self, num_envs: int, horizon: int, spec: Spec, device: torch.device | str) -> None:
+        if num_envs < 1 or horizon < 1:
+            raise UserError(f"{self.name} needs at least one environment and step: {num_envs}, {horizon}")
         self.num_envs = num_envs
+        self.horizon = horizon
+        self.spec = spec
         self.device = torch.device(device)
         self.generators = [torch.Generator(self.device)]
+        self._everyone = torch.ones(num_envs, spec.num_agents, dtype=torch.bool, device=self.device)
+        self._nobody = ~self._everyone
 
     def set_num_seeds(self, count: int) -> None:
         """Split the environments into `count` equal slices with a generator each; `count` must divide E."""
@@ -43,6 +58,9 @@ class BatchedEnv:
         """Return the slice of the environments that belong to seed number `index`."""
         size = self.num_envs // len(self.generators)
         return slice(index * size, (index + 1) * size)
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to release."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return a copy of the state and of the generator, for runs of one seed."""
@@ -138,6 +156,38 @@ def expand_seeds(name: str, seed: int | Sequence[int], num_envs: int) -> Sequenc
     if len(seeds) != num_envs:
         raise ValueError(f"{name}: {len(seeds)} seeds for {num_envs} environments")
     return seeds
+
+
+def time_step_of_team(
+    everyone: Tensor,
+    *,
+    obs: Tensor,
+    next_obs: Tensor,
+    reward: Tensor,
+    terminated: Tensor,
+    ended: Tensor,
+    is_first: Tensor,
+    mask: Tensor | None = None,
+) -> TimeStep:
+    """Build the time step of environments without a state, where all agents are active all the time.
+
+    Args:
+        everyone: True for all agents, `(E, A)`.
+        obs, next_obs, reward, terminated, ended, is_first, mask: fields of `TimeStep`.
+    """
+    return TimeStep(
+        obs=obs,
+        state=None,
+        mask=mask,
+        active=everyone,
+        is_first=is_first,
+        reward=reward,
+        terminated=terminated,
+        ended=ended,
+        next_obs=next_obs,
+        next_state=None,
+        next_active=everyone,
+    )
 
 
 def vector_length(x: Tensor) -> Tensor:

@@ -67,6 +67,8 @@ class Battle(TensorGame):
         UserError: there are fewer than one environment, two agents or one step.
     """
 
+    name = "battle"
+
     def __init__(
         self, num_envs: int, num_agents: int = 5, horizon: int = 60, device: torch.device | str = "cpu"
     ) -> None:
@@ -88,7 +90,7 @@ class Battle(TensorGame):
         """Reset all battles; the start of a battle depends on its own seed alone."""
         if seed is None:
             return super().reset()
-        seeds = expand_seeds("battle", seed, self.num_envs)
+        seeds = expand_seeds(self.name, seed, self.num_envs)
         samples = np.stack([np.random.default_rng(s).random((2 * self.num_agents, 2), np.float32) for s in seeds])
         super().reset(seeds)
         self.restore({"place": self._start_places(torch.as_tensor(samples).to(self.device))})

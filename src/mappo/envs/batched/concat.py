@@ -33,11 +33,13 @@ class ConcatEnv:
         if seed is None:
             return concat_steps([env.reset() for env in self.joined_envs])
         seeds = range(seed, seed + self.num_envs) if isinstance(seed, int) else seed
-        return concat_steps([env.reset(seeds[envs]) for env, envs in self._env_slices()])
+        size = self.size
+        return concat_steps([env.reset(seeds[k * size : (k + 1) * size]) for k, env in enumerate(self.joined_envs)])
 
     def step(self, action: Tensor) -> TimeStep:
         """Step all environments by actions `(S * E, A, D)`."""
-        return concat_steps([env.step(action[envs]) for env, envs in self._env_slices()])
+        size = self.size
+        return concat_steps([env.step(action[k * size : (k + 1) * size]) for k, env in enumerate(self.joined_envs)])
 
     def seed_env(self, seed: int) -> Environment:
         """Return the environments of seed number `seed`."""
@@ -48,6 +50,3 @@ class ConcatEnv:
         with ExitStack() as stack:
             for env in self.joined_envs:
                 stack.callback(env.close)
-
-    def _env_slices(self) -> list[tuple[Environment, slice]]:
-        return [(env, slice(k * self.size, (k + 1) * self.size)) for k, env in enumerate(self.joined_envs)]

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from mappo.core.spec import Spec
 from mappo.core.timestep import TimeStep
-from mappo.envs.batched.base import BatchedEnv, expand_seeds, move_along_larger_axis
-from mappo.errors import UserError
+from mappo.envs.batched.base import BatchedEnv, expand_seeds, move_along_larger_axis, time_step_of_team
 
 DT = 0.1
 DAMPING = 0.25
@@ -41,21 +40,14 @@ class Particles(BatchedEnv):
         UserError: `num_envs` or `horizon` is less than 1.
     """
 
-    name: str
     names: tuple[str, ...]
+    phase = 0  # the step of all episodes; it decides if the next step ends them. See `Graphable`.
     _place: Tensor  # (E, P, 2): positions of agents, then of landmarks
 
     def __init__(self, num_envs: int, horizon: int, spec: Spec, device: torch.device | str, dtype: torch.dtype) -> None:
-        if num_envs < 1 or horizon < 1:
-            raise UserError(f"{self.name} needs at least one environment and step: {num_envs}, {horizon}")
-        super().__init__(num_envs, device)
-        self.horizon = horizon
-        self.spec = spec
+        super().__init__(num_envs, horizon, spec, device)
         self.dtype = dtype
         self._moves = torch.tensor(MOVES, device=self.device, dtype=dtype) * SENSITIVITY
-        self._everyone = torch.ones(num_envs, spec.num_agents, dtype=torch.bool, device=self.device)
-        self._nobody = ~self._everyone
-        self._clock = 0
         self._trail: list[np.ndarray] = []
 
     def reset(self, seed: int | Sequence[int] | None = None) -> TimeStep:
@@ -82,34 +74,21 @@ class Particles(BatchedEnv):
         if action.shape != shape:
             raise ValueError(f"{self.name}: actions must be {shape}, got {tuple(action.shape)}")
         self._write(self._advance(action.squeeze(-1)))
-        self._clock += 1
+        self.phase += 1
         next_obs = obs = self._observe()
         reward = self._reward()
-        ended = self._clock >= self.horizon
+        ended = self.phase >= self.horizon
         if ended:
             self._begin_episodes(self._sample_state())
             obs = self._observe()
         return self._time_step(obs, next_obs, reward, ended)
 
-    def close(self) -> None:
-        """Do nothing: there is nothing to release."""
-
-    @property
-    def phase(self) -> int:
-        """The step of all episodes; it decides if the next step ends them. See `Graphable`."""
-        return self._clock
-
-    @phase.setter
-    def phase(self, clock: int) -> None:
-        self._clock = clock
-
     def state_tensors(self) -> dict[str, Tensor]:
-        state: dict[str, Tensor] = {name: getattr(self, f"_{name}") for name in self.names}
-        return state | {"clock": torch.tensor(self._clock)}
+        return {**{name: getattr(self, f"_{name}") for name in self.names}, "clock": torch.tensor(self.phase)}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         self._write({name: state[name] for name in self.names})
-        self._clock = int(state["clock"])
+        self.phase = int(state["clock"])
 
     def current_step(self) -> TimeStep:
         obs = self._observe()
@@ -145,7 +124,7 @@ class Particles(BatchedEnv):
         for name in self.names:
             if name not in sampled:
                 getattr(self, f"_{name}").zero_()
-        self._clock = 0
+        self.phase = 0
 
     def _zeros(self, *shape: int) -> Tensor:
         return torch.zeros(self.num_envs, *shape, device=self.device, dtype=self.dtype)
@@ -164,27 +143,21 @@ class Particles(BatchedEnv):
 
     def _extend_trail(self, positions: np.ndarray) -> list[np.ndarray]:
         """Return the positions in this episode's earlier pictures, and record those of the present picture."""
-        if self._clock == 0:
+        if self.phase == 0:
             self._trail = []
         earlier = self._trail.copy()
         self._trail.append(positions)
         return earlier
 
     def _time_step(self, obs: Tensor, next_obs: Tensor, reward: Tensor, ended: bool) -> TimeStep:
-        everyone = self._everyone
-        nobody = self._nobody
-        return TimeStep(
+        return time_step_of_team(
+            self._everyone,
             obs=obs,
-            state=None,
-            mask=None,
-            active=everyone,
-            is_first=everyone if self._clock == 0 else nobody,
-            reward=reward,
-            terminated=nobody,
-            ended=(everyone if ended else nobody)[:, 0],
             next_obs=next_obs,
-            next_state=None,
-            next_active=everyone,
+            reward=reward,
+            terminated=self._nobody,
+            ended=(self._everyone if ended else self._nobody)[:, 0],
+            is_first=self._everyone if self.phase == 0 else self._nobody,
         )
 
 

@@ -82,13 +82,12 @@ class Reference(Particles):
             goals=[int(goal) for goal in self._goal[index].flip(0)],
             words=[int(word.argmax()) if word.any() else None for word in words],
             trails=self._extend_trail(agents),
-            title=f"step {self._clock} of {self.horizon}",
+            title=f"step {self.phase} of {self.horizon}",
         )
 
     @property
     def _agents(self) -> Tensor:
-        """The agents' rows of the positions, a view `(E, 2, 2)`."""
-        return self._place[:, :2]
+        return self._place[:, :2]  # a view: (E, 2, 2)
 
     def _sample_from_seeds(self, generators: list[np.random.Generator]) -> dict[str, Tensor]:
         goals = np.stack([generator.integers(LANDMARKS, size=2) for generator in generators])

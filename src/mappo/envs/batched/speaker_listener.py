@@ -75,13 +75,12 @@ class SpeakerListener(Particles):
             goal=int(self._goal[index]),
             word=int(word.argmax()) if word.any() else None,
             trail=self._extend_trail(listener),
-            title=f"step {self._clock} of {self.horizon}",
+            title=f"step {self.phase} of {self.horizon}",
         )
 
     @property
     def _listener(self) -> Tensor:
-        """The listener's row of the positions, a view `(E, 2)`."""
-        return self._place[:, 1]
+        return self._place[:, 1]  # a view: (E, 2)
 
     def _sample_from_seeds(self, generators: list[np.random.Generator]) -> dict[str, Tensor]:
         goals = torch.tensor([int(generator.integers(WORDS)) for generator in generators])

@@ -101,14 +101,13 @@ class Spread(Particles):
             landmarks,
             agent_radius=AGENT_RADIUS,
             trails=self._extend_trail(agents),
-            title=f"step {self._clock} of {self.horizon}",
+            title=f"step {self.phase} of {self.horizon}",
             caption=f"landmarks covered: {covered} of {self.num_agents}",
         )
 
     @property
     def _agents(self) -> Tensor:
-        """The agents' rows of the positions, a view `(E, N, 2)`."""
-        return self._place[:, : self.num_agents]
+        return self._place[:, : self.num_agents]  # a view: (E, N, 2)
 
     def _sample_from_seeds(self, generators: list[np.random.Generator]) -> dict[str, Tensor]:
         places = np.stack([generator.uniform(-1, 1, (2 * self.num_agents, 2)) for generator in generators])

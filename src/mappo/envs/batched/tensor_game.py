@@ -15,7 +15,6 @@ from torch import Tensor
 from mappo.core.spec import ActionHeads, Spec
 from mappo.core.timestep import TimeStep
 from mappo.envs.batched.base import BatchedEnv, expand_seeds
-from mappo.errors import UserError
 
 Tensors = dict[str, Tensor]  # the whole state, each tensor (E, ...); "clock" counts the steps of the episode
 
@@ -40,23 +39,19 @@ class TensorGame(BatchedEnv):
         UserError: `num_envs` or `horizon` is less than 1.
     """
 
+    name = "a probe"
     phase = 0  # every step launches the same kernels; see `Graphable`
 
     def __init__(self, num_envs: int, spec: Spec, horizon: int, device: torch.device | str = "cpu") -> None:
-        if num_envs < 1 or horizon < 1:
-            raise UserError(f"a probe needs at least one environment and step: {num_envs}, {horizon}")
-        super().__init__(num_envs, device)
-        self.spec = spec
-        self.horizon = horizon
+        super().__init__(num_envs, horizon, spec, device)
         self._agents = torch.arange(spec.num_agents, device=self.device)
-        self._everyone = torch.ones(num_envs, spec.num_agents, dtype=torch.bool, device=self.device)
         # Cloned, because `restore` overwrites the state and a hook may return a constant.
         self._tensors = {name: x.clone() for name, x in self._start().items()}
 
     def reset(self, seed: int | Sequence[int] | None = None) -> TimeStep:
         """Reset all environments; their common stream of random numbers starts from the first seed."""
         if seed is not None:
-            self._seed_generators(expand_seeds("a probe", seed, self.num_envs))
+            self._seed_generators(expand_seeds(self.name, seed, self.num_envs))
         self.restore(self._start())
         return self.current_step()
 
@@ -75,9 +70,6 @@ class TensorGame(BatchedEnv):
         self.restore(now)
         return self._time_step(now, after, reward, terminated, ended)
 
-    def close(self) -> None:
-        """Do nothing: there is nothing to release."""
-
     def state_tensors(self) -> Tensors:
         return self._tensors
 
@@ -86,17 +78,16 @@ class TensorGame(BatchedEnv):
             self._tensors[name].copy_(x)
 
     def current_step(self) -> TimeStep:
-        never = ~self._everyone
         now = {name: x.clone() for name, x in self._tensors.items()}
-        return self._time_step(now, now, never.float(), never, never[:, 0])
+        return self._time_step(now, now, self._nobody.float(), self._nobody, self._nobody[:, 0])
 
     def _begin_episodes(self) -> Tensors:
         """Sample the start of an episode for every environment."""
         return {}
 
     def _next_tensors(self, tensors: Tensors, action: Tensor) -> Tensors:
-        """Return the tensors changed by the action."""
-        return {}
+        """Return the tensors changed by the action; by default, a new sample of each."""
+        return self._begin_episodes()
 
     def _masked_reward(self, tensors: Tensors, action: Tensor, after: Tensors) -> Tensor:
         """Return the rewards `(E, A)` of the step from `tensors` to `after`, 0 for inactive agents."""

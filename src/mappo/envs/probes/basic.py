@@ -41,7 +41,6 @@ class Constant(TensorGame):
         device: device of all tensors.
     """
 
-    choices = 2
     observes: spaces.Space[Any] | int = 2
     heads = ActionHeads((2,))
     shared_reward = True
@@ -59,7 +58,7 @@ class Constant(TensorGame):
         super().__init__(num_envs, spec, horizon, device)
 
     def _obs(self, tensors: Tensors) -> Tensor:
-        return self._ones(*self._agents.shape, self.choices)
+        return self._ones(*self._agents.shape, *self.spec.obs_shape)
 
     def _reward(self, tensors: Tensors, action: Tensor) -> Tensor:
         return self._ones(*self._agents.shape)
@@ -78,9 +77,6 @@ class Signal(Constant):
 
     def _begin_episodes(self) -> Tensors:
         return {"number": self._randint(self.choices, self.spec.num_agents)}
-
-    def _next_tensors(self, tensors: Tensors, action: Tensor) -> Tensors:
-        return self._begin_episodes()
 
     def _obs(self, tensors: Tensors) -> Tensor:
         return one_hot(tensors["number"], self.choices)
@@ -167,9 +163,6 @@ class Unequal(TensorGame):
     def _begin_episodes(self) -> Tensors:
         return {"number": self._randint(3, 2)}
 
-    def _next_tensors(self, tensors: Tensors, action: Tensor) -> Tensors:
-        return self._begin_episodes()
-
     def _obs(self, tensors: Tensors) -> Tensor:
         return one_hot(tensors["number"], 5)
 
@@ -191,9 +184,6 @@ class MultiDiscrete(Constant):
     def _begin_episodes(self) -> Tensors:
         agents = self.spec.num_agents
         return {"number": torch.stack([self._randint(3, agents), self._randint(4, agents)], -1)}
-
-    def _next_tensors(self, tensors: Tensors, action: Tensor) -> Tensors:
-        return self._begin_episodes()
 
     def _obs(self, tensors: Tensors) -> Tensor:
         first, second = tensors["number"].unbind(-1)
@@ -238,7 +228,6 @@ class Roles(Constant):
     """
 
     observes = 1
-    choices = 1
     shared_reward = False
     state_size = 1
 

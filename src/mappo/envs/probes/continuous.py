@@ -41,9 +41,6 @@ class Target(Constant):
     def _begin_episodes(self) -> Tensors:
         return {"point": 2 * self._rand(self.spec.num_agents, 2) - 1}
 
-    def _next_tensors(self, tensors: Tensors, action: Tensor) -> Tensors:
-        return self._begin_episodes()
-
     def _obs(self, tensors: Tensors) -> Tensor:
         return tensors["point"]
 
@@ -70,9 +67,6 @@ class Mixed(TensorGame):
     def _begin_episodes(self) -> Tensors:
         point = 2 * self._rand() - 1
         return {"number": self._randint(4), "point": point}
-
-    def _next_tensors(self, tensors: Tensors, action: Tensor) -> Tensors:
-        return self._begin_episodes()
 
     def _obs(self, tensors: Tensors) -> Tensor:
         point = torch.nn.functional.pad(tensors["point"].unsqueeze(-1), (0, 3))  # (E, 4)
