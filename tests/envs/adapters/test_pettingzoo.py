@@ -215,7 +215,11 @@ def test_names_are_found_in_the_packages():
             {},
             "unknown environment 'sisl/waterworld_v4'. There are: multiwalker_v9, ",
         ),
-        ("mpe2/simple_spred_v3", {}, "unknown environment 'mpe2/simple_spred_v3'; did you mean 'mpe2/simple_spread_v3' or "),
+        (
+            "mpe2/simple_spred_v3",
+            {},
+            "unknown environment 'mpe2/simple_spred_v3'; did you mean 'mpe2/simple_spread_v3' or ",
+        ),
         ("mamujoco/HalfCheetah", {}, "did you mean 'mamujoco/HalfCheetah-6x1' or 'mamujoco/HalfCheetah-2x3' or "),
         ("mamujoco/Ant-3x3", {}, "unknown environment 'mamujoco/Ant-3x3'"),
         ("mamujoco/ManySegmentAnt-0x2", {}, "unknown environment 'mamujoco/ManySegmentAnt-0x2'"),
@@ -235,7 +239,7 @@ def test_names_are_found_in_the_packages():
         (
             "mpe2/simple_spread_v3",
             {"local_ratio": 3},
-            "mpe2/simple_spread_v3 cannot be made with the options {'local_ratio': 3}: AssertionError: local_ratio is a ",
+            "mpe2/simple_spread_v3 cannot be made with the options {'local_ratio': 3}: AssertionError: local_ratio is ",
         ),
     ],
 )

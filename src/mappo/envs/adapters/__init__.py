@@ -1,1 +1,1 @@
-"""Adapters to environments of other packages, in PettingZoo's Parallel API or batched."""
+"""Environments of other packages behind one interface."""

@@ -1,1 +1,1 @@
-"""Environments batched in torch: all E episodes advance by tensor operations, on CPU or GPU."""
+"""Environments in torch that step many episodes at once."""

@@ -1,1 +1,1 @@
-"""Probes: tasks so small that the best return is known in closed form. Each proves one feature of the learner."""
+"""Small tasks with known answers, as tests of the learner."""
