@@ -387,7 +387,7 @@ def test_what_is_given_is_nobody_elses():
             lbf.make,
             "Foraging-8x8-2p-2f-v3",
             {"min_player_level": 3},
-            "lbf/Foraging-8x8-2p-2f-v3 cannot be made with the options {'min_player_level': 3}: ValueError: min_player",
+            "lbf/Foraging-8x8-2p-2f-v3 cannot be made with the options {'min_player_level': 3}: AssertionError: min_p",
         ),
         (
             lbf.make,
