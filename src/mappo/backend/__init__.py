@@ -1,1 +1,1 @@
-"""Computation of tensors: matrix products and CUDA graphs."""
+"""Fast computation of tensors: matrix products, CUDA graphs."""

@@ -1,1 +1,1 @@
-"""Neural networks: from observations to the parameters of an action distribution, or to a value."""
+"""Neural networks: layers, encoders, actors and critics."""

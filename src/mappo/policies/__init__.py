@@ -1,1 +1,1 @@
-"""Decentralised execution: an agent's own observation in, its action out."""
+"""Decentralised execution: own observation in, action out."""

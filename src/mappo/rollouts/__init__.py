@@ -1,1 +1,1 @@
-"""Environments and policies together: only this room steps a training environment."""
+"""Collection of rollouts: environments and policy in step."""

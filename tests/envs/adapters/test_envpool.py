@@ -174,20 +174,20 @@ def test_what_cannot_be_made_is_told():
         with pytest.raises(UserError, match=match):
             make(game, num_envs, "cpu", options)
 
-    fails("did you mean 'Cleaner-v0'", "Cleaner-v1")
-    fails("there are: LevelBasedForaging-v0, Cleaner-v0", "xyz")
+    fails("did you mean 'envpool/Cleaner-v0'", "Cleaner-v1")
+    fails("There are: LevelBasedForaging-v0, Cleaner-v0", "xyz")
     fails("no shelves", "RobotWarehouse-v0")
     fails("unexpected keyword argument 'fov'", fov=2)
     fails("env_seed, seed cannot be chosen; there are max_steps and num_threads", seed=1, env_seed=[1])
-    fails("plays 1 to 100 steps, got max_steps 101", max_steps=101)
-    fails("plays 1 to 100 steps, got max_steps 0", max_steps=0)
+    fails("has 1 to 100 steps, got max_steps 101", max_steps=101)
+    fails("has 1 to 100 steps, got max_steps 0", max_steps=0)
     fails("at least one environment and thread", num_envs=0)
     fails("at least one environment and thread", num_threads=0)
 
 
 def test_missing_envpool_is_told(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "envpool", None)
-    with pytest.raises(UserError, match=r"envpool is not installed .*: pip install 'mappo\[envpool\]'"):
+    with pytest.raises(UserError, match=r"envpool is not installed, .*: pip install 'mappo\[envpool\]'"):
         make(CLEANER, 1, "cpu", {})
 
 

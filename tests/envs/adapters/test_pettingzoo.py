@@ -207,34 +207,39 @@ def test_names_are_found_in_the_packages():
         (
             "sisl/multiwalker",
             {},
-            "sisl has no environment 'multiwalker'; did you mean multiwalker_v9? There are: multiwalker_v9, pursuit_v5",
+            "unknown environment 'sisl/multiwalker'; did you mean 'sisl/multiwalker_v9'? There are: multiwalker_v9, "
+            "pursuit_v5",
         ),
         (
             "sisl/waterworld_v4",
             {},
-            "sisl has no environment 'waterworld_v4'; did you mean multiwalker_v9? There are: multiwalker_v9, ",
+            "unknown environment 'sisl/waterworld_v4'. There are: multiwalker_v9, ",
         ),
-        ("mpe2/simple_spred_v3", {}, "mpe2 has no environment 'simple_spred_v3'; did you mean simple_spread_v3 or "),
-        ("mamujoco/HalfCheetah", {}, "did you mean HalfCheetah-6x1 or HalfCheetah-2x3 or "),
-        ("mamujoco/Ant-3x3", {}, "mamujoco has no environment 'Ant-3x3'"),
-        ("mamujoco/ManySegmentAnt-0x2", {}, "mamujoco has no environment 'ManySegmentAnt-0x2'"),
+        (
+            "mpe2/simple_spred_v3",
+            {},
+            "unknown environment 'mpe2/simple_spred_v3'; did you mean 'mpe2/simple_spread_v3' or ",
+        ),
+        ("mamujoco/HalfCheetah", {}, "did you mean 'mamujoco/HalfCheetah-6x1' or 'mamujoco/HalfCheetah-2x3' or "),
+        ("mamujoco/Ant-3x3", {}, "unknown environment 'mamujoco/Ant-3x3'"),
+        ("mamujoco/ManySegmentAnt-0x2", {}, "unknown environment 'mamujoco/ManySegmentAnt-0x2'"),
         (
             "mpe2/simple_speaker_listener_v4",
             {"N": 3},
-            "mpe2/simple_speaker_listener_v4 has no option N; there are: benchmark_data, continuous_actions, "
+            "mpe2/simple_speaker_listener_v4 has no option 'N'; there are: benchmark_data, continuous_actions, "
             "dynamic_rescaling, max_cycles",
         ),
-        ("sisl/multiwalker_v9", {"walkers": 3, "x": 1}, "has no option walkers, x; there are: angle_noise, "),
-        ("sisl/pursuit_v5", {"render_mode": "human"}, "has no option render_mode; there are: catch_reward, "),
-        ("butterfly/cooperative_pong_v6", {"speed": 3}, "has no option speed; there are: ball_speed, "),
-        ("butterfly/pistonball_v6", {"pistons": 3}, "has no option pistons; there are: ball_elasticity, "),
-        ("magent2/battle_v4", {"penalty": 3}, "has no option penalty; there are: attack_opponent_reward, "),
-        ("magent2/tiger_deer_v4", {"penalty": 3}, "has no option penalty; there are: deer_attacked, "),
-        ("mamujoco/Ant-4x2", {"limit": 3}, "has no option limit; there are: agent_factorization, "),
+        ("sisl/multiwalker_v9", {"walkers": 3, "x": 1}, "has no option 'walkers', 'x'; there are: angle_noise, "),
+        ("sisl/pursuit_v5", {"render_mode": "human"}, "has no option 'render_mode'; there are: catch_reward, "),
+        ("butterfly/cooperative_pong_v6", {"speed": 3}, "has no option 'speed'; there are: ball_speed, "),
+        ("butterfly/pistonball_v6", {"pistons": 3}, "has no option 'pistons'; there are: ball_elasticity, "),
+        ("magent2/battle_v4", {"penalty": 3}, "has no option 'penalty'; there are: attack_opponent_reward, "),
+        ("magent2/tiger_deer_v4", {"penalty": 3}, "has no option 'penalty'; there are: deer_attacked, "),
+        ("mamujoco/Ant-4x2", {"limit": 3}, "has no option 'limit'; there are: agent_factorization, "),
         (
             "mpe2/simple_spread_v3",
             {"local_ratio": 3},
-            "mpe2/simple_spread_v3 cannot be made with {'local_ratio': 3}: AssertionError: local_ratio is a ",
+            "mpe2/simple_spread_v3 cannot be made with the options {'local_ratio': 3}: AssertionError: local_ratio is ",
         ),
     ],
 )
@@ -263,7 +268,7 @@ def test_a_missing_package_is_named_with_its_extra(name: str, module: str, extra
         zoo.make(family, base, {})
     package = FAMILIES[family].package  # as pip calls it
     assert str(error.value) == (
-        f"{package} is not installed, or not with all that {family} needs "
+        f"{package} is not installed, or not completely "
         f"(import of {module} halted; None in sys.modules): pip install 'mappo[{extra}]'"
     )
 

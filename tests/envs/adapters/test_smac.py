@@ -83,7 +83,7 @@ def test_it_is_a_plain_loop_over_the_game():
             assert {infos[a]["battle_won"] for a in alive} == {info["battle_won"]}
             assert (env.agents == []) is terminated
         assert env.step({}) == ({}, {}, {}, {}, {})
-    assert env.game.sent == bare.sent
+    assert env.env.sent == bare.sent
     assert deaths > 20
     assert deaths_at_the_limit > 0
 
@@ -103,7 +103,7 @@ def test_the_step_limit_is_a_truncation_whether_or_not_the_game_tells():
         assert ends == dict.fromkeys(everyone, False)
         assert cuts == dict.fromkeys(everyone, True)
         assert infos["agent_0"].get("episode_limit", False) is loud
-        assert np.array_equal(np.stack(list(obs.values())), np.stack(env.game.get_obs()))
+        assert np.array_equal(np.stack(list(obs.values())), np.stack(env.env.get_obs()))
 
 
 def test_a_battle_decided_at_the_very_limit_is_over_by_itself():
@@ -124,7 +124,7 @@ def test_a_battle_lost_with_a_medic_alive_is_lost_at_the_limit_too():
     def battle(seed: int, limit: int) -> tuple[FakeSmac, list[tuple[Any, ...]]]:
         env = SmacEnv(FakeSmac(seed, medics=(2,), episode_limit=limit))
         steps = play(env, stop)
-        return env.game, steps
+        return env.env, steps
 
     seed = next(seed for seed in range(100) if battle(seed, 99)[0].allies.any())
     length = len(battle(seed, 99)[1])
@@ -147,8 +147,8 @@ def test_who_died_is_off_the_list_and_sends_the_no_op():
         assert [a for a in there if ends[a]] == [a for a in there if gone[a] == t]
         for a in there:
             assert obs[a].any() == (gone[a] > t)  # of the dead, zeros
-        assert env.game.sent[t] == [STOP if gone[a] >= t else NO_OP for a in env.possible_agents]
-        assert all(type(action) is int for action in env.game.sent[t])
+        assert env.env.sent[t] == [STOP if gone[a] >= t else NO_OP for a in env.possible_agents]
+        assert all(type(action) is int for action in env.env.sent[t])
 
 
 def test_rewards_are_the_teams_and_come_to_20_at_most():
@@ -173,7 +173,7 @@ def test_a_crash_of_starcraft_is_a_truncation_and_shows_what_was_seen_last(crash
     assert np.array_equal(env.state(), state)
     assert infos["agent_0"]["action_mask"].any()
     assert len(play(env, stop)) > 1  # and the next battle is as good as any
-    assert env.game.most_running == 1
+    assert env.env.most_running == 1
 
 
 def test_starcraft_is_started_once_however_often_a_first_battle_is_left():
@@ -181,12 +181,12 @@ def test_starcraft_is_started_once_however_often_a_first_battle_is_left():
     for _ in range(3):
         _, infos = env.reset()
         env.step(stop(infos))
-    assert (env.game.running, env.game.most_running) == (1, 1)
+    assert (env.env.running, env.env.most_running) == (1, 1)
     play(env, stop)
     env.reset()
-    assert (env.game.running, env.game.most_running) == (1, 1)
+    assert (env.env.running, env.env.most_running) == (1, 1)
     env.close()
-    assert env.game.running == 0
+    assert env.env.running == 0
 
 
 def test_what_reset_returns_is_not_read():
@@ -212,7 +212,7 @@ def test_a_limit_may_be_given_where_there_is_none_or_a_later_one():
     assert len(steps) == 5
     assert set(steps[-1][3].values()) == {True}
     for limit in (None, 0, -3):
-        with pytest.raises(UserError, match=r"^SmacLite has no step limit: give an episode_limit of 1 or more$"):
+        with pytest.raises(UserError, match=r"^SmacLite has no step limit: use an episode_limit of 1 or more$"):
             SmacEnv(SmacLite(FakeLite(render_mode="rgb_array")), limit)
 
 
@@ -222,7 +222,7 @@ def test_pictures():
     env.step(stop(infos))
     picture = env.render()
     assert (picture.shape, picture.dtype, int(picture.max())) == ((4, 6, 3), np.uint8, 1)
-    env.game = SimpleNamespace()
+    env.env = SimpleNamespace()
     with pytest.raises(UserError, match=r"^SimpleNamespace cannot be drawn: it has no render$"):
         env.render()
 
@@ -393,7 +393,7 @@ def test_smaclite_by_name(capsys: pytest.CaptureFixture[str]):
     for name in ("2s3z", "2s3z-v0"):
         env = make_smaclite(name, {}, render=True)
         assert env.episode_limit == EPISODE_LIMITS["2s3z"] == 120
-        assert env.game.env.game.health == 9
+        assert env.env.env.game.health == 9
     assert capsys.readouterr().out == ""
     assert make_smaclite("MMM2", {"episode_limit": 6}).episode_limit == 6
     env.reset(seed=0)
@@ -401,7 +401,7 @@ def test_smaclite_by_name(capsys: pytest.CaptureFixture[str]):
     for name, options, told in (
         ("2s3y", {}, "unknown environment 'smaclite/2s3y'; did you mean 'smaclite/2s3z'?"),
         ("2s3z", {"x": 1}, "smaclite/2s3z has no option 'x'; there are: map_file, seed, settings, episode_limit"),
-        ("custom", {"map_file": "x.json"}, "SmacLite has no step limit: give an episode_limit of 1 or more"),
+        ("custom", {"map_file": "x.json"}, "SmacLite has no step limit: use an episode_limit of 1 or more"),
     ):
         with pytest.raises(UserError) as raised:
             make_smaclite(name, options)
@@ -436,7 +436,7 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, make: Any):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UserError) as raised:
         make("2s3z", {})
-    assert str(raised.value).startswith(f"{package} is not installed, or not wholly (")
+    assert str(raised.value).startswith(f"{package} is not installed, or not completely (")
     assert f"git+https://github.com/{owner}/{package}'" in str(raised.value)
 
 
@@ -445,7 +445,7 @@ def test_another_protobuf_than_asked_for_is_the_users_to_mend(monkeypatch: pytes
         raise TypeError("Descriptors cannot be created directly.\nIf this call came from a _pb2.py file, ...")
 
     monkeypatch.setattr("importlib.import_module", fail)
-    with pytest.raises(UserError, match=r"not wholly \(Descriptors cannot be created directly\.\): pip install"):
+    with pytest.raises(UserError, match=r"not completely \(Descriptors cannot be created directly\.\): pip install"):
         make_smac("3m", {})
 
 

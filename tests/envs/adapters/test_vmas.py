@@ -291,8 +291,8 @@ def test_what_cannot_be_made_is_told():
         with pytest.raises(UserError, match=match):
             make(name, num_envs, "cpu", options)
 
-    fails("has no scenario 'balence'; did you mean 'balance'", "balence")
-    fails("has no scenario 'xyz'; there are: balance, ", "xyz")
+    fails("unknown environment 'vmas/balence'; did you mean 'vmas/balance'", "balence")
+    fails("unknown environment 'vmas/xyz'. There are: balance, ", "xyz")
     fails("num_agents.* not used by the scenario", num_agents=4)
     fails("seed, wrapper cannot be chosen", seed=1, wrapper="rllib")
     fails("max_steps must be a whole number from 1 on, got 0", max_steps=0)
@@ -304,7 +304,7 @@ def test_what_cannot_be_made_is_told():
 
 def test_missing_vmas_is_told(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "vmas", None)
-    with pytest.raises(UserError, match=r"vmas is not installed .*: pip install 'mappo\[vmas\]'"):
+    with pytest.raises(UserError, match=r"vmas is not installed, .*: pip install 'mappo\[vmas\]'"):
         make("balance", 1, "cpu", {})
 
 

@@ -1,6 +1,6 @@
-"""Level-based foraging (package lbforaging): agents go to food and load it together, if their levels suffice.
+"""Level-based foraging (package lbforaging): agents walk to food and load it together, if their levels suffice.
 
-`lbf/Foraging-8x8-2p-2f-coop-v3`: a field of 8 x 8, 2 players, 2 food items, each of which needs all players.
+`lbf/Foraging-8x8-2p-2f-coop-v3` is a field of 8 x 8 with 2 players and 2 food items, each of which needs all players.
 """
 
 import re
@@ -10,10 +10,11 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from mappo.envs.adapters.tuple_env import TupleEnv, build, draw_without_display, load, unknown
+from mappo.envs.adapters.packages import build, load, unknown
+from mappo.envs.adapters.tuple_env import TupleEnv, render_without_display
 from mappo.errors import UserError
 
-_NO_GRIDS = "lbforaging 2.0.0 cannot make grid observations, for which it declares a wrong shape"
+_NO_GRIDS = "lbforaging 2.0.0 cannot make grid observations, because it declares a wrong shape for them"
 _NAME = re.compile(
     r"Foraging(-(?P<sight>[1-9]\d*)s)?-(?P<size>[1-9]\d*)x(?P=size)-(?P<players>[1-9]\d*)p-(?P<food>[1-9]\d*)f"
     r"(?P<coop>-coop)?(?P<ind>-ind)?(?P<pen>-pen)?-v3"
@@ -23,11 +24,12 @@ _NAME = re.compile(
 class Foraging(TupleEnv):
     """lbforaging's `ForagingEnv`: observations float32 `(3 F + 3 P,)`, six actions, masks in the infos.
 
-    An episode ends by itself when no food is left; one that the step limit ends before is truncated. Rewards are each
-    agent's own: over agents and time they come to at most 1.
+    An episode ends by itself when no food remains; the step limit truncates it before. Each agent has its own reward;
+    over agents and time the rewards sum to at most 1.
 
     Args:
-        env: bare. actions: its `Action`, none, north, south, west, east and load.
+        env: the bare environment.
+        actions: lbforaging's `Action`: none, north, south, west, east and load.
     """
 
     def __init__(self, env: Any, actions: Iterable[Any]) -> None:
@@ -35,7 +37,7 @@ class Foraging(TupleEnv):
         self._actions = tuple(actions)
 
     def reset(self, seed: int | None = None, options: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
-        # Where players stood last would count as taken, so that a seed meant another game than in a new environment.
+        # The package counts the last positions as taken: a seed would start another episode than in a new environment.
         for player in self.env.players:
             player.position = None
         return super().reset(seed, options)
@@ -43,28 +45,25 @@ class Foraging(TupleEnv):
     def _finished(self) -> bool:
         return not self.env.field.any()
 
-    def _viewer(self) -> Any:
-        return self.env.viewer
-
     def _infos(self) -> dict[str, Any]:
-        # Its public `get_valid_actions` lists every joint action: exponentially many.
+        # The public `get_valid_actions` lists all joint actions: exponentially many.
         valid = self.env._valid_actions.values()
-        masks = (np.array([action in own for action in self._actions]) for own in valid)
+        masks = (np.array([action in legal for action in self._actions]) for legal in valid)
         return {agent: {"action_mask": mask} for agent, mask in zip(self.possible_agents, masks, strict=True)}
 
 
 def make(name: str, options: Mapping[str, Any], render: bool = False) -> Foraging:
-    """One environment of lbforaging.
+    """Build an environment of lbforaging.
 
     Args:
-        name: `Foraging[-{sight}s]-{size}x{size}-{players}p-{food}f[-coop][-ind][-pen]-v3`, registered there or not.
-        options: arguments of `ForagingEnv`, in place of what the name says.
-        render: it will be drawn.
+        name: `Foraging[-{sight}s]-{size}x{size}-{players}p-{food}f[-coop][-ind][-pen]-v3`, registered or not.
+        options: arguments of `ForagingEnv`, in place of the name's.
+        render: True if pictures will be asked for.
 
     Raises:
-        UserError: the name or an option is not known, or the package is missing.
+        UserError: the name or an option is unknown, or the package is missing.
     """
-    package = load("lbforaging.foraging.environment", "lbf")
+    package = load("lbforaging.foraging.environment", "lbforaging", "'mappo[lbf]'")
     if options.get("grid_observation"):
         raise UserError(f"lbf/{name}: {_NO_GRIDS}: leave out grid_observation")
     env = build(f"lbf/{name}", package.ForagingEnv, settings(name), options)
@@ -76,18 +75,18 @@ def make(name: str, options: Mapping[str, Any], render: bool = False) -> Foragin
             f"lbf/{name}: {len(env.players)} players and food, which lies off the edge, do not fit in {env.field.shape}"
         )
     if render:
-        draw_without_display()
+        render_without_display()
     return Foraging(env, package.Action)
 
 
 def settings(name: str) -> dict[str, Any]:
-    """The arguments of `ForagingEnv` that a name stands for, as in lbforaging's own registration.
+    """Return the arguments of `ForagingEnv` for a name, as in lbforaging's own registration.
 
     Raises:
-        UserError: it is not a name of lbforaging's.
+        UserError: lbforaging has no such name.
     """
     if name.startswith("Foraging-grid"):
-        raise UserError(f"lbf/{name}: {_NO_GRIDS}: take a name without -grid")
+        raise UserError(f"lbf/{name}: {_NO_GRIDS}: use a name without -grid")
     match = _NAME.fullmatch(name)
     if match is None:
         registered = (key for key in gymnasium.registry if key.startswith("Foraging-"))

@@ -1,4 +1,4 @@
-"""Packages of PettingZoo's Parallel API, by name. Loads no torch.
+"""Packages of PettingZoo's Parallel API, by name. Loads no torch: workers import this module.
 
 family       package               extra       names
 mpe2         mpe2                  mpe         simple_spread_v3, ...
@@ -7,17 +7,16 @@ butterfly    pettingzoo            butterfly   knights_archers_zombies_v11, pist
 magent2      magent2               magent      adversarial_pursuit_v4, battle_v4, ...
 mamujoco     gymnasium-robotics    mujoco      HalfCheetah-2x3, Ant-4x2, Humanoid-9|8, ...: a robot, and its parts
 
-Options are those of the package, and so are their defaults: the episodes of mpe2 have 25 steps (`max_cycles`), those of
-multiwalker, pursuit and magent2 500, of mamujoco 1,000 (`max_episode_steps`), where an agent sees its own joints and
-the next ones (`agent_obsk=1`).
+Options and their defaults are the package's. Episodes of mpe2 have 25 steps (`max_cycles`), episodes of multiwalker,
+pursuit and magent2 have 500, and episodes of mamujoco 1,000 (`max_episode_steps`). In mamujoco, an agent observes its
+own joints and the next ones (`agent_obsk=1`).
 
-Where teams play against each other (mpe2's `simple_tag_v3`, magent2's battles), one policy learns to maximise the sum
-over all agents: that is not play against an opponent.
+Some environments have opposing teams (mpe2's `simple_tag_v3`, magent2's battles). One policy then learns to maximise
+the sum over all agents: this is not training against an opponent.
 """
 
 import contextlib
 import ctypes.util
-import difflib
 import importlib
 import inspect
 import io
@@ -26,13 +25,13 @@ import pkgutil
 import re
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from functools import partial
 from typing import Any, cast
 
+from mappo.envs.adapters.packages import check_options, construction, load, unknown
 from mappo.envs.registry import FAMILIES
 from mappo.envs.vector.time_limit import TimeLimit
-from mappo.errors import UserError
 
 _ROBOTS = (
     "Ant-2x4",
@@ -52,18 +51,18 @@ _ROBOTS = (
     "Walker2d-2x3",
 )
 _SEGMENTS = re.compile(r"ManySegment(Ant|Swimmer)-[1-9]\d*x[1-9]\d*")
-# Whose signature tells the options, where what makes the environment takes any.
+# Functions whose signature declares the options, in modules whose maker accepts any keyword.
 _SIGNED = {"multiwalker_v9": "_env", "pursuit_v5": "_env", "cooperative_pong_v6": "CooperativePong"}
 _NOT_OPTIONS = {"self", "render_mode", "randomizer", "scenario", "agent_conf"}
 
 
 def names(family: str) -> list[str]:
-    """All that the family's package holds, found without importing each.
+    """Return the names of all environments of the family's package, without importing each.
 
     Raises:
         UserError: the package is missing.
     """
-    package = _package(family)
+    package = _load(family, "magent2.environments" if family == "magent2" else FAMILIES[family].module)
     if family == "mamujoco":
         return list(_ROBOTS)
     if family in ("sisl", "butterfly"):
@@ -73,80 +72,77 @@ def names(family: str) -> list[str]:
 
 
 def make(family: str, name: str, options: Mapping[str, Any], render: bool = False) -> Any:
-    """One environment. It has `shared_reward = True` where all agents are given one number, the team's.
+    """Build one environment. It has `shared_reward = True` if all agents receive the team's reward.
 
     Args:
-        family: one of those above.
-        name: what follows the family, such as `simple_spread_v3`.
+        family: a family of the table above.
+        name: the name after the family, such as `simple_spread_v3`.
         options: keyword arguments of the package's own constructor.
-        render: it will be asked for pictures.
+        render: True if pictures will be asked for.
 
     Raises:
-        UserError: the package is missing, it has no such environment, or that has no such option.
+        UserError: the package is missing, or the name, an option or a value is invalid.
     """
+    full_name = f"{family}/{name}"
     known = names(family)
     if name not in known and not (family == "mamujoco" and _SEGMENTS.fullmatch(name)):
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-        hint = f"; did you mean {' or '.join(near)}?" if near else "."
-        raise UserError(f"{family} has no environment {name!r}{hint} There are: {', '.join(known)}")
-    module, fixed = _module(family, name), dict[str, Any]()
+        raise unknown(family, name, known)
+    module = _module(family, name)
+    if declared := _options(family, name, module):
+        check_options(full_name, options, declared)
+    fixed: dict[str, Any] = {}
     if family == "mamujoco":
         fixed = dict(zip(("scenario", "agent_conf"), name.split("-", 1), strict=True))
-    blind = name.startswith(("pistonball", "cooperative_pong"))  # agents see the picture, drawn for `render_mode` alone
-    taken = _options(family, name, module)
-    if taken and (unknown := [o for o in options if o not in taken]):
-        raise UserError(f"{family}/{name} has no option {', '.join(unknown)}; there are: {', '.join(taken)}")
-    try:
-        with _hushed(family):
-            env = module.parallel_env(**fixed, **options, render_mode="rgb_array" if render or blind else None)
-    except Exception as error:  # what a package raises for a wrong value is its own affair
-        given = f" with {dict(options)}" if options else ""
-        raise UserError(f"{family}/{name} cannot be made{given}: {type(error).__name__}: {error}") from error
-    if _shares(family, name, options):
+    # Agents of these two observe the picture, which the package renders for a `render_mode` alone.
+    needs_picture = render or name.startswith(("pistonball", "cooperative_pong"))
+    with _without_warning_file(family), construction(full_name, options, (Exception,)):
+        env = module.parallel_env(**fixed, **options, render_mode="rgb_array" if needs_picture else None)
+    if _has_shared_reward(family, name, options):
         env.shared_reward = True
+    return _repair(env, family, name, options)
+
+
+def _repair(env: Any, family: str, name: str, options: Mapping[str, Any]) -> Any:
+    """Work around the packages' bugs; return the environment."""
     if name.startswith("knights_archers_zombies"):
-        _begin_anew(env)
+        _reset_zombie_clock(env)
     if name.startswith("multiwalker"):
         _keep_state(env)
-        return TimeLimit(env, options.get("max_cycles", 500), cuts=False)  # its own limit, which it calls an end
+        # The package reports its own limit as a termination.
+        return TimeLimit(env, options.get("max_cycles", 500), cuts=False)
     if family == "magent2":
         _keep_teams(env)
     if family == "mpe2":
-        # All observations, side by side, observed once more: the critic has these already, and a step costs a tenth.
-        env.state_space, env.state = None, None
+        # The state concatenates all observations, computed again for a tenth of a step; the critic has them already.
+        env.state_space = None
+        env.state = None
     return env
 
 
-def _package(family: str) -> Any:
-    return _imported(family, "magent2.environments" if family == "magent2" else FAMILIES[family].module)
-
-
 def _module(family: str, name: str) -> Any:
-    """Where `parallel_env` is."""
+    """Return the module with `parallel_env`."""
     if family in ("sisl", "butterfly"):
-        # Modules called NAME_vN are deprecated there, in favour of the registry.
-        spec = _package(family).parallel_registry[re.sub(r"_v(\d+)$", r"-v\1", f"{family}/{name}")]
-        return _imported(family, cast(str, spec.entry_point).split(":")[0])
-    parents = {"mpe2": f"mpe2.{name}", "magent2": f"magent2.environments.{name}"}
-    return _imported(family, parents.get(family, "gymnasium_robotics.envs.multiagent_mujoco.mamujoco_v1"))
+        # Modules named NAME_vN are deprecated there, in favour of the registry.
+        registry = _load(family, FAMILIES[family].module).parallel_registry
+        spec = registry[re.sub(r"_v(\d+)$", r"-v\1", f"{family}/{name}")]
+        return _load(family, cast(str, spec.entry_point).split(":")[0])
+    modules = {"mpe2": f"mpe2.{name}", "magent2": f"magent2.environments.{name}"}
+    return _load(family, modules.get(family, "gymnasium_robotics.envs.multiagent_mujoco.mamujoco_v1"))
 
 
-def _imported(family: str, path: str) -> Any:
-    _headless(family)
-    try:
-        # They tell of their next versions, and Box2D crashes where its deprecations are errors.
-        with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            return importlib.import_module(path)
-    except ImportError as error:
-        raise UserError(
-            f"{FAMILIES[family].package} is not installed, or not with all that {family} needs ({error}): "
-            f"pip install 'mappo[{FAMILIES[family].extra}]'"
-        ) from None
+def _load(family: str, module: str) -> Any:
+    _set_headless(family)
+    # The packages announce their next versions, and Box2D crashes if its deprecation warnings are errors.
+    with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return load(module, FAMILIES[family].package, f"'mappo[{FAMILIES[family].extra}]'")
 
 
-def _headless(family: str) -> None:
-    """Pictures without a screen, unless the user set these. EGL is Linux's, and without it the import would fail."""
+def _set_headless(family: str) -> None:
+    """Select rendering without a screen, unless the user has set the variables.
+
+    Only Linux has EGL; elsewhere, the import of mujoco would fail with this setting.
+    """
     if family != "mamujoco":
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     elif "MUJOCO_GL" not in os.environ and sys.platform == "linux" and ctypes.util.find_library("EGL"):
@@ -154,14 +150,14 @@ def _headless(family: str) -> None:
 
 
 @contextlib.contextmanager
-def _hushed(family: str) -> Any:
-    """MuJoCo writes warnings about its models into a file where the user happens to be: not so."""
+def _without_warning_file(family: str) -> Generator[None]:
+    """Keep MuJoCo from writing warnings about its models into a file in the current folder."""
     if family != "mamujoco":
         yield
         return
     mujoco = importlib.import_module("mujoco")
     before = mujoco.get_mju_user_warning()
-    mujoco.set_mju_user_warning(str)  # takes it, and does nothing
+    mujoco.set_mju_user_warning(str)  # a callable without effect
     try:
         yield
     finally:
@@ -169,13 +165,14 @@ def _hushed(family: str) -> Any:
 
 
 def _options(family: str, name: str, module: Any) -> list[str]:
-    """What may be given; nothing where that cannot be told."""
+    """Return the options of an environment, sorted; an empty list if the package does not declare them."""
     makers: list[Any] = [getattr(module, _SIGNED.get(name, "raw_env"), module.parallel_env)]
-    extra = list[str]()
+    extra: list[str] = []
     if family == "magent2":
         makers = [module.parallel_env]
-        own = sys.modules[module.parallel_env.__module__]  # rewards are keywords of any name, defaults in a dict
-        extra = [*getattr(own, "default_reward_args", {}), *getattr(own, "default_env_args", {})]
+        # Rewards are keywords of any name, with their defaults in a dict.
+        package = sys.modules[module.parallel_env.__module__]
+        extra = [*getattr(package, "default_reward_args", {}), *getattr(package, "default_env_args", {})]
     if family == "mamujoco":
         robot = "Ant" if "Ant" in name else "Swimmer" if "Swimmer" in name else name.split("-")[0]
         gymnasium: Any = importlib.import_module("gymnasium")
@@ -183,15 +180,15 @@ def _options(family: str, name: str, module: Any) -> list[str]:
             makers.append(gymnasium.envs.registration.load_env_creator(gymnasium.registry[f"{robot}-v5"].entry_point))
             extra = ["max_episode_steps"]
     parameters = [p for m in makers for p in inspect.signature(m).parameters.values()]
-    named = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD or p.kind is p.KEYWORD_ONLY]
-    return sorted({*named, *extra} - _NOT_OPTIONS)
+    declared = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD or p.kind is p.KEYWORD_ONLY]
+    return sorted({*declared, *extra} - _NOT_OPTIONS)
 
 
-def _shares(family: str, name: str, options: Mapping[str, Any]) -> bool:
-    """All agents are given one number, as the packages' sources have it.
+def _has_shared_reward(family: str, name: str, options: Mapping[str, Any]) -> bool:
+    """Return True if all agents receive one number, according to the packages' sources.
 
-    speaker_listener: the listener's distance. formation, line: nothing but the joint reward. spread, reference: where
-    nothing is weighed by the agents' own (`local_ratio=0`). multiwalker, pursuit: the mean over agents, unless
+    speaker_listener: the listener's distance. formation, line: nothing but the joint reward. spread, reference: only if
+    the agents' own part has no weight (`local_ratio=0`). multiwalker, pursuit: the mean over agents, unless
     `shared_reward=False`. pistonball, cooperative_pong: the ball's. mamujoco: the robot's.
     """
     base = name.rsplit("_v", 1)[0]
@@ -203,27 +200,28 @@ def _shares(family: str, name: str, options: Mapping[str, Any]) -> bool:
     return family == "mamujoco" or base in always
 
 
-def _begin_anew(env: Any) -> None:
-    """knights_archers_zombies carries the clock of the next zombie into the next episode, whatever its seed."""
-    game = env.unwrapped
-    begin = game.reinit
+def _reset_zombie_clock(env: Any) -> None:
+    """Reset the clock of the next zombie at each episode; knights_archers_zombies keeps it, whatever the seed."""
+    bare = env.unwrapped
+    reinit = bare.reinit
 
-    def anew() -> None:
-        game.zombie_spawn_interval.reset()
-        begin()
+    def reinit_with_clock() -> None:
+        bare.zombie_spawn_interval.reset()
+        reinit()
 
-    game.reinit = anew
+    bare.reinit = reinit_with_clock
 
 
 def _keep_teams(env: Any) -> None:
-    """magent2's `state()` fails where a team has nobody left: it is asked for those that have."""
+    """Let `state()` of magent2 ask only for teams with living members; it fails for the others."""
     world = env.unwrapped
-    whole, teams = world.state, world._all_handles
+    package_state = world.state
+    teams = world._all_handles
 
     def state() -> Any:
         world._all_handles = [team for team in teams if world.env.get_num(team)]
         try:
-            return whole()
+            return package_state()
         finally:
             world._all_handles = teams
 
@@ -231,14 +229,14 @@ def _keep_teams(env: Any) -> None:
 
 
 def _keep_state(env: Any) -> None:
-    """multiwalker asks walkers for what they see after it removed them (`remove_on_fall`), and fails: they give 0."""
+    """Let fallen walkers of multiwalker observe zeros; the package asks them after their removal, and fails."""
     walkers = env.unwrapped.env
-    size = 24
+    obs_size = 24
 
-    def seen() -> dict[int, Any]:
-        return {i: w.get_observation() if w.hull else [0.0] * size for i, w in enumerate(walkers.walkers)}
+    def get_last_obs() -> dict[int, Any]:
+        return {i: w.get_observation() if w.hull else [0.0] * obs_size for i, w in enumerate(walkers.walkers)}
 
-    walkers.get_last_obs = seen
+    walkers.get_last_obs = get_last_obs
 
 
 mpe2, sisl, butterfly, magent2, mamujoco = (

@@ -1,6 +1,6 @@
 """The multi-robot warehouse (package rware): robots bring requested shelves to the goals, and put them back.
 
-`rware/rware-tiny-2ag-v2`: a tiny warehouse with 2 robots and 2 requests; `-hard` has half as many requests as robots.
+`rware/rware-tiny-2ag-v2` is a tiny warehouse with 2 robots and 2 requests; `-hard` has half as many requests as robots.
 """
 
 import re
@@ -9,7 +9,8 @@ from typing import Any
 
 import gymnasium
 
-from mappo.envs.adapters.tuple_env import TupleEnv, build, draw_without_display, load, unknown
+from mappo.envs.adapters.packages import build, load, unknown
+from mappo.envs.adapters.tuple_env import TupleEnv, render_without_display
 from mappo.errors import UserError
 
 _SIZES = {"tiny": (1, 3), "small": (2, 3), "medium": (2, 5), "large": (3, 5)}  # rows and columns of shelves
@@ -26,72 +27,60 @@ _NAME = re.compile(
 class RobotWarehouse(TupleEnv):
     """rware's `Warehouse`: observations float32 `(71,)` by default, five actions, and `msg_bits` bits beside them.
 
-    Its episodes end by `max_steps` or `max_inactivity_steps` alone, both of them time limits. Rewards are each
-    agent's own, or with `reward_type="global"` one number for all.
+    Episodes end by `max_steps` or `max_inactivity_steps` alone, both of them time limits. Each agent has its own
+    reward; with `reward_type="global"` all agents receive the same number.
     """
+
+    viewer_name = "renderer"
 
     def __init__(self, env: Any) -> None:
         super().__init__(env)
         self.shared_reward = env.reward_type.name == "GLOBAL"
 
-    def _finished(self) -> bool:
-        return False
-
-    def _viewer(self) -> Any:
-        return self.env.renderer
-
 
 def make(name: str, options: Mapping[str, Any], render: bool = False) -> RobotWarehouse:
-    """One environment of rware.
+    """Build an environment of rware.
 
     Args:
-        name: `rware-{tiny|small|medium|large}-{robots}ag[-easy|-hard]-v2`, or any other that rware can register.
-        options: arguments of `Warehouse`, in place of what the name says; what it has an enum for, by the enum's
-            names: `reward_type="global"`, `observation_type="image"`.
-        render: it will be drawn.
+        name: `rware-{tiny|small|medium|large}-{robots}ag[-easy|-hard]-v2`, or any other name that rware can register.
+        options: arguments of `Warehouse`, in place of the name's; names stand for members of enums:
+            `reward_type="global"`, `observation_type="image"`.
+        render: True if pictures will be asked for.
 
     Raises:
-        UserError: the name or an option is not known, or the package is missing.
+        UserError: the name or an option is unknown, or the package is missing.
     """
-    package = load("rware.warehouse", "rware")
-    chosen = dict(options)
-    for option, kind in (("reward_type", package.RewardType), ("observation_type", package.ObservationType)):
-        if option in chosen:
-            chosen[option] = _member(name, option, kind, chosen[option])
-    if "image_observation_layers" in chosen:
-        layers = chosen["image_observation_layers"]
-        if isinstance(layers, str):
-            raise UserError(f"rware/{name}: image_observation_layers must be a list, got {layers!r}")
-        chosen["image_observation_layers"] = [
-            _member(name, "image_observation_layers", package.ImageLayer, layer) for layer in layers
-        ]
+    package = _load_package()
+    chosen = _enum_options(name, package, options)
     env = build(f"rware/{name}", package.Warehouse, settings(name), chosen)
     if not env.max_steps and not env.max_inactivity_steps:
-        raise UserError(f"rware/{name}: nothing ends an episode: give max_steps or max_inactivity_steps")
-    shelves, cells = int((env.highways == 0).sum()), env.highways.size
+        raise UserError(f"rware/{name}: nothing ends an episode: use max_steps or max_inactivity_steps")
+    shelves = int((env.highways == 0).sum())
+    cells = env.highways.size
     if not 0 < env.request_queue_size < shelves or env.n_agents > cells:
         raise UserError(
             f"rware/{name}: {env.request_queue_size} requests and {env.n_agents} robots in a warehouse of {shelves} "
             f"shelves and {cells} cells: there must be at least one request, and fewer than shelves"
         )
     if render:
-        draw_without_display()
+        render_without_display()
     return RobotWarehouse(env)
 
 
 def settings(name: str) -> dict[str, Any]:
-    """The arguments of `Warehouse` that a name stands for, as in rware's own registration.
+    """Return the arguments of `Warehouse` for a name, as in rware's own registration.
 
     Raises:
-        UserError: it is not a name of rware's.
+        UserError: rware has no such name.
     """
-    match, package = _NAME.fullmatch(name), load("rware.warehouse", "rware")
+    package = _load_package()
+    match = _NAME.fullmatch(name)
     if match is None:
         registered = (key for key in gymnasium.registry if key.startswith("rware-"))
         raise unknown("rware", name, registered, "rware/rware-tiny-2ag-v2, rware/rware-small-4ag-hard-v2")
     rows, columns = _SIZES[match["size"]] if match["size"] else (int(match["rows"]), int(match["columns"]))
     robots = int(match["robots"])
-    chosen: dict[str, Any] = {
+    arguments: dict[str, Any] = {
         "column_height": int(match["height"] or 8),
         "shelf_rows": rows,
         "shelf_columns": columns,
@@ -104,16 +93,34 @@ def settings(name: str) -> dict[str, Any]:
         "reward_type": package.RewardType[_REWARDS[match["reward"] or "indiv"]],
     }
     if match["image"]:
-        chosen["observation_type"] = package.ObservationType["IMAGE_DICT" if "dict" in match["image"] else "IMAGE"]
-        chosen["image_observation_directional"] = not match["north"]
+        arguments["observation_type"] = package.ObservationType["IMAGE_DICT" if "dict" in match["image"] else "IMAGE"]
+        arguments["image_observation_directional"] = not match["north"]
+    return arguments
+
+
+def _load_package() -> Any:
+    return load("rware.warehouse", "rware", "'mappo[rware]'")
+
+
+def _enum_options(name: str, package: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options with members of rware's enums in place of their names."""
+    chosen = dict(options)
+    for option, kind in (("reward_type", package.RewardType), ("observation_type", package.ObservationType)):
+        if option in chosen:
+            chosen[option] = _member(name, option, kind, chosen[option])
+    option = "image_observation_layers"
+    if isinstance(chosen.get(option), str):
+        raise UserError(f"rware/{name}: {option} must be a list, got {chosen[option]!r}")
+    if option in chosen:
+        chosen[option] = [_member(name, option, package.ImageLayer, layer) for layer in chosen[option]]
     return chosen
 
 
 def _member(name: str, option: str, kind: Any, value: Any) -> Any:
-    """The member of an enum that a user means."""
+    """Return the member of an enum for the user's value."""
     if isinstance(value, kind):
         return value
     names = [member.name.lower() for member in kind]
     if not isinstance(value, str) or value.lower() not in names:
-        raise UserError(f"rware/{name}: {option} knows {', '.join(names)}, got {value!r}")
+        raise UserError(f"rware/{name}: {option} must be one of {', '.join(names)}, got {value!r}")
     return kind[value.upper()]

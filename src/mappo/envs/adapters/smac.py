@@ -1,10 +1,10 @@
-"""The StarCraft Multi-Agent Challenge and its kin, in PettingZoo's Parallel API; an episode is a battle.
+"""The StarCraft Multi-Agent Challenge and its relatives, in PettingZoo's Parallel API; an episode is a battle.
 
 `smac/2s3z`, `smacv2/terran_5_vs_5`, `smaclite/2s3z`: SMAC (Samvelyan et al., 2019), SMACv2 (Ellis et al., 2023) and
-SMAClite (Michalski et al., 2023). None of them is on PyPI, and the first two need StarCraft II. What else has SMAC's
-interface trains too: `mappo.train(lambda: SmacEnv(MyGame()))`.
+SMAClite (Michalski et al., 2023). None of them is on PyPI, and the first two need StarCraft II. Other environments with
+SMAC's interface train too: `mappo.train(lambda: SmacEnv(MyEnv()))`.
 
-Imports no torch: workers run it.
+Loads no torch: workers import this module.
 """
 
 import contextlib
@@ -19,11 +19,11 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from mappo.envs.adapters.packages import build, load, unknown
 from mappo.envs.adapters.smac_env import SmacEnv
-from mappo.envs.adapters.tuple_env import build, unknown
 from mappo.errors import UserError
 
-# SMAC's own, for SMAClite has none.
+# SMAC's own limits, because SMAClite has none.
 EPISODE_LIMITS = {
     "10m_vs_11m": 150,
     "27m_vs_30m": 180,
@@ -38,28 +38,35 @@ EPISODE_LIMITS = {
     "bane_vs_bane": 200,
     "corridor": 400,
 }
-# SMACv2's teams: units, their frequencies, and which must not make up a team alone.
+# SMACv2's teams: units, their frequencies, and the units that must not form a team alone.
 TEAMS: dict[str, tuple[list[str], list[float], list[str]]] = {
     "protoss": (["stalker", "zealot", "colossus"], [0.45, 0.45, 0.1], []),
     "terran": (["marine", "marauder", "medivac"], [0.45, 0.45, 0.1], ["medivac"]),
     "zerg": (["zergling", "baneling", "hydralisk"], [0.45, 0.1, 0.45], ["baneling"]),
 }
-_TEAM = re.compile(r"10gen_(?P<map>protoss|terran|zerg)|(?P<race>protoss|terran|zerg)_(?P<ours>\d+)_vs_(?P<theirs>\d+)")
+_TEAM = re.compile(
+    r"10gen_(?P<map>protoss|terran|zerg)|(?P<race>protoss|terran|zerg)_(?P<units>\d+)_vs_(?P<enemies>\d+)"
+)
 _INSTALL = {
-    "smac": "pip install 'git+https://github.com/oxwhirl/smac', and StarCraft II with SMAC's maps",
-    "smacv2": "pip install 'git+https://github.com/oxwhirl/smacv2', and StarCraft II with SMACv2's maps",
-    "smaclite": "pip install --no-deps 'git+https://github.com/uoe-agents/smaclite' and pip install rtree scikit-learn "
-    "pygame-ce",
+    "smac": "'git+https://github.com/oxwhirl/smac', and StarCraft II with SMAC's maps",
+    "smacv2": "'git+https://github.com/oxwhirl/smacv2', and StarCraft II with SMACv2's maps",
+    "smaclite": "--no-deps 'git+https://github.com/uoe-agents/smaclite' and pip install rtree scikit-learn pygame-ce",
 }
 
 
 class SmacLite:
-    """SMAClite's environment with the interface of SMAC; it takes seeds, and has no step limit."""
+    """SMAClite's environment with the interface of SMAC; it accepts seeds and has no step limit.
+
+    Args:
+        env: SMAClite's environment.
+    """
 
     def __init__(self, env: Any) -> None:
         self.env = env
-        self.get_obs, self.get_state, self.close = env.get_obs, env.get_state, env.close
+        self.get_obs = env.get_obs
+        self.get_state = env.get_state
         self.get_avail_actions = env.get_avail_actions
+        self.close = env.close
 
     def get_env_info(self) -> dict[str, Any]:
         env = self.env
@@ -71,7 +78,7 @@ class SmacLite:
         }
 
     def reset(self, seed: int | None = None) -> None:
-        # The state tells the last actions, and would go on doing so: a seed meant another game than in a new one.
+        # The state shows the last actions, also after a reset: a seed would start another episode than in a new env.
         self.env.last_actions = np.zeros_like(self.env.last_actions)
         self.env.reset(seed=seed)
 
@@ -86,46 +93,90 @@ class SmacLite:
 
 
 def make_smac(name: str, options: Mapping[str, Any], render: bool = False) -> SmacEnv:
-    """A map of SMAC, such as `3m`, `2s3z` or `MMM2`; options are arguments of its `StarCraft2Env`.
+    """Build a map of SMAC, such as `3m`, `2s3z` or `MMM2`.
+
+    Args:
+        name: name of the map.
+        options: arguments of SMAC's `StarCraft2Env`.
+        render: no effect.
 
     Raises:
-        UserError: the map or an option is not known, or SMAC or StarCraft II is missing.
+        UserError: the map or an option is unknown, or SMAC or StarCraft II is missing.
     """
-    maps = _package("smac", "smac.env.starcraft2.maps.smac_maps").get_smac_map_registry()
+    maps = _load("smac", "smac.env.starcraft2.maps.smac_maps").get_smac_map_registry()
     if name not in maps:
         raise unknown("smac", name, maps, "smac/3m, smac/2s3z, smac/MMM2")
-    constructor = _package("smac", "smac.env").StarCraft2Env
-    game = build(f"smac/{name}", constructor, {"map_name": name}, options)
+    env = build(f"smac/{name}", _load("smac", "smac.env").StarCraft2Env, {"map_name": name}, options)
     _check_starcraft(f"smac/{name}", name, options.get("game_version"))
-    return SmacEnv(game)
+    return SmacEnv(env)
 
 
 def make_smacv2(name: str, options: Mapping[str, Any], render: bool = False) -> SmacEnv:
-    """A battle of SMACv2 between teams drawn anew each time, as in its own configurations.
+    """Build a battle of SMACv2 between teams sampled anew each time, as in its published configurations.
 
     Args:
-        name: `{protoss|terran|zerg}_{ours}_vs_{theirs}`, such as `terran_5_vs_5`, or `10gen_terran`, which is the same.
-        options: arguments of its `StarCraft2Env`, in place of those of the configuration; `capability_config` says how
-            teams and places are drawn.
-        render: of no effect.
+        name: `{protoss|terran|zerg}_{units}_vs_{enemies}`, such as `terran_5_vs_5`; `10gen_terran` is the same.
+        options: arguments of its `StarCraft2Env`, in place of the configuration's; `capability_config` sets how teams
+            and places are sampled.
+        render: no effect.
 
     Raises:
-        UserError: the name or an option is not known, or SMACv2 or StarCraft II is missing.
+        UserError: the name or an option is unknown, or SMACv2 or StarCraft II is missing.
     """
-    package, match = _package("smacv2", "smacv2.env"), _TEAM.fullmatch(name)
+    package = _load("smacv2", "smacv2.env")
+    match = _TEAM.fullmatch(name)
     if match is None:
         usual = [f"{race}_{n}_vs_{m}" for race in TEAMS for n, m in ((5, 5), (10, 10), (10, 11), (20, 20), (20, 23))]
         raise unknown("smacv2", name, usual, "smacv2/terran_5_vs_5, smacv2/protoss_10_vs_11")
     race = match["map"] or match["race"]
+    # The wrapper accepts its environment's arguments, and writes into the configuration: options are copied.
+    env = build(
+        f"smacv2/{name}",
+        package.StarCraftCapabilityEnvWrapper,
+        _team_settings(race, int(match["units"] or 5), int(match["enemies"] or 5)),
+        copy.deepcopy(dict(options)),
+        parameters_of=package.StarCraft2Env,
+    )
+    _check_starcraft(f"smacv2/{name}", f"10gen_{race}", options.get("game_version"))
+    return SmacEnv(env)
+
+
+def make_smaclite(name: str, options: Mapping[str, Any], render: bool = False) -> SmacEnv:
+    """Build a map of SMAClite, such as `2s3z`, or `custom` with the option `map_file`.
+
+    Args:
+        name: with or without the ending `-v0`.
+        options: arguments of its environment, and `episode_limit`, SMAC's own by default.
+        render: no effect.
+
+    Raises:
+        UserError: the map or an option is unknown, or SMAClite is missing.
+    """
+    _load("smaclite", "smaclite")
+    chosen = dict(options)
+    name = name.removesuffix("-v0")
+    limit = chosen.pop("episode_limit", EPISODE_LIMITS.get(name))
+    names = [key.split("/")[1].removesuffix("-v0") for key in gymnasium.registry if key.startswith("smaclite/")]
+    if name not in names:
+        raise unknown("smaclite", name, names, "smaclite/2s3z, smaclite/MMM2")
+    constructor = _load("smaclite", "smaclite.env").SMACliteEnv
+    settings = {**gymnasium.spec(f"smaclite/{name}-v0").kwargs, "render_mode": "rgb_array"}
+    with contextlib.redirect_stdout(io.StringIO()):  # SMAClite prints
+        env = build(f"smaclite/{name}", constructor, settings, chosen, also=["episode_limit"])
+    return SmacEnv(SmacLite(env), limit)
+
+
+def _team_settings(race: str, num_units: int, num_enemies: int) -> dict[str, Any]:
+    """Return the arguments of SMACv2's wrapper for teams of a race, as in its published configurations."""
     units, weights, never_alone = TEAMS[race]
-    settings = {
+    return {
         "map_name": f"10gen_{race}",
         "obs_own_pos": True,
         "use_unit_ranges": True,
         "min_attack_range": 2,
         "capability_config": {
-            "n_units": int(match["ours"] or 5),
-            "n_enemies": int(match["theirs"] or 5),
+            "n_units": num_units,
+            "n_enemies": num_enemies,
             "team_gen": {
                 "dist_type": "weighted_teams",
                 "unit_types": units,
@@ -136,62 +187,23 @@ def make_smacv2(name: str, options: Mapping[str, Any], render: bool = False) -> 
             "start_positions": {"dist_type": "surrounded_and_reflect", "p": 0.5, "map_x": 32, "map_y": 32},
         },
     }
-    # The wrapper takes what its environment takes, and writes into the configuration.
-    game = build(
-        f"smacv2/{name}",
-        package.StarCraftCapabilityEnvWrapper,
-        settings,
-        copy.deepcopy(dict(options)),
-        parameters_of=package.StarCraft2Env,
-    )
-    _check_starcraft(f"smacv2/{name}", f"10gen_{race}", options.get("game_version"))
-    return SmacEnv(game)
 
 
-def make_smaclite(name: str, options: Mapping[str, Any], render: bool = False) -> SmacEnv:
-    """A map of SMAClite, such as `2s3z`, or `custom` with the option `map_file`.
-
-    Args:
-        name: with or without the ending `-v0`.
-        options: arguments of its environment, and `episode_limit`, SMAC's own by default.
-        render: it will be drawn.
-
-    Raises:
-        UserError: the map or an option is not known, or SMAClite is missing.
-    """
-    _package("smaclite", "smaclite")
-    chosen = dict(options)
-    name = name.removesuffix("-v0")
-    limit = chosen.pop("episode_limit", EPISODE_LIMITS.get(name))
-    names = [key.split("/")[1].removesuffix("-v0") for key in gymnasium.registry if key.startswith("smaclite/")]
-    if name not in names:
-        raise unknown("smaclite", name, names, "smaclite/2s3z, smaclite/MMM2")
-    constructor = _package("smaclite", "smaclite.env").SMACliteEnv
-    settings = {**gymnasium.spec(f"smaclite/{name}-v0").kwargs, "render_mode": "rgb_array"}
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints
-        env = build(f"smaclite/{name}", constructor, settings, chosen, also=["episode_limit"])
-    return SmacEnv(SmacLite(env), limit)
-
-
-def _package(family: str, module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except (ImportError, TypeError) as error:  # a TypeError of protobuf's, if it is another one than was asked for
-        told = str(error).splitlines()[0]
-        raise UserError(f"{family} is not installed, or not wholly ({told}): {_INSTALL[family]}") from error
+def _load(family: str, module: str) -> Any:
+    return load(module, family, _INSTALL[family])
 
 
 def _check_starcraft(name: str, map_name: str, version: str | None) -> None:
-    """Looks for the binary and the map, which the packages do at their first reset only.
+    """Find the binary and the map now; the packages look for them at their first reset only.
 
     Raises:
-        UserError: one of them is missing.
+        UserError: the binary or the map is missing.
     """
     try:
         config = importlib.import_module("pysc2.run_configs").get(version=version)
         config.map_data(importlib.import_module("pysc2.maps").get(map_name).path)
-    except Exception as error:  # pysc2 raises a dozen kinds
+    except Exception as error:  # pysc2 raises a dozen classes of errors
         raise UserError(
             f"{name} needs StarCraft II and the map {map_name} ({error}): install it into ~/StarCraftII, or "
-            "where SC2PATH says, and copy SMAC_Maps into its Maps"
+            "into the folder in SC2PATH, and copy SMAC_Maps into its Maps"
         ) from error

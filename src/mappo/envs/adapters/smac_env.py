@@ -1,4 +1,4 @@
-"""A game with SMAC's interface, in PettingZoo's Parallel API. Imports no torch: workers run it."""
+"""Adapter from SMAC's interface to PettingZoo's Parallel API. Loads no torch: workers import this module."""
 
 import inspect
 from collections.abc import Mapping
@@ -11,17 +11,17 @@ from mappo.errors import UserError
 
 
 class SmacEnv:
-    """One game with SMAC's interface.
+    """An environment with SMAC's interface, as a PettingZoo environment.
 
-    The reward is the team's: all are given the same number. Who died is off `agents`, and does nothing from then on.
-    An episode that ends at its step limit with the battle undecided is truncated, and so is one in which StarCraft
-    crashed, which shows again what was seen before; SMAC calls both terminated. Infos hold `action_mask`, and what the
-    game tells, such as `battle_won`.
+    The reward belongs to the team, and all agents receive the same number. A dead agent leaves `agents` and does
+    nothing more. An episode is truncated if it reaches the step limit with the battle undecided. It is also truncated
+    if StarCraft crashes; the last observations are then repeated. SMAC reports both as terminated. The infos hold
+    `action_mask`, and SMAC's own entries such as `battle_won`.
 
     Args:
-        game: has `reset()`, `get_obs()`, `get_state()`, `get_avail_actions()`, `step(list[int])`, which answers reward,
-            terminated and info, `get_env_info()` and `close()`. An info is empty at an end only where it crashed.
-        episode_limit: steps, if the game itself has no limit or a later one.
+        env: an object with `reset()`, `get_obs()`, `get_state()`, `get_avail_actions()`, `get_env_info()`, `close()`
+            and `step(list[int])`, which returns reward, terminated and info. An info is empty only after a crash.
+        episode_limit: steps of an episode, if `env` has no limit or a later one.
 
     Raises:
         UserError: there is no limit of at least one step.
@@ -29,60 +29,66 @@ class SmacEnv:
 
     shared_reward = True
 
-    def __init__(self, game: Any, episode_limit: int | None = None) -> None:
-        info: dict[str, Any] = game.get_env_info()
+    def __init__(self, env: Any, episode_limit: int | None = None) -> None:
+        info: dict[str, Any] = env.get_env_info()
         limits = [limit for limit in (episode_limit, info.get("episode_limit")) if limit is not None]
         if not limits or min(limits) < 1:
-            raise UserError(f"{type(game).__name__} has no step limit: give an episode_limit of 1 or more")
-        self.game, self.episode_limit = game, min(limits)
+            raise UserError(f"{type(env).__name__} has no step limit: use an episode_limit of 1 or more")
+        self.env = env
+        self.episode_limit = min(limits)
         self.possible_agents = [f"agent_{i}" for i in range(info["n_agents"])]
         self.agents: list[str] = []
         self.state_space = spaces.Box(-np.inf, np.inf, (int(info["state_shape"]),), np.float32)
-        self._observed = spaces.Box(-np.inf, np.inf, (int(info["obs_shape"]),), np.float32)
-        self._acted = spaces.Discrete(int(info["n_actions"]))
-        self._takes_seed = "seed" in inspect.signature(game.reset).parameters
-        self._launched, self._steps = False, 0
+        self._obs_space = spaces.Box(-np.inf, np.inf, (int(info["obs_shape"]),), np.float32)
+        self._action_space = spaces.Discrete(int(info["n_actions"]))
+        self._takes_seed = "seed" in inspect.signature(env.reset).parameters
+        self._is_launched = False
+        self._steps = 0
 
     def observation_space(self, agent: str) -> spaces.Box:
-        return self._observed
+        return self._obs_space
 
     def action_space(self, agent: str) -> spaces.Discrete:
-        return self._acted
+        return self._action_space
 
     def state(self) -> np.ndarray:
-        """What the game told last of all units, float32 `(S,)`."""
+        """Return the last state of all units, float32 `(S,)`."""
         return self._state
 
     def reset(self, seed: int | None = None, options: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Starts a battle; StarCraft II draws as it likes, whatever the seed."""
-        if self._launched and getattr(self.game, "_episode_count", None) == 0:
-            self.game.close()  # with no battle fought to its end, it would start another StarCraft beside the first
-        # What it returns is nothing in SMACv2, if it had to try twice.
-        self.game.reset(seed=seed) if self._takes_seed else self.game.reset()
-        self._launched, self._steps = True, 0
-        self._look()
+        """Start a battle; StarCraft II ignores the seed and samples as it likes."""
+        if self._is_launched and getattr(self.env, "_episode_count", None) == 0:
+            self.env.close()  # before the end of its first battle, a reset would start a second StarCraft
+        # The return value is ignored, because SMACv2 returns None if it had to try twice.
+        self.env.reset(seed=seed) if self._takes_seed else self.env.reset()
+        self._is_launched = True
+        self._steps = 0
+        self._read()
         self.agents = self._alive()
-        return self._of(self.agents, self._obs), self._infos(self.agents, {})
+        return self._by_agent(self.agents, self._obs), self._infos(self.agents, {})
 
     def step(self, actions: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
-        """Observations, rewards, terminations, truncations and infos of who acted; after the end five empty dicts."""
+        """Return observations, rewards, terminations, truncations and infos of the acting agents.
+
+        After the end, all five are empty dicts.
+        """
         acted = self.agents
         if not acted:
             return {}, {}, {}, {}, {}
-        # The dead must send the no-op, which is for nobody else; and ints that are not Python's own are refused.
-        reward, terminated, info = self.game.step([int(actions[a]) if a in acted else 0 for a in self.possible_agents])
+        # The dead must send the no-op, illegal for the living. SMAC refuses numpy's ints.
+        reward, terminated, info = self.env.step([int(actions[a]) if a in acted else 0 for a in self.possible_agents])
         self._steps += 1
         crashed = bool(terminated) and not info
         if not crashed:
-            self._look()
+            self._read()
         alive = self._alive()
-        late = self._steps >= self.episode_limit
-        decided = info.get("battle_won") or getattr(self.game, "defeat_counted", False)
-        cut = crashed or (late and not decided)
-        over = bool(terminated or late or not alive)
+        is_last = self._steps >= self.episode_limit
+        is_decided = info.get("battle_won") or getattr(self.env, "defeat_counted", False)
+        cut = crashed or (is_last and not is_decided)
+        over = bool(terminated or is_last or not alive)
         self.agents = [] if over else [a for a in acted if a in alive]
         return (
-            self._of(acted, self._obs),
+            self._by_agent(acted, self._obs),
             dict.fromkeys(acted, float(reward)),
             {a: (over and not cut) or a not in alive for a in acted},
             {a: cut and a in alive for a in acted},
@@ -90,30 +96,31 @@ class SmacEnv:
         )
 
     def render(self) -> np.ndarray:
-        """The battle as it stands, uint8 `(H, W, 3)`.
+        """Render the battle, uint8 `(H, W, 3)`.
 
         Raises:
-            UserError: the game draws nothing.
+            UserError: the environment has no `render`.
         """
-        draw = getattr(self.game, "render", None)
-        if draw is None:
-            raise UserError(f"{type(self.game).__name__} cannot be drawn: it has no render")
-        return np.ascontiguousarray(draw(mode="rgb_array"))
+        render = getattr(self.env, "render", None)
+        if render is None:
+            raise UserError(f"{type(self.env).__name__} cannot be drawn: it has no render")
+        return np.ascontiguousarray(render(mode="rgb_array"))
 
     def close(self) -> None:
-        self.game.close()
+        self.env.close()
 
-    def _look(self) -> None:
-        self._obs = np.array(self.game.get_obs(), dtype=np.float32)
-        self._state = np.array(self.game.get_state(), dtype=np.float32)
-        self._masks = np.array(self.game.get_avail_actions()).astype(bool)
+    def _read(self) -> None:
+        """Copy observations, state and masks."""
+        self._obs = np.array(self.env.get_obs(), dtype=np.float32)
+        self._state = np.array(self.env.get_state(), dtype=np.float32)
+        self._masks = np.array(self.env.get_avail_actions()).astype(bool)
 
     def _alive(self) -> list[str]:
-        # Whoever lives may stop at least.
+        # A living agent may at least stop.
         return [a for a, mask in zip(self.possible_agents, self._masks, strict=True) if mask[1:].any()]
 
-    def _of(self, agents: list[str], rows: np.ndarray) -> dict[str, Any]:
-        return {a: row for a, row in zip(self.possible_agents, rows, strict=True) if a in agents}
+    def _by_agent(self, agents: list[str], values: np.ndarray) -> dict[str, Any]:
+        return {a: value for a, value in zip(self.possible_agents, values, strict=True) if a in agents}
 
-    def _infos(self, agents: list[str], told: Mapping[str, Any]) -> dict[str, Any]:
-        return {a: {**told, "action_mask": mask} for a, mask in self._of(agents, self._masks).items()}
+    def _infos(self, agents: list[str], info: Mapping[str, Any]) -> dict[str, Any]:
+        return {a: {**info, "action_mask": mask} for a, mask in self._by_agent(agents, self._masks).items()}

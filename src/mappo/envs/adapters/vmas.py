@@ -1,14 +1,13 @@
 """The package vmas (arXiv:2207.03530): scenarios of 2-D physics, batched in torch, on CPU or GPU.
 
-`vmas/balance`, `vmas/navigation`, `vmas/transport`, ...: its own scenarios, those that it took from MPE, and its debug
-ones. The package is under the GPL, version 3: it is optional, and loaded when an environment is made.
+`vmas/balance`, `vmas/navigation`, `vmas/transport`, ...: vmas's own scenarios, its scenarios from MPE, and its debug
+scenarios. The package is under the GPL, version 3: it is optional, and loaded when an environment is built.
 
-All games of a batch draw from one stream of random numbers. The same seed, number of environments and actions bring
-the same games again; one game alone, in another batch or beside others that end elsewhere, is not brought back by it.
+All environments of a batch sample from one stream of random numbers. The same seed, number of environments and actions
+bring the same episodes again. A single episode is not repeated in another batch, or beside episodes that end elsewhere.
 """
 
 import contextlib
-import difflib
 import io
 import warnings
 from collections.abc import Generator, Mapping, Sequence
@@ -22,33 +21,45 @@ from torch.nn import functional
 
 from mappo.core.spec import ActionHeads, Spec
 from mappo.core.timestep import TimeStep
+from mappo.envs.adapters.packages import construction, load, refuse_options, unknown
+from mappo.envs.batched.base import expand_seeds, time_step_of_team
 from mappo.errors import UserError
 
-_OURS = ("seed", "wrapper", "wrapper_kwargs", "dict_spaces", "clamp_actions", "grad_enabled", "terminated_truncated")
-_PROBE_ENVS, _PROBE_STEPS = 64, 20  # what of a scenario is played to see whether its agents share one reward
+_RESERVED = (
+    "seed",
+    "wrapper",
+    "wrapper_kwargs",
+    "dict_spaces",
+    "clamp_actions",
+    "grad_enabled",
+    "terminated_truncated",
+)
+# Environments and random steps that test if the agents of a scenario share one reward.
+_PROBE_ENVS = 64
+_PROBE_STEPS = 20
 
 
 class Vmas:
-    """`num_envs` copies of a scenario; an `Environment` that can draw itself, and cannot be saved.
+    """E copies of a scenario: an `Environment` with pictures, without a saved state.
 
-    Observations are vectors, shorter ones with zeros behind; numbers of an action are clamped to their bounds. There
-    is no state, no mask, and nobody dies. The scenario itself terminates episodes; `max_steps` truncates them. What
-    vmas keeps of a game is spread over the scenario's own Python attributes, so that nothing exact could be saved.
+    Observations are vectors, padded with zeros. Continuous actions are clamped to their bounds. There is no state, no
+    mask and no death. The scenario itself terminates episodes; `max_steps` truncates them. vmas spreads its state over
+    Python attributes of the scenario, so that no exact copy could be saved.
 
     Args:
         scenario: its name in vmas.
         num_envs: E.
-        max_steps: steps after which an episode is truncated.
-        continuous_actions: numbers, or choices: one each, of all combinations of the signs of a force.
-        multidiscrete_actions: with choices: one for each direction of the force.
-        shared_reward: True: the team has one reward, and every agent gets it: the mean over agents, which is what each
-            is given where they are all given the same. False: each agent has its own, and the team their sum. None:
-            True unless two agents are seen to be given different rewards, in 20 random steps of 64 other environments
-            of the same settings, always the same ones.
-        options: of the scenario: `n_agents=4`.
+        device: device of all tensors.
+        max_steps: steps until an episode is truncated.
+        continuous_actions: True for continuous actions, False for one choice among all signs of a force.
+        multidiscrete_actions: with discrete actions, one choice for each direction of the force.
+        shared_reward: True: all agents receive the team's reward, which is the mean over agents. False: each agent has
+            its own reward, and the team's is the sum. None: True unless two agents receive different rewards in 20
+            random steps of 64 other environments, always the same ones, with equal settings.
+        options: options of the scenario, such as `n_agents=4`.
 
     Raises:
-        UserError: vmas is not installed, or has no such scenario or option.
+        UserError: vmas is not installed, or the scenario, an option or a value is invalid.
     """
 
     def __init__(
@@ -66,56 +77,69 @@ class Vmas:
             raise UserError(f"vmas/{scenario} needs at least one environment, got {num_envs}")
         if not isinstance(max_steps, int) or max_steps < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise UserError(f"vmas/{scenario}: max_steps must be a whole number from 1 on, got {max_steps!r}")
-        if ours := sorted(set(_OURS).intersection(options)):
-            raise UserError(f"vmas/{scenario}: {', '.join(ours)} cannot be chosen: leave it out")
-        self.num_envs, self.device = num_envs, torch.device(device)
+        refuse_options(f"vmas/{scenario}", options, _RESERVED, "leave it out")
+        self.num_envs = num_envs
+        self.device = torch.device(device)
         self._vmas = _load(scenario)
-        # vmas keeps one random state in its class, for all environments of the process: each of ours has its own.
+        # vmas keeps one random state in its class, for the whole process; here each environment has its own.
         self._shared_random: list[Any] = self._vmas.simulator.environment.Environment.vmas_random_state
         self._random: list[Any] = [*self._shared_random, *self._cuda_random()]
         options |= {"continuous_actions": continuous_actions, "multidiscrete_actions": multidiscrete_actions}
         if shared_reward is None:
-            shared_reward = self._seen_to_share(self._made(scenario, _PROBE_ENVS, max_steps, options))
-        self._env = self._made(scenario, num_envs, max_steps, options)
-        observed = self._env.observation_space
-        if any(space.shape is None for space in observed):
+            shared_reward = self._is_reward_shared(self._build(scenario, _PROBE_ENVS, max_steps, options))
+        self._env = self._build(scenario, num_envs, max_steps, options)
+        if any(space.shape is None for space in self._env.observation_space):
             raise UserError(f"vmas/{scenario} observes dicts: leave out the option that makes it do so")
         self.spec = Spec(
             agents=tuple(agent.name for agent in self._env.agents),
-            obs_spaces=tuple(spaces.Box(-np.inf, np.inf, space.shape, np.float32) for space in observed),
+            obs_spaces=tuple(spaces.Box(-np.inf, np.inf, x.shape, np.float32) for x in self._env.observation_space),
             action_heads=tuple(map(_heads, self._env.action_space)),
             shared_reward=shared_reward,
         )
         self._everyone = torch.ones(num_envs, self.spec.num_agents, dtype=torch.bool, device=self.device)
 
     def reset(self, seed: int | Sequence[int] | None = None) -> TimeStep:
-        """All games anew; they share one stream of random numbers, which starts from the first seed."""
-        if not (seed is None or isinstance(seed, int)):
-            if len(seed) != self.num_envs:
-                raise ValueError(f"vmas: {len(seed)} seeds for {self.num_envs} environments")
-            seed = seed[0]
-        with self._own_random():
-            obs = self._seen(self._env.reset(seed=None if seed is None else seed % 2**32))
+        """Reset all environments; their common stream of random numbers starts from the first seed."""
+        first_seed = None if seed is None else expand_seeds("vmas", seed, self.num_envs)[0] % 2**32
+        with self._private_random():
+            obs = self._stack_obs(self._env.reset(seed=first_seed))
         nobody = ~self._everyone
-        return self._time_step(obs, obs, nobody.float(), nobody[:, 0], nobody[:, 0], self._everyone)
+        return time_step_of_team(
+            self._everyone,
+            obs=obs,
+            next_obs=obs,
+            reward=nobody.float(),
+            terminated=nobody,
+            ended=nobody[:, 0],
+            is_first=self._everyone,
+        )
 
     def step(self, action: Tensor) -> TimeStep:
-        """One step of each game; actions `(E, A, D)`."""
-        # (E, size): where an axis is missing vmas adds it in place.
-        own = [action[:, j, : heads.size] for j, heads in enumerate(self.spec.action_heads)]
-        with self._own_random():
-            seen, rewards, terminated, truncated, _ = self._env.step(own)
-            next_obs = obs = self._seen(seen)
+        """Step all environments by actions `(E, A, D)`."""
+        # Each agent's action has shape (E, size); vmas would add a missing axis in place.
+        actions = [action[:, j, : heads.size] for j, heads in enumerate(self.spec.action_heads)]
+        with self._private_random():
+            agent_obs, rewards, terminated, truncated, _ = self._env.step(actions)
+            next_obs = obs = self._stack_obs(agent_obs)
             ended = terminated | truncated
             if ended.any():
-                # Those that go on keep what they saw: to look again would draw its noise again.
-                obs = torch.where(ended.view(-1, 1, 1), self._seen(self._restarted(ended)), obs)
-        # A few scenarios give (E, 1).
+                # Other environments keep their observations: to observe again would sample the noise again.
+                obs = torch.where(ended.view(-1, 1, 1), self._stack_obs(self._restart(ended)), obs)
+        # A few scenarios return rewards (E, 1).
         reward = torch.stack([x.reshape(self.num_envs) for x in rewards], 1).float()
         if self.spec.shared_reward:
+            # The mean, in a form that returns equal rewards exactly.
             first = reward[:, :1]
             reward = (first + (reward - first).mean(1, keepdim=True)).repeat(1, reward.shape[1])
-        return self._time_step(obs, next_obs, reward, terminated, ended, ended.unsqueeze(1) & self._everyone)
+        return time_step_of_team(
+            self._everyone,
+            obs=obs,
+            next_obs=next_obs,
+            reward=reward,
+            terminated=terminated.unsqueeze(1) & self._everyone,
+            ended=ended,
+            is_first=ended.unsqueeze(1) & self._everyone,
+        )
 
     def close(self) -> None:
         if self._env.viewer is not None:
@@ -123,75 +147,59 @@ class Vmas:
             self._env.viewer = None
 
     def render(self, index: int) -> np.ndarray:
-        """A picture of environment `index`, by vmas: uint8 `(H, W, 3)`."""
-        with self._own_random():
+        """Render environment `index` by vmas: uint8 `(H, W, 3)`."""
+        with self._private_random():
             return np.ascontiguousarray(self._env.render(mode="rgb_array", env_index=index))
 
-    def _made(self, scenario: str, num_envs: int, max_steps: int, options: Mapping[str, Any]) -> Any:
-        with self._own_random(), warnings.catch_warnings():
-            # How vmas tells of options that a scenario does not know.
+    def _build(self, scenario: str, num_envs: int, max_steps: int, options: Mapping[str, Any]) -> Any:
+        with (
+            self._private_random(),
+            warnings.catch_warnings(),
+            construction(f"vmas/{scenario}", options),
+        ):
+            # vmas only warns of options that a scenario does not use.
             warnings.filterwarnings("error", message="Scenario kwargs")
-            try:
-                return self._vmas.make_env(
-                    scenario,
-                    num_envs,
-                    device=self.device,
-                    max_steps=max_steps,
-                    seed=0,
-                    clamp_actions=True,
-                    terminated_truncated=True,
-                    **options,
-                )
-            except (AssertionError, TypeError, ValueError, UserWarning) as error:
-                raise UserError(f"vmas/{scenario} cannot be made with the options {dict(options)}: {error}") from error
+            return self._vmas.make_env(
+                scenario,
+                num_envs,
+                device=self.device,
+                max_steps=max_steps,
+                seed=0,
+                clamp_actions=True,
+                terminated_truncated=True,
+                **options,
+            )
 
-    def _seen_to_share(self, env: Any) -> bool:
-        with self._own_random():
-            for _ in range(_PROBE_STEPS):
-                rewards = env.step(env.get_random_actions())[1]
-                if any((x != rewards[0]).any() for x in rewards):
-                    return False
-        return True
+    def _is_reward_shared(self, env: Any) -> bool:
+        """Return False if two agents receive different rewards in random steps."""
+        with self._private_random():
+            rewards = (env.step(env.get_random_actions())[1] for _ in range(_PROBE_STEPS))
+            return not any((x != first).any() for first, *others in rewards for x in others)
 
-    def _restarted(self, ended: Tensor) -> list[Tensor]:
-        """New games where the old ones have ended, and what all see then."""
-        which = cast("list[int]", ended.nonzero()[:, 0].tolist())
-        if len(which) == self.num_envs:
+    def _restart(self, ended: Tensor) -> list[Tensor]:
+        """Reset the environments `ended`, `(E,)`; return the observations of all environments, per agent."""
+        indices = cast("list[int]", ended.nonzero()[:, 0].tolist())
+        if len(indices) == self.num_envs:
             return self._env.reset()
-        for index in which:
+        for index in indices:
             self._env.reset_at(index, return_observations=False)
         obs, *_ = self._env.get_from_scenario(
             get_observations=True, get_rewards=False, get_infos=False, get_dones=False
         )
         return obs
 
-    def _seen(self, obs: Sequence[Tensor]) -> Tensor:
-        """What each agent sees, in the padded layout: a new tensor `(E, A, O)`, for vmas may go on in its own."""
-        flat, size = [x.flatten(1) for x in obs], max(x[0].numel() for x in obs)
+    def _stack_obs(self, obs: Sequence[Tensor]) -> Tensor:
+        """Stack the agents' observations in the padded layout: `(E, A, O)`, a copy because vmas reuses its own."""
+        flat = [x.flatten(1) for x in obs]
+        size = max(x.shape[1] for x in flat)
         return torch.stack([functional.pad(x, (0, size - x.shape[1])) for x in flat], 1).float()
 
-    def _time_step(
-        self, obs: Tensor, next_obs: Tensor, reward: Tensor, terminated: Tensor, ended: Tensor, is_first: Tensor
-    ) -> TimeStep:
-        return TimeStep(
-            obs=obs,
-            state=None,
-            mask=None,
-            active=self._everyone,
-            is_first=is_first,
-            reward=reward,
-            terminated=terminated.unsqueeze(1) & self._everyone,
-            ended=ended,
-            next_obs=next_obs,
-            next_state=None,
-            next_active=self._everyone,
-        )
-
     @contextlib.contextmanager
-    def _own_random(self) -> Generator[None, None, None]:
-        """Within, vmas draws from this environment's random state, and afterwards others find theirs untouched."""
+    def _private_random(self) -> Generator[None]:
+        """Let vmas sample from this environment's random state; restore the state of the process afterwards."""
         shared = self._shared_random
-        others, cuda = list(shared), self._cuda_random()
+        saved = list(shared)
+        saved_cuda = self._cuda_random()
         shared[:] = self._random[: len(shared)]
         for state in self._random[len(shared) :]:
             torch.cuda.set_rng_state(state, self.device)
@@ -199,39 +207,33 @@ class Vmas:
             yield
         finally:
             self._random = [*shared, *self._cuda_random()]
-            shared[:] = others
-            for state in cuda:
+            shared[:] = saved
+            for state in saved_cuda:
                 torch.cuda.set_rng_state(state, self.device)
 
     def _cuda_random(self) -> list[Tensor]:
-        """On a GPU vmas draws from torch's own generator."""
+        """Return the state of torch's own generator on a GPU, where vmas samples from it; else an empty list."""
         return [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
 
 
 def make(name: str, num_envs: int, device: torch.device | str, options: Mapping[str, Any]) -> Vmas:
-    """`num_envs` copies of the scenario `name`; see `Vmas` for the options, and what is raised."""
+    """Build `num_envs` copies of the scenario `name`; see `Vmas` for options and errors."""
     return Vmas(name, num_envs, device, **options)
 
 
 def _load(scenario: str) -> Any:
-    """The package, if it has the scenario."""
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):  # gym, which vmas needs, writes there that it is unmaintained
-            import gym  # noqa: F401  # pyright: ignore[reportUnusedImport]
-        import vmas
-    except ImportError as error:
-        raise UserError(f"vmas is not installed ({error}): pip install 'mappo[vmas]'") from None
-    package: Any = vmas
+    """Import the package, if it has the scenario."""
+    with contextlib.redirect_stderr(io.StringIO()):  # gym, which vmas needs, prints a notice about its maintenance
+        load("gym", "vmas", "'mappo[vmas]'")
+    package = load("vmas", "vmas", "'mappo[vmas]'")
     known: list[str] = [*package.scenarios, *package.mpe_scenarios, *package.debug_scenarios]
     if scenario not in known:
-        near = difflib.get_close_matches(scenario, known, cutoff=0.5)
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are: {', '.join(known)}"
-        raise UserError(f"vmas has no scenario {scenario!r}; {hint}")
+        raise unknown("vmas", scenario, known)
     return package
 
 
 def _heads(space: Any) -> ActionHeads:
-    """Of a space of gym's, the forerunner of gymnasium."""
+    """Return the action heads of a space of gym, the forerunner of gymnasium."""
     if hasattr(space, "nvec"):
         return ActionHeads(tuple(space.nvec.tolist()))
     if hasattr(space, "n"):

@@ -1,4 +1,7 @@
-"""What games batched in torch have in common: where their random numbers come from, and what is saved of them."""
+"""Base class of environments that are batched in torch: generators, seeds and saved states.
+
+`Particles` and `TensorGame` build on `BatchedEnv`. `SeedEnv` saves and loads the environments of one seed.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -6,92 +9,199 @@ import torch
 from torch import Tensor
 
 from mappo.core.protocols import Resumable
+from mappo.core.spec import Spec
 from mappo.core.timestep import TimeStep
+from mappo.errors import UserError
 
 
 class BatchedEnv:
-    """E games that draw from a generator; or equal shares of them, each from its own: those of several seeds.
+    """E environments that sample from one generator, or S equal slices of them with one generator each.
 
-    A game says which tensors `(E, ...)` it is made of (`state_tensors`), how these are set (`restore`) and how it shows
-    itself (`current_step`).
+    Each slice belongs to one seed of a run. A subclass lists its tensors `(E, ...)` in `state_tensors`, overwrites them
+    in `restore`, and shows them in `current_step`.
+
+    The state never moves in memory: a subclass allocates each tensor once, and `copy_` writes every new value. A CUDA
+    graph of `step` can therefore be replayed. A `TimeStep` shows fresh tensors, which later steps leave alone.
+
+    Args:
+        num_envs: E.
+        horizon: steps of an episode before truncation.
+        spec: agents, spaces and rewards.
+        device: device of all tensors.
+
+    Raises:
+        UserError: `num_envs` or `horizon` is less than 1.
     """
 
-    def __init__(self, num_envs: int, device: torch.device | str) -> None:
-        self.num_envs, self.device = num_envs, torch.device(device)
+    name: str  # for error messages
+
+    def __init__(self, num_envs: int, horizon: int, spec: Spec, device: torch.device | str) -> None:
+        if num_envs < 1 or horizon < 1:
+            raise UserError(f"{self.name} needs at least one environment and step: {num_envs}, {horizon}")
+        self.num_envs = num_envs
+        self.horizon = horizon
+        self.spec = spec
+        self.device = torch.device(device)
         self.generators = [torch.Generator(self.device)]
+        self._everyone = torch.ones(num_envs, spec.num_agents, dtype=torch.bool, device=self.device)
+        self._nobody = ~self._everyone
 
     def set_num_seeds(self, count: int) -> None:
-        """Draws from so many generators from here on; their number divides E."""
+        """Split the environments into `count` equal slices with a generator each; `count` must divide E."""
         self.generators = [torch.Generator(self.device) for _ in range(count)]
 
     def seed_env(self, seed: int) -> "SeedEnv":
-        """One of the shares, to be saved and loaded by itself."""
+        """Return the environments of seed number `seed`, to be saved and loaded separately."""
         return SeedEnv(self, seed)
 
     def seed_slice(self, index: int) -> slice:
-        """The games of a share."""
+        """Return the slice of the environments that belong to seed number `index`."""
         size = self.num_envs // len(self.generators)
         return slice(index * size, (index + 1) * size)
 
+    def close(self) -> None:
+        """Do nothing: there is nothing to release."""
+
     def state_dict(self) -> dict[str, Tensor]:
+        """Return a copy of the state and of the generator, for runs of one seed."""
         return self.seed_env(0).state_dict()
 
     def load_state_dict(self, state: dict[str, Tensor]) -> TimeStep:
-        """Sets what `state_dict` gave; the next `step` goes on from there.
+        """Restore the result of `state_dict`, so that the next `step` continues from there.
 
         Returns:
-            Where the games are, as after a reset.
+            The restored time step, in the form of a time step after a reset.
         """
         return self.seed_env(0).load_state_dict(state)
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """All that a game is made of, by name: `(E, ...)`, or a scalar that they share."""
+        """Return all tensors of the state by name: `(E, ...)`, or scalars common to all environments."""
         raise NotImplementedError
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """The inverse of `state_tensors`."""
+        """Overwrite the tensors of `state_tensors` in place."""
         raise NotImplementedError
 
     def current_step(self) -> TimeStep:
-        """Where the games are, as after a reset."""
+        """Return the present time step, in the form of a time step after a reset."""
         raise NotImplementedError
 
     def _seed_generators(self, seeds: Sequence[int]) -> None:
-        """Each share's random numbers follow from the seed of its first game."""
+        """Seed each generator with the seed of the first environment of its slice."""
         for index, generator in enumerate(self.generators):
             generator.manual_seed(seeds[index * self.num_envs // len(self.generators)])
 
     def _rand(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        """In [0, 1): `(E, *shape)`."""
+        """Sample uniformly from [0, 1): `(E, *shape)`."""
         return self._sample_per_seed(lambda n, g: torch.rand((n, *shape), generator=g, device=self.device, dtype=dtype))
 
     def _randint(self, choices: int, *shape: int) -> Tensor:
-        """Numbers from 0 on, below `choices`: int64 `(E, *shape)`."""
+        """Sample integers from 0 to `choices - 1`: int64 `(E, *shape)`."""
         return self._sample_per_seed(lambda n, g: torch.randint(choices, (n, *shape), generator=g, device=self.device))
 
-    def _sample_per_seed(self, draw: Callable[[int, torch.Generator], Tensor]) -> Tensor:
-        drawn = [draw(self.num_envs // len(self.generators), generator) for generator in self.generators]
-        return drawn[0] if len(drawn) == 1 else torch.cat(drawn)
+    def _sample_per_seed(self, sample: Callable[[int, torch.Generator], Tensor]) -> Tensor:
+        samples = [sample(self.num_envs // len(self.generators), generator) for generator in self.generators]
+        return samples[0] if len(samples) == 1 else torch.cat(samples)
 
 
 class SeedEnv(Resumable):
-    """The games of one share of `BatchedEnv` ones."""
+    """The environments of one seed, a slice of a `BatchedEnv`.
 
-    def __init__(self, games: BatchedEnv, index: int) -> None:
-        self._games, self._generator, self._part = games, games.generators[index], games.seed_slice(index)
+    Args:
+        env: the batched environment of all seeds.
+        index: number of the seed, from 0.
+    """
+
+    def __init__(self, env: BatchedEnv, index: int) -> None:
+        self._env = env
+        self._generator = env.generators[index]
+        self._slice = env.seed_slice(index)
 
     def state_dict(self) -> dict[str, Tensor]:
-        state = {name: x[self._part] if x.ndim else x for name, x in self._games.state_tensors().items()}
+        """Return a copy of the state of these environments and of their generator."""
+        # The environment overwrites its tensors at the next step: a view would not stay as saved.
+        state = {name: (x[self._slice] if x.ndim else x).clone() for name, x in self._env.state_tensors().items()}
         return state | {"generator": self._generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> TimeStep:
-        """Sets what `state_dict` gave, of these games alone."""
+        """Restore the result of `state_dict` into these environments alone.
+
+        Raises:
+            ValueError: a scalar of the state differs from the scalar of the seeds before.
+        """
+        is_later_seed = len(self._env.generators) > 1 and self._slice.start > 0
         merged: dict[str, Tensor] = {}
-        for name, x in self._games.state_tensors().items():
-            if not x.ndim and len(self._games.generators) > 1 and self._part.start and not torch.equal(x, state[name]):
+        for name, x in self._env.state_tensors().items():
+            if not x.ndim and is_later_seed and not torch.equal(x, state[name]):
                 raise ValueError(f"its {name} is {state[name].item()}, and that of the seeds before it {x.item()}")
             merged[name] = x.clone()
-            merged[name][self._part if x.ndim else ...] = state[name].to(x.device, x.dtype)
-        self._games.restore(merged)
+            merged[name][self._slice if x.ndim else ...] = state[name].to(x.device, x.dtype)
+        self._env.restore(merged)
         self._generator.set_state(state["generator"].cpu())
-        return self._games.current_step().slice_envs(self._part)
+        return self._env.current_step().slice_envs(self._slice)
+
+
+def expand_seeds(name: str, seed: int | Sequence[int], num_envs: int) -> Sequence[int]:
+    """Return one seed for each environment; an int s stands for s, s + 1, ...
+
+    Args:
+        name: name of the environment, for the error message.
+        seed: one seed, or a sequence of E seeds.
+        num_envs: E.
+
+    Raises:
+        ValueError: the number of seeds is not E.
+    """
+    seeds = range(seed, seed + num_envs) if isinstance(seed, int) else seed
+    if len(seeds) != num_envs:
+        raise ValueError(f"{name}: {len(seeds)} seeds for {num_envs} environments")
+    return seeds
+
+
+def time_step_of_team(
+    everyone: Tensor,
+    *,
+    obs: Tensor,
+    next_obs: Tensor,
+    reward: Tensor,
+    terminated: Tensor,
+    ended: Tensor,
+    is_first: Tensor,
+    mask: Tensor | None = None,
+) -> TimeStep:
+    """Build the time step of environments without a state, where all agents are active all the time.
+
+    Args:
+        everyone: True for all agents, `(E, A)`.
+        obs, next_obs, reward, terminated, ended, is_first, mask: fields of `TimeStep`.
+    """
+    return TimeStep(
+        obs=obs,
+        state=None,
+        mask=mask,
+        active=everyone,
+        is_first=is_first,
+        reward=reward,
+        terminated=terminated,
+        ended=ended,
+        next_obs=next_obs,
+        next_state=None,
+        next_active=everyone,
+    )
+
+
+def vector_length(x: Tensor) -> Tensor:
+    """Compute the Euclidean length of vectors: `(*B, 2)` -> `(*B)`."""
+    return torch.linalg.vector_norm(x, dim=-1)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+
+
+def move_along_larger_axis(way: Tensor) -> Tensor:
+    """Return the move along the larger entry of `way`, `(*B, 2)` -> `(*B)`: 1 left, 2 right, 3 down, 4 up."""
+    axis = way.abs().argmax(-1)
+    return 1 + 2 * axis + (way.gather(-1, axis.unsqueeze(-1)).squeeze(-1) > 0)
+
+
+def other_pairs(num_agents: int, device: torch.device) -> Tensor:
+    """Return the indices i * N + j of all pairs i != j, in the order of the agents: int64 `(N * (N - 1))`."""
+    pairs = [i * num_agents + j for i in range(num_agents) for j in range(num_agents) if i != j]
+    return torch.tensor(pairs, device=device, dtype=torch.long)

@@ -1,9 +1,9 @@
-"""A skirmish after SMAC (arXiv:1902.04043), small enough to be a few tensors: N fighters against N scripted enemies.
+"""A skirmish after SMAC (arXiv:1902.04043), small enough to be a few tensors: N agents against N scripted enemies.
 
-All units are alike, and the enemies, who see everything, play `attack_nearest`: a team that does the same wins as
-often as it loses. To win nearly always it has to gather first, and then to shoot at one enemy together.
+All units are alike. The enemies see everything and follow `attack_nearest`: a team with the same script wins as often
+as it loses. To win nearly always, the team has to gather first, and then to attack one enemy together.
 
-Games won in %, and mean returns, over 2000 games (reset seeds 0 to 1999):
+Battles won in %, and mean returns, over 2000 episodes (reset seeds 0 to 1999):
 
     N                  random        attack_nearest    focus_fire
     2                  0    0.85     30    11.73       69    16.63
@@ -23,37 +23,51 @@ from torch import Tensor
 
 from mappo.core.spec import ActionHeads
 from mappo.core.timestep import TimeStep
-from mappo.envs.batched.battle_scripts import ATTACK, HEALTH, NO_OP, RANGE, STEP, STOP, aim_at_nearest, vector_length
+from mappo.envs.batched.base import expand_seeds, other_pairs, vector_length
+from mappo.envs.batched.battle_scripts import ATTACK, HEALTH, NO_OP, RANGE, STEP, STOP, aim_at_nearest
 from mappo.envs.batched.tensor_game import TensorGame, Tensors, one_hot, spec_of
 from mappo.errors import UserError
 
 ARENA = 1.5  # half the side of the square
 SIGHT = 1.0
-NEAR, FAR, HALF = 0.75, 1.25, 0.625  # where units start: this far from the middle in x, and in y within HALF
+# Units start between NEAR and FAR from the middle in x, and within HALF in y.
+NEAR = 0.75
+FAR = 1.25
+HALF = 0.625
 MOVES = ((0.0, 0.0), (0.0, 0.0), (-1.0, 0.0), (1.0, 0.0), (0.0, -1.0), (0.0, 1.0))
-DAMAGE_PAY, KILL_PAY, WIN_PAY = 5.0, 5.0, 10.0  # for all the enemies' health, for all their deaths, for the victory
+DAMAGE_PAY = 5.0  # for all the enemies' health
+KILL_PAY = 5.0  # for all their deaths
+WIN_PAY = 10.0
 
 
 class Battle(TensorGame):
-    """`num_envs` battles at once, on CPU or GPU; an `Environment`, `Resumable` and `Renderable`.
+    """E battles on CPU or GPU, an `Environment`, `Resumable` and `Renderable`.
 
-    Units stand in a square from -1.5 to 1.5, the team on the left, the enemies on the right, and all act at once:
-    whoever is within 0.5 of an attacker before the moves loses one of 8 points of health, and is dead without any.
-    Units do not bump. Choices are 0 no-op, 1 stop, 2 to 5 a move by 0.125 to the left, right, down or up, and 6 + j
-    to attack enemy j. The mask leaves no-op to the dead and to them alone, moves within the square, and attacks on the
-    living in range; whatever is illegal is a stop.
+    Units stand in a square from -1.5 to 1.5, the team on the left, the enemies on the right, and all act at once. A
+    unit within 0.5 of an attacker before the moves loses one of 8 points of health, and dies with the last. Units do
+    not collide. Actions are 0 no-op, 1 stop, 2 to 5 a move by 0.125 to the left, right, down or up, and 6 + j to attack
+    enemy j. The mask leaves no-op to the dead and to them alone, moves within the square, and attacks on living enemies
+    in range. An illegal action is a stop.
 
-    An agent observes 6 N numbers: health (from 0 to 1), x and y of its own; then of every other agent, and then of
-    every enemy, in order, health and the way there (x, y), zeros if that one is dead or further away than 1. The
-    dead observe NaN. The state is health, x and y of all units, `(6 N,)`, zeros of the dead.
+    An agent observes 6 N numbers: its own health (from 0 to 1), x and y; then health and the way (x, y) of every other
+    agent, and of every enemy, in order. A unit at a distance above 1, or a dead one, is three zeros. The dead observe
+    NaN. The state is health, x and y of all units, `(6 N,)`, zeros for the dead.
 
-    Reward is the team's, and every agent's, dead or alive: 5 for all damage, 5 for all kills and 10 for a victory,
-    which needs a survivor. A won game so brings 20, as in SMAC. With one side dead the episode ends by itself; the
-    time limit truncates it.
+    The reward belongs to the team, and every agent receives it, dead or alive: 5 for all damage, 5 for all kills and
+    10 for a victory, which needs a survivor. A won battle therefore brings 20, as in SMAC. The episode ends by itself
+    when one side is dead; the time limit truncates it.
 
     Args:
-        num_envs: E. num_agents: N agents and N enemies. horizon: the time limit, in steps.
+        num_envs: E.
+        num_agents: N, the number of agents and of enemies.
+        horizon: the time limit in steps.
+        device: device of all tensors.
+
+    Raises:
+        UserError: there are fewer than one environment, two agents or one step.
     """
+
+    name = "battle"
 
     def __init__(
         self, num_envs: int, num_agents: int = 5, horizon: int = 60, device: torch.device | str = "cpu"
@@ -62,55 +76,36 @@ class Battle(TensorGame):
             raise UserError(
                 f"battle needs at least one environment, two agents and one step: {num_envs}, {num_agents}, {horizon}"
             )
-        self.num_agents, n = num_agents, num_agents
-        sees, heads = spaces.Box(-ARENA, ARENA, (6 * n,), np.float32), ActionHeads((ATTACK + n,))
+        n = num_agents
+        self.num_agents = num_agents
+        obs_space = spaces.Box(-ARENA, ARENA, (6 * n,), np.float32)
+        heads = ActionHeads((ATTACK + n,))
         self._moves = torch.tensor((*MOVES, *((0.0, 0.0),) * n), device=device) * STEP
         self._side = torch.tensor([-1.0] * n + [1.0] * n, device=device)
-        others = [i * n + j for i in range(n) for j in range(n) if i != j]
-        self._others = torch.tensor(others, device=device, dtype=torch.long)
-        super().__init__(
-            num_envs, spec_of([sees] * n, [heads] * n, state_size=6 * n, shared_reward=True), horizon, device
-        )
+        self._others = other_pairs(n, torch.device(device))
+        spec = spec_of([obs_space] * n, [heads] * n, state_size=6 * n, shared_reward=True)
+        super().__init__(num_envs, spec, horizon, device)
 
     def reset(self, seed: int | Sequence[int] | None = None) -> TimeStep:
-        """All battles anew; where units start in one of them depends on its own seed alone."""
+        """Reset all battles; the start of a battle depends on its own seed alone."""
         if seed is None:
             return super().reset()
-        seeds = range(seed, seed + self.num_envs) if isinstance(seed, int) else seed
-        if len(seeds) != self.num_envs:
-            raise ValueError(f"battle: {len(seeds)} seeds for {self.num_envs} environments")
-        drawn = np.stack([np.random.default_rng(s).random((2 * self.num_agents, 2), np.float32) for s in seeds])
+        seeds = expand_seeds(self.name, seed, self.num_envs)
+        samples = np.stack([np.random.default_rng(s).random((2 * self.num_agents, 2), np.float32) for s in seeds])
         super().reset(seeds)
-        self._tensors = {**self._tensors, "place": self._placed(torch.as_tensor(drawn).to(self.device))}
+        self.restore({"place": self._start_places(torch.as_tensor(samples).to(self.device))})
         return self.current_step()
 
     def step(self, action: Tensor) -> TimeStep:
-        """One step of each battle; actions `(E, A, 1)` in [0, 6 + N)."""
-        if action.shape != (self.num_envs, self.num_agents, 1):
-            raise ValueError(
-                f"battle: actions must be {(self.num_envs, self.num_agents, 1)}, got {tuple(action.shape)}"
-            )
-        game, n = self._tensors, self.num_agents
-        own = torch.where(self._mask(game).gather(-1, action), action, STOP).squeeze(-1)
-        after = {
-            **game,
-            **self._next_tensors(game, torch.cat([own, self._enemies(game)], 1)),
-            "clock": game["clock"] + 1,
-        }
-        before, left = game["health"], after["health"]
-        lost, killed = (before - left)[:, n:].sum(-1) / HEALTH, ((before > 0) & (left == 0))[:, n:].sum(-1)
-        standing, beaten = self._active(after), (left[:, n:] == 0).all(-1)
-        won = beaten & standing.any(-1)
-        reward = (DAMAGE_PAY * lost + KILL_PAY * killed) / n + WIN_PAY * won
-        over = beaten | ~standing.any(-1)
-        ended = over | (after["clock"] >= self.horizon)
-        start = self._start()
-        self._tensors = {k: torch.where(ended.view(-1, *[1] * (v.ndim - 1)), start[k], v) for k, v in after.items()}
-        died = (self._active(game) & ~standing) | over.unsqueeze(-1)
-        return self._time_step(after, reward.unsqueeze(-1).repeat(1, n), died, ended)
+        """Step all battles by actions `(E, A, 1)` in [0, 6 + N)."""
+        shape = (self.num_envs, self.num_agents, 1)
+        if action.shape != shape:
+            raise ValueError(f"battle: actions must be {shape}, got {tuple(action.shape)}")
+        legal = torch.where(self._mask(self._tensors).gather(-1, action), action, STOP).squeeze(-1)
+        return super().step(torch.cat([legal, self._enemy_actions(self._tensors)], 1))
 
     def render(self, index: int) -> np.ndarray:
-        """Battle `index` and the attacks of its last step, uint8 `(H, W, 3)`."""
+        """Draw battle `index` and the attacks of its last step, uint8 `(H, W, 3)`."""
         place, health, aim = (self._tensors[k][index].cpu().numpy() for k in ("place", "health", "aim"))
         return render_battle(
             place.astype(np.float64),
@@ -120,62 +115,82 @@ class Battle(TensorGame):
         )
 
     def _begin_episodes(self) -> Tensors:
-        units = (self.num_envs, 2 * self.num_agents)
-        drawn = self._rand(units[1], 2)
-        nobody = torch.full(units, -1, device=self.device)
-        return {"place": self._placed(drawn), "health": self._ones(units[1]) * HEALTH, "aim": nobody}
+        num_units = 2 * self.num_agents
+        return {
+            "place": self._start_places(self._rand(num_units, 2)),
+            "health": self._ones(num_units) * HEALTH,
+            "aim": torch.full((self.num_envs, num_units), -1, device=self.device),
+        }
 
-    def _placed(self, drawn: Tensor) -> Tensor:
-        """Places `(E, 2 N, 2)`, the team's first, from numbers in [0, 1)."""
-        x, y = drawn.unbind(-1)
+    def _start_places(self, samples: Tensor) -> Tensor:
+        """Map samples in [0, 1) to positions `(E, 2 N, 2)`, the team's first."""
+        x, y = samples.unbind(-1)
         return torch.stack([self._side * (NEAR + (FAR - NEAR) * x), HALF * (2 * y - 1)], -1)
 
-    def _next_tensors(self, game: Tensors, action: Tensor) -> Tensors:
-        """What the actions of all units, `(E, 2 N)`, bring; whom each one aims at is kept for pictures."""
-        n, target = self.num_agents, action - ATTACK
+    def _next_tensors(self, tensors: Tensors, action: Tensor) -> Tensors:
+        """Apply the actions of all units, `(E, 2 N)`; "aim" is the unit under attack, for pictures."""
+        n = self.num_agents
+        target = action - ATTACK
         hits = one_hot(target, n)
         hit = torch.cat([hits[:, n:].sum(1), hits[:, :n].sum(1)], 1)
         foe = target + n * (self._side < 0)
         return {
-            "place": game["place"] + self._moves[action],
-            "health": (game["health"] - hit).clamp_min(0),
+            "place": tensors["place"] + self._moves[action],
+            "health": (tensors["health"] - hit).clamp_min(0),
             "aim": torch.where(target >= 0, foe, -1),
         }
 
-    def _enemies(self, game: Tensors) -> Tensor:
-        """What the enemies choose: `(E, N)`, in the numbers of the agents' actions."""
-        n, alive = self.num_agents, game["health"] > 0
-        ways = game["place"][:, :n].unsqueeze(1) - game["place"][:, n:].unsqueeze(2)
+    def _masked_reward(self, tensors: Tensors, action: Tensor, after: Tensors) -> Tensor:
+        """Return the team's reward for all agents `(E, A)`, dead or alive."""
+        n = self.num_agents
+        before = tensors["health"][:, n:]
+        health = after["health"][:, n:]
+        damage = (before - health).sum(-1) / HEALTH
+        kills = ((before > 0) & (health == 0)).sum(-1)
+        won = (health == 0).all(-1) & self._active(after).any(-1)
+        reward = (DAMAGE_PAY * damage + KILL_PAY * kills) / n + WIN_PAY * won
+        return reward.unsqueeze(-1).repeat(1, n)
+
+    def _over(self, tensors: Tensors) -> Tensor:
+        return (tensors["health"][:, self.num_agents :] == 0).all(-1) | super()._over(tensors)
+
+    def _enemy_actions(self, tensors: Tensors) -> Tensor:
+        """Return the enemies' actions `(E, N)`, in the numbers of the agents' actions."""
+        n = self.num_agents
+        alive = tensors["health"] > 0
+        ways = tensors["place"][:, :n].unsqueeze(1) - tensors["place"][:, n:].unsqueeze(2)
         choice = aim_at_nearest(ways, alive[:, :n].unsqueeze(1).expand(-1, n, -1))
         return torch.where(alive[:, n:], choice, NO_OP)
 
-    def _active(self, game: Tensors) -> Tensor:
-        return game["health"][:, : self.num_agents] > 0
+    def _active(self, tensors: Tensors) -> Tensor:
+        return tensors["health"][:, : self.num_agents] > 0
 
-    def _mask(self, game: Tensors) -> Tensor:
-        n, alive = self.num_agents, game["health"] > 0
-        own = alive[:, :n].unsqueeze(-1)
-        place = game["place"][:, :n]
+    def _mask(self, tensors: Tensors) -> Tensor:
+        n = self.num_agents
+        alive = tensors["health"] > 0
+        acting = alive[:, :n].unsqueeze(-1)
+        place = tensors["place"][:, :n]
         inside = ((place.unsqueeze(2) + self._moves[2:ATTACK]).abs() <= ARENA).all(-1)
-        near = vector_length(game["place"][:, n:].unsqueeze(1) - place.unsqueeze(2)) <= RANGE
+        near = vector_length(tensors["place"][:, n:].unsqueeze(1) - place.unsqueeze(2)) <= RANGE
         attack = near & alive[:, n:].unsqueeze(1)
-        return torch.cat([~own, own, inside & own, attack & own], -1)
+        return torch.cat([~acting, acting, inside & acting, attack & acting], -1)
 
-    def _obs(self, game: Tensors) -> Tensor:
-        n, units = self.num_agents, self._units(game)
+    def _obs(self, tensors: Tensors) -> Tensor:
+        n = self.num_agents
+        units = self._units(tensors)
         ways = units[:, None, :, 1:] - units[:, :n, None, 1:]
-        seen = (game["health"] > 0).unsqueeze(1) & (vector_length(ways) <= SIGHT)
+        in_sight = (tensors["health"] > 0).unsqueeze(1) & (vector_length(ways) <= SIGHT)
         health = units[:, None, :, :1].expand(-1, n, -1, -1)
-        rows = torch.cat([health, ways], -1) * seen.unsqueeze(-1)  # (E, N, 2 N, 3)
-        others = rows[:, :, :n].flatten(1, 2)[:, self._others].reshape(self.num_envs, n, -1)
-        return torch.cat([units[:, :n], others, rows[:, :, n:].flatten(2)], -1)
+        views = torch.cat([health, ways], -1) * in_sight.unsqueeze(-1)  # (E, N, 2 N, 3)
+        others = views[:, :, :n].flatten(1, 2)[:, self._others].reshape(self.num_envs, n, -1)
+        return torch.cat([units[:, :n], others, views[:, :, n:].flatten(2)], -1)
 
-    def _state(self, game: Tensors) -> Tensor:
-        return (self._units(game) * (game["health"] > 0).unsqueeze(-1)).flatten(1)
+    def _state(self, tensors: Tensors) -> Tensor:
+        return (self._units(tensors) * (tensors["health"] > 0).unsqueeze(-1)).flatten(1)
 
-    def _units(self, game: Tensors) -> Tensor:
-        """Health, x and y of each: `(E, 2 N, 3)`."""
-        return torch.cat([game["health"].unsqueeze(-1) / HEALTH, game["place"]], -1)
+    def _units(self, tensors: Tensors) -> Tensor:
+        """Return health, x and y of all units: `(E, 2 N, 3)`."""
+        return torch.cat([tensors["health"].unsqueeze(-1) / HEALTH, tensors["place"]], -1)
 
 
 def render_battle(
@@ -184,27 +199,28 @@ def render_battle(
     *,
     shots: Sequence[tuple[int, int]] = (),
     title: str = "",
-    size: int = 480,
 ) -> np.ndarray:
-    """Draw units (2 N, 2), the team's first, and their health (2 N,) from 0 to 1, as an image (H, W, 3), W = `size`.
+    """Draw a battle: a unit is filled in proportion to its health, and a dead unit is a small mark.
 
-    A unit is full as far as it is healthy, and a small mark where it is dead; a line grows from who shoots to whom.
+    Args:
+        place: positions of the units `(2 N, 2)`, the team's first.
+        health: health of the units `(2 N,)`, from 0 to 1.
+        shots: pairs of attacker and target; a line grows from one to the other.
+        title: text above the field.
+
+    Returns:
+        An image `(H, W, 3)`.
     """
-    from PIL import Image, ImageDraw
+    from mappo.envs.batched.rendering import AGENT_COLORS, COLLISION, Canvas
 
-    from mappo.envs.batched import rendering as draw
-
-    strip, scale, team = round(size * 0.07), 3, len(place) // 2
-    image = Image.new("RGB", (size * scale, (size + 2 * strip) * scale))
-    canvas = draw.Canvas(ImageDraw.Draw(image, "RGBA"), size * scale, strip * scale)
-    canvas.field()
-    colors = [draw.AGENT_COLORS[0]] * team + [draw.COLLISION] * team
+    num_agents = len(place) // 2
+    canvas = Canvas()
+    colors = [AGENT_COLORS[0]] * num_agents + [COLLISION] * num_agents
     for unit, target in shots:
-        canvas.trail([place[unit] + part / 5 * (place[target] - place[unit]) for part in range(6)], colors[unit])
-    for point, left, color in zip(place, health, colors, strict=True):
-        canvas.agent(point, 0.07 if left else 0.03, color, False)
-        if left:
-            canvas.flag(point, 0.07 * math.sqrt(left), color, False)
-    alive = [int((side > 0).sum()) for side in (health[:team], health[team:])]
-    canvas.captions(title, f"alive: {alive[0]} of the team, {alive[1]} enemies")
-    return np.array(image.reduce(scale))
+        canvas.trails([[place[unit] + k / 5 * (place[target] - place[unit])] for k in range(6)], [colors[unit]])
+    for point, fill, color in zip(place, health, colors, strict=True):
+        canvas.agent(point, 0.07 if fill else 0.03, color, False)
+        if fill:
+            canvas.flag(point, 0.07 * math.sqrt(fill), color, False)
+    alive = [int((side > 0).sum()) for side in (health[:num_agents], health[num_agents:])]
+    return canvas.finish(title, f"alive: {alive[0]} of the team, {alive[1]} enemies")

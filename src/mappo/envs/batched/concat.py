@@ -1,4 +1,8 @@
-"""Several batched environments as one: those of each seed keep their own random numbers."""
+"""Several batched environments as one `Environment`: the environments of each seed keep their own generators.
+
+`envs.create` joins the environments of many seeds in this way, where a package draws all its random numbers from one
+stream.
+"""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -11,38 +15,38 @@ from mappo.core.timestep import TimeStep, concat_steps
 
 
 class ConcatEnv:
-    """An `Environment` of S x E games, the first E of which are the first's.
+    """An `Environment` of S x E environments: the first E belong to the first of the joined ones, and so on.
 
     Args:
-        envs: alike, E games each.
+        envs: S batched environments of equal spec, with E environments each.
     """
 
     def __init__(self, envs: Sequence[Environment]) -> None:
-        self.joined_envs, self.spec, self.device = list(envs), envs[0].spec, torch.device(envs[0].device)
+        self.joined_envs = list(envs)
+        self.spec = envs[0].spec
+        self.device = torch.device(envs[0].device)
         self.size = envs[0].num_envs
         self.num_envs = len(envs) * self.size
 
     def reset(self, seed: int | Sequence[int] | None = None) -> TimeStep:
-        """Starts all anew; from seeds, one for each game, or s, s + 1, ..."""
+        """Reset all environments, optionally from one seed each; an int s stands for s, s + 1, ..."""
         if seed is None:
             return concat_steps([env.reset() for env in self.joined_envs])
         seeds = range(seed, seed + self.num_envs) if isinstance(seed, int) else seed
-        return concat_steps([env.reset(seeds[part]) for env, part in zip(self.joined_envs, self._slices, strict=True)])
+        size = self.size
+        return concat_steps([env.reset(seeds[k * size : (k + 1) * size]) for k, env in enumerate(self.joined_envs)])
 
     def step(self, action: Tensor) -> TimeStep:
-        """Actions `(S E, A, D)`."""
-        return concat_steps([env.step(action[part]) for env, part in zip(self.joined_envs, self._slices, strict=True)])
+        """Step all environments by actions `(S * E, A, D)`."""
+        size = self.size
+        return concat_steps([env.step(action[k * size : (k + 1) * size]) for k, env in enumerate(self.joined_envs)])
 
     def seed_env(self, seed: int) -> Environment:
-        """Those of one seed."""
+        """Return the environments of seed number `seed`."""
         return self.joined_envs[seed]
 
     def close(self) -> None:
-        """Closes each."""
+        """Close every joined environment, even if one of them fails to close."""
         with ExitStack() as stack:
             for env in self.joined_envs:
                 stack.callback(env.close)
-
-    @property
-    def _slices(self) -> list[slice]:
-        return [slice(k * self.size, (k + 1) * self.size) for k in range(len(self.joined_envs))]

@@ -1,14 +1,13 @@
-"""mpe2's `simple_reference_v3`, batched in torch: two agents, and each one knows where the other has to go.
+"""mpe2's `simple_reference_v3`, batched in torch: two agents, and each agent knows the goal of the other.
 
-The same numbers as mpe2 1.1.1, step for step (law 9). Agent i sees the colour of the landmark that the other one is
-to reach; with every step it moves and says one of ten words, which the other hears with its next observation. Both
-see where the landmarks are, always in the same order, but neither sees the other. Positions move by the old velocity,
-then the velocity is damped and takes the force; nothing collides. Minus the distance of the *other* one from its
-landmark, after the move, is what an agent gets of its own; `local_ratio` mixes it with the mean of both. All
-environments are in step, as in `spread`.
+The environment computes the same numbers as mpe2 1.1.1, step for step (law 9). Agent i observes the colour of the
+other agent's landmark. With every step an agent moves and says one of ten words; the other agent hears the word with
+its next observation. Both observe the ways to the landmarks, always in the same order; neither observes the other.
+Agents move by the old velocity; then the velocity is damped and takes the force. Nothing collides. The local reward of
+an agent is minus the distance of the *other* agent from its landmark, after the move; `local_ratio` mixes it with the
+mean of both. All environments are at the same step, as in `spread`.
 
-mpe2's `state()` is the observations side by side, which is what a critic's `joint` input is: this environment gives
-no state of its own.
+mpe2's `state()` concatenates the observations, as the critic's input `joint` does: this environment has no own state.
 """
 
 from collections.abc import Sequence
@@ -20,23 +19,29 @@ from gymnasium import spaces
 from torch import Tensor
 
 from mappo.core.spec import ActionHeads, Spec
-from mappo.envs.batched.particles import DAMPING, DT, MOVES, Particles
+from mappo.envs.batched.particles import DAMPING, DT, MOVES, Particles, walk_to_named_landmark
 from mappo.errors import UserError
 
-LANDMARKS, WORDS = 3, 10
+LANDMARKS = 3
+WORDS = 10
 
 
 class Reference(Particles):
-    """`num_envs` games at once, on CPU or GPU; an `Environment`.
+    """E environments on CPU or GPU, an `Environment`.
 
-    Both agents observe 21 numbers: the own velocity (2), the ways to the landmarks (6), the colour of the other's
-    goal (3) and the word last heard, one-hot of 10, zeros at first. An action is one choice of 50, as in mpe2:
-    5 times the word and the move (stay, left, right, down, up).
+    Both agents observe 21 numbers: the own velocity (2), the ways to the landmarks (6), the colour of the other agent's
+    goal (3) and the last word of the other agent, one-hot of 10 and zeros at first. An action is one choice of 50, as
+    in mpe2: 5 times the word plus the move (stay, left, right, down, up).
 
     Args:
         num_envs: E.
-        horizon, dtype: see `Particles`.
-        local_ratio: share of the other's distance in an agent's reward; the rest is the mean distance.
+        horizon: steps of an episode, which is then truncated, never terminated.
+        local_ratio: weight of the other agent's distance in a reward, from 0 to 1; the mean distance has the rest.
+        device: device of all tensors.
+        dtype: float64 follows mpe2 to rounding; float32 is for training.
+
+    Raises:
+        UserError: `local_ratio` is outside [0, 1], or a size is less than 1.
     """
 
     name = "reference"
@@ -51,7 +56,7 @@ class Reference(Particles):
         dtype: torch.dtype = torch.float32,
     ) -> None:
         if not 0 <= local_ratio <= 1:
-            raise UserError(f"reference's local_ratio is a share, from 0 to 1: got {local_ratio}")
+            raise UserError(f"reference's local_ratio must be from 0 to 1, got {local_ratio}")
         spec = Spec(
             agents=("agent_0", "agent_1"),
             obs_spaces=(spaces.Box(-np.inf, np.inf, (8 + LANDMARKS + WORDS,), np.float32),) * 2,
@@ -61,87 +66,78 @@ class Reference(Particles):
         self.local_ratio = local_ratio
         self._words = torch.eye(WORDS, device=self.device, dtype=dtype)
         self._colors = torch.tensor(np.where(np.eye(LANDMARKS), 0.75, 0.25), device=self.device, dtype=dtype)
-        self._games = torch.arange(num_envs, device=self.device).unsqueeze(-1)
-        self._place = self._zeros(2 + LANDMARKS, 2)  # agents, landmarks
-        self._goal = torch.zeros(num_envs, 2, dtype=torch.long, device=self.device)  # seen by i, where 1 - i has to go
-        self._trail: list[np.ndarray] = []
-        self._reset_state()
+        self._env_index = torch.arange(num_envs, device=self.device).unsqueeze(-1)
+        self._place = self._zeros(2 + LANDMARKS, 2)  # agents, then landmarks
+        self._velocity = self._zeros(2, 2)
+        self._goal = torch.zeros(num_envs, 2, dtype=torch.long, device=self.device)  # [e, i]: landmark of agent 1 - i
+        self._heard = self._zeros(2, WORDS)  # one-hot
 
     def render(self, index: int) -> np.ndarray:
-        """Game `index` with the trails of the pictures before, uint8 `(H, W, 3)`."""
-        agents, landmarks = np.split(self._place[index].cpu().numpy().astype(np.float64), [2])
-        heard = self._heard[index].flip(0)  # what each one said
-        if self._clock == 0:
-            self._trail = []
-        picture = render_reference(
+        """Draw environment `index` with the trails since the last pictures, uint8 `(H, W, 3)`."""
+        agents, landmarks = np.split(self._positions(index), [2])
+        words = self._heard[index].flip(0)  # each agent heard the word of the other
+        return render_reference(
             agents,
             landmarks,
             goals=[int(goal) for goal in self._goal[index].flip(0)],
-            words=[int(word.argmax()) if word.any() else None for word in heard],
-            trails=self._trail,
-            title=f"step {self._clock} of {self.horizon}",
+            words=[int(word.argmax()) if word.any() else None for word in words],
+            trails=self._extend_trail(agents),
+            title=f"step {self.phase} of {self.horizon}",
         )
-        self._trail.append(agents)
-        return picture
 
-    def _sample_from_seeds(self, generators: list[np.random.Generator]) -> None:
+    @property
+    def _agents(self) -> Tensor:
+        return self._place[:, :2]  # a view: (E, 2, 2)
+
+    def _sample_from_seeds(self, generators: list[np.random.Generator]) -> dict[str, Tensor]:
         goals = np.stack([generator.integers(LANDMARKS, size=2) for generator in generators])
-        self._place = self._placed([generator.uniform(-1, 1, (2 + LANDMARKS, 2)) for generator in generators])
-        self._goal = torch.as_tensor(goals).to(self.device)
+        places = [generator.uniform(-1, 1, (2 + LANDMARKS, 2)) for generator in generators]
+        return {"goal": torch.as_tensor(goals), "place": self._to_tensor(places)}
 
-    def _sample_state(self) -> None:
-        self._goal = self._randint(LANDMARKS, 2)
-        self._place = self._uniform(2 + LANDMARKS, 2)
+    def _sample_state(self) -> dict[str, Tensor]:
+        return {"goal": self._randint(LANDMARKS, 2), "place": self._uniform(2 + LANDMARKS, 2)}
 
-    def _reset_state(self) -> None:
-        """Both stand still, and have heard nothing."""
-        self._velocity, self._heard = self._zeros(2, 2), self._zeros(2, WORDS)
-
-    def _advance(self, action: Tensor) -> None:
-        """In [0, 50): a word and a move."""
-        said, move = action // len(MOVES), action % len(MOVES)
-        moved = self._place[:, :2] + self._velocity * DT
-        self._place = torch.cat([moved, self._place[:, 2:]], 1)
-        self._velocity = self._velocity * (1 - DAMPING) + self._moves[move] * DT
-        self._heard = self._words[said.flip(1)]
+    def _advance(self, action: Tensor) -> dict[str, Tensor]:
+        """Apply actions in [0, 50): a word and a move."""
+        word = action // len(MOVES)
+        move = action % len(MOVES)
+        return {
+            "agents": self._agents + self._velocity * DT,
+            "velocity": self._velocity * (1 - DAMPING) + self._moves[move] * DT,
+            "heard": self._words[word.flip(1)],
+        }
 
     def _reward(self) -> Tensor:
-        others = self._place[:, :2].flip(1)
-        own = -torch.sqrt((others - self._place[self._games, 2 + self._goal]).square().sum(-1))
-        return own.mean(-1, keepdim=True) * (1 - self.local_ratio) + own * self.local_ratio
+        goals = self._place[self._env_index, 2 + self._goal]  # (E, 2, 2)
+        local = -torch.sqrt((self._agents.flip(1) - goals).square().sum(-1))
+        return local.mean(-1, keepdim=True) * (1 - self.local_ratio) + local * self.local_ratio
 
     def _observe(self) -> Tensor:
-        """What each agent sees: float32 `(E, 2, 21)`."""
-        ways = (self._place[:, 2:].unsqueeze(1) - self._place[:, :2].unsqueeze(2)).flatten(2)
+        ways = (self._place[:, 2:].unsqueeze(1) - self._agents.unsqueeze(2)).flatten(2)
         return torch.cat([self._velocity, ways, self._colors[self._goal], self._heard], -1).float()
 
 
 def baselines(_num_agents: int) -> dict[str, Any]:
-    """What a team is measured by."""
+    """Return the scripted policies for comparison."""
     return {"scripted pair": informed_pair}
 
 
 def informed_pair(obs: Tensor, memory: Any = None, **_: Any) -> tuple[Tensor, Any]:
-    """A baseline that agreed on a language: word i stands for landmark i. Each one uses its own observation only.
+    """Act as a baseline with an agreed language: word i stands for landmark i.
 
-    Landmarks are always seen in the same order, with the same colours, so that a number names one. Who has heard
-    nothing yet, which is in the first step, goes to the middle of them. Each moves along the larger entry of
-    `target - position - 0.2 * velocity`, or stays if that is under 0.03. Whoever looks four moves ahead, through all
-    625 of them, is 1 % nearer.
+    Each agent uses its own observation only, and walks as `walk_to_named_landmark` describes. A search four moves
+    ahead, through all 625 sequences, comes 1 % nearer.
 
     Args:
-        obs: `(E, 2, 21)`. memory: handed back.
+        obs: `(E, 2, 21)`.
+        memory: returned unchanged.
 
     Returns:
         Actions `(E, 2, 1)`, and the memory.
     """
-    velocity, ways = obs[..., :2], obs[..., 2:8].reshape(-1, 2, LANDMARKS, 2)
-    word, heard = obs[..., 8 : 8 + LANDMARKS].argmax(-1), obs[..., 11 : 11 + LANDMARKS]
-    weight = torch.where(obs[..., 11:].any(-1, keepdim=True), heard, 1 / LANDMARKS)
-    error = (weight.unsqueeze(-1) * ways).sum(-2) - 0.2 * velocity
-    size, axis = error.abs().max(-1)
-    positive = error.gather(-1, axis.unsqueeze(-1)).squeeze(-1) > 0
-    move = torch.where(size < 0.03, 0, 1 + 2 * axis + positive.long())  # 1 left, 2 right, 3 down, 4 up
+    word = obs[..., 8 : 8 + LANDMARKS].argmax(-1)  # the landmark of the brightest colour, (E, 2)
+    ways = obs[..., 2:8].reshape(-1, 2, LANDMARKS, 2)
+    move = walk_to_named_landmark(obs[..., :2], ways, obs[..., 8 + LANDMARKS :])
     return (len(MOVES) * word + move).unsqueeze(-1), memory
 
 
@@ -153,36 +149,37 @@ def render_reference(
     words: Sequence[int | None],
     trails: Sequence[np.ndarray] = (),
     title: str = "",
-    size: int = 480,
 ) -> np.ndarray:
-    """Draw two agents (2, 2) and three landmarks (3, 2) as an image (H, W, 3), H above W = `size`.
+    """Draw two agents and three landmarks.
 
-    A ring of an agent's colour marks the landmark that it has to reach, `goals[agent]`; a bubble at an agent holds
-    what it last said, as a letter from A to J. `trails` holds earlier places of the agents (2, 2), oldest first.
+    A ring in an agent's colour marks the agent's goal. A bubble at the agent holds its last word.
+
+    Args:
+        agents: positions `(2, 2)`.
+        landmarks: positions `(3, 2)`.
+        goals: landmark of each agent.
+        words: last word of each agent, drawn as a letter from A to J; None before the first word.
+        trails: earlier positions of the agents `(2, 2)`, oldest first.
+        title: text above the field.
+
+    Returns:
+        An image `(H, W, 3)`, H above W.
     """
-    from PIL import Image, ImageDraw
+    from mappo.envs.batched.rendering import AGENT_COLORS, LANDMARK_COLORS, Canvas
 
-    from mappo.envs.batched import rendering as draw
-
-    strip, scale = round(size * 0.07), 3
-    image = Image.new("RGB", (size * scale, (size + 2 * strip) * scale))
-    canvas = draw.Canvas(ImageDraw.Draw(image, "RGBA"), size * scale, strip * scale)
-    canvas.field()
-    colors = draw.AGENT_COLORS[1:3]  # unlike the landmarks'
-    for agent, color in enumerate(colors):
-        canvas.trail([places[agent] for places in [*trails, agents]], color)
+    canvas = Canvas()
+    colors = AGENT_COLORS[1:3]  # unlike the colours of the landmarks
+    canvas.trails([*trails, agents], colors)
     for place, color in zip(agents, colors, strict=True):
         canvas.agent(place, 0.075, color, False)
+    # Two rings of different size stay visible on a common goal.
     for radius, goal, color in zip((0.06, 0.08), goals, colors, strict=True):
         canvas.flag(landmarks[goal], radius, color, True)
-    for landmark, color in zip(landmarks, draw.LANDMARK_COLORS.values(), strict=True):
+    for landmark, color in zip(landmarks, LANDMARK_COLORS.values(), strict=True):
         canvas.flag(landmark, 0.045, color, False)
     for place, word in zip(agents, words, strict=True):
         canvas.bubble(place, 0.075, "..." if word is None else chr(ord("A") + word))
-    far = [float(np.linalg.norm(place - landmarks[goal])) for place, goal in zip(agents, goals, strict=True)]
-    names = list(draw.LANDMARK_COLORS)
-    caption = ", ".join(
-        f"{names[goal]} is {apart:.2f} from agent {i}" for i, (goal, apart) in enumerate(zip(goals, far, strict=True))
-    )
-    canvas.captions(title, caption)
-    return np.array(image.reduce(scale))
+    names = list(LANDMARK_COLORS)
+    distances = np.linalg.norm(agents - landmarks[list(goals)], axis=-1)  # (2,)
+    captions = [f"{names[goal]} is {distances[i]:.2f} from agent {i}" for i, goal in enumerate(goals)]
+    return canvas.finish(title, ", ".join(captions))

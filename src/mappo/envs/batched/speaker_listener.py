@@ -1,15 +1,16 @@
-"""mpe2's `simple_speaker_listener_v4`, batched in torch: one agent knows the goal, the other one can go there.
+"""mpe2's `simple_speaker_listener_v4`, batched in torch: one agent knows the goal, the other can go there.
 
-The same numbers as mpe2 1.1.1, step for step (law 9). The speaker sees the colour of the goal, stands still and says
-one of three words; the listener hears it with its next observation, and sees where the landmarks are, always in the
-same order, but not which one is the goal. Positions move by the old velocity, then the velocity is damped and takes
-the force; nothing collides. Both agents get the same number, minus the squared distance of the listener from the goal
-after the move: it is the team's reward. All environments are in step, as in `spread`.
+The environment computes the same numbers as mpe2 1.1.1, step for step (law 9). The speaker observes the colour of the
+goal, stands still and says one of three words. The listener hears the word with its next observation, and observes the
+ways to the landmarks, always in the same order, but not the goal. The listener moves by the old velocity; then the
+velocity is damped and takes the force. Nothing collides. Both agents receive the team's reward: minus the squared
+distance of the listener from the goal, after the move. All environments are at the same step, as in `spread`.
 
-mpe2's `state()` is the observations side by side, which is what a critic's `joint` input is, but for the padding:
-this environment gives no state of its own.
+mpe2's `state()` concatenates the observations, as the critic's input `joint` does, except for the padding: this
+environment has no own state.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,21 +20,23 @@ from torch import Tensor
 from torch.nn import functional
 
 from mappo.core.spec import ActionHeads, Spec
-from mappo.envs.batched.particles import DAMPING, DT, MOVES, Particles
+from mappo.envs.batched.particles import DAMPING, DT, MOVES, Particles, walk_to_named_landmark
 
-WORDS = 3  # as many as there are landmarks
+WORDS = 3  # as many as landmarks
 
 
 class SpeakerListener(Particles):
-    """`num_envs` games at once, on CPU or GPU; an `Environment`.
+    """E environments on CPU or GPU, an `Environment`.
 
-    The speaker (agent 0) observes 3 numbers and has 3 choices, the listener (agent 1) 11 and 5. In the padded layout
-    both observe 11, the speaker with 8 zeros behind, and an action is one choice of 5: the two that the speaker lacks
-    are silence, should they come.
+    The speaker (agent 0) observes 3 numbers and has 3 choices, the listener (agent 1) observes 11 and has 5. In the
+    padded layout both observe 11 numbers, with 8 zeros at the end of the speaker's, and an action is one choice of 5.
+    The two choices that the speaker lacks mean silence.
 
     Args:
         num_envs: E.
-        horizon, dtype: see `Particles`.
+        horizon: steps of an episode, which is then truncated, never terminated.
+        device: device of all tensors.
+        dtype: float64 follows mpe2 to rounding; float32 is for training.
     """
 
     name = "speaker_listener"
@@ -53,60 +56,54 @@ class SpeakerListener(Particles):
             shared_reward=True,
         )
         super().__init__(num_envs, horizon, spec, device, dtype)
-        self._words = torch.eye(len(MOVES), WORDS, device=self.device, dtype=dtype)  # zeros where there is no word
+        self._words = torch.eye(len(MOVES), WORDS, device=self.device, dtype=dtype)  # zeros for the two missing words
         self._colors = torch.tensor(np.where(np.eye(WORDS), 0.65, 0.15), device=self.device, dtype=dtype)
-        self._games = torch.arange(num_envs, device=self.device)
+        self._env_index = torch.arange(num_envs, device=self.device)
         self._place = self._zeros(5, 2)  # speaker, listener, landmarks
+        self._velocity = self._zeros(2)  # the listener's
         self._goal = torch.zeros(num_envs, dtype=torch.long, device=self.device)
-        self._trail: list[np.ndarray] = []
-        self._reset_state()
+        self._heard = self._zeros(WORDS)  # one-hot
 
     def render(self, index: int) -> np.ndarray:
-        """Game `index` with the trail of the pictures before, uint8 `(H, W, 3)`."""
-        from mappo.envs.batched.rendering import render_speaker_listener
-
-        speaker, listener, *landmarks = self._place[index].cpu().numpy().astype(np.float64)
-        heard = self._heard[index]
-        if self._clock == 0:
-            self._trail = []
-        picture = render_speaker_listener(
+        """Draw environment `index` with the trail since the last pictures, uint8 `(H, W, 3)`."""
+        speaker, listener, *landmarks = self._positions(index)
+        word = self._heard[index]
+        return render_speaker_listener(
             speaker,
             listener,
             np.stack(landmarks),
             goal=int(self._goal[index]),
-            word=int(heard.argmax()) if heard.any() else None,
-            trail=self._trail,
-            title=f"step {self._clock} of {self.horizon}",
+            word=int(word.argmax()) if word.any() else None,
+            trail=self._extend_trail(listener),
+            title=f"step {self.phase} of {self.horizon}",
         )
-        self._trail.append(listener)
-        return picture
 
-    def _sample_from_seeds(self, generators: list[np.random.Generator]) -> None:
-        self._goal = torch.tensor([int(generator.integers(WORDS)) for generator in generators], device=self.device)
-        self._place = self._placed([generator.uniform(-1, 1, (5, 2)) for generator in generators])
+    @property
+    def _listener(self) -> Tensor:
+        return self._place[:, 1]  # a view: (E, 2)
 
-    def _sample_state(self) -> None:
-        self._goal = self._randint(WORDS)
-        self._place = self._uniform(5, 2)
+    def _sample_from_seeds(self, generators: list[np.random.Generator]) -> dict[str, Tensor]:
+        goals = torch.tensor([int(generator.integers(WORDS)) for generator in generators])
+        return {"goal": goals, "place": self._to_tensor([generator.uniform(-1, 1, (5, 2)) for generator in generators])}
 
-    def _reset_state(self) -> None:
-        """The listener stands still, and has heard nothing."""
-        self._velocity, self._heard = self._zeros(2), self._zeros(WORDS)
+    def _sample_state(self) -> dict[str, Tensor]:
+        return {"goal": self._randint(WORDS), "place": self._uniform(5, 2)}
 
-    def _advance(self, action: Tensor) -> None:
-        """A word in [0, 3) and a move in [0, 5)."""
-        said, move = action.unbind(-1)
-        moved = self._place[:, 1] + self._velocity * DT
-        self._place = torch.cat([self._place[:, :1], moved.unsqueeze(1), self._place[:, 2:]], 1)
-        self._velocity = self._velocity * (1 - DAMPING) + self._moves[move] * DT
-        self._heard = self._words[said]
+    def _advance(self, action: Tensor) -> dict[str, Tensor]:
+        """Apply the speaker's word in [0, 3) and the listener's move in [0, 5)."""
+        word, move = action.unbind(-1)
+        return {
+            "listener": self._listener + self._velocity * DT,
+            "velocity": self._velocity * (1 - DAMPING) + self._moves[move] * DT,
+            "heard": self._words[word],
+        }
 
     def _reward(self) -> Tensor:
-        way = self._place[:, 1] - self._place[self._games, 2 + self._goal]
+        way = self._listener - self._place[self._env_index, 2 + self._goal]
         return -way.square().sum(-1, keepdim=True).repeat(1, 2)
 
     def _observe(self) -> Tensor:
-        """What the speaker and the listener see: float32 `(E, 2, 11)`."""
+        """Return the observations of speaker and listener: float32 `(E, 2, 11)`."""
         ways = (self._place[:, 2:] - self._place[:, 1:2]).flatten(1)
         listener = torch.cat([self._velocity, ways, self._heard], -1)
         speaker = functional.pad(self._colors[self._goal], (0, listener.shape[-1] - 3))
@@ -114,28 +111,62 @@ class SpeakerListener(Particles):
 
 
 def baselines(_num_agents: int) -> dict[str, Any]:
-    """What a team is measured by."""
+    """Return the scripted policies for comparison."""
     return {"scripted pair": informed_pair}
 
 
 def informed_pair(obs: Tensor, memory: Any = None, **_: Any) -> tuple[Tensor, Any]:
-    """A baseline that agreed on a language: word i stands for landmark i. Each one uses its own observation only.
+    """Act as a baseline with an agreed language: word i stands for landmark i.
 
-    Landmarks are always seen in the same order, with the same colours, so that a number names one. The listener goes
-    to the middle of them as long as it has heard nothing, which is in the first step. It moves along the larger entry
-    of `target - position - 0.2 * velocity`, or stays if that is under 0.03.
+    Each agent uses its own observation only. The listener walks as `walk_to_named_landmark` describes.
 
     Args:
-        obs: `(E, 2, 11)`. memory: handed back.
+        obs: `(E, 2, 11)`.
+        memory: returned unchanged.
 
     Returns:
         Actions `(E, 2, 1)`, and the memory.
     """
-    word = obs[:, 0, :WORDS].argmax(-1)
-    velocity, ways, heard = obs[:, 1, :2], obs[:, 1, 2:8].reshape(-1, WORDS, 2), obs[:, 1, 8:11]
-    weight = torch.where(heard.any(-1, keepdim=True), heard, 1 / WORDS)
-    error = (weight.unsqueeze(-1) * ways).sum(1) - 0.2 * velocity
-    size, axis = error.abs().max(-1)
-    positive = error.gather(-1, axis.unsqueeze(-1)).squeeze(-1) > 0
-    move = torch.where(size < 0.03, 0, 1 + 2 * axis + positive.long())  # 1 left, 2 right, 3 down, 4 up
+    word = obs[:, 0, :WORDS].argmax(-1)  # the landmark of the brightest colour, (E,)
+    listener = obs[:, 1]
+    move = walk_to_named_landmark(listener[:, :2], listener[:, 2:8].reshape(-1, WORDS, 2), listener[:, 8:11])
     return torch.stack([word, move], 1).unsqueeze(-1), memory
+
+
+def render_speaker_listener(
+    speaker: np.ndarray,
+    listener: np.ndarray,
+    landmarks: np.ndarray,
+    *,
+    goal: int,
+    word: int | None,
+    trail: Sequence[np.ndarray] = (),
+    title: str = "",
+) -> np.ndarray:
+    """Draw a speaker, a listener and three landmarks; an agent outside the view appears at its border with an arrow.
+
+    A ring marks the goal. A bubble at the speaker holds its last word.
+
+    Args:
+        speaker: position `(2,)`.
+        listener: position `(2,)`.
+        landmarks: positions `(3, 2)`.
+        goal: index of the goal among the landmarks.
+        word: last word of the speaker, drawn as A, B or C; None before the first word.
+        trail: earlier positions of the listener `(2,)`, oldest first.
+        title: text above the field.
+
+    Returns:
+        An image `(H, W, 3)`, H above W.
+    """
+    from mappo.envs.batched.rendering import LANDMARK_COLORS, LISTENER, SPEAKER, Canvas
+
+    canvas = Canvas()
+    canvas.trails([[place] for place in [*trail, listener]], [LISTENER])
+    canvas.agent(speaker, 0.075, SPEAKER, False)
+    canvas.agent(listener, 0.075, LISTENER, False)
+    for index, (landmark, color) in enumerate(zip(landmarks, LANDMARK_COLORS.values(), strict=True)):
+        canvas.flag(landmark, 0.045, color, index == goal)  # smaller than agents, which stay visible below
+    canvas.bubble(speaker, 0.075, "..." if word is None else "ABC"[word])
+    distance = float(np.linalg.norm(listener - landmarks[goal]))
+    return canvas.finish(title, f"the goal is {list(LANDMARK_COLORS)[goal]}, {distance:.2f} away from the listener")

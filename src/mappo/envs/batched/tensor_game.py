@@ -1,7 +1,7 @@
-"""What all probes share: `num_envs` games as tensors, each with its own clock, drawn anew when it is over.
+"""Base class of environments whose episodes end at different steps: the probes, `matrix` and `battle`.
 
-Nothing here asks the device: what is over is replaced by `torch.where`, and a new episode is drawn for every
-environment at each step, needed or not.
+The state is a dict of tensors, with a clock for each environment. No line waits for the device: `torch.where` replaces
+episodes at their end, and every step samples new episodes for all environments, needed or not.
 """
 
 from collections.abc import Sequence
@@ -14,109 +14,122 @@ from torch import Tensor
 
 from mappo.core.spec import ActionHeads, Spec
 from mappo.core.timestep import TimeStep
-from mappo.envs.batched.base import BatchedEnv
-from mappo.errors import UserError
+from mappo.envs.batched.base import BatchedEnv, expand_seeds
 
-Tensors = dict[str, Tensor]  # everything that a game remembers, each tensor (E, ...); "clock" is the step
+Tensors = dict[str, Tensor]  # the whole state, each tensor (E, ...); "clock" counts the steps of the episode
 
 
 class TensorGame(BatchedEnv):
-    """A batched environment, CPU or GPU, that can be saved: an `Environment` and `Resumable`.
+    """Batched environment on CPU or GPU, an `Environment` and `Resumable`.
 
-    A probe says what it draws (`_begin_episodes`), what an action brings (`_reward`, `_next_tensors`) and what of a
-    game is seen (`_obs`, and where it has one `_mask`, `_state`, `_active`, `_is_first`, `_over`). Hooks change no
-    tensor in place.
+    A subclass samples new episodes (`_begin_episodes`), computes the effect of an action (`_reward`, `_next_tensors`)
+    and shows the state (`_obs`; optionally `_mask`, `_state`, `_active`, `_is_first`, `_over`). Hooks read the state
+    from their argument `tensors`, return new tensors and change none in place.
 
-    Who is there and then is not has died: `terminated`. Where nobody is left, the episode has ended by itself, and
-    after `horizon` steps it is truncated. An agent that is not there gets 0 and observes NaN: whoever reads that,
-    shows it.
+    An agent that leaves has terminated. An episode without active agents has ended by itself; after `horizon` steps
+    the episode is truncated. An inactive agent receives 0 and observes NaN, which exposes any code that reads it.
+
+    Args:
+        num_envs: E.
+        spec: agents, spaces and rewards.
+        horizon: steps of an episode before truncation.
+        device: device of all tensors.
+
+    Raises:
+        UserError: `num_envs` or `horizon` is less than 1.
     """
 
-    phase = 0  # every step is like any other; see `Graphable`
+    name = "a probe"
+    phase = 0  # every step launches the same kernels; see `Graphable`
 
     def __init__(self, num_envs: int, spec: Spec, horizon: int, device: torch.device | str = "cpu") -> None:
-        if num_envs < 1 or horizon < 1:
-            raise UserError(f"a probe needs at least one environment and step: {num_envs}, {horizon}")
-        super().__init__(num_envs, device)
-        self.spec, self.horizon = spec, horizon
+        super().__init__(num_envs, horizon, spec, device)
         self._agents = torch.arange(spec.num_agents, device=self.device)
-        self._everyone = torch.ones(num_envs, spec.num_agents, dtype=torch.bool, device=self.device)
-        self._tensors = self._start()
+        # Cloned, because `restore` overwrites the state and a hook may return a constant.
+        self._tensors = {name: x.clone() for name, x in self._start().items()}
 
     def reset(self, seed: int | Sequence[int] | None = None) -> TimeStep:
-        """All games anew; they share one stream of random numbers, which starts from the first seed."""
+        """Reset all environments; their common stream of random numbers starts from the first seed."""
         if seed is not None:
-            self._seed_generators(range(seed, seed + self.num_envs) if isinstance(seed, int) else seed)
-        self._tensors = self._start()
+            self._seed_generators(expand_seeds(self.name, seed, self.num_envs))
+        self.restore(self._start())
         return self.current_step()
 
     def step(self, action: Tensor) -> TimeStep:
-        game = self._tensors
-        after = {**game, **self._next_tensors(game, action), "clock": game["clock"] + 1}
-        there = self._active(game)
-        reward = torch.where(there, self._reward(game, action), 0.0)
+        """Step all environments by actions `(E, A, D)`."""
+        tensors = self._tensors
+        changed = {**self._next_tensors(tensors, action), "clock": tensors["clock"] + 1}
+        # Unchanged tensors are cloned, because `next_*` show them after `restore` has overwritten the state.
+        after = {name: changed[name] if name in changed else x.clone() for name, x in tensors.items()}
+        reward = self._masked_reward(tensors, action, after)
         over = self._over(after)
         ended = over | (after["clock"] >= self.horizon)
+        terminated = (self._active(tensors) & ~self._active(after)) | over.unsqueeze(-1)
         start = self._start()
-        self._tensors = {k: torch.where(ended.view(-1, *[1] * (v.ndim - 1)), start[k], v) for k, v in after.items()}
-        return self._time_step(after, reward, (there & ~self._active(after)) | over.unsqueeze(-1), ended)
+        now = {k: torch.where(ended.view(-1, *[1] * (v.ndim - 1)), start[k], v) for k, v in after.items()}
+        self.restore(now)
+        return self._time_step(now, after, reward, terminated, ended)
 
-    def close(self) -> None:
-        pass
-
-    def state_tensors(self) -> dict[str, Tensor]:
+    def state_tensors(self) -> Tensors:
         return self._tensors
 
-    def restore(self, state: dict[str, Tensor]) -> None:
-        self._tensors = state
+    def restore(self, state: Tensors) -> None:
+        for name, x in state.items():
+            self._tensors[name].copy_(x)
+
+    def current_step(self) -> TimeStep:
+        now = {name: x.clone() for name, x in self._tensors.items()}
+        return self._time_step(now, now, self._nobody.float(), self._nobody, self._nobody[:, 0])
 
     def _begin_episodes(self) -> Tensors:
-        """What is drawn when an episode begins, for every environment."""
+        """Sample the start of an episode for every environment."""
         return {}
 
-    def _next_tensors(self, game: Tensors, action: Tensor) -> Tensors:
-        """What of the game is another after the action."""
-        return {}
+    def _next_tensors(self, tensors: Tensors, action: Tensor) -> Tensors:
+        """Return the tensors changed by the action; by default, a new sample of each."""
+        return self._begin_episodes()
 
-    def _reward(self, game: Tensors, action: Tensor) -> Tensor:
-        """What the action brings: `(E, A)`; that of who is not there is ignored."""
+    def _masked_reward(self, tensors: Tensors, action: Tensor, after: Tensors) -> Tensor:
+        """Return the rewards `(E, A)` of the step from `tensors` to `after`, 0 for inactive agents."""
+        return torch.where(self._active(tensors), self._reward(tensors, action), 0.0)
+
+    def _reward(self, tensors: Tensors, action: Tensor) -> Tensor:
+        """Return the reward of the action: `(E, A)`, ignored for inactive agents."""
         raise NotImplementedError
 
-    def _obs(self, game: Tensors) -> Tensor:
-        """`(E, A, *shape)`, in the padded layout."""
+    def _obs(self, tensors: Tensors) -> Tensor:
+        """Return the observations `(E, A, *shape)`, in the padded layout."""
         raise NotImplementedError
 
-    def _state(self, game: Tensors) -> Tensor | None:
+    def _state(self, tensors: Tensors) -> Tensor | None:
+        """Return the state `(E, *S)`, or None for environments without a state."""
         return None
 
-    def _mask(self, game: Tensors) -> Tensor | None:
+    def _mask(self, tensors: Tensors) -> Tensor | None:
+        """Return the legal actions `(E, A, N)`, or None where all actions are legal."""
         return None
 
-    def _active(self, game: Tensors) -> Tensor:
-        """Who is there: `(E, A)`."""
+    def _active(self, tensors: Tensors) -> Tensor:
+        """Return the active agents: bool `(E, A)`."""
         return self._everyone
 
-    def _is_first(self, game: Tensors) -> Tensor:
-        """Whose life begins here, among those who are there: `(E, A)`."""
-        return (game["clock"] == 0).unsqueeze(-1).expand(-1, self.spec.num_agents)
+    def _is_first(self, tensors: Tensors) -> Tensor:
+        """Return the agents that begin a life at this step, among the active ones: bool `(E, A)`."""
+        return (tensors["clock"] == 0).unsqueeze(-1).expand(-1, self.spec.num_agents)
 
-    def _over(self, game: Tensors) -> Tensor:
-        """Which episodes have ended by themselves: `(E,)`."""
-        return ~self._active(game).any(-1)
+    def _over(self, tensors: Tensors) -> Tensor:
+        """Return the episodes that have ended by themselves: bool `(E,)`."""
+        return ~self._active(tensors).any(-1)
 
     def _start(self) -> Tensors:
         return {**self._begin_episodes(), "clock": torch.zeros(self.num_envs, dtype=torch.long, device=self.device)}
 
-    def current_step(self) -> TimeStep:
-        never = ~self._everyone
-        return self._time_step(self._tensors, never.float(), never, never[:, 0])
-
-    def _time_step(self, reached: Tensors, reward: Tensor, terminated: Tensor, ended: Tensor) -> TimeStep:
-        """Of the game as it is now, and as it was `reached`, before any reset."""
-        now = self._tensors
+    def _time_step(self, now: Tensors, reached: Tensors, reward: Tensor, terminated: Tensor, ended: Tensor) -> TimeStep:
+        """Return the time step of the present state `now` and of the state `reached` before any reset."""
         active = self._active(now)
+        next_active = self._active(reached)
         return TimeStep(
-            obs=self._observe(now),
+            obs=self._observe(now, active),
             state=self._state(now),
             mask=self._mask(now),
             active=active,
@@ -124,16 +137,17 @@ class TensorGame(BatchedEnv):
             reward=reward,
             terminated=terminated,
             ended=ended,
-            next_obs=self._observe(reached),
+            next_obs=self._observe(reached, next_active),
             next_state=self._state(reached),
-            next_active=self._active(reached),
+            next_active=next_active,
         )
 
-    def _observe(self, game: Tensors) -> Tensor:
-        obs = self._obs(game)
+    def _observe(self, tensors: Tensors, active: Tensor) -> Tensor:
+        """Return the observations `(E, A, *shape)`, NaN for inactive agents."""
+        obs = self._obs(tensors)
         if not obs.is_floating_point():
-            return obs  # bytes know no NaN; in image probes all are there
-        return torch.where(self._active(game).unsqueeze(-1), obs, torch.nan)
+            return obs  # bytes have no NaN; all agents of image probes are active
+        return torch.where(active.unsqueeze(-1), obs, torch.nan)
 
     def _ones(self, *shape: int) -> Tensor:
         return torch.ones(self.num_envs, *shape, device=self.device)
@@ -147,7 +161,15 @@ def spec_of(
     shared_reward: bool = False,
     groups: tuple[int, ...] = (),
 ) -> Spec:
-    """A `Spec` of agents called `agent_0`, `agent_1`, ...; an int stands for vectors of that size."""
+    """Build the `Spec` of agents named `agent_0`, `agent_1`, ...
+
+    Args:
+        observes: observation space of each agent; an int stands for vectors of that size.
+        action_heads: action of each agent.
+        state_size: size of the state vector, or None for no state.
+        shared_reward: True if all agents receive the team's reward.
+        groups: parameter group of each agent; empty for the default of `Spec`.
+    """
     return Spec(
         agents=tuple(f"agent_{i}" for i in range(len(observes))),
         obs_spaces=tuple(spaces.Box(-1, 1, (o,), np.float32) if isinstance(o, int) else o for o in observes),
@@ -158,11 +180,11 @@ def spec_of(
     )
 
 
-def one_hot(numbers: Tensor, size: int) -> Tensor:
-    """float32 `(*B, size)`; unlike torch's own it asks the device nothing."""
-    return (numbers.unsqueeze(-1) == torch.arange(size, device=numbers.device)).float()
+def one_hot(index: Tensor, size: int) -> Tensor:
+    """Return float32 one-hot vectors: `(*B)` -> `(*B, size)`. Unlike torch's own, this does not wait for the device."""
+    return (index.unsqueeze(-1) == torch.arange(size, device=index.device)).float()
 
 
-def share_reward(reward: Tensor) -> Tensor:
-    """The agents' mean, for all of them: `(E, A)` -> `(E, A)`."""
+def mean_for_all(reward: Tensor) -> Tensor:
+    """Replace the rewards of all agents by their mean: `(E, A)` -> `(E, A)`."""
     return reward.float().mean(-1, keepdim=True).expand_as(reward)

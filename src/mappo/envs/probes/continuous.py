@@ -1,9 +1,10 @@
-"""Probes with continuous actions; see `probes`. Actions are in the units of their bounds, and errors are counted in
-half the width of those.
+"""Probes with continuous actions; `probes.basic` describes probes in general.
+
+Actions are in the units of their bounds. Errors count in halves of the width between the bounds.
 
                best    middle of the box
-probe/target   0       -1.46     answer a point by another, in a box off the origin; uniform: -4.79
-probe/mixed    10      -1.46 + 2.5 by chance; one agent chooses, the other answers by a number
+probe/target   0       -1.46     reply to a point by another, in a box off the origin; uniform actions: -4.79
+probe/mixed    10      -1.46 + 2.5 by chance; one agent has discrete actions, the other continuous ones
 """
 
 import torch
@@ -17,12 +18,14 @@ SHIFT = 0.25
 
 
 class Target(Constant):
-    """Each agent sees a point x in [-1, 1]^2, drawn anew each step, and answers by two numbers, the first in [1, 5]
-    and the second in [-4, 0]. In half-widths from the middle of that box, right is x / 2 + (1/4, -1/4), well inside:
-    `(3.5 + x_0, -2.5 + x_1)`. All get less the agents' mean squared distance per number.
+    """Probe of continuous actions: each agent observes a point x in [-1, 1]^2, sampled anew at each step.
 
-    A step costs nothing at best, 1/12 + 1/16 at the middle of the box, 1/12 at the best answer that does not look,
-    and 1/3 + 1/12 + 1/16 by chance, uniform within the bounds.
+    An action is two numbers, the first in [1, 5] and the second in [-4, 0]. In half-widths from the middle of that box,
+    the right action is x / 2 + (1/4, -1/4), well inside: `(3.5 + x_0, -2.5 + x_1)`. The team's reward is minus the
+    agents' mean squared error per number.
+
+    A step costs nothing at best, 1/12 + 1/16 at the middle of the box, 1/12 at the best constant action, and
+    1/3 + 1/12 + 1/16 by chance, uniform within the bounds.
     """
 
     observes = 2
@@ -38,24 +41,23 @@ class Target(Constant):
     def _begin_episodes(self) -> Tensors:
         return {"point": 2 * self._rand(self.spec.num_agents, 2) - 1}
 
-    def _next_tensors(self, game: Tensors, action: Tensor) -> Tensors:
-        return self._begin_episodes()
+    def _obs(self, tensors: Tensors) -> Tensor:
+        return tensors["point"]
 
-    def _obs(self, game: Tensors) -> Tensor:
-        return game["point"]
-
-    def _reward(self, game: Tensors, action: Tensor) -> Tensor:
-        error = (action - self._middle) / 2 - (game["point"] / 2 + self._shift)
+    def _reward(self, tensors: Tensors, action: Tensor) -> Tensor:
+        error = (action - self._middle) / 2 - (tensors["point"] / 2 + self._shift)
         return -error.square().mean((-2, -1)).unsqueeze(-1).expand(-1, self.spec.num_agents)
 
 
 class Mixed(TensorGame):
-    """agent_0 sees one of 4 numbers and gets 1 when it names it, of 4 actions. agent_1 sees x in [-1, 1], the first
-    of its padded observation, and answers by a number in [2, 6]: right is 4.5 + x, which is x / 2 + 1/4 in
-    half-widths from the middle, and it gets less the squared distance. Both are drawn anew each step.
+    """Probe of a team with discrete and continuous actions, both sampled anew at each step.
 
-    The best returns are `horizon` and 0; chance of the first is a quarter of it, and the middle of the box costs the
-    second 1/12 + 1/16 a step. Padded, an action is a choice and a number: each agent's own is the one that counts.
+    agent_0 observes one of 4 numbers and earns 1 for its name, one of 4 actions. agent_1 observes x in [-1, 1], the
+    first entry of its padded observation, and acts by a number in [2, 6]. The right action is 4.5 + x, which is
+    x / 2 + 1/4 in half-widths from the middle; agent_1 receives minus the squared error.
+
+    The best returns are `horizon` and 0. Chance of the first is a quarter of `horizon`; the middle of the box costs the
+    second 1/12 + 1/16 a step. In the padded layout, an action is a choice and a number, and each agent uses its own.
     """
 
     def __init__(self, num_envs: int, horizon: int = 10, device: torch.device | str = "cpu") -> None:
@@ -66,15 +68,11 @@ class Mixed(TensorGame):
         point = 2 * self._rand() - 1
         return {"number": self._randint(4), "point": point}
 
-    def _next_tensors(self, game: Tensors, action: Tensor) -> Tensors:
-        return self._begin_episodes()
+    def _obs(self, tensors: Tensors) -> Tensor:
+        point = torch.nn.functional.pad(tensors["point"].unsqueeze(-1), (0, 3))  # (E, 4)
+        return torch.stack([one_hot(tensors["number"], 4), point], 1)
 
-    def _obs(self, game: Tensors) -> Tensor:
-        return torch.stack(
-            [one_hot(game["number"], 4), torch.nn.functional.pad(game["point"].unsqueeze(-1), (0, 3))], 1
-        )
-
-    def _reward(self, game: Tensors, action: Tensor) -> Tensor:
-        named = action[:, 0, 0] == game["number"]
-        error = (action[:, 1, 1] - 4) / 2 - (game["point"] / 2 + SHIFT)
-        return torch.stack([named.float(), -error.square()], -1)
+    def _reward(self, tensors: Tensors, action: Tensor) -> Tensor:
+        is_right = action[:, 0, 0] == tensors["number"]
+        error = (action[:, 1, 1] - 4) / 2 - (tensors["point"] / 2 + SHIFT)
+        return torch.stack([is_right.float(), -error.square()], -1)
