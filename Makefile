@@ -15,7 +15,7 @@ AT_LEAST_3_11 := import sys; sys.exit(sys.version_info < (3, 11))
 EXACTLY_3_11  := import sys; sys.exit(sys.version_info[:2] != (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test slow gpu mutants soak faults fuzz check format bench house lock clean
+.PHONY: help install train test slow gpu mutants soak faults fuzz check prose format bench house lock clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -46,11 +46,15 @@ fuzz: $(INSTALLED) ## Draw ten thousand command lines, config files and damaged 
 gpu: $(INSTALLED) ## Run the tests that need a CUDA device
 	$(BIN)/pytest -m gpu $(ARGS)
 
-check: $(INSTALLED) ## Lint, check the format, the types and the layers
+prose: $(INSTALLED) ## Check that code, messages and pages are in plain words
+	$(BIN)/python docs/prose.py
+
+check: $(INSTALLED) ## Lint, check the format, the types, the rooms and the prose
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	$(BIN)/python docs/prose.py
 
 format: $(INSTALLED) ## Sort the imports and format the code
 	$(BIN)/ruff check --select I --fix .
