@@ -17,6 +17,7 @@ from mappo.cli.main import main
 from mappo.config import Config
 from mappo.envs.batched.battle import Battle
 from mappo.errors import UserError
+from mappo.evaluation.options import EvaluateOptions
 from mappo.evaluation.score_run import evaluate_run
 from mappo.evaluation.statistics import summarize
 from mappo.networks import encoders
@@ -96,7 +97,7 @@ def test_where_the_process_died_between_two_saves_all_go_back_to_the_step_that_a
         assert_same(a, b)
     shutil.rmtree(children(tmp_path / "run")[1] / "checkpoints")
     with pytest.raises(
-        UserError, match=r"no checkpoint of seed-2, .*: delete it, and start it again\); .* mappo resume .*seed-1$"
+        UserError, match=r"no checkpoint of seed-2, .* delete it, and start it again; .* mappo resume .*seed-1$"
     ):
         train("spread", config, resume=True)
     with pytest.raises(
@@ -140,7 +141,7 @@ def test_a_function_that_takes_num_envs_is_called_for_each_seed(tmp_path: Path):
 
 def test_a_score_is_that_of_the_seeds_and_its_interval_is_over_them(whole: Run):
     result = whole.evaluate(64)
-    each = [evaluate_run(own, 64) for own in children(whole.path)]
+    each = [evaluate_run(own, EvaluateOptions(64)) for own in children(whole.path)]
     means = [x["return_sum"]["mean"] for x in each]
     np.testing.assert_allclose(result["by_policy"], means, rtol=1e-9)
     assert result["return_sum"]["mean"] == pytest.approx(np.mean(means))

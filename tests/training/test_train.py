@@ -23,10 +23,9 @@ from mappo.core.timestep import TimeStep
 from mappo.envs.batched.spread import Spread
 from mappo.envs.probes.basic import Signal
 from mappo.errors import StopTraining, UserError
-from mappo.evaluation import curve as report
 from mappo.evaluation import score_run as evaluate
 from mappo.evaluation.episodes import play_episodes
-from mappo.evaluation.statistics import SELECT_SEED
+from mappo.evaluation.options import SELECT_SEED, EvaluateOptions
 from mappo.runs import checkpoint
 from mappo.runs import directory as rundir
 from mappo.runs.logger import Update
@@ -46,8 +45,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing a curve and the baselines beside it takes longer than these runs."""
-    monkeypatch.setattr(report, "plot_curve", lambda *_, **__: None)
-    monkeypatch.setattr("mappo.training.session.play_baselines", lambda *_: {})
+    monkeypatch.setattr("mappo.training.session.draw_curve", lambda *_: None)
+    monkeypatch.setattr("mappo.training.session.measure_baselines", lambda *_: {})
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -179,7 +178,7 @@ def test_a_run_evaluates_its_policy(whole: dict[str, Run]):
     result = run.evaluate(64)
     about = {"env": "spread", "policy": "greedy", "checkpoint": "last", "episodes": 64}
     assert {k: result[k] for k in about} == about
-    assert result == evaluate.evaluate_run(run.path, 64)
+    assert result == evaluate.evaluate_run(run.path, EvaluateOptions(64))
     other = run.evaluate(64, env=Spread(10))
     assert other["return_sum"]["mean"] == pytest.approx(result["return_sum"]["mean"]), "whatever the batch"
     assert run.evaluate(64, checkpoint="best")["checkpoint"] == "best"

@@ -1,1 +1,1 @@
-"""What a policy is worth, in numbers and pictures."""
+"""Evaluation of a policy: scores, confidence intervals, learning curves and replays."""

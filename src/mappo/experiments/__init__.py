@@ -1,1 +1,1 @@
-"""Benchmarks, sweeps, reproductions."""
+"""Experiments over many trainings: benchmarks of speed, sweeps, reproductions."""
