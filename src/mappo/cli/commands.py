@@ -1,4 +1,4 @@
-"""Commands and their options, as dataclasses that tyro turns into a command line. Loads no torch.
+"""Commands and their options, as dataclasses for tyro to make a command line from. Loads no torch.
 
 The docstrings of classes and fields are the --help texts. `parse` returns the command for `main`.
 """
@@ -141,7 +141,7 @@ COMMANDS: dict[str, type] = {
 
 
 def parse(args: list[str]) -> Any:
-    """Return the command as one of the dataclasses above.
+    """Return the command as a dataclass from above.
 
     Args:
         args: words of the command line, without the name of the program.
@@ -168,13 +168,13 @@ def parse(args: list[str]) -> Any:
 
 
 def _train_defaults(args: list[str]) -> Train | None:
-    """Return the defaults of the options, which depend on ENV, --preset and --config; None without ENV."""
+    """Return the defaults of the options: they depend on ENV, --preset and --config; None without ENV."""
     if not args or args[0] in ("-h", "--help"):
         return None
     env = args[0]
     if env.startswith("-"):
         raise UserError(f"the environment comes first, as in: mappo train spread {env} ...")
-    check_name(env)  # before torch is loaded, so that a typo gets its message at once
+    check_name(env)  # before torch is loaded: a typo gets its message at once
     name = _peek(args, "--preset")
     file = _peek(args, "--config")
     if name is not None and file is not None:

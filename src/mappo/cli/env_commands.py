@@ -19,7 +19,7 @@ _TIMED = 0.1  # seconds in the environment's own code, enough to advise for or a
 
 
 def show_environments(family: str | None) -> None:
-    """Print all families, or all names of one family.
+    """Print all families, or all names of a family.
 
     Raises:
         UserError: there is no such family, or its package is missing.

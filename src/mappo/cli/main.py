@@ -48,7 +48,7 @@ def entry() -> None:
 
 
 def main(args: Sequence[str], close_limit: CloseLimit = nullcontext) -> int:
-    """Run one command and return its exit code; print one message for an error that the user can correct.
+    """Run a command and return its exit code; print a message for an error of the user.
 
     Args:
         args: words of the command line, without the name of the program.
@@ -64,7 +64,7 @@ def main(args: Sequence[str], close_limit: CloseLimit = nullcontext) -> int:
     except Stopped as stop:
         print("mappo: stopped", file=sys.stderr)
         return 128 + stop.number
-    except KeyboardInterrupt:  # not by a signal, which raises `Stopped`
+    except KeyboardInterrupt:  # signals raise `Stopped`, so the environment raised
         print("mappo: stopped by a KeyboardInterrupt that the environment raised", file=sys.stderr)
         return USER_ERROR
     except BrokenPipeError:  # the reader left, as in `mappo evaluate RUN | head`
@@ -89,7 +89,7 @@ def _dispatch(args: Sequence[str], close_limit: CloseLimit) -> int:
     try:
         return _run(parse(list(args)), close_limit)
     except Exception as error:
-        if Stopped.raised:  # inside compiled code, which replaced the exception by an error of its own
+        if Stopped.raised:  # compiled code may replace the exception by an error of its own
             raise Stopped(Stopped.raised) from error
         raise
 

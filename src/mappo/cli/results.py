@@ -54,7 +54,7 @@ def show_result(run: Any, close_limit: CloseLimit) -> None:
 
 
 def _score(run: Any, close_limit: CloseLimit) -> str | None:
-    """Score a run, on the original package if mappo knows one, and print the score; return the package used."""
+    """Score a run, on the original package if known, and print the score; return the package used."""
     from mappo.evaluation.score_run import evaluate_run
 
     package = next(iter(NATIVE[run.env].originals), None) if run.env in NATIVE else None

@@ -1,7 +1,7 @@
-"""Signal handlers of the command line: how a run is stopped, and how the program leaves code that hangs.
+"""Signal handlers of the command line: how a run is stopped, and how the program leaves hanging code.
 
 `start_listening` is called once at the start; `Signals` handles the signals while a run trains; `LimitedClose` bounds
-the time for closing environments. Signals belong to the program, so that the library installs no handler.
+the time for closing environments. Signals belong to the program: the library installs no handler.
 """
 
 import os
@@ -30,7 +30,7 @@ DEAF = 1.0
 
 
 class Stopped(KeyboardInterrupt):
-    """Raised on SIGINT, SIGTERM or SIGHUP. Not an `Exception`, so that no `except Exception` catches it.
+    """Raised on SIGINT, SIGTERM or SIGHUP. Not an `Exception`: `except Exception` must not catch a signal.
 
     Args:
         number: number of the signal.
@@ -45,7 +45,7 @@ class Stopped(KeyboardInterrupt):
 
 
 def start_listening() -> None:
-    """Raise `Stopped` on these signals from now on, so that open files and environments are closed.
+    """Raise `Stopped` on these signals from now on, in order to close files and environments.
 
     Python runs signal handlers between bytecodes only. If compiled code blocks, a watchdog thread ends the process
     after the second signal.
@@ -59,7 +59,7 @@ def start_listening() -> None:
 
 
 def _handled_signals() -> list[int]:
-    """Return all numbers, without a SIGHUP that nohup has silenced."""
+    """Return all numbers, without a SIGHUP silenced by nohup."""
     return [n for n in STOPS if n != HANGUP or signal.getsignal(n) is not signal.SIG_IGN]
 
 
@@ -96,7 +96,7 @@ def _watch_signals(reader: int) -> None:
 
 
 def _print_error(text: bytes) -> None:
-    """Write to standard error without the buffer of Python, which a signal handler must not enter."""
+    """Write to standard error without the buffer of Python, forbidden to signal handlers."""
     with suppress(OSError):  # the terminal may be gone
         os.write(2, text)
 
@@ -115,7 +115,7 @@ def _on_alarm(handler: Callable[[int, FrameType | None], None]) -> Generator[Non
 class Signals(Interrupts):
     """Handlers of a training: the first signal ends the run after the update under way, or within an evaluation.
 
-    The run is then saved. A second signal exits at once. See `waiting` for environments that do not return.
+    The run is then saved. A second signal exits at once. See `waiting` for hanging environments.
 
     Args:
         close_limit: context for closing the environments of the run.
@@ -147,7 +147,7 @@ class Signals(Interrupts):
             if number == HANGUP or time.monotonic() - self._caught_at <= AT_ONCE:
                 return
             if sys.stderr.isatty():
-                _print_error(b"\x1b[?25h\n")  # show the cursor, which the live view hides
+                _print_error(b"\x1b[?25h\n")  # show the cursor: the live view hides the cursor
             os._exit(128 + number)
         self.caught = number
         self._caught_at = time.monotonic()
@@ -176,10 +176,10 @@ class Signals(Interrupts):
 
 
 class LimitedClose:
-    """Limit on closing environments: each call returns a context that raises `CloseTimeoutError` after `seconds`.
+    """Limit on closing environments: each call returns a context with `CloseTimeoutError` after `seconds`.
 
-    Compiled code that blocks hears no signal: a watchdog ends the process after as many seconds again. After the first
-    timeout the limit is one second, because further environments are usually of the same kind.
+    Blocking compiled code hears no signal: a watchdog ends the process after as many seconds again. After the first
+    timeout the limit is 1 s, because further environments are usually of the same kind.
     """
 
     def __init__(self, seconds: float) -> None:

@@ -35,7 +35,7 @@ class CutOffError(UserError):
 def play_episodes(
     env: Environment, policy: TeamPolicy, seeds: Sequence[int], stop: StopCallback | None = None
 ) -> Episodes:
-    """Run one episode from each reset seed, as many at a time as there are environments.
+    """Run an episode from each reset seed, as many at a time as there are environments.
 
     Every environment runs only the first episode of its seed. Otherwise short episodes would count more often than
     long episodes.
@@ -43,7 +43,7 @@ def play_episodes(
     Args:
         env: environment to step.
         policy: acts for all agents.
-        seeds: one reset seed for each of the N episodes.
+        seeds: reset seeds of the N episodes.
         stop: called before each step; an exception ends the episodes.
 
     Raises:
@@ -72,7 +72,7 @@ def _play_batch_again(
 
 
 def _play_batch(env: Environment, policy: TeamPolicy, seeds: Sequence[int], stop: StopCallback | None) -> Episodes:
-    """Run one episode from each of at most `num_envs` seeds."""
+    """Run an episode from each of at most `num_envs` seeds."""
     # The environment needs a seed for each of its E copies; results of the surplus copies are dropped.
     step = env.reset([*seeds, *[seeds[-1]] * (env.num_envs - len(seeds))])
     memory = None
@@ -96,7 +96,7 @@ def _play_batch(env: Environment, policy: TeamPolicy, seeds: Sequence[int], stop
 
 
 def replay(env: Any, policy: TeamPolicy, seeds: Sequence[int]) -> list[np.ndarray]:
-    """Return pictures of the first environment in one episode from each seed; the last of each stays longer.
+    """Return pictures of the first environment in an episode from each seed; the last picture of each stays longer.
 
     Raises:
         UserError: the environment cannot render.

@@ -13,12 +13,12 @@ from mappo.system.files import replace_file
 
 
 def write_gif(frames: Sequence[NDArray[np.uint8]], out: Path, fps: int = 8) -> None:
-    """Write frames as an endlessly looping GIF with one palette for all frames.
+    """Write frames as an endlessly looping GIF with a common palette.
 
     A frame equal to its predecessor prolongs the predecessor.
 
     Args:
-        frames: pictures (H, W, 3), all of one shape.
+        frames: pictures (H, W, 3) of equal shape.
         out: file to write.
         fps: frames per second.
 
@@ -31,7 +31,7 @@ def write_gif(frames: Sequence[NDArray[np.uint8]], out: Path, fps: int = 8) -> N
     for frame in frames:
         if frame.dtype != np.uint8 or frame.shape != shape or len(shape) != 3 or shape[2] != 3:
             raise ValueError(f"frames must all be uint8 (H, W, 3), got {frame.dtype} {frame.shape} after {shape}")
-    # The palette comes from frames across the whole episode, so that colours do not change from frame to frame.
+    # The palette comes from frames across the whole episode: colours must not change from frame to frame.
     # MAXCOVERAGE weighs small coloured things like the large pale ground; dithering would flicker.
     chosen = [frames[i] for i in range(0, len(frames), -(-len(frames) // 12))]
     palette = Image.fromarray(np.concatenate(chosen)).quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1)

@@ -23,7 +23,7 @@ from mappo.system.shutdown import CloseLimit, closing
 def evaluate_run(
     path: Path, options: EvaluateOptions, *, env: Any = None, close_limit: CloseLimit = nullcontext
 ) -> dict[str, Any]:
-    """Score the policies of a run (one for each seed) and the environment's baselines on the same reset seeds.
+    """Score the policies of a run (of each seed) and the environment's baselines on the same reset seeds.
 
     Args:
         path: run directory.
@@ -65,7 +65,7 @@ def evaluate_run(
 def _make_env(
     env: Any, name: str, config: EnvConfig, options: EvaluateOptions, close_limit: CloseLimit
 ) -> Generator[tuple[str, Environment]]:
-    """Give the name of the environment to play in and the batched environment; close what was made here."""
+    """Give the name of the environment to play in and the batched environment; close an environment made here."""
     if envs.is_batched(env):
         yield name, env
         return
@@ -78,7 +78,7 @@ def _make_env(
             env = envs.original_name(env, options.on)
         name = env
         batched = envs.make(env, envs.num_envs_for(env, options.episodes), **settings)
-    # An environment object belongs to the caller, who also closes it.
+    # An environment object belongs to the caller, and is not closed here.
     is_ours = isinstance(env, str) or callable(env)
     with closing(batched, close_limit) if is_ours else nullcontext():
         yield name, batched
@@ -108,7 +108,7 @@ def draw_replay(
         episodes: number of episodes, 1 to 100.
         seed: reset seed of the first episode; further episodes count up.
         checkpoint: `last` or `best`.
-        allow_code: import the function that the run's `config.json` names as environment.
+        allow_code: import the function named as environment in the run's `config.json`.
         close_limit: context for closing the environment.
 
     Raises:

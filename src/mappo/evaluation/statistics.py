@@ -37,14 +37,14 @@ def play_baselines(
 def score(
     env: Environment, name: str, policy: TeamPolicy | Sequence[TeamPolicy], episodes: int, seed: int = SCORE_SEED
 ) -> dict[str, Any]:
-    """Score one policy, or one for each training seed, and the environment's baselines on the same reset seeds.
+    """Score a policy, or the policies of several seeds, and the environment's baselines on the same reset seeds.
 
-    Each of several policies counts as one sample, by its mean over the episodes; intervals are over policies.
+    Each of several policies counts as a single sample, by its mean over the episodes; intervals are over policies.
 
     Args:
         env: environment to step.
         name: name of the environment, for its baselines.
-        policy: one policy or several.
+        policy: a policy, or a sequence of policies.
         episodes: number of episodes N of each policy.
         seed: first reset seed.
 
@@ -75,7 +75,7 @@ def score(
 
 
 def _check_finite(env: Environment, played: Sequence[Episodes], seeds: Sequence[int]) -> None:
-    """Raise `UserError` for the first return that is NaN or infinite."""
+    """Raise `UserError` for the first NaN or infinity."""
     returns = np.concatenate([batch.returns for batch in played])  # (P * N, A)
     for episode, agent in np.argwhere(~np.isfinite(returns))[:1]:
         raise UserError(
@@ -85,7 +85,7 @@ def _check_finite(env: Environment, played: Sequence[Episodes], seeds: Sequence[
 
 
 def _summarize_policies(returns: np.ndarray) -> dict[str, Any]:
-    """Summarize returns `(P, N)` over the episodes of one policy, or over the means of several policies."""
+    """Summarize returns `(P, N)` over the episodes of a single policy, or over the means of several policies."""
     return summarize(returns[0] if len(returns) == 1 else returns.mean(1))
 
 

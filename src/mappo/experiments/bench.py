@@ -66,7 +66,7 @@ def table_rows(recipe: str, costs: dict[str, list[Cost]], device: torch.device) 
 
 
 def machine_rows(device: torch.device, num_envs: int, run: str) -> list[list[str]]:
-    """Return rows that describe the machine, the software and the work.
+    """Return rows about the machine, the software and the work.
 
     Args:
         device: measured device.

@@ -1,7 +1,7 @@
-"""The reference work of benchmarks, in parts that can be timed, and the stopwatch.
+"""The reference work of benchmarks, in timed parts, and the stopwatch.
 
-The work is that of the MAPPO paper on spread (Yu et al. 2022, arXiv:2103.01955): 3 agents, 128 environments of 25
-steps, actor and critic of 64-64, 10 epochs, 1 minibatch. One environment step is one action of all agents.
+The work is taken from the MAPPO paper on spread (Yu et al. 2022, arXiv:2103.01955): 3 agents, 128 environments of 25
+steps, actor and critic of 64-64, 10 epochs, 1 minibatch. In an environment step all agents act once.
 """
 
 import time
@@ -38,7 +38,7 @@ class Cost(NamedTuple):
 
 @dataclass(frozen=True)
 class TimedPart:
-    """Work to be timed, as much as one rollout asks for."""
+    """Work to be timed, as much as a rollout asks for."""
 
     name: str
     work: Callable[[], object]
@@ -47,7 +47,7 @@ class TimedPart:
 
 
 def reference(recipe: str, num_envs: int = 128) -> Config:
-    """Return the settings of the reference work, by one of the `RECIPES`."""
+    """Return the settings of the reference work, by a name of `RECIPES`."""
     config = preset("spread", "paper")
     config = replace(config, env=replace(config.env, num_envs=num_envs))
     if recipe == "full":
@@ -59,7 +59,7 @@ def reference(recipe: str, num_envs: int = 128) -> Config:
 
 
 class Workload:
-    """Environments, learner and collector of one config: the work of `mappo train` without its files.
+    """Environments, learner and collector of a config: the work of `mappo train` without its files.
 
     Args:
         config: settings; its seed is replaced.
@@ -76,7 +76,7 @@ class Workload:
 
     @property
     def steps(self) -> int:
-        """Return the environment steps of one update, of each seed."""
+        """Return the environment steps of an update, of each seed."""
         return self.config.steps_per_update
 
     def environment(self) -> Environment:
@@ -84,7 +84,7 @@ class Workload:
         return envs.for_training("spread", self.config, self.device)[0]
 
     def update(self) -> dict[str, float]:
-        """Run one rollout and its gradient steps; return the metrics of a log."""
+        """Run a rollout and its gradient steps; return the metrics of a log."""
         rollout, episode_metrics = self.collector.collect()
         metrics = {**episode_metrics, **self.agent.update(rollout)}
         values = cast("list[float]", torch.stack([x.float().mean() for x in metrics.values()]).tolist())
@@ -124,7 +124,7 @@ class Workload:
         return TimedPart("policy alone", work)
 
     def _update_alone(self) -> TimedPart:
-        # Each update needs a new rollout: repeated updates on one rollout would drive the ratios out of bounds.
+        # Each update needs a new rollout: repeated updates on a rollout would drive the ratios out of bounds.
         return TimedPart("update alone", lambda: self.agent.update(self.collector.rollout), self.collector.collect)
 
 
@@ -133,9 +133,9 @@ _Buffers = tuple[list[Tensor], list[Tensor]]
 
 
 def matmul_part(workload: Workload) -> TimedPart:
-    """Return the matrix products of the work alone, one critic row for each environment, in preallocated memory.
+    """Return the matrix products of the work alone, with a critic row for each environment, in preallocated memory.
 
-    The products are those of `torch.mm`. No learner with these networks (without memory) takes less time in the same
+    The products are computed by `torch.mm`. No learner with these networks (without memory) takes less time in the same
     precision, except where `mappo.backend.matmul` has faster products.
     """
     config = workload.config
@@ -184,7 +184,7 @@ def _backward(batch: _Buffers, gradient: _Buffers) -> None:
 
 
 def synchronizer(device: torch.device) -> Callable[[], None]:
-    """Return a function that waits for all work of a device; a GPU runs its kernels asynchronously."""
+    """Return a function to wait for all work of a device; a GPU runs its kernels asynchronously."""
     return torch.cuda.synchronize if device.type == "cuda" else lambda: None
 
 
@@ -197,18 +197,18 @@ def measure(
 ) -> dict[str, list[Cost]]:
     """Return the cost of each part in each round.
 
-    Parts take turns, so that other load on the machine slows all parts alike.
+    Parts take turns: other load on the machine slows all parts alike.
 
     Args:
         parts: work to time.
-        steps: environment steps of one run of a part.
+        steps: environment steps in a run of a part.
         rounds: number of turns of each part.
         sync: called before the clocks are read.
         repeats: runs of each part in each round; by default as many as fill `TURN`.
     """
     counts: list[int] = []
     for part in parts:
-        _time_part(part, WARM_UP + 1, steps, sync)  # burn-in, in which a GPU also captures its CUDA graphs
+        _time_part(part, WARM_UP + 1, steps, sync)  # burn-in; a GPU captures its CUDA graphs meanwhile
         once = _time_part(part, 1, steps, sync).wall * steps / 1000 if repeats is None else 0.0
         counts.append(repeats or max(1, int(TURN / max(once, 1e-6))))
     costs: dict[str, list[Cost]] = {part.name: [] for part in parts}

@@ -1,7 +1,7 @@
-"""Closing of environments, whose code may raise, hang or leave threads behind. Loads no torch.
+"""Closing of environments: their code may raise, hang or leave threads behind. Loads no torch.
 
-The command line passes an `Interrupts` to training and a close limit to all commands that step environments, so that
-no environment holds up the end of the program. From Python there are no limits by default.
+The command line passes an `Interrupts` to training and a close limit to all commands with environments: no
+environment may hold up the end of the program. From Python there are no limits by default.
 """
 
 import math
@@ -16,7 +16,7 @@ from typing import Any
 
 from mappo.errors import StopTraining
 
-# Makes a context, entered while environments are closed, that may raise `CloseTimeoutError`.
+# Makes a context for closing environments; the context may raise `CloseTimeoutError`.
 CloseLimit = Callable[[], AbstractContextManager[Any]]
 
 
@@ -57,7 +57,7 @@ class Interrupts:
 
 
 def close_all(*envs: Any, limit: CloseLimit = nullcontext) -> None:
-    """Close each environment, whatever another raises; after a `CloseTimeoutError` close no further environment."""
+    """Close each environment, even if another raises; after a `CloseTimeoutError` close no further environment."""
     try:
         with limit():
             for env in envs:
@@ -102,7 +102,7 @@ def exit_within(seconds: float, code: int, prefix: str = "") -> None:
     Args:
         seconds: time for the process to exit by itself; call this function last.
         code: exit code.
-        prefix: beginning of a message that names the threads; no message if empty.
+        prefix: beginning of a message with the names of the threads; no message if empty.
     """
 
     def force() -> None:

@@ -1,4 +1,4 @@
-"""Standard output and standard error that survive the end of their reader. Loads no torch.
+"""Standard output and standard error, made to survive the end of their reader. Loads no torch.
 
 The program calls `prepare_streams` once at its start; worker processes call `ignore_broken_pipe`.
 """
@@ -18,16 +18,16 @@ BROKEN = (errno.EPIPE, errno.EIO)  # a pipe without a reader, a terminal already
 
 
 class PipeSafeFile(io.FileIO):
-    """A file that drops output after its reader has gone: a closed terminal must not end a run."""
+    """File for pipes and terminals: drops output after the reader has gone. A closed terminal must not end a run."""
 
     def write(self, data: Any, /) -> int:
         """Write like any file; data without a reader counts as written."""
         try:
-            while (written := super().write(data)) is None:  # a non-blocking pipe that is full
+            while (written := super().write(data)) is None:  # a full non-blocking pipe
                 select.select([], [self], [])
             return written
         except OSError as error:
-            # Redirect the descriptor, so that writes past this object are dropped too.
+            # Redirect the descriptor: writes past this object must be dropped too.
             devnull = os.open(os.devnull, os.O_WRONLY)
             os.dup2(devnull, self.fileno())
             os.close(devnull)
@@ -54,7 +54,7 @@ def ignore_broken_pipe() -> None:
 
 
 def warn_in_one_line() -> None:
-    """Show mappo's own warnings from now on without the line of code that Python prints beside them."""
+    """Show mappo's own warnings from now on without the line of code printed by Python."""
     format_other = warnings.formatwarning
     package = Path(__file__).parents[1]
 
@@ -66,7 +66,7 @@ def warn_in_one_line() -> None:
 
 
 def prepare_streams() -> None:
-    """Replace standard streams that were closed before the start; make the others survive their reader."""
+    """Replace standard streams already closed at the start; make the others survive their reader."""
     # Occupy descriptors 0 to 2: a file opened later must not become standard output.
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass

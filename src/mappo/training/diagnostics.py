@@ -1,4 +1,4 @@
-"""Checks of each update for a run that learns badly or no more, with advice. The session shows their notes."""
+"""Checks of each update for signs of bad or no learning, with advice. The session shows the notes."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,12 +11,12 @@ from mappo.config import Config
 from mappo.core.timestep import Rollout
 from mappo.training.trace_nonfinite import trace_nonfinite
 
-# Updates in a row, after which a run ends, or a note is shown.
+# Number of bad updates in a row before a run ends (PATIENCE), or before a note is shown (FAR).
 PATIENCE = 5
 FAR = 3
 # Notes about skipped updates, for each seed.
 MAX_SKIP_NOTES = 3
-# Fraction of a run's time in evaluations, and seconds before which the time of the start weighs too much.
+# Evaluations may take this fraction of a run's time. The first seconds do not count: the start weighs too much.
 MOST_EVALUATED = 0.5
 SOON = 20.0
 LARGE_KL = 0.5
@@ -26,11 +26,11 @@ LARGE_VALUE = 1e10
 
 
 class Diagnostics:
-    """Checks of the updates of one seed.
+    """Checks of the updates of a seed.
 
     Large observations make large values; returns are built from values, and value normalisation follows the returns:
     each update multiplies both. Once squares of values overflow, advantages are divided by an infinite deviation. Once
-    values overflow themselves, every gradient step is skipped. Neither ends by itself, so that the run must end.
+    values overflow themselves, every gradient step is skipped. Neither ends by itself: the run must end.
     """
 
     def __init__(self, config: Config) -> None:
@@ -51,7 +51,7 @@ class Diagnostics:
         )
 
     def advise(self, metrics: Mapping[str, float]) -> str:
-        """Return advice for a policy that moves too far in each update, once in a run; otherwise ""."""
+        """Return advice, once in a run, if the policy moves too far in each update; otherwise ""."""
         self._num_far = self._num_far + 1 if metrics["approx_kl"] > LARGE_KL else 0
         if self._num_far < FAR or self._is_advised:
             return ""
@@ -68,7 +68,7 @@ class Diagnostics:
         Args:
             rollout: rollout of the update.
             metrics: metrics of the update.
-            nonfinite: description of NaN or infinity in the rollout, which made the update be skipped.
+            nonfinite: description of NaN or infinity in the rollout, the reason for a skipped update.
         """
         is_skipped = metrics["skipped_steps"] >= metrics["epochs"] * self.config.ppo.minibatches
         # NaN means infinity over infinity, or 0 over 0 where all returns are equal.
@@ -81,7 +81,7 @@ class Diagnostics:
         return self._explain_overflow(_largest_obs(rollout), _largest(rollout.reward), metrics["value"])
 
     def _explain_overflow(self, obs: float, reward: float, value: float) -> str:
-        """Return a message with the largest numbers and the settings that help."""
+        """Return a message with the largest numbers and the helpful settings."""
         fixes: list[str] = []
         if obs > LARGE_OBS and not self._is_normalized:
             fixes.append("with normalised observations (--network.obs-norm, or --network.layer-norm)")
@@ -120,7 +120,7 @@ class SeedDiagnostics:
         self.seeds = config.run.all_seeds
         self._by_seed = [Diagnostics(config) for _ in self.seeds]
         self._num_skipped = [0] * len(self.seeds)
-        # Indices of seeds that learn no more, and of seeds with a traced gradient.
+        # Indices of seeds without further learning, and of seeds with a traced gradient.
         self._lost: set[int] = set()
         self._traced: set[int] = set()
         self._evaluation_s = 0.0
@@ -139,7 +139,9 @@ class SeedDiagnostics:
             return ""
         self._is_timed = True
         episodes = self.config.run.eval_episodes
-        interval = max(self.config.run.eval_interval, self.config.steps_per_update)  # at most one for each update
+        interval = max(
+            self.config.run.eval_interval, self.config.steps_per_update
+        )  # each update has at most one evaluation
         fewer = f", or --run.eval-episodes fewer than {episodes}" if episodes > 1 else ""
         return (
             f"evaluations took {self._evaluation_s / elapsed:.0%} of the time: give --run.eval-interval more than "

@@ -34,13 +34,13 @@ _COLUMNS: list[dict[str, Any]] = [_LABEL, _VALUE | {"style": "bold"}, {"width": 
 
 
 class LiveView(View):
-    """A panel that stays in place: progress, learning curve and the metrics of the updates."""
+    """A panel in a fixed place: progress, learning curve and the metrics of the updates."""
 
     _REFRESH_S = 0.25
     _BINS = 600
     _CURVE_HEIGHT = 3  # lines of text, of 8 levels each
     _MAX_WIDTH = 96
-    _TWO_COLUMNS = 68  # characters, below which metrics stand in one column
+    _TWO_COLUMNS = 68  # characters; a narrower panel has a single column of metrics
 
     def __init__(self, total_steps: int, title: str, console: Console) -> None:
         super().__init__(total_steps, title, console)
@@ -51,7 +51,7 @@ class LiveView(View):
         self._sums = [0.0] * self._BINS
         self._counts = [0] * self._BINS
         # No refresh thread: it would render (and hold the interpreter) even while nothing has changed.
-        # Only streams that end on the terminal are redirected, so that piped output is unchanged.
+        # Redirect terminal streams only: piped output must not change.
         self._live = Live(
             console=console,
             auto_refresh=False,

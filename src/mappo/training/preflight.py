@@ -1,4 +1,4 @@
-"""Notes shown before a run begins: what trains, and which settings waste time or memory, with a better option."""
+"""Notes shown before a run begins: its networks, and settings with waste of time or memory, with a better option."""
 
 import math
 
@@ -19,8 +19,8 @@ from mappo.system import hardware
 FEW_ENVS = {"cpu": 32, "cuda": 1024}
 ENOUGH_ENVS = {"cpu": 128, "cuda": 4096}
 FEW_UPDATES = 20
-BATCH_FACTOR = 4  # ratio of rows in a gradient step to the preset, from which a note is shown
-MEMORY_FRACTION = 0.7  # of the machine's memory, from which a note is shown
+BATCH_FACTOR = 4  # a note is shown if gradient steps have this many times more or fewer rows than in the preset
+MEMORY_FRACTION = 0.7  # a note is shown if a run needs more of the machine's memory
 
 
 def session_notes(name: str, config: Config, env: Environment, eval_env: Environment | None, agent: MAPPO) -> list[str]:
@@ -42,7 +42,7 @@ def session_notes(name: str, config: Config, env: Environment, eval_env: Environ
 
 
 def preflight_notes(name: str, config: Config, env: Environment) -> list[str]:
-    """Return a sentence for each setting that wastes time or memory, or that does not fit the preset's other settings.
+    """Return a sentence for each wasteful setting, and for each setting at odds with the rest of the preset.
 
     Args:
         name: name of the environment.

@@ -1,6 +1,6 @@
 """Base class of the views of a run, and number formats.
 
-`views.make_view` chooses a view; the session feeds the view with one `Update` after another.
+`views.make_view` chooses a view; the session feeds the view with each `Update`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class View:
 
     Args:
         total_steps: environment steps of the whole run.
-        title: line that names the run.
+        title: first line, with the name of the run.
         console: where the view is shown.
     """
 
@@ -36,7 +36,7 @@ class View:
         self.metrics: defaultdict[str, float] = defaultdict(lambda: math.nan)
         self._mean_speed = math.nan
         # Single updates vary and leave out evaluations: rich estimates the speed over the last 30 s.
-        # The clock is the run's own, so that the same timings give the same speed.
+        # The clock is the run's own: equal timings give equal speeds.
         self._estimate = Progress(auto_refresh=False, get_time=lambda: self.elapsed)
         self._task = self._estimate.add_task("", total=self.total)
 

@@ -32,9 +32,9 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, np.ndarray]:
-        """Return the columns of `metrics.csv`, one number for each update; NaN where nothing was measured.
+        """Return the columns of `metrics.csv`, a number for each update; NaN where nothing was measured.
 
-        Several seeds follow one another; the column `seed` names the seed.
+        Several seeds are concatenated; the column `seed` names the seed.
         """
         names: list[str] = []
         rows: list[list[str]] = []
@@ -66,6 +66,6 @@ class Run:
         Returns:
             See `evaluate_run`.
         """
-        # The caller named the environment in the training: no file chooses which code is imported.
+        # The caller named the environment in the training: no file chooses the code to import.
         options = EvaluateOptions(episodes, on, checkpoint, sampled, workers, allow_code=True)
         return evaluate_run(self.path, options, env=env)

@@ -1,4 +1,4 @@
-"""One seed of a run: its directory, its learner, its logs and checkpoints. The session drives all seeds together."""
+"""A single seed of a run: its directory, its learner, its logs and checkpoints. The session runs all seeds."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ from mappo.runs.logger import RunLogger
 
 
 class SeedRun:
-    """Learner, logs and checkpoints of one seed.
+    """Learner, logs and checkpoints of a seed.
 
     Args:
         path: run directory of the seed.
@@ -50,7 +50,7 @@ class SeedRun:
         """Restore the learner and the logs from a checkpoint.
 
         Returns:
-            Tensors of the trainer, without random states that another kind of device cannot read; notes for the user.
+            Tensors of the trainer, without random states of another kind of device; notes for the user.
 
         Raises:
             UserError: the checkpoint is damaged, or of another config.
@@ -59,7 +59,7 @@ class SeedRun:
         updates = int(state["updates"])
         notes = [f"passed over: {problem}" for problem in found.passed_over]
         trainer = found.trainer
-        if state["device"] != self.agent.device.type:  # a generator of one kind of device cannot be set on another
+        if state["device"] != self.agent.device.type:  # a generator cannot load the state of another kind of device
             notes.append(f"resumed from {state['device']}: random streams and episodes start anew")
             trainer = {k: v for k, v in trainer.items() if k != "generator" and not k.startswith("collector.")}
             self.agent.generator.manual_seed(derive_seed(self.seed, 3, updates))
@@ -97,7 +97,7 @@ class SeedRun:
             raise self._misfit(found, f"it is not of {updates} updates")
         try:
             self.agent.load_state_dict(tensors)
-        except (RuntimeError, TypeError) as error:  # random states that no generator can have
+        except (RuntimeError, TypeError) as error:  # impossible random states
             raise self._misfit(found, str(error).splitlines()[-1].strip()) from None
 
     def _misfit(self, found: Checkpoint, reason: str) -> UserError:

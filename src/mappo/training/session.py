@@ -1,4 +1,4 @@
-"""The training loop: collect, update, evaluate, log, check and save. `train` makes one `Session` for each run."""
+"""The training loop: collect, update, evaluate, log, check and save. `train` makes a `Session` for each run."""
 
 import math
 import warnings
@@ -34,7 +34,7 @@ Metrics = dict[str, float]
 
 @dataclass
 class Session:
-    """Work of one process on one run: its seeds, side by side, and the environments of all seeds.
+    """Work of a process on a run: its seeds, side by side, and the environments of all seeds.
 
     Args:
         path: run directory.
@@ -99,11 +99,11 @@ class Session:
         """
         checkpoint, collector_states, notes = resume_seed_runs(self.seed_runs)
         self.notes += notes
-        # Environments that cannot be restored start new episodes, from seeds derived from the updates done.
+        # Environments without state_dict start new episodes, from seeds derived from the updates done.
         self.learner, self.collector = make_collector(self.agents, self.env, self.config, self.updates_done)
         try:
             self.collector.load_state_dict(*collector_states)
-        except (RuntimeError, LookupError, ValueError) as error:  # state that no generator or environment can have
+        except (RuntimeError, LookupError, ValueError) as error:  # impossible state of a generator or environment
             raise UserError(f"{checkpoint} does not fit {self.path}/config.json: {error}") from error
         if not self.resumable:
             self.notes.append(f"{self.name} cannot save its episodes under way: new ones start, from derived seeds")
@@ -130,7 +130,7 @@ class Session:
                 self._run_update(view, clock, callback)
 
     def _run_update(self, view: View, clock: UpdateClock, callback: Callback | None) -> None:
-        """Collect one rollout, learn from the rollout, and record the update."""
+        """Collect a rollout, learn from the rollout, and record the update."""
         clock.start()
         rollout, episode_metrics = self._collect(view)
         clock.lap("collect_s")
@@ -154,7 +154,7 @@ class Session:
         self.interrupts()
 
     def _collect(self, view: View) -> tuple[Rollout, dict[str, torch.Tensor]]:
-        """Collect a rollout. If the environment fails, save what was learned, unless episodes could be restored."""
+        """Collect a rollout. If the environment fails, save, unless a resume could restore the episodes."""
         try:
             with nullcontext() if self.resumable else self.interrupts.waiting():
                 rollout, episode_metrics = self.collector.collect()
@@ -171,16 +171,16 @@ class Session:
         """Learn from the rollout; return the metrics of each seed."""
         skip = [bool(problem) for problem in self.collector.nonfinite]
         tensors = {**episode_metrics, **learn(self.learner, rollout, skip)}
-        # One transfer from the device for all metrics and seeds.
+        # A single transfer from the device for all metrics and seeds.
         stacked: Any = torch.stack([x.float().reshape(-1) for x in tensors.values()], 1)  # (S, metrics)
         rows: list[list[float]] = stacked.tolist()
         return [dict(zip(tensors, row, strict=True)) | {"eval_return": math.nan} for row in rows]
 
     def _evaluate(self, metrics: Sequence[Metrics]) -> UserError | StopTraining | KeyboardInterrupt | None:
-        """Set `eval_return` of each seed: mean greedy team return over episodes that training never uses.
+        """Set `eval_return` of each seed: mean greedy team return over episodes never used for training.
 
         Returns:
-            The exception that ended the evaluation, not raised: the row of metrics must be written before.
+            The exception at the end of the evaluation, not raised: the row of metrics must be written first.
         """
         if self.eval_env is None:
             return None
@@ -201,7 +201,7 @@ class Session:
         return update(metrics=mean_over_seeds(metrics))
 
     def _check(self, rollout: Rollout, metrics: Sequence[Metrics], clock: UpdateClock, view: View) -> None:
-        """Show problems of the update; end a run that cannot learn any more, or must stop."""
+        """Show problems of the update; end a run without further learning, or with an error to stop at."""
         rollouts = [rollout.slice_envs(part) for part in self.collector.seed_slices]
         notes, reason = self.diagnostics.check(self.agents, rollouts, metrics, self.collector.nonfinite)
         for note in notes:
@@ -222,7 +222,7 @@ class Session:
             seed_run.save(self.step, result, partial(self.collector.state_dict, k))
 
     def _save_and_describe(self) -> str:
-        """Save the run if it would resume with new episodes anyway; return a line that says so, or ""."""
+        """Save the run if it would resume with new episodes anyway; return a line about the resume, or ""."""
         if self.resumable or not self.step:
             return ""
         self.save()

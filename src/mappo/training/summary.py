@@ -74,7 +74,7 @@ def measure_baselines(env: Environment, name: str, seeds: Sequence[int], stop: S
     Args:
         env: environment of the evaluations.
         name: name of the environment.
-        seeds: reset seeds of the evaluations, so that curve and baselines compare.
+        seeds: reset seeds of the evaluations, for a fair comparison with the curve.
         stop: called before each step; may raise `StopTraining`.
     """
     try:

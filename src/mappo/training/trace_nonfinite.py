@@ -53,7 +53,7 @@ def _compute_loss(agent: MAPPO, batch: Batch) -> tuple[Tensor, dict[str, Tensor]
 
 
 def _trace_gradients(agent: MAPPO, total: Tensor) -> str:
-    """Return the last parameter with an infinite gradient, or a gradient whose square overflows."""
+    """Return the last parameter with an infinite gradient, or with a gradient too large to square."""
     weights: dict[str, Tensor] = {n: p for n, p in agent.network.named_parameters() if p.requires_grad and p.numel()}
     gradients: Any = torch.autograd.grad(total, list(weights.values()), allow_unused=True)
     largest = {n: float(g.abs().max()) for n, g in zip(weights, gradients, strict=True) if g is not None}

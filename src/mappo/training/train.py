@@ -44,10 +44,10 @@ def train(
             too, alone, with a warning.
         config: by default the environment's preset (`mappo.preset`).
         callback: called after each update with its metrics, for several seeds (`run.seeds`) with their mean; may raise
-            `StopTraining`, upon which the run is saved and returned.
+            `StopTraining`, then the run is saved and returned.
         stop: called after each update and at each step of an evaluation, because evaluations may be long; may raise
             `StopTraining` too.
-        resume: go on with the run that `config.run` names, from its last checkpoint.
+        resume: go on with the run named in `config.run`, from its last checkpoint.
         critic_input: input of the critic, `f(obs, state, active)` of tensors `(*B, A, *obs_shape)`, `(*B, *S)` or
             None, and `(*B, A)`; returns features `(*B, F)` for the team, or `(*B, A, F)`.
 
@@ -55,7 +55,7 @@ def train(
         The run, complete or stopped.
 
     Raises:
-        UserError: the environment, the settings or the run directory are invalid; the message says what to do.
+        UserError: the environment, the settings or the run directory are invalid; the message names the way out.
     """
     interrupts = stop if isinstance(stop, Interrupts) else Interrupts(stop)
     return _train(env, config, callback, interrupts, resume, critic_input)
@@ -79,8 +79,8 @@ def _train(
         with interrupts.waiting():
             training_env, eval_env = envs.for_training(env, config, device)
         if isinstance(env, str) or callable(env):  # an environment object belongs to the caller
-            for env_made in (training_env, eval_env):
-                stack.callback(close_all, env_made, limit=interrupts.close_limit)
+            for env_to_close in (training_env, eval_env):
+                stack.callback(close_all, env_to_close, limit=interrupts.close_limit)
         if config.run.device == "cuda" and training_env.device.type == "cpu":
             raise UserError(f"run.device cuda: {name} is stepped on the CPU, and trains there: use cpu or auto")
         num_envs = training_env.num_envs // config.run.seeds
@@ -148,7 +148,7 @@ def _torch_settings(config: Config, device: torch.device) -> Generator[None]:
 
 @contextmanager
 def _tf32_allowed(is_allowed: bool) -> Generator[None]:
-    """Allow or forbid that CUDA rounds products to TF32, as torch does by default in convolutions."""
+    """Allow or forbid CUDA to round products to TF32; torch allows it by default in convolutions."""
     backends: list[Any] = [torch.backends.cuda.matmul, getattr(torch.backends.cudnn, "conv", torch.backends.cudnn)]
     # torch 2.9 renamed the setting: reading the old name fails once anybody has used the new name.
     if hasattr(torch.backends.cudnn, "conv"):

@@ -1,4 +1,4 @@
-"""Views of a run: a live panel on a terminal, plain lines elsewhere. The session makes one by `make_view`."""
+"""Views of a run: a live panel on a terminal, plain lines elsewhere. The session calls `make_view`."""
 
 from __future__ import annotations
 
