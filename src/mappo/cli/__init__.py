@@ -1,1 +1,1 @@
-"""The command line: commands, messages and exit codes."""
+"""The command line: commands, messages, exit codes."""

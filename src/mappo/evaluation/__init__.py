@@ -1,1 +1,1 @@
-"""Evaluation of a policy: scores, confidence intervals, learning curves and replays."""
+"""Scores of a policy, learning curves and replays."""

@@ -1,1 +1,1 @@
-"""Experiments over many trainings: benchmarks of speed, sweeps, reproductions."""
+"""Benchmarks of training speed."""
