@@ -108,7 +108,7 @@ class Session:
         if not self.resumable:
             self.notes.append(f"{self.name} cannot save its episodes under way: new ones start, from derived seeds")
 
-    def run(self, callback: Callback | None) -> None:
+    def loop(self, callback: Callback | None) -> None:
         """Train until all updates are done.
 
         Args:

@@ -95,7 +95,7 @@ def _train(
         else:
             session.start()
         try:
-            session.run(callback)
+            session.loop(callback)
         except StopTraining:
             session.save()
         session.finish()
