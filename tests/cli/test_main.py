@@ -473,7 +473,7 @@ def test_a_signal_ends_training_after_the_update_under_way(
 
 
 def test_control_c_in_a_real_process_saves_and_resumes(told: Told, tmp_path: Path, quick: None):
-    path, numbers, updates = tmp_path / "run", tmp_path / "run" / "metrics.csv", 250
+    path, numbers, updates = tmp_path / "run", tmp_path / "run" / "metrics.csv", 150
     args = [*SMALL, "--run.total-steps", str(800 * updates), "--run.eval-interval", "1000000"]
     code = "from mappo.cli.main import entry; entry()"
     with subprocess.Popen(

@@ -13,6 +13,7 @@ import torch
 
 import mappo
 from games import Game
+from mappo import envs
 from mappo.cli.main import main
 from mappo.config import Config
 from mappo.envs.batched.battle import Battle
@@ -152,7 +153,11 @@ def test_a_score_is_that_of_the_seeds_and_its_interval_is_over_them(whole: Run):
     assert "by_policy" not in each[0]
 
 
-def test_the_command_line_resumes_scores_and_draws_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+def test_the_command_line_resumes_scores_and_draws_it(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    # The original package takes 15 seconds for a score.
+    monkeypatch.setitem(envs.NATIVE, "spread", replace(envs.NATIVE["spread"], originals={}))
     path = tmp_path / "run"
     train("spread", seeds(CONFIG, path), callback=stop_after(2))
     assert main(["resume", str(path), "--progress", "plain"]) == 0

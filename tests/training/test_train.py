@@ -243,7 +243,7 @@ def test_the_number_of_threads_is_given_back(tmp_path: Path, monkeypatch: pytest
 def small(path: Path, num_envs: int = 2, length: int = 4, **run: Any) -> Config:
     return replace(
         CONFIG,
-        env=EnvConfig(num_envs=num_envs),
+        env=EnvConfig(num_envs=num_envs, workers=0),  # processes take seconds to start
         ppo=PPOConfig(rollout_length=length, epochs=1),
         run=replace(CONFIG.run, dir=str(path), eval_episodes=2, **{"total_steps": 2 * num_envs * length, **run}),
     )
@@ -368,7 +368,7 @@ def test_runs_without_a_name_are_counted(tmp_path: Path, monkeypatch: pytest.Mon
     config = replace(CONFIG, run=replace(CONFIG.run, total_steps=SIZE))
     assert [train("spread", config).path for _ in range(2)] == [Path("runs/spread-1"), Path("runs/spread-2")]
     assert train("probe/signal", config).path == Path("runs/probe-signal-1")
-    alone = replace(config, env=EnvConfig(num_envs=1), ppo=replace(config.ppo, minibatches=1))
+    alone = replace(config, env=EnvConfig(num_envs=1, workers=0), ppo=replace(config.ppo, minibatches=1))
     assert train(lambda: par(), alone).path == Path("runs/custom-lambda-1")
     named = replace(config, run=replace(config.run, name="mine"))
     assert train("spread", named).path == Path("runs/mine")

@@ -35,8 +35,9 @@ class UpdateClock:
 
     def lap(self, name: str) -> None:
         """End a part of the update: save its seconds as `laps[name]`."""
-        self.elapsed = time.perf_counter() - self._began
-        self.laps[name] = self.elapsed + self._began - self._starts[0] - sum(self.laps.values())
+        now = time.perf_counter()
+        self.elapsed = now - self._began
+        self.laps[name] = now - self._starts[0] - sum(self.laps.values())
 
     def timing(self, step: int) -> dict[str, float]:
         """Return the row of `timing.csv` at the end of an update."""
