@@ -118,6 +118,8 @@ class SeedDiagnostics:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.seeds = config.run.all_seeds
+        # In notes; a single seed is not named.
+        self._of_seed = [f" of seed {seed}" if len(self.seeds) > 1 else "" for seed in self.seeds]
         self._by_seed = [Diagnostics(config) for _ in self.seeds]
         self._num_skipped = [0] * len(self.seeds)
         # Indices of seeds without further learning, and of seeds with a traced gradient.
@@ -178,15 +180,14 @@ class SeedDiagnostics:
         for k in range(len(self.seeds)):
             if k in self._lost:
                 continue
-            of_seed = f" of seed {self.seeds[k]}" if len(self.seeds) > 1 else ""
-            notes.append(self._note_skipped_update(k, nonfinite[k], of_seed))
-            note = self._note_skipped_steps(k, agents[k], rollouts[k], metrics[k]["skipped_steps"], of_seed)
+            notes.append(self._note_skipped_update(k, nonfinite[k]))
+            note = self._note_skipped_steps(k, agents[k], rollouts[k], metrics[k]["skipped_steps"])
             if note and self.config.run.on_nonfinite == "stop":
                 reason = f"{note}, and the run stops, because run.on-nonfinite is stop"
             else:
                 notes.append(note)
             advice = self._by_seed[k].advise(metrics[k])
-            notes.append(f"{advice} ({of_seed.strip()})" if advice and of_seed else advice)
+            notes.append(f"{advice} ({self._of_seed[k].strip()})" if advice and self._of_seed[k] else advice)
             if loss := self._by_seed[k].check(rollouts[k], metrics[k], nonfinite[k]):
                 losses[k] = loss
         self._lost.update(losses)
@@ -196,20 +197,20 @@ class SeedDiagnostics:
             notes += [f"seed {self.seeds[k]}: {loss}. The other seeds go on" for k, loss in losses.items()]
         return [note for note in notes if note], reason
 
-    def _note_skipped_update(self, k: int, nonfinite: str, of_seed: str) -> str:
+    def _note_skipped_update(self, k: int, nonfinite: str) -> str:
         """Return a note on an update skipped for its rollout, or ""; at most `MAX_SKIP_NOTES` for each seed."""
         self._num_skipped[k] += bool(nonfinite)
         if not nonfinite or self._num_skipped[k] > MAX_SKIP_NOTES:
             return ""
         is_last = self._num_skipped[k] == MAX_SKIP_NOTES
         more = "; further skipped updates are not shown, but have no epochs in metrics.csv" if is_last else ""
-        return f"the update{of_seed} is skipped: {nonfinite}{more}"
+        return f"the update{self._of_seed[k]} is skipped: {nonfinite}{more}"
 
-    def _note_skipped_steps(self, k: int, agent: MAPPO, rollout: Rollout, num_skipped: float, of_seed: str) -> str:
+    def _note_skipped_steps(self, k: int, agent: MAPPO, rollout: Rollout, num_skipped: float) -> str:
         """Return a note on skipped gradient steps, the first time with their source; or ""."""
         if not num_skipped:
             return ""
         source = "" if k in self._traced else trace_nonfinite(agent, rollout)
         self._traced.add(k)
-        note = f"{num_skipped:.0f} gradient steps{of_seed} were not finite, and are skipped"
+        note = f"{num_skipped:.0f} gradient steps{self._of_seed[k]} were not finite, and are skipped"
         return f"{note}: {source}" if source else note
