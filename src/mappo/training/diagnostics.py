@@ -141,9 +141,8 @@ class SeedDiagnostics:
             return ""
         self._is_timed = True
         episodes = self.config.run.eval_episodes
-        interval = max(
-            self.config.run.eval_interval, self.config.steps_per_update
-        )  # each update has at most one evaluation
+        # An update has at most one evaluation, even if shorter intervals are set.
+        interval = max(self.config.run.eval_interval, self.config.steps_per_update)
         fewer = f", or --run.eval-episodes fewer than {episodes}" if episodes > 1 else ""
         return (
             f"evaluations took {self._evaluation_s / elapsed:.0%} of the time: give --run.eval-interval more than "
