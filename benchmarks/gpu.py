@@ -29,7 +29,8 @@ from record import RESULTS, append, circumstances, fail
 import mappo
 from mappo import envs
 from mappo.backend.cuda_graphs import WARM_UP
-from mappo.evaluation.statistics import SELECT_SEED, play_baselines
+from mappo.evaluation.options import SELECT_SEED
+from mappo.evaluation.statistics import play_baselines
 from mappo.experiments.workload import TimedPart, Workload, matmul_part, measure, reference, synchronizer
 
 NETWORKS = {"feed-forward": 0, "gru": 64}

@@ -23,7 +23,6 @@ from rich.console import Console
 from rich.table import Table
 
 from mappo.algorithms import mappo as learner
-from mappo.algorithms import multi_seed as seeds
 from mappo.backend import matmul as products
 from mappo.config import Config
 from mappo.experiments import workload
@@ -64,11 +63,6 @@ def set_pieces(on: bool) -> None:
     learner.PIECE_ROWS = 20_000 if on else 2**62
 
 
-def set_turns(on: bool) -> None:
-    """Whether seeds learn in turn."""
-    seeds.IN_TURN = 0 if on else 2**62
-
-
 def set_threads(on: bool) -> None:
     """Whether there are two threads."""
     torch.set_num_threads(2 if on else 1)
@@ -92,9 +86,6 @@ VARIANTS = {
         Variant(f"{name}, {n:,} environments", of(config, n), setting=set_pieces)
         for name, config, n in (("plain", PLAIN, 1024), ("full", FULL, 1024))
     ],
-    "seeds in turn": [
-        Variant(f"plain, three seeds of {n} environments", of(PLAIN, n, 3), setting=set_turns) for n in (8, 32, 128)
-    ],
     "two threads": [
         Variant(name, config, setting=set_threads)
         for name, config in (NETWORKS | {"plain, 1,024 environments": of(PLAIN, 1024)}).items()
@@ -105,12 +96,12 @@ VARIANTS = {
 @contextlib.contextmanager
 def as_it_was() -> Iterator[None]:
     """What the variants set is put back."""
-    kept = products.has_slow_mkl, learner.PIECE_ROWS, seeds.IN_TURN, torch.get_num_threads()
+    kept = products.has_slow_mkl, learner.PIECE_ROWS, torch.get_num_threads()
     try:
         yield
     finally:
-        products.has_slow_mkl, learner.PIECE_ROWS, seeds.IN_TURN = kept[:3]
-        torch.set_num_threads(kept[3])
+        products.has_slow_mkl, learner.PIECE_ROWS = kept[:2]
+        torch.set_num_threads(kept[2])
 
 
 def measured(variant: Variant, rounds: int, repeats: int | None = None) -> dict[str, float]:

@@ -26,7 +26,7 @@ from mappo.networks.encoders import ENCODERS
 from mappo.rollouts.collector import Collector
 
 SMALL = {
-    "env": {"num_envs": 2},
+    "env": {"num_envs": 2, "workers": 0},  # processes take seconds to start
     "network": {"hidden": (8,)},
     "ppo": {"rollout_length": 4, "epochs": 1},
     "run": {"total_steps": 8, "eval_episodes": 2, "progress": "off"},

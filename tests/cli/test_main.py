@@ -22,7 +22,6 @@ import mappo
 from mappo import envs
 from mappo.cli.main import main
 from mappo.envs.batched.spread import Spread
-from mappo.evaluation import curve as report
 from mappo.evaluation import score_run as evaluate
 from mappo.runs import checkpoint
 from mappo.runs import directory as rundir
@@ -82,7 +81,7 @@ def run(trained: tuple[Path, str], tmp_path: Path) -> Path:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures as small as they get."""
     monkeypatch.setattr(Spread, "render", lambda *_: np.zeros((4, 4, 3), dtype=np.uint8))
-    monkeypatch.setattr(report, "plot_curve", lambda *_, **__: None)
+    monkeypatch.setattr("mappo.training.session.draw_curve", lambda *_: None)
 
 
 @pytest.mark.parametrize("args", [[], ["--help"], ["-h"]])
@@ -216,7 +215,7 @@ def test_a_directory_is_no_settings_file(told: Told, tmp_path: Path):
 
 def test_training_ends_with_its_files_and_the_next_commands(trained: tuple[Path, str]):
     path, out = trained
-    assert "Scoring 320 games" in out
+    assert "Scoring 320 episodes" in out
     *_, files, after = re.split("\n\n|\n(?=Next)", out.replace("\n\n", "\n"))
     for name in ("curve.png", "replay.gif", "metrics.csv"):
         assert str(path / name) in files
@@ -278,7 +277,7 @@ def test_a_run_of_other_settings_is_not_resumed(told: Told, run: Path):
 def test_evaluate_prints_a_table(told: Told, trained: tuple[Path, str]):
     code, out, err = told("evaluate", trained[0], "--episodes", 20, "--checkpoint", "best", "--sampled")
     assert (code, err) == (0, "")
-    assert f"spread (mappo {mappo.__version__}), 20 games, sampled policy, best checkpoint" in out
+    assert f"spread (mappo {mappo.__version__}), 20 episodes, sampled policy, best checkpoint" in out
     for row in ("this run", "random", "planner"):
         assert row in out
 
@@ -333,7 +332,7 @@ def test_a_package_that_does_not_hold_the_original_is_told(
 def test_no_games_are_refused(told: Told, trained: tuple[Path, str], command: str, episodes: int):
     code, _, err = told(command, trained[0], "--episodes", episodes)
     assert code == 2
-    expected = "a replay shows 1 to 100 games" if command == "play" else "episodes must be at least 1"
+    expected = "a replay shows 1 to 100 episodes" if command == "play" else "episodes must be at least 1"
     assert f"{expected}, got {episodes}" in err
 
 
@@ -394,7 +393,7 @@ def test_a_missing_original_is_scored_on_the_built_in_one(
     assert code == 0
     assert "mpe2 is not installed" in err
     assert "pip install 'mappo[mpe]'" in err
-    assert f"spread (mappo {mappo.__version__}), 320 games" in out
+    assert f"spread (mappo {mappo.__version__}), 320 episodes" in out
 
 
 @pytest.mark.parametrize(("where", "name"), [(checkpoint, "save_file"), (RunLogger, "write")])
@@ -413,7 +412,7 @@ def test_a_rollout_larger_than_any_memory_is_told(told: Told, tmp_path: Path, le
     code, _, err = told("train", "spread", "--run.dir", tmp_path / "run", *SMALL, "--ppo.rollout-length", length)
     assert code == 2
     assert err.startswith("mappo: out of memory (")
-    assert err.endswith("fewer environments or games, shorter rollouts or a smaller network need less")
+    assert err.endswith("fewer environments or episodes, shorter rollouts or a smaller network need less")
     assert "enforce fail" not in err
 
 
@@ -474,7 +473,7 @@ def test_a_signal_ends_training_after_the_update_under_way(
 
 
 def test_control_c_in_a_real_process_saves_and_resumes(told: Told, tmp_path: Path, quick: None):
-    path, numbers, updates = tmp_path / "run", tmp_path / "run" / "metrics.csv", 250
+    path, numbers, updates = tmp_path / "run", tmp_path / "run" / "metrics.csv", 150
     args = [*SMALL, "--run.total-steps", str(800 * updates), "--run.eval-interval", "1000000"]
     code = "from mappo.cli.main import entry; entry()"
     with subprocess.Popen(

@@ -25,7 +25,7 @@ from mappo.runs.lock import lock_directory
 from mappo.training.train import train
 
 QUICK = Config(
-    env=EnvConfig(num_envs=2),
+    env=EnvConfig(num_envs=2, workers=0),  # processes take seconds to start
     network=NetworkConfig(hidden=(8,)),
     ppo=PPOConfig(epochs=1),
     run=RunConfig(total_steps=100, eval_episodes=2, progress="off"),

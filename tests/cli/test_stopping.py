@@ -88,7 +88,7 @@ def test_a_time_limit_saves_and_leaves_with_3_and_may_be_another_when_it_goes_on
     assert cli.main(["resume", str(run), "--time-limit", "-1"]) == 2
     assert "run.time-limit must be above 0, got -1" in capsys.readouterr().err
     limits = list[Any]()
-    monkeypatch.setattr(cli, "_train", lambda _, config, **__: limits.append(config.run.time_limit) or 0)
+    monkeypatch.setattr(cli, "_train", lambda _, config, *__: limits.append(config.run.time_limit) or 0)
     for limit in ([], ["--time-limit", "0"], ["--time-limit", "7"]):
         assert cli.main(["resume", str(run), *limit]) == 0
     assert limits == [0.005, None, 7], "0 takes it off"
@@ -267,12 +267,12 @@ def test_a_second_control_c_leaves_at_once_whatever_does_not_listen(tmp_path: Pa
 def test_a_signal_that_compiled_code_takes_for_a_failure_is_a_signal(
     error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    def interrupted(_command: Any) -> int:
+    def interrupted(*_: Any) -> int:
         with suppress(signals.Stopped):
-            signals._stop(signal.SIGTERM, None)
+            signals._raise_stopped(signal.SIGTERM, None)
         raise error
 
-    monkeypatch.setattr(signals.Stopped, "heard", 0)
+    monkeypatch.setattr(signals.Stopped, "raised", 0)
     monkeypatch.setattr(cli, "_run", interrupted)
     assert cli.main(["envs"]) == 143
     assert capsys.readouterr().err == "mappo: stopped\n"

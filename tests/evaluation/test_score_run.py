@@ -23,7 +23,8 @@ from mappo.envs.probes.basic import Constant
 from mappo.errors import UserError
 from mappo.evaluation import episodes as playing
 from mappo.evaluation.episodes import play_episodes
-from mappo.evaluation.statistics import SCORE_SEED, SELECT_SEED, score, summarize
+from mappo.evaluation.options import SCORE_SEED, SELECT_SEED
+from mappo.evaluation.statistics import score, summarize
 from mappo.policies.random_policy import RandomPolicy
 from mappo.runs import checkpoint
 from mappo.runs import directory as rundir

@@ -903,9 +903,9 @@ BUGS = [
     Bug(
         "13",
         "noise from the clock",
-        "training/session.py",
-        "generators[-1].manual_seed(derive_seed(track.seed, 1, updates))",
-        "generators[-1].seed()",
+        "training/setup.py",
+        "manual_seed(derive_seed(seed, 1, updates))",
+        "manual_seed(torch.seed())",
         "training/test_train.py::test_numbers_are_the_same_for_the_same_seed_and_others_for_another",
     ),
     Bug(

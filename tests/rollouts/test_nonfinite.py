@@ -22,7 +22,7 @@ from mappo.errors import UserError
 from mappo.rollouts.collector import Collector
 from mappo.runs import checkpoint
 from mappo.runs.directory import seed_paths
-from mappo.training.diagnostics import FAR, TOLD, Diagnostics
+from mappo.training.diagnostics import FAR, MAX_SKIP_NOTES, Diagnostics
 from mappo.training.trace_nonfinite import trace_nonfinite
 
 BAD = [math.nan, math.inf, -math.inf]
@@ -160,7 +160,7 @@ def test_an_update_is_skipped_and_the_run_goes_on(
             assert np.isnan(metrics[name][skipped]).all(), name
             assert np.isfinite(metrics[name][~skipped]).all(), name
     assert (np.diff(metrics["actor_lr"][: len(skipped) // count]) <= 0).all(), "the schedule goes on"
-    assert 1 <= out.count("is skipped: the environment's") == min(skipped.sum(), TOLD * count)
+    assert 1 <= out.count("is skipped: the environment's") == min(skipped.sum(), MAX_SKIP_NOTES * count)
     for path in seed_paths(run.path, run.config):
         found = checkpoint.load(path)
         for x in (*found.model.values(), *found.trainer.values()):
@@ -298,7 +298,7 @@ def test_a_trace_names_the_first_place(memory: int):
     with torch.no_grad():
         agent.network.actor.head.weight.fill_(1e38)
         agent.network.actor.head.bias.fill_(3e38)
-    assert trace_nonfinite(agent, rollout) == "the layer actor.head answers numbers that are not finite"
+    assert trace_nonfinite(agent, rollout) == "the output of layer actor.head is not finite"
     with torch.no_grad():
         for name, weight in agent.network.named_parameters():
             weight.copy_(kept[name])

@@ -49,7 +49,7 @@ def test_whatever_fails_is_told_once_and_the_run_goes_on_as_it_was(whole: Any, t
 
 
 def test_a_run_killed_at_any_operation_is_the_run_that_was_not(whole: Any, tmp_path: Path):
-    operations.killed_at(tmp_path, whole[0], range(4, len(whole[1]) + 1, 9))
+    operations.killed_at(tmp_path, whole[0], range(4, len(whole[1]) + 1, 12))
 
 
 def test_a_run_killed_behind_the_rename_keeps_the_best(tmp_path: Path, whole: Any):

@@ -15,9 +15,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> fuzz.Place:
 
 
 def test_nothing_drawn_ends_in_a_traceback_or_writes_elsewhere(place: fuzz.Place):
-    fuzz.fuzz(place, 150, seed=0)
+    fuzz.fuzz(place, 100, seed=0)
     assert place.codes[0] > 10, "some are right"
-    assert place.codes[2] > 60
+    assert place.codes[2] > 40
 
 
 def test_what_is_known_to_be_wrong_is_refused(place: fuzz.Place):

@@ -20,7 +20,7 @@ import torch
 import hostile
 import mappo
 from mappo.cli import main as cli
-from mappo.cli.signals import Patience
+from mappo.cli.signals import LimitedClose, Signals
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
 from mappo.envs import check_name as check_named
 from mappo.envs.check.checker import check
@@ -29,9 +29,11 @@ from mappo.envs.vector.pool import WorkerPool
 from mappo.envs.vector.serial import SerialEnvs
 from mappo.errors import UserError
 from mappo.evaluation import episodes as playing
+from mappo.evaluation.options import EvaluateOptions
+from mappo.evaluation.score_run import evaluate_run
 from mappo.runs import checkpoint
-from mappo.system import shutdown as closing
 from mappo.system import tracebacks as trace
+from mappo.system.shutdown import close_all
 from paths import PYTHONPATH
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
@@ -66,20 +68,18 @@ def told(*args: str, settings: str = "") -> tuple[int, str, str]:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (hostile.CloseHangs, r"close\(\) had not come back after 0\.3 s, and is waited for no longer"),
+        (hostile.CloseHangs, r"close\(\) did not return within 0\.3 s, and is waited for no longer"),
         (hostile.CloseRaises, r"close\(\) raised OSError: the simulator is gone"),
         (hostile.CloseExits, r"close\(\) raised SystemExit: 7"),
     ],
 )
-def test_a_close_that_fails_costs_nothing_that_was_done(
-    make: Any, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(closing, "limit", Patience(0.3))
+def test_a_close_that_fails_costs_nothing_that_was_done(make: Any, message: str, tmp_path: Path):
+    limit = LimitedClose(0.3)
     with pytest.warns(UserWarning, match=message):
-        run = mappo.train(make, small(tmp_path / "run"))
+        run = mappo.train(make, small(tmp_path / "run"), stop=Signals(limit))
     assert run.finished
     with pytest.warns(UserWarning, match="close"):
-        assert run.evaluate(2, env=make)["episodes"] == 2
+        assert evaluate_run(run.path, EvaluateOptions(2), env=make, close_limit=limit)["episodes"] == 2
 
 
 def test_a_worker_whose_close_hangs_is_killed_and_named(monkeypatch: pytest.MonkeyPatch):
@@ -103,15 +103,14 @@ def test_a_worker_leaves_whatever_threads_there_are():
     assert process.returncode == 0, "by itself"
 
 
-def test_a_check_names_a_close_that_hangs(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(closing, "limit", Patience(0.3))
-    [violation] = check(hostile.CloseHangs, 1).violations
+def test_a_check_names_a_close_that_hangs():
+    [violation] = check(hostile.CloseHangs, 1, close_limit=LimitedClose(0.3)).violations
     assert violation.code == "raised"
-    assert "close raised CloseTimeoutError: the environment's close() had not come back" in violation.message
+    assert "close raised CloseTimeoutError: the environment's close() did not return within" in violation.message
     assert "in close: time.sleep(HANG)" in violation.message
 
 
-def test_one_that_hung_is_enough_of_its_kind(monkeypatch: pytest.MonkeyPatch):
+def test_one_that_hung_is_enough_of_its_kind():
     """The first takes all the time that there is, and the others none."""
     closed: list[int] = []
 
@@ -120,9 +119,8 @@ def test_one_that_hung_is_enough_of_its_kind(monkeypatch: pytest.MonkeyPatch):
             closed.append(1)
             super().close()
 
-    monkeypatch.setattr(closing, "limit", Patience(0.3))
-    with pytest.warns(UserWarning, match=r"after 0\.3 s"):
-        closing.close_all(*[Counted() for _ in range(5)])
+    with pytest.warns(UserWarning, match=r"within 0\.3 s"):
+        close_all(*[Counted() for _ in range(5)], limit=LimitedClose(0.3))
     assert len(closed) == 1
 
 
@@ -135,13 +133,13 @@ def test_each_is_closed_whatever_another_one_raises():
             super().close()
 
     with pytest.warns(UserWarning, match="the simulator is gone"):
-        closing.close_all(*[Counted() for _ in range(3)])
+        close_all(*[Counted() for _ in range(3)])
     assert len(closed) == 3
 
 
 def test_nothing_is_interrupted_behind_a_close():
     before = time.monotonic()
-    with Patience(0.2), Patience(0.2):
+    with LimitedClose(0.2)(), LimitedClose(0.2)():
         pass
     time.sleep(0.5)
     assert time.monotonic() - before >= 0.5
@@ -151,14 +149,17 @@ def test_threads_that_an_environment_leaves_do_not_keep_the_program():
     code, out, err = told("check", "hostile:LeavesThreads")
     assert code == 0
     assert "ready to train" in out
-    assert err == "mappo: ended by force, for the environment left threads that go on: reader, writer, 6 more\n"
+    assert err == "mappo: ended by force, because the environment left threads that go on: reader, writer, 6 more\n"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="made of glibc's mutexes")
 def test_a_close_that_cannot_be_interrupted_ends_the_program():
     code, _, err = told("check", "hostile:CloseCannotBeInterrupted")
     assert code == 2
-    assert err == "mappo: ended by force, for the environment's close() cannot be interrupted: mend it\n"
+    assert (
+        err
+        == "mappo: ended by force, because the environment's close() cannot be interrupted: it must return or raise\n"
+    )
 
 
 # Games that never end
@@ -220,7 +221,7 @@ def test_the_baselines_of_a_run_that_is_complete_are_not_waited_for(tmp_path: Pa
 def test_a_replay_of_a_game_that_goes_on_shows_its_beginning(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(playing, "MAX_FRAMES", 10)
     env = SerialEnvs(hostile.NeverEnds, 1)
-    with pytest.warns(UserWarning, match="the game of seed 5 is shown up to step 10: it went on"):
+    with pytest.warns(UserWarning, match="the episode of seed 5 is shown up to step 10: it went on"):
         frames = playing.replay(env, lambda obs, memory=None, **_: (torch.zeros(1, 2, 3), memory), [5])
     assert len(frames) == 10 + 4
 
@@ -346,7 +347,7 @@ def test_what_they_print_stays_out_of_standard_output(tmp_path: Path, capfd: pyt
     config = path / "config.json"
     config.write_text(config.read_text().replace("custom/Drawn", "hostile:Prints"))
     capfd.readouterr()
-    for command, shown in (("play", str(path / "replay.gif")), ("evaluate", "2 games"), ("check", "ready to train")):
+    for command, shown in (("play", str(path / "replay.gif")), ("evaluate", "2 episodes"), ("check", "ready to train")):
         args = [str(path), "--allow-code", "--episodes", "2"] if command != "check" else ["hostile:Prints"]
         assert cli.main([command, *args]) == 0
         out, err = capfd.readouterr()

@@ -49,6 +49,14 @@ def make_config(changes: dict[str, Any], path: Path) -> Config:
     return replace(config, run=replace(config.run, dir=str(path)))
 
 
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing a curve and the baselines beside it takes longer than these runs."""
+    monkeypatch.setattr("mappo.training.session.draw_curve", lambda *_: None)
+    monkeypatch.setattr("mappo.training.session.measure_baselines", lambda *_: {})
+
+
+@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_that_is_stopped_and_resumed_is_the_run_that_was_not(kind: str, tmp_path: Path):
     name, changes = KINDS[kind]
@@ -61,6 +69,7 @@ def test_a_run_that_is_stopped_and_resumed_is_the_run_that_was_not(kind: str, tm
     assert_same(tmp_path / "whole", tmp_path / "parted")
 
 
+@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_saved_team_plays_as_it_did_in_training(kind: str, tmp_path: Path):
     """And so does each of its agents alone, by its own observation and in its own actions."""

@@ -23,10 +23,9 @@ from mappo.core.timestep import TimeStep
 from mappo.envs.batched.spread import Spread
 from mappo.envs.probes.basic import Signal
 from mappo.errors import StopTraining, UserError
-from mappo.evaluation import curve as report
 from mappo.evaluation import score_run as evaluate
 from mappo.evaluation.episodes import play_episodes
-from mappo.evaluation.statistics import SELECT_SEED
+from mappo.evaluation.options import SELECT_SEED, EvaluateOptions
 from mappo.runs import checkpoint
 from mappo.runs import directory as rundir
 from mappo.runs.logger import Update
@@ -46,8 +45,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing a curve and the baselines beside it takes longer than these runs."""
-    monkeypatch.setattr(report, "plot_curve", lambda *_, **__: None)
-    monkeypatch.setattr("mappo.training.session.play_baselines", lambda *_: {})
+    monkeypatch.setattr("mappo.training.session.draw_curve", lambda *_: None)
+    monkeypatch.setattr("mappo.training.session.measure_baselines", lambda *_: {})
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -179,7 +178,7 @@ def test_a_run_evaluates_its_policy(whole: dict[str, Run]):
     result = run.evaluate(64)
     about = {"env": "spread", "policy": "greedy", "checkpoint": "last", "episodes": 64}
     assert {k: result[k] for k in about} == about
-    assert result == evaluate.evaluate_run(run.path, 64)
+    assert result == evaluate.evaluate_run(run.path, EvaluateOptions(64))
     other = run.evaluate(64, env=Spread(10))
     assert other["return_sum"]["mean"] == pytest.approx(result["return_sum"]["mean"]), "whatever the batch"
     assert run.evaluate(64, checkpoint="best")["checkpoint"] == "best"
@@ -244,7 +243,7 @@ def test_the_number_of_threads_is_given_back(tmp_path: Path, monkeypatch: pytest
 def small(path: Path, num_envs: int = 2, length: int = 4, **run: Any) -> Config:
     return replace(
         CONFIG,
-        env=EnvConfig(num_envs=num_envs),
+        env=EnvConfig(num_envs=num_envs, workers=0),  # processes take seconds to start
         ppo=PPOConfig(rollout_length=length, epochs=1),
         run=replace(CONFIG.run, dir=str(path), eval_episodes=2, **{"total_steps": 2 * num_envs * length, **run}),
     )
@@ -369,7 +368,7 @@ def test_runs_without_a_name_are_counted(tmp_path: Path, monkeypatch: pytest.Mon
     config = replace(CONFIG, run=replace(CONFIG.run, total_steps=SIZE))
     assert [train("spread", config).path for _ in range(2)] == [Path("runs/spread-1"), Path("runs/spread-2")]
     assert train("probe/signal", config).path == Path("runs/probe-signal-1")
-    alone = replace(config, env=EnvConfig(num_envs=1), ppo=replace(config.ppo, minibatches=1))
+    alone = replace(config, env=EnvConfig(num_envs=1, workers=0), ppo=replace(config.ppo, minibatches=1))
     assert train(lambda: par(), alone).path == Path("runs/custom-lambda-1")
     named = replace(config, run=replace(config.run, name="mine"))
     assert train("spread", named).path == Path("runs/mine")

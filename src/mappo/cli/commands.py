@@ -1,4 +1,7 @@
-"""The commands and their options, as dataclasses that tyro turns into a command line. Loads no torch."""
+"""Commands and their options, as dataclasses for tyro to make a command line from. Loads no torch.
+
+The docstrings of classes and fields are the --help texts. `parse` returns the command for `main`.
+"""
 
 import difflib
 import textwrap
@@ -14,103 +17,96 @@ from mappo.config.bounds import at_least, at_most
 from mappo.config.presets import preset
 from mappo.envs import FAMILIES, NATIVE, check_name
 from mappo.errors import UserError
+from mappo.evaluation.options import SCORE_SEED, CheckpointName, EvaluateOptions
 from mappo.system.safe_read import MAX_JSON, parse_json, read_text
 
-Which = Literal["last", "best"]
+RunPath = Annotated[Path, tyro.conf.arg(metavar="RUN"), tyro.conf.Positional]
+EnvName = Annotated[str, tyro.conf.arg(metavar="ENV"), tyro.conf.Positional]
+# A flag without its negation, such as --json without --no-json.
+Flag = tyro.conf.FlagCreatePairsOff[bool]
 
 
 @dataclass(frozen=True)
 class Train:
     """Train a team, score it, and draw its learning curve and a replay.
 
-    Settings: the environment's default preset, then --preset or --config, then what is given here.
+    Order of settings: the environment's default preset, then --preset or --config, then the options given here.
     """
 
-    env: Annotated[str, tyro.conf.arg(metavar="ENV"), tyro.conf.Positional]
-    """The environment, such as spread."""
+    env: EnvName
+    """Name of the environment, such as spread."""
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
     preset: str | None = None
     """Settings known to learn, such as long; see the README."""
     settings: Annotated[Path | None, tyro.conf.arg(name="config")] = None
-    """A JSON file of settings, such as the config.json of another run."""
-    resume: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Go on with the run that --run.name or --run.dir names."""
+    """JSON file of settings, such as the config.json of another run."""
+    resume: Flag = False
+    """Continue the run that --run.name or --run.dir names."""
 
 
 @dataclass(frozen=True)
 class Resume:
-    """Go on with a run from its last checkpoint."""
+    """Continue a run from its last checkpoint."""
 
-    run: Annotated[Path, tyro.conf.arg(metavar="RUN"), tyro.conf.Positional]
-    """The run directory."""
-    allow_code: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Import the function that the run's config.json names as its environment."""
+    run: RunPath
+    """Run directory."""
+    allow_code: Flag = False
+    """Allow import of the function named as environment in the run's config.json."""
     progress: Literal["auto", "live", "plain", "off"] = "auto"
-    """What is shown: auto is live on a terminal, else plain lines."""
+    """Progress display; auto is live on a terminal, plain lines elsewhere."""
     time_limit: float | None = None
-    """Minutes after which it is saved and left again, 0 for none; by default as in config.json."""
+    """Save and stop after this many minutes, 0 for no limit; by default as in config.json."""
 
 
-@dataclass(frozen=True)
-class Evaluate:
-    """Score a run against the baselines of its environment, on the same games."""
+@tyro.conf.configure(tyro.conf.FlagCreatePairsOff)
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(EvaluateOptions):
+    """Score a run against the baselines of its environment, on the same episodes."""
 
-    run: Annotated[Path, tyro.conf.arg(metavar="RUN"), tyro.conf.Positional]
-    """The run directory."""
-    episodes: int = 320
-    """How many games."""
-    on: str | None = None
-    """Play on the original package, such as mpe2."""
-    checkpoint: Which = "last"
-    """Which policy: the last one, or the best by its evaluations."""
-    sampled: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Draw actions from the policy, in place of the likeliest."""
-    workers: int | None = None
-    """Processes that step environments in Python; by default as in training."""
-    allow_code: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Import the function that the run's config.json names as its environment."""
-    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    run: RunPath
+    """Run directory."""
+    json: bool = False
     """Print one JSON object and nothing else."""
 
 
 @dataclass(frozen=True)
 class Play:
-    """Draw games of a run's policy into its replay.gif."""
+    """Draw episodes of a run's policy into its replay.gif."""
 
-    run: Annotated[Path, tyro.conf.arg(metavar="RUN"), tyro.conf.Positional]
-    """The run directory."""
+    run: RunPath
+    """Run directory."""
     episodes: int = 4
-    """How many games."""
-    seed: int = 1_000_000
-    """Of the first game's reset; the next games count up."""
-    checkpoint: Which = "last"
-    """Which policy: the last one, or the best by its evaluations."""
-    allow_code: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Import the function that the run's config.json names as its environment."""
+    """Number of episodes, 1 to 100."""
+    seed: int = SCORE_SEED
+    """Reset seed of the first episode; further episodes count up."""
+    checkpoint: CheckpointName = "last"
+    """Checkpoint of the policy: last, or best by the evaluations during training."""
+    allow_code: Flag = False
+    """Allow import of the function named as environment in the run's config.json."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """Step an environment with random actions, and name what is wrong with it."""
+    """Step an environment with random actions, and report its errors."""
 
-    env: Annotated[str, tyro.conf.arg(metavar="ENV"), tyro.conf.Positional]
-    """The environment, such as my_module:make_env."""
+    env: EnvName
+    """Name of the environment, such as my_module:make_env."""
     episodes: int = 3
-    """How many; more are played where these are too short to be timed."""
+    """Number of episodes; more are run if these are too short to be timed."""
     seed: int = 0
-    """Of the first reset; the others count up."""
+    """Seed of the first reset; further resets count up."""
     time_limit: int | None = None
-    """Steps after which an episode is cut off, as by --env.time-limit in training."""
+    """Steps after which an episode is cut off, like --env.time-limit in training."""
     options: tuple[str, ...] = ()
-    """The environment's own, as NAME=VALUE."""
+    """Options of the environment, as NAME=VALUE."""
 
 
 @dataclass(frozen=True)
 class Envs:
-    """List the environments: what is installed, and what could be."""
+    """List the environments, installed and available."""
 
     family: Annotated[str | None, tyro.conf.arg(metavar="FAMILY"), tyro.conf.Positional] = None
-    """All names of one of them, such as mpe2."""
+    """Family to list all names of, such as mpe2."""
 
 
 @dataclass(frozen=True)
@@ -118,19 +114,19 @@ class Bench:
     """Measure how fast this machine trains, as tables to paste into an issue."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """`auto` takes cuda where there is one."""
+    """Device to measure; auto takes cuda if present."""
     num_envs: int = 128
     """Environments stepped side by side; 128 are the reference."""
     threads: int = 1
     """CPU threads."""
     rounds: int = 5
-    """Turns of each part; a figure is the median over them."""
+    """Rounds of measurements; each figure is the median over the rounds."""
 
     def __post_init__(self) -> None:
         for name, most in (("num_envs", 1_000_000), ("threads", 1024), ("rounds", 1000)):
-            told = f"--{name.replace('_', '-')}"
-            at_least(told, getattr(self, name), 1)
-            at_most(told, getattr(self, name), most)
+            option = f"--{name.replace('_', '-')}"
+            at_least(option, getattr(self, name), 1)
+            at_most(option, getattr(self, name), most)
 
 
 COMMANDS: dict[str, type] = {
@@ -145,12 +141,17 @@ COMMANDS: dict[str, type] = {
 
 
 def parse(args: list[str]) -> Any:
-    """The command as one of the dataclasses above.
+    """Return the command as a dataclass from above.
+
+    Args:
+        args: words of the command line, without the name of the program.
 
     Raises:
-        UserError: no such command, environment or preset. SystemExit: tyro printed its help, or what is wrong.
+        UserError: there is no such command, environment or preset.
+        SystemExit: tyro printed its help, or an error.
     """
-    command, rest = (args or ["--help"])[0], args[1:]
+    command = args[0] if args else "--help"
+    rest = args[1:]
     if command in ("-h", "--help"):
         _print_commands()
         raise SystemExit(0)
@@ -162,19 +163,20 @@ def parse(args: list[str]) -> Any:
         hint = f"; did you mean {near[0]!r}?" if near else "."
         raise UserError(f"unknown command {command!r}{hint} There are: {', '.join(COMMANDS)}")
     default = _train_defaults(rest) if command == "train" else None
-    # Tuples and flags read as they do elsewhere; a value that a dataclass refuses is a box, not a traceback.
+    # tyro shows a ValueError of a dataclass as a box, without a traceback.
     return tyro.cli(COMMANDS[command], prog=f"mappo {command}", args=rest, default=default)
 
 
 def _train_defaults(args: list[str]) -> Train | None:
-    """What options start from: it depends on ENV, --preset and --config, which are read ahead of the rest."""
+    """Return the defaults of the options: they depend on ENV, --preset and --config; None without ENV."""
     if not args or args[0] in ("-h", "--help"):
         return None
     env = args[0]
     if env.startswith("-"):
         raise UserError(f"the environment comes first, as in: mappo train spread {env} ...")
-    check_name(env)  # before torch is loaded
-    name, file = _peek(args, "--preset"), _peek(args, "--config")
+    check_name(env)  # before torch is loaded: a typo gets its message at once
+    name = _peek(args, "--preset")
+    file = _peek(args, "--config")
     if name is not None and file is not None:
         raise UserError("--preset and --config exclude each other: give one")
     config = preset(env, name or "default")
@@ -184,6 +186,7 @@ def _train_defaults(args: list[str]) -> Train | None:
 
 
 def _peek(args: list[str], option: str) -> str | None:
+    """Return the value of an option ahead of the parser, None if the option is missing."""
     for i, arg in enumerate(args):
         if arg == option and i + 1 < len(args):
             return args[i + 1]
@@ -193,11 +196,16 @@ def _peek(args: list[str], option: str) -> str | None:
 
 
 def _read_config(file: Path, base: Config) -> Config:
+    """Return the settings of a JSON file, over the settings of `base`.
+
+    Raises:
+        UserError: the file cannot be read, or holds invalid settings.
+    """
     try:
         data: Any = parse_json(read_text(file, MAX_JSON))
     except (OSError, ValueError) as error:
         raise UserError(f"--config {file}: {error}") from None
-    if isinstance(data, dict) and "config" in data:  # the config.json of a run: its settings, not its place
+    if isinstance(data, dict) and "config" in data:  # the config.json of a run
         data = cast(Any, data)["config"]
     if not isinstance(data, dict):
         raise UserError(f"--config {file}: expected an object with env, network, ppo, run")
@@ -205,17 +213,19 @@ def _read_config(file: Path, base: Config) -> Config:
         config = Config.from_dict(cast(dict[str, Any], data), base)
     except UserError as error:
         raise UserError(f"--config {file}: {error}") from None
+    # Another run's file gives its settings, not its directory.
     return replace(config, run=replace(config.run, name=None, dir=None))
 
 
 def _print_commands() -> None:
+    """Print the help of the program."""
     print("Usage: mappo COMMAND ...\n\nCooperative multi-agent reinforcement learning with MAPPO.\n")
     for name, kind in COMMANDS.items():
         print(f"  {name:<10} {(kind.__doc__ or '').splitlines()[0]}")
-    own = [name for name in NATIVE if not name.startswith("probe/")]
-    names = ", ".join([*own, "probe/...", *(f"{kind}/..." for kind in FAMILIES), "module:function"])
+    native = [name for name in NATIVE if not name.startswith("probe/")]
+    names = ", ".join([*native, "probe/...", *(f"{kind}/..." for kind in FAMILIES), "module:function"])
     print(
-        "\nEnvironments (`mappo envs` tells more):\n"
+        "\nEnvironments (see `mappo envs`):\n"
         + textwrap.fill(names, 90, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
     )
     print("\nStart with:       mappo train spread")

@@ -1,6 +1,7 @@
-"""`mappo envs` and `mappo check`: what environments there are, and what is wrong with one. Loads no torch."""
+"""`mappo envs` and `mappo check`: list the environments, and find the errors of an environment. Loads no torch."""
 
 import importlib
+from contextlib import nullcontext
 from typing import Any
 
 from rich.console import Console
@@ -12,12 +13,13 @@ from mappo.envs.check import checker
 from mappo.envs.names import is_installed, package_version, require_package
 from mappo.envs.user_code import load_function, parameters
 from mappo.errors import UserError
+from mappo.system.shutdown import CloseLimit
 
-_TIMED = 0.1  # seconds of an environment's own work, by which workers are advised or not
+_TIMED = 0.1  # seconds in the environment's own code, enough to advise for or against workers
 
 
 def show_environments(family: str | None) -> None:
-    """Prints what can be trained in: all families, or all names of one.
+    """Print all families, or all names of a family.
 
     Raises:
         UserError: there is no such family, or its package is missing.
@@ -27,30 +29,36 @@ def show_environments(family: str | None) -> None:
         for name in _list_names(family):
             console.print(name, highlight=False, markup=False)
         return
-    own = Table("name", "what it is", title="Batched in torch, part of mappo", title_justify="left", box=None)
-    for name, native in NATIVE.items():
-        own.add_row(name, native.summary)
-    others = Table("name", "what it is", "installed", title="From other packages", title_justify="left", box=None)
+    native = Table("name", "description", title="Batched in torch, part of mappo", title_justify="left", box=None)
+    for name, entry in NATIVE.items():
+        native.add_row(name, entry.summary)
+    families = Table("name", "description", "installed", title="From other packages", title_justify="left", box=None)
     for name, kind in FAMILIES.items():
         if is_installed(kind):
-            there = package_version(name + "/x")
+            status = package_version(name + "/x")
         else:
-            there = f"pip install 'mappo[{kind.extra}]'" if kind.extra is not None else "no: not on PyPI"
-        others.add_row(f"{name}/...", f"{kind.summary}\n[dim]{name}/{kind.examples[0]}[/dim]", there)
-    console.print(own)
+            status = f"pip install 'mappo[{kind.extra}]'" if kind.extra is not None else "no: not on PyPI"
+        families.add_row(f"{name}/...", f"{kind.summary}\n[dim]{name}/{kind.examples[0]}[/dim]", status)
+    console.print(native)
     console.print()
-    console.print(others)
+    console.print(families)
     console.print("\nAll names of a family:  mappo envs mpe2")
     console.print(
         "Your own:               mappo train my_module:make_env   (see docs/environments.md)", highlight=False
     )
 
 
-def check_environment(name: str, episodes: int, seed: int, config: EnvConfig) -> checker.Report:
-    """What `mappo check` finds.
+def check_environment(
+    name: str, episodes: int, seed: int, config: EnvConfig, close_limit: CloseLimit = nullcontext
+) -> checker.Report:
+    """Return the findings of `mappo check`.
 
     Args:
-        config: its options and its time limit are heeded.
+        name: name of the environment.
+        episodes: number of episodes.
+        seed: seed of the first reset.
+        config: options and time limit of the environment; other settings are ignored.
+        close_limit: context for closing the environment.
 
     Raises:
         UserError: there is no such environment, or it cannot be checked.
@@ -60,19 +68,31 @@ def check_environment(name: str, episodes: int, seed: int, config: EnvConfig) ->
     if episodes < 1:
         raise UserError(f"episodes must be at least 1, got {episodes}")
     if is_code(name) and "num_envs" in parameters(load_function(name)):
-        raise UserError(f"{name} makes many games at once (it takes num_envs), and what is checked are single ones")
-    make, limit = factory(name, config.env_kwargs), config.time_limit
-    return checker.check(make, episodes, seed, name=name, time_limit=limit, seconds=_TIMED)
+        raise UserError(f"{name} is batched (it takes num_envs), and only single environments can be checked")
+    make = factory(name, config.env_kwargs)
+    return checker.check(
+        make,
+        episodes,
+        seed,
+        name=name,
+        time_limit=config.time_limit,
+        seconds=_TIMED,
+        close_limit=close_limit,
+    )
 
 
 def _list_names(family: str) -> list[str]:
-    """As one types them."""
+    """Return the names of a family as a user types them.
+
+    Raises:
+        UserError: there is no such family, or its package is missing.
+    """
     if family not in FAMILIES:
         raise UserError(f"there is no family {family!r}; there are: {', '.join(FAMILIES)}")
     kind = FAMILIES[family]
     require_package(kind)
     module: Any = importlib.import_module(f"mappo.envs.{kind.maker.split(':')[0]}")
-    listed = getattr(module, "names", None)
-    if listed is None:
+    list_names = getattr(module, "names", None)
+    if list_names is None:
         return [f"{family}/{example}" for example in (*kind.examples, "...")]
-    return [f"{family}/{name}" for name in listed(family)]
+    return [f"{family}/{name}" for name in list_names(family)]

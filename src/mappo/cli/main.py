@@ -1,6 +1,7 @@
-"""The command line. Knows options, messages and exit codes; the work is done below.
+"""The `mappo` program: runs a command, prints its messages and returns its exit code.
 
-Exit codes: 0 done, 2 the user can mend it, 3 stopped and resumable, 129, 130 and 143 for SIGHUP, SIGINT and SIGTERM.
+Exit codes: 0 done, 2 an error for the user to correct, 3 stopped and resumable, 129, 130 and 143 for SIGHUP, SIGINT
+and SIGTERM. The commands import torch only when they run.
 """
 
 import json
@@ -16,39 +17,45 @@ from typing import Any
 
 from mappo.cli.commands import Bench, Check, Envs, Evaluate, Play, Resume, Train, parse
 from mappo.cli.results import print_score, program_name, show_result
-from mappo.cli.signals import USER_ERROR, Patience, Signals, Stopped, start_listening, stop_listening
+from mappo.cli.signals import USER_ERROR, LimitedClose, Signals, Stopped, start_listening, stop_listening
 from mappo.config import Config, EnvConfig
 from mappo.envs import is_code
 from mappo.errors import UserError
-from mappo.system import hardware, shutdown
+from mappo.system import hardware
 from mappo.system.safe_read import printable
+from mappo.system.shutdown import CloseLimit, exit_within
 from mappo.system.stdio import env_output_to_stderr, prepare_streams, warn_in_one_line
 
-DONE, STOPPED = 0, 3
-# Seconds that an environment may take to be closed (a worker pool takes 5 by its own clock), and the program to end.
-CLOSING, ENDING = 8.0, 5.0
+DONE = 0
+STOPPED = 3
+# Seconds for closing an environment (a worker pool takes 5 by its own clock), and for the program to end.
+CLOSING = 8.0
+ENDING = 5.0
 
 
 def entry() -> None:
-    """The `mappo` program."""
+    """Run the `mappo` program and exit."""
     prepare_streams()
     warn_in_one_line()
     start_listening()
-    if hasattr(signal, "pthread_kill"):
-        shutdown.limit = Patience(CLOSING)
-    code = 1  # of an error that nobody foresaw
+    code = 1  # exit code of an unforeseen error
     try:
-        code = main(sys.argv[1:])
+        code = main(sys.argv[1:], LimitedClose(CLOSING) if hasattr(signal, "setitimer") else nullcontext)
     finally:
         stop_listening()
-        shutdown.exit_within(ENDING, code, "mappo: ")
+        exit_within(ENDING, code, "mappo: ")
     sys.exit(code)
 
 
-def main(args: Sequence[str]) -> int:
-    """Runs one command and returns its exit code; prints one message for what the user can mend."""
+def main(args: Sequence[str], close_limit: CloseLimit = nullcontext) -> int:
+    """Run a command and return its exit code; print a message for an error of the user.
+
+    Args:
+        args: words of the command line, without the name of the program.
+        close_limit: context for closing environments.
+    """
     try:
-        code = _dispatch(args)
+        code = _dispatch(args, close_limit)
         sys.stdout.flush()
         return code
     except UserError as error:
@@ -57,102 +64,98 @@ def main(args: Sequence[str]) -> int:
     except Stopped as stop:
         print("mappo: stopped", file=sys.stderr)
         return 128 + stop.number
-    except KeyboardInterrupt:  # none of ours: `Stopped` is what the signals raise
+    except KeyboardInterrupt:  # signals raise `Stopped`, so the environment raised
         print("mappo: stopped by a KeyboardInterrupt that the environment raised", file=sys.stderr)
         return USER_ERROR
     except BrokenPipeError:  # the reader left, as in `mappo evaluate RUN | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
-    except OSError as error:  # a full disk, a directory that may not be written
-        kept = "; checkpoints saved before are whole" if args[:1] in (["train"], ["resume"]) else ""
-        print(f"mappo: {printable(str(error))}{kept}", file=sys.stderr)
+    except OSError as error:  # such as a full disk, or a directory without permission
+        saved = "; checkpoints saved before are whole" if args[:1] in (["train"], ["resume"]) else ""
+        print(f"mappo: {printable(str(error))}{saved}", file=sys.stderr)
         return USER_ERROR
     except (MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
+        if not _is_out_of_memory(error):
             raise
-        told = str(error).partition("\n")[0].rpartition("DefaultCPUAllocator: ")[2] or type(error).__name__
-        less = "fewer environments or games, shorter rollouts or a smaller network need less"
-        print(f"mappo: out of memory ({told}): {less}", file=sys.stderr)
+        reason = str(error).partition("\n")[0].rpartition("DefaultCPUAllocator: ")[2] or type(error).__name__
+        advice = "fewer environments or episodes, shorter rollouts or a smaller network need less"
+        print(f"mappo: out of memory ({reason}): {advice}", file=sys.stderr)
         return USER_ERROR
-    except SystemExit as stop:  # tyro has printed its help or its box
+    except SystemExit as stop:  # tyro has printed its help or an error
         return stop.code if isinstance(stop.code, int) else USER_ERROR
 
 
-def _dispatch(args: Sequence[str]) -> int:
+def _dispatch(args: Sequence[str], close_limit: CloseLimit) -> int:
     try:
-        return _run(parse(list(args)))
+        return _run(parse(list(args)), close_limit)
     except Exception as error:
-        if Stopped.heard:  # in compiled code, which took it for a failure
-            raise Stopped(Stopped.heard) from error
+        if Stopped.raised:  # compiled code may replace the exception by an error of its own
+            raise Stopped(Stopped.raised) from error
         raise
 
 
-def _out_of_memory(error: Exception) -> bool:
-    """torch has an error of its own for devices, and for the CPU a text; it is not loaded here."""
+def _is_out_of_memory(error: Exception) -> bool:
+    """Return whether memory ran out. torch, not loaded here, has an error class for devices and a text for the CPU."""
     texts = ("DefaultCPUAllocator: ", "Storage size calculation overflowed", "CUDA error: out of memory")
-    named = type(error).__name__ == "OutOfMemoryError"
-    return isinstance(error, MemoryError) or named or any(text in str(error) for text in texts)
+    is_device = type(error).__name__ == "OutOfMemoryError"
+    return isinstance(error, MemoryError) or is_device or any(text in str(error) for text in texts)
 
 
-def _run(command: Any) -> int:
-    if isinstance(command, Train):
-        return _train(command.env, command.config, command.resume)
-    if isinstance(command, Resume):
-        from mappo.evaluation.score_run import check_code
-        from mappo.runs.directory import read_run
+def _run(command: Any, close_limit: CloseLimit) -> int:
+    """Run a parsed command and return its exit code."""
+    match command:
+        case Train():
+            return _train(command.env, command.config, command.resume, close_limit)
+        case Resume():
+            return _resume(command, close_limit)
+        case Evaluate():
+            return _evaluate(command, close_limit)
+        case Play():
+            return _play(command, close_limit)
+        case Check():
+            return _check(command, close_limit)
+        case Envs():
+            from mappo.cli.env_commands import show_environments
 
-        env, config, _ = read_run(command.run)
-        if env.startswith("custom/"):
-            raise UserError(
-                f"{env} is an environment of yours: mappo.train(make_env, config, resume=True) goes on with it"
-            )
-        check_code(env, command.allow_code)
-        limit = config.run.time_limit if command.time_limit is None else command.time_limit or None
-        where = replace(config.run, name=None, dir=str(command.run), progress=command.progress, time_limit=limit)
-        return _train(env, replace(config, run=where), resume=True)
-    if isinstance(command, Evaluate):
-        return _evaluate(command)
-    if isinstance(command, Check):
-        from mappo.cli.env_commands import check_environment
-        from mappo.envs.check.checker import show
+            show_environments(command.family)
+            return DONE
+        case Bench():
+            from mappo.experiments.bench import run_benchmark
 
-        config = EnvConfig(options=command.options, time_limit=command.time_limit)
-        with env_output_to_stderr():
-            report = check_environment(command.env, command.episodes, command.seed, config)
-        show(report)
-        return DONE if report.ok else USER_ERROR
-    if isinstance(command, Envs):
-        from mappo.cli.env_commands import show_environments
-
-        show_environments(command.family)
-        return DONE
-    if isinstance(command, Bench):
-        from mappo.experiments.bench import run_benchmark
-
-        hardware.keep_freed_memory()  # as in training
-        run_benchmark(command.device, command.num_envs, command.threads, command.rounds)
-        return DONE
-    return _play(command)
+            hardware.keep_freed_memory()  # as in training
+            run_benchmark(command.device, command.num_envs, command.threads, command.rounds)
+            return DONE
+        case _:
+            raise TypeError(f"not a command: {command}")
 
 
-def _train(env: str, config: Config, resume: bool) -> int:
+def _resume(command: Resume, close_limit: CloseLimit) -> int:
+    from mappo.evaluation.score_run import check_code
+    from mappo.runs.directory import read_run
+
+    env, config, _ = read_run(command.run)
+    if env.startswith("custom/"):
+        raise UserError(f"{env} is an environment of yours: mappo.train(make_env, config, resume=True) goes on with it")
+    check_code(env, command.allow_code)
+    time_limit = config.run.time_limit if command.time_limit is None else command.time_limit or None
+    run = replace(config.run, name=None, dir=str(command.run), progress=command.progress, time_limit=time_limit)
+    return _train(env, replace(config, run=run), True, close_limit)
+
+
+def _train(env: str, config: Config, resume: bool, close_limit: CloseLimit) -> int:
+    """Train and, if the run is complete in time, show its score."""
     from mappo.training.train import train
 
     hardware.keep_freed_memory()
     started = time.monotonic()
-    with Signals() as signals:
-        if hasattr(signal, "setitimer"):
-            shutdown.waiting = signals.waiting
-        try:
-            run = train(env, config, stop=signals.check, resume=resume)
-        finally:
-            shutdown.waiting = nullcontext
+    with Signals(close_limit) as signals:
+        run = train(env, config, stop=signals, resume=resume)
+    program = program_name()
+    path = shlex.quote(str(run.path))
     if not run.finished:
         trust = " --allow-code" if is_code(run.env) else ""
-        print(
-            f"Stopped at step {run.step:,}{'' if signals.caught else ' by run.time-limit'} and saved.  Go on with:  "
-            f"{program_name()} resume {shlex.quote(str(run.path))}{trust}"
-        )
+        reason = "" if signals.caught else " by run.time-limit"
+        print(f"Stopped at step {run.step:,}{reason} and saved.  Go on with:  {program} resume {path}{trust}")
         return 128 + signals.caught if signals.caught else STOPPED
     if signals.caught:
         print(f"Finished and saved in {run.path}, and not scored: stopped")
@@ -162,29 +165,18 @@ def _train(env: str, config: Config, resume: bool) -> int:
         print(f"Finished and saved in {run.path}, and not scored: run.time-limit is over")
         return DONE
     try:
-        show_result(run)
+        show_result(run, close_limit)
     except Stopped:
-        print(
-            f"The run is complete, in {run.path}; "
-            f"score it with:  {program_name()} evaluate {shlex.quote(str(run.path))}"
-        )
+        print(f"The run is complete, in {run.path}; score it with:  {program} evaluate {path}")
         raise
     return DONE
 
 
-def _evaluate(command: Evaluate) -> int:
+def _evaluate(command: Evaluate, close_limit: CloseLimit) -> int:
     from mappo.evaluation.score_run import evaluate_run
 
     with env_output_to_stderr():
-        result = evaluate_run(
-            command.run,
-            command.episodes,
-            on=command.on,
-            checkpoint=command.checkpoint,
-            sampled=command.sampled,
-            workers=command.workers,
-            allow_code=command.allow_code,
-        )
+        result = evaluate_run(command.run, command, close_limit=close_limit)
     if command.json:
         print(json.dumps(result))
     else:
@@ -192,12 +184,25 @@ def _evaluate(command: Evaluate) -> int:
     return DONE
 
 
-def _play(command: Play) -> int:
+def _play(command: Play, close_limit: CloseLimit) -> int:
     from mappo.evaluation.score_run import draw_replay
 
     if not 0 <= command.seed < 2**63:
         raise UserError(f"seed must be at least 0 and below 2^63, got {command.seed}")
     with env_output_to_stderr():
-        path = draw_replay(command.run, command.episodes, command.seed, command.checkpoint, command.allow_code)
+        path = draw_replay(
+            command.run, command.episodes, command.seed, command.checkpoint, command.allow_code, close_limit
+        )
     print(path)
     return DONE
+
+
+def _check(command: Check, close_limit: CloseLimit) -> int:
+    from mappo.cli.env_commands import check_environment
+    from mappo.envs.check.checker import show
+
+    config = EnvConfig(options=command.options, time_limit=command.time_limit)
+    with env_output_to_stderr():
+        report = check_environment(command.env, command.episodes, command.seed, config, close_limit)
+    show(report)
+    return DONE if report.ok else USER_ERROR

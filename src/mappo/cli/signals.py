@@ -1,32 +1,43 @@
-"""The signals of the program: how it is stopped, and how it stops what hangs. For the command line alone."""
+"""Signal handlers of the command line: how a run is stopped, and how the program leaves hanging code.
+
+`start_listening` is called once at the start; `Signals` handles the signals while a run trains; `LimitedClose` bounds
+the time for closing environments. Signals belong to the program: the library installs no handler.
+"""
 
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, nullcontext, suppress
 from types import FrameType
 from typing import Any
 
 from mappo.errors import StopTraining
-from mappo.system.shutdown import CloseTimeoutError
+from mappo.system.shutdown import CloseLimit, CloseTimeoutError, Interrupts, start_watchdog
 
 USER_ERROR = 2
-# A closed terminal's SIGHUP among them, where the system has it and whoever started the program (nohup) lets it come.
+# SIGHUP comes from a closed terminal; some systems have no such signal.
 STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 HANGUP = getattr(signal, "SIGHUP", None)
-# Seconds: `timeout`, systemd and terminals send the same twice within moments, which is no second Ctrl-C; what an
-# environment may go on for once the run is to stop; what compiled code may take to hear the second one.
-AT_ONCE, GRACE, DEAF = 0.3, 10.0, 1.0
+# Seconds. `timeout`, systemd and terminals send the same signal twice: two signals within AT_ONCE are not two Ctrl-C.
+AT_ONCE = 0.3
+# Time for an environment to return once the run must stop.
+GRACE = 10.0
+# Time for compiled code to react to the second signal.
+DEAF = 1.0
 
 
 class Stopped(KeyboardInterrupt):
-    """SIGINT, SIGTERM or SIGHUP came. Not an `Exception`: what an environment raises is told from it."""
+    """Raised on SIGINT, SIGTERM or SIGHUP. Not an `Exception`: `except Exception` must not catch a signal.
 
-    heard = 0
-    """The number of the one that was raised; compiled code may have made an error of its own of it."""
+    Args:
+        number: number of the signal.
+    """
+
+    # Number of the last signal raised: compiled code may turn the exception into an error of its own.
+    raised = 0
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -34,148 +45,173 @@ class Stopped(KeyboardInterrupt):
 
 
 def start_listening() -> None:
-    """From here on these signals raise `Stopped`, so that what was begun is closed; a second one is never waited for.
+    """Raise `Stopped` on these signals from now on, in order to close files and environments.
 
-    Compiled code that does not come back keeps Python from hearing any: a thread then ends the process.
+    Python runs signal handlers between bytecodes only. If compiled code blocks, a watchdog thread ends the process
+    after the second signal.
     """
-    for number in _signals_to_handle():
-        signal.signal(number, _stop)
+    for number in _handled_signals():
+        signal.signal(number, _raise_stopped)
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    threading.Thread(target=_hear, args=(reader,), daemon=True).start()
+    threading.Thread(target=_watch_signals, args=(reader,), daemon=True).start()
 
 
-def _signals_to_handle() -> list[int]:
-    """All but the SIGHUP that nohup has silenced."""
+def _handled_signals() -> list[int]:
+    """Return all numbers, without a SIGHUP silenced by nohup."""
     return [n for n in STOPS if n != HANGUP or signal.getsignal(n) is not signal.SIG_IGN]
 
 
 def stop_listening() -> None:
-    """From here on they end the process at once, and without a traceback."""
+    """End the process on these signals at once from now on, without a traceback."""
     for number in STOPS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
 
 
-def _stop(number: int, _frame: FrameType | None) -> None:
-    for other in STOPS:  # a second one, while this one is on its way out, does not wait for it
-        if other != HANGUP and signal.getsignal(other) is _stop:
+def _raise_stopped(number: int, _frame: FrameType | None) -> None:
+    # A second signal during the shutdown ends the process at once.
+    for other in STOPS:
+        if other != HANGUP and signal.getsignal(other) is _raise_stopped:
             signal.signal(other, signal.SIG_DFL)
     if number == HANGUP:
         signal.signal(number, signal.SIG_IGN)
-    Stopped.heard = number
+    Stopped.raised = number
     raise Stopped(number)
 
 
-def _hear(reader: int) -> None:
-    first = 0.0
-    while heard := os.read(reader, 1):
-        if heard[0] not in (signal.SIGINT, signal.SIGTERM) and not (heard[0] == HANGUP and not first):
+def _watch_signals(reader: int) -> None:
+    """Exit the process `DEAF` seconds after the second signal, unless the main thread exits before."""
+    first_at = 0.0
+    while received := os.read(reader, 1):
+        number = received[0]
+        # A hang-up counts only as the first signal: systemd sends SIGHUP right after SIGTERM.
+        if number not in (signal.SIGINT, signal.SIGTERM) and not (number == HANGUP and not first_at):
             continue
-        if first and time.monotonic() - first > AT_ONCE:
+        if first_at and time.monotonic() - first_at > AT_ONCE:
             time.sleep(DEAF)
-            os._exit(128 + heard[0])
-        first = first or time.monotonic()
+            os._exit(128 + number)
+        first_at = first_at or time.monotonic()
 
 
-def say(text: bytes) -> None:
-    """To standard error, which may be gone."""
-    with suppress(OSError):
+def _print_error(text: bytes) -> None:
+    """Write to standard error without the buffer of Python, forbidden to signal handlers."""
+    with suppress(OSError):  # the terminal may be gone
         os.write(2, text)
 
 
-class Signals:
-    """The first Ctrl-C, SIGTERM or SIGHUP ends the run, after the update or within the evaluation under way, and saves.
+@contextmanager
+def _on_alarm(handler: Callable[[int, FrameType | None], None]) -> Generator[None]:
+    """Handle SIGALRM by `handler` within the context; stop the timer at its end."""
+    former = signal.signal(signal.SIGALRM, handler)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
 
-    A second one leaves at once. An environment that does not come back is left where that loses nothing: see `waiting`.
+
+class Signals(Interrupts):
+    """Handlers of a training: the first signal ends the run after the update under way, or within an evaluation.
+
+    The run is then saved. A second signal exits at once. See `waiting` for hanging environments.
+
+    Args:
+        close_limit: context for closing the environments of the run.
     """
 
-    def __init__(self) -> None:
-        self.caught, self._since, self._waits = 0, 0.0, False
-        self._before: dict[int, Any] = {}
+    def __init__(self, close_limit: CloseLimit = nullcontext) -> None:
+        super().__init__(self._stop_if_caught)
+        self.close_limit = close_limit
+        self.caught = 0
+        self._caught_at = 0.0
+        self._is_waiting = False
+        self._former: dict[int, Any] = {}
 
     def __enter__(self) -> "Signals":
-        for number in _signals_to_handle():
-            self._before[number] = signal.signal(number, self._catch)
+        for number in _handled_signals():
+            self._former[number] = signal.signal(number, self._catch)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._former.items():
             signal.signal(number, handler)
 
-    def check(self, _update: object = None) -> None:
-        """The callback of the run, and what its evaluations ask."""
+    def _stop_if_caught(self) -> None:
         if self.caught:
             raise StopTraining
 
     def _catch(self, number: int, _frame: FrameType | None) -> None:
         if self.caught:
-            if number == HANGUP or time.monotonic() - self._since <= AT_ONCE:
+            if number == HANGUP or time.monotonic() - self._caught_at <= AT_ONCE:
                 return
             if sys.stderr.isatty():
-                say(b"\x1b[?25h\n")  # the live view had hidden the cursor
+                _print_error(b"\x1b[?25h\n")  # show the cursor: the live view hides the cursor
             os._exit(128 + number)
-        self.caught, self._since = number, time.monotonic()
-        if self._waits:
+        self.caught = number
+        self._caught_at = time.monotonic()
+        if self._is_waiting:
             signal.setitimer(signal.ITIMER_REAL, GRACE)
-        say(b"\nmappo: stopping after this update, and saving; once more leaves at once\n")
+        _print_error(b"\nmappo: stopping after this update, and saving; once more leaves at once\n")
 
     @contextmanager
     def waiting(self) -> Generator[None]:
-        """A context in which an environment is waited for: `GRACE` seconds after a signal it raises `Stopped`."""
+        """Raise `Stopped` in the context `GRACE` seconds after a signal: the environment does not return."""
+        if not hasattr(signal, "setitimer"):
+            yield
+            return
 
-        def late(_number: int, _frame: FrameType | None) -> None:
+        def leave(_number: int, _frame: FrameType | None) -> None:
             raise Stopped(self.caught)
 
-        before, self._waits = signal.signal(signal.SIGALRM, late), True
-        if self.caught:
-            signal.setitimer(signal.ITIMER_REAL, GRACE)
-        try:
-            yield
-        finally:
-            self._waits = False
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
+        with _on_alarm(leave):
+            self._is_waiting = True
+            if self.caught:
+                signal.setitimer(signal.ITIMER_REAL, GRACE)
+            try:
+                yield
+            finally:
+                self._is_waiting = False
 
 
-class Patience:
-    """A context in which an environment is closed: so many seconds, and CloseTimeoutError is raised in there.
+class LimitedClose:
+    """Limit on closing environments: each call returns a context with `CloseTimeoutError` after `seconds`.
 
-    Where that is no use, as in compiled code that waits, the process ends as many seconds later. After one that hung,
-    others have a second: they are of its kind.
+    Blocking compiled code hears no signal: a watchdog ends the process after as many seconds again. After the first
+    timeout the limit is 1 s, because further environments are usually of the same kind.
     """
 
     def __init__(self, seconds: float) -> None:
-        self.seconds, self._depth = seconds, 0
+        self.seconds = seconds
 
-    def __enter__(self) -> None:
-        self._depth += 1
-        if self._depth > 1:  # the outer one's time goes on
-            return
-        self._over = threading.Event()
-        self._before = signal.signal(signal.SIGALRM, self._raise)
-        self._watch = threading.Thread(target=self._wait, daemon=True)
-        self._watch.start()
+    @contextmanager
+    def __call__(self) -> Generator[None]:
+        """Limit the time within the context."""
+        is_closing = True
 
-    def __exit__(self, *_: object) -> None:
-        self._depth -= 1
-        if not self._depth:
-            self._over.set()
-            self._watch.join()  # behind which it sends no signal any more
-            signal.signal(signal.SIGALRM, self._before)
+        def interrupt(_number: int, _frame: FrameType | None) -> None:
+            if is_closing:
+                seconds = self.seconds
+                self.seconds = min(seconds, 1.0)
+                raise CloseTimeoutError(
+                    f"the environment's close() did not return within {seconds:g} s, and is waited for no longer"
+                )
 
-    def _wait(self) -> None:
-        seconds = self.seconds
-        if self._over.wait(seconds):
-            return
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
-        if not self._over.wait(seconds):
-            say(b"mappo: ended by force, for the environment's close() cannot be interrupted: mend it\n")
-            os._exit(USER_ERROR)
+        watchdog = start_watchdog(2 * self.seconds, _exit_stuck)
+        try:
+            with _on_alarm(interrupt):
+                signal.setitimer(signal.ITIMER_REAL, self.seconds)
+                try:
+                    yield
+                finally:
+                    is_closing = False  # an alarm on its way is then ignored
+        finally:
+            watchdog.cancel()
 
-    def _raise(self, _number: int, _frame: FrameType | None) -> None:
-        if not self._over.is_set():
-            told = f"the environment's close() had not come back after {self.seconds:g} s, and is waited for no longer"
-            self.seconds = min(self.seconds, 1.0)
-            raise CloseTimeoutError(told)
+
+def _exit_stuck() -> None:
+    _print_error(
+        b"mappo: ended by force, because the environment's close() cannot be interrupted: it must return or raise\n"
+    )
+    os._exit(USER_ERROR)

@@ -133,7 +133,7 @@ def for_training(env: Any, config: Config, device: torch.device) -> tuple[Enviro
     warnings.warn(
         f"one {type(env).__name__} trains alone: slowly, on little data for each update, and without evaluations; "
         "give a function that makes one",
-        stacklevel=3,
+        stacklevel=4,
     )
     return from_factory(lambda: env, 1, time_limit=config.env.time_limit), None
 

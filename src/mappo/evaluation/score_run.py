@@ -1,4 +1,4 @@
-"""What a run's policy is worth, and pictures of it."""
+"""Scores and replays of a saved run; `mappo evaluate`, `mappo play` and `Run.evaluate` end here."""
 
 from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
@@ -13,88 +13,80 @@ from mappo.deploy.load import read_actor
 from mappo.errors import UserError
 from mappo.evaluation.episodes import replay
 from mappo.evaluation.gif import write_gif
-from mappo.evaluation.statistics import SCORE_SEED, score
+from mappo.evaluation.options import SCORE_SEED, EvaluateOptions
+from mappo.evaluation.statistics import score
 from mappo.runs.directory import read_run, seed_paths
 from mappo.system.files import error_text
-from mappo.system.shutdown import closing
+from mappo.system.shutdown import CloseLimit, closing
 
 
 def evaluate_run(
-    path: Path | str,
-    episodes: int = 320,
-    *,
-    on: str | None = None,
-    checkpoint: str = "last",
-    sampled: bool = False,
-    env: Any = None,
-    seed: int = SCORE_SEED,
-    workers: int | None = None,
-    allow_code: bool = False,
+    path: Path, options: EvaluateOptions, *, env: Any = None, close_limit: CloseLimit = nullcontext
 ) -> dict[str, Any]:
-    """Plays a run's policy, or those of its seeds, and the baselines of its environment, on the same reset seeds.
+    """Score the policies of a run (of each seed) and the environment's baselines on the same reset seeds.
 
     Args:
-        path: the run directory. episodes: how many games.
-        on: a package that holds the original environment, such as `mpe2`, to score on that.
-        checkpoint: `last` or `best`. sampled: draw actions, in place of the likeliest.
-        env: what to play in, as for `train`; needed only where the run's environment has no name.
-        workers: as `env.workers`, of environments in Python; None: as in training.
-        allow_code: import the function that the run's `config.json` names as its environment (`module:function`).
+        path: run directory.
+        options: see `EvaluateOptions`.
+        env: environment to play in, as for `train`; needed only if the run's environment has no name.
+        close_limit: context for closing the environment.
 
     Returns:
-        `env`, `package_version`, `policy`, `checkpoint`, and what `playing.score` gives.
+        `env`, `package_version`, `policy`, `checkpoint`, `step`, and the result of `statistics.score`.
 
     Raises:
         UserError: the run, the checkpoint or the package is missing or damaged.
     """
-    if episodes < 1:
-        raise UserError(f"episodes must be at least 1, got {episodes}")
-    name, config, spec = read_run(Path(path))
-    paths = seed_paths(Path(path), config)
-    actors, found = zip(*(read_actor(own, checkpoint, sampled) for own in paths), strict=True)
+    if options.episodes < 1:
+        raise UserError(f"episodes must be at least 1, got {options.episodes}")
+    name, config, spec = read_run(path)
+    actors = [read_actor(seed_path, options.checkpoint, options.sampled) for seed_path in seed_paths(path, config)]
     if env is None and name.startswith("custom/"):
         raise UserError(f"{name} has no name that mappo knows: give the environment, run.evaluate(env=make_env)")
-    if env is not None and on is not None:
+    if env is not None and options.on is not None:
         raise UserError("give env, or on, but not both")
     if env is None:
-        check_code(name, allow_code)
-    where = config.env if workers is None else replace(config.env, workers=workers)
-    with _make_env(name if env is None else env, name, where, episodes, on) as (name, env):
+        check_code(name, options.allow_code)
+    settings = config.env if options.workers is None else replace(config.env, workers=options.workers)
+    with _make_env(name if env is None else env, name, settings, options, close_limit) as (name, env):
         if difference := spec.mismatch(env.spec):
             raise UserError(f"{path} was trained in another environment: {difference}")
-        about = {
+        header = {
             "env": name,
             "package_version": envs.package_version(name),
-            "policy": "sampled" if sampled else "greedy",
-            "checkpoint": checkpoint,
-            "step": min(saved.state["step"] for saved in found),
+            "policy": "sampled" if options.sampled else "greedy",
+            "checkpoint": options.checkpoint,
+            "step": min(checkpoint.state["step"] for _, checkpoint in actors),
         }
-        return about | score(env, name, actors, episodes, seed)
+        return header | score(env, name, [actor for actor, _ in actors], options.episodes)
 
 
 @contextmanager
 def _make_env(
-    env: Any, name: str, config: EnvConfig, episodes: int, on: str | None
+    env: Any, name: str, config: EnvConfig, options: EvaluateOptions, close_limit: CloseLimit
 ) -> Generator[tuple[str, Environment]]:
-    """The name of the environment to play in, and some of it side by side; what was made here is closed behind."""
+    """Give the name of the environment to play in and the batched environment; close an environment made here."""
     if envs.is_batched(env):
         yield name, env
         return
-    chosen: dict[str, Any] = envs.settings(config)
+    settings: dict[str, Any] = envs.settings(config)
     if not isinstance(env, str):
-        made = envs.from_python(env, episodes, chosen)
+        batched = envs.from_python(env, options.episodes, settings)
     else:
-        if on is not None:
-            chosen["options"] = envs.translate_options(env, config.env_kwargs)
-            env = envs.original_name(env, on)
-        name, made = env, envs.make(env, envs.num_envs_for(env, episodes), **chosen)
-    with closing(made) if isinstance(env, str) or callable(env) else nullcontext():  # what was given is not closed
-        yield name, made
+        if options.on is not None:
+            settings["options"] = envs.translate_options(env, config.env_kwargs)
+            env = envs.original_name(env, options.on)
+        name = env
+        batched = envs.make(env, envs.num_envs_for(env, options.episodes), **settings)
+    # An environment object belongs to the caller, and is not closed here.
+    is_ours = isinstance(env, str) or callable(env)
+    with closing(batched, close_limit) if is_ours else nullcontext():
+        yield name, batched
 
 
-def check_code(name: str, allowed: bool) -> None:
-    """Raises UserError where a file names a function to import, and that is not `allowed`."""
-    if envs.is_code(name) and not allowed:
+def check_code(name: str, is_allowed: bool) -> None:
+    """Raise `UserError` if a file names a function to import as environment and the import is not allowed."""
+    if envs.is_code(name) and not is_allowed:
         raise UserError(
             f"config.json names code to import, {name}: look at it, and if you trust it, add --allow-code "
             f"(from Python, allow_code=True)"
@@ -102,22 +94,36 @@ def check_code(name: str, allowed: bool) -> None:
 
 
 def draw_replay(
-    path: Path, episodes: int = 4, seed: int = SCORE_SEED, checkpoint: str = "last", allow_code: bool = False
+    path: Path,
+    episodes: int = 4,
+    seed: int = SCORE_SEED,
+    checkpoint: str = "last",
+    allow_code: bool = False,
+    close_limit: CloseLimit = nullcontext,
 ) -> Path:
-    """Writes `replay.gif` into the run directory: greedy games (of its first seed) from the seeds of scores.
+    """Write `replay.gif` into the run directory: greedy episodes of the run's first seed. Return the file.
+
+    Args:
+        path: run directory.
+        episodes: number of episodes, 1 to 100.
+        seed: reset seed of the first episode; further episodes count up.
+        checkpoint: `last` or `best`.
+        allow_code: import the function named as environment in the run's `config.json`.
+        close_limit: context for closing the environment.
 
     Raises:
-        UserError: there is no such run, or its environment cannot draw.
+        UserError: there is no such run, or its environment cannot render.
     """
     name, config, _ = read_run(path)
     if not 1 <= episodes <= 100:
-        raise UserError(f"a replay shows 1 to 100 games, got {episodes}")
+        raise UserError(f"a replay shows 1 to 100 episodes, got {episodes}")
     if name.startswith("custom/"):
-        raise UserError(f"{name} has no name that mappo knows: its games cannot be drawn from here")
+        raise UserError(f"{name} has no name that mappo knows: its episodes cannot be drawn from here")
     check_code(name, allow_code)
     actor, _ = read_actor(seed_paths(path, config)[0], checkpoint)
     out = path / "replay.gif"
-    with closing(envs.make(name, 1, render=True, **envs.settings(replace(config.env, workers=0)))) as env:
+    env = envs.make(name, 1, render=True, **envs.settings(replace(config.env, workers=0)))
+    with closing(env, close_limit):
         frames = replay(env, actor, range(seed, seed + episodes))
     try:
         write_gif(frames, out)

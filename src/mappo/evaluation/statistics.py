@@ -1,4 +1,4 @@
-"""Scores: means, intervals and differences to baselines, game by game."""
+"""Scores of policies: means, confidence intervals, and differences to baselines on the same episodes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,15 +8,13 @@ import numpy as np
 from mappo import envs
 from mappo.core.protocols import Environment, TeamPolicy
 from mappo.errors import UserError
-from mappo.evaluation.episodes import StopCallback, play_episodes
+from mappo.evaluation.episodes import Episodes, StopCallback, play_episodes
+from mappo.evaluation.options import SCORE_SEED
 from mappo.policies.random_policy import RandomPolicy
-
-# First reset seeds: final scores and the choice of the best checkpoint see other games (up to a million each).
-SCORE_SEED, SELECT_SEED = 1_000_000, 2_000_000
 
 
 def summarize(values: np.ndarray) -> dict[str, Any]:
-    """Mean, interquartile mean and the 95 % bootstrap interval of the mean, over episodes `(N,)`."""
+    """Return mean, interquartile mean and the 95 % bootstrap interval of the mean, over episodes `(N,)`."""
     rng = np.random.default_rng(0)
     means = np.array([rng.choice(values, len(values)).mean() for _ in range(2000)])
     low, high = np.quantile(means, [0.025, 0.975])
@@ -28,48 +26,71 @@ def summarize(values: np.ndarray) -> dict[str, Any]:
 def play_baselines(
     env: Environment, name: str, seeds: Sequence[int], stop: StopCallback | None = None
 ) -> dict[str, np.ndarray]:
-    """Team returns `(N,)` of the random policy and of the scripted ones that the environment is measured by."""
-    rivals: dict[str, TeamPolicy] = {
+    """Return team returns `(N,)` of the random policy and of the environment's scripted policies."""
+    baselines: dict[str, TeamPolicy] = {
         "random": RandomPolicy(env.spec, seeds[0], env.device),
         **envs.baselines(name, env.spec.num_agents),
     }
-    return {rival: play_episodes(env, policy, seeds, stop).team_returns for rival, policy in rivals.items()}
+    return {baseline: play_episodes(env, policy, seeds, stop).team_returns for baseline, policy in baselines.items()}
 
 
 def score(
     env: Environment, name: str, policy: TeamPolicy | Sequence[TeamPolicy], episodes: int, seed: int = SCORE_SEED
 ) -> dict[str, Any]:
-    """A policy, or those of several seeds, and the baselines of its environment, on the same reset seeds.
+    """Score a policy, or the policies of several seeds, and the environment's baselines on the same reset seeds.
+
+    Each of several policies counts as a single sample, by its mean over the episodes; intervals are over policies.
+
+    Args:
+        env: environment to step.
+        name: name of the environment, for its baselines.
+        policy: a policy, or a sequence of policies.
+        episodes: number of episodes N of each policy.
+        seed: first reset seed.
 
     Returns:
         `episodes`, `seed`, `return_sum` (see `summarize`), `return_per_agent` (means), `episode_length` (mean) and
-        `baselines`: for each a `summarize`, and `difference`, that of policy less baseline, game by game. Of several
-        policies each counts as one, by its mean over the games, and intervals are over them: `by_policy` has the means.
+        `baselines`: for each baseline its `summarize`, and `difference`, the policy's returns minus the baseline's,
+        episode by episode. For several policies also `by_policy`, their means.
     """
-    seeds, policies = range(seed, seed + episodes), policy if isinstance(policy, Sequence) else [policy]
-    played = [play_episodes(env, one, seeds) for one in policies]
-    for game, agent in np.argwhere(~np.isfinite(np.concatenate([p.returns for p in played])))[:1]:
-        raise UserError(
-            f"the game of seed {seeds[game % len(seeds)]} gave {env.spec.agents[agent]} rewards that are not finite: a "
-            f"score of them is none; mend the environment"
-        )
-    sums = np.stack([p.team_returns for p in played])  # (policies, games)
-
-    def told(x: np.ndarray) -> dict[str, Any]:
-        return summarize(x[0] if len(x) == 1 else x.mean(1))
-
-    baselines: dict[str, Any] = {}
-    for rival, theirs in play_baselines(env, name, seeds).items():
-        difference = told(sums - theirs)
-        baselines[rival] = {
-            **summarize(theirs),
-            "difference": {"mean": difference["mean"], "ci95": difference["ci95"]},
-        }
-    return {
+    policies = policy if isinstance(policy, Sequence) else [policy]
+    seeds = range(seed, seed + episodes)
+    played = [play_episodes(env, policy, seeds) for policy in policies]
+    _check_finite(env, played, seeds)
+    returns = np.stack([batch.team_returns for batch in played])  # (P, N)
+    result: dict[str, Any] = {
         "episodes": episodes,
         "seed": seed,
-        "return_sum": told(sums),
-        "return_per_agent": [float(x) for x in np.mean([p.returns.mean(0) for p in played], 0)],
-        "episode_length": float(np.mean([p.lengths.mean() for p in played])),
-        "baselines": baselines,
-    } | ({"by_policy": [float(x) for x in sums.mean(1)]} if len(policies) > 1 else {})
+        "return_sum": _summarize_policies(returns),
+        "return_per_agent": [float(x) for x in np.mean([batch.returns.mean(0) for batch in played], 0)],
+        "episode_length": float(np.mean([batch.lengths.mean() for batch in played])),
+        "baselines": {
+            baseline: _compare(returns, baseline_returns)
+            for baseline, baseline_returns in play_baselines(env, name, seeds).items()
+        },
+    }
+    if len(policies) > 1:
+        result["by_policy"] = [float(x) for x in returns.mean(1)]
+    return result
+
+
+def _check_finite(env: Environment, played: Sequence[Episodes], seeds: Sequence[int]) -> None:
+    """Raise `UserError` for the first NaN or infinity."""
+    returns = np.concatenate([batch.returns for batch in played])  # (P * N, A)
+    for episode, agent in np.argwhere(~np.isfinite(returns))[:1]:
+        raise UserError(
+            f"the episode of seed {seeds[episode % len(seeds)]} gave {env.spec.agents[agent]} rewards that are not "
+            f"finite, so that there is no score: correct the environment"
+        )
+
+
+def _summarize_policies(returns: np.ndarray) -> dict[str, Any]:
+    """Summarize returns `(P, N)` over the episodes of a single policy, or over the means of several policies."""
+    return summarize(returns[0] if len(returns) == 1 else returns.mean(1))
+
+
+def _compare(returns: np.ndarray, baseline_returns: np.ndarray) -> dict[str, Any]:
+    """Summarize a baseline's returns `(N,)`, and the difference of returns `(P, N)` to the baseline."""
+    difference = _summarize_policies(returns - baseline_returns)
+    del difference["iqm"]
+    return {**summarize(baseline_returns), "difference": difference}

@@ -1,7 +1,7 @@
-"""The reference work, in parts that can be timed, and the clock.
+"""The reference work of benchmarks, in timed parts, and the stopwatch.
 
-It is that of the MAPPO paper on spread (arXiv:2103.01955): 3 agents, 128 environments of 25 steps, actor and critic of
-64-64, 10 epochs, 1 minibatch. All agents acting once is one environment step.
+The work is taken from the MAPPO paper on spread (Yu et al. 2022, arXiv:2103.01955): 3 agents, 128 environments of 25
+steps, actor and critic of 64-64, 10 epochs, 1 minibatch. In an environment step all agents act once.
 """
 
 import time
@@ -15,18 +15,17 @@ from torch import Tensor
 
 from mappo import envs
 from mappo.algorithms.mappo import MAPPO
-from mappo.algorithms.multi_seed import MultiSeed
 from mappo.backend.cuda_graphs import WARM_UP
 from mappo.config import Config
 from mappo.config.presets import preset
 from mappo.core.protocols import Environment
-from mappo.rollouts.collector import Collector
+from mappo.training.setup import make_collector
 
 RECIPES = {
     "full": "tanh, LayerNorm, normalised values, Huber and clipped value loss",
     "plain": "ReLU, squared value loss",
 }
-TURN = 0.25  # seconds that each part is repeated for in each round
+TURN = 0.25  # seconds of repetitions of each part in each round
 WHOLE = "end to end"
 
 
@@ -39,16 +38,16 @@ class Cost(NamedTuple):
 
 @dataclass(frozen=True)
 class TimedPart:
-    """Something to be timed: what one rollout asks of it."""
+    """Work to be timed, as much as a rollout asks for."""
 
     name: str
     work: Callable[[], object]
     before: Callable[[], object] | None = None
-    """What it needs each time, and is not timed."""
+    """Preparation before each run, not timed."""
 
 
 def reference(recipe: str, num_envs: int = 128) -> Config:
-    """The settings of the reference work, by one of the `RECIPES`."""
+    """Return the settings of the reference work, by a name of `RECIPES`."""
     config = preset("spread", "paper")
     config = replace(config, env=replace(config.env, num_envs=num_envs))
     if recipe == "full":
@@ -60,46 +59,50 @@ def reference(recipe: str, num_envs: int = 128) -> Config:
 
 
 class Workload:
-    """Environments, learner and collector of one config: what `mappo train` does at each update, without its files."""
+    """Environments, learner and collector of a config: the work of `mappo train` without its files.
+
+    Args:
+        config: settings; its seed is replaced.
+        device: device of environments and learner.
+        seed: first seed.
+    """
 
     def __init__(self, config: Config, device: torch.device | str = "cpu", seed: int = 1) -> None:
-        self.config, self.device = replace(config, run=replace(config.run, seed=seed)), torch.device(device)
+        self.config = replace(config, run=replace(config.run, seed=seed))
+        self.device = torch.device(device)
         self.env = self.environment()
-        seeds = self.config.run.all_seeds
-        agents = [MAPPO(self.env.spec, config, self.device, own) for own in seeds]
-        self.agent = agents[0] if len(agents) == 1 else MultiSeed(agents)
-        noise = [torch.Generator(self.device) for _ in seeds]
-        for own, generator in zip(seeds, noise, strict=True):
-            generator.manual_seed(own)
-        self.collector = Collector(self.env, self.agent, config.ppo.rollout_length, self.env.reset(seed), noise)
+        agents = [MAPPO(self.env.spec, config, self.device, agent_seed) for agent_seed in self.config.run.all_seeds]
+        self.agent, self.collector = make_collector(agents, self.env, self.config)
 
     @property
     def steps(self) -> int:
-        """Environment steps of one update, of each seed."""
+        """Return the environment steps of an update, of each seed."""
         return self.config.steps_per_update
 
     def environment(self) -> Environment:
-        """New ones of the same kind."""
+        """Return new environments of the same kind."""
         return envs.for_training("spread", self.config, self.device)[0]
 
     def update(self) -> dict[str, float]:
-        """One rollout, its gradient steps, and the numbers that a log would read."""
-        rollout, episodes = self.collector.collect()
-        metrics = {**episodes, **self.agent.update(rollout)}
-        numbers = cast("list[float]", torch.stack([x.float().mean() for x in metrics.values()]).tolist())
-        return dict(zip(metrics, numbers, strict=True))
+        """Run a rollout and its gradient steps; return the metrics of a log."""
+        rollout, episode_metrics = self.collector.collect()
+        metrics = {**episode_metrics, **self.agent.update(rollout)}
+        values = cast("list[float]", torch.stack([x.float().mean() for x in metrics.values()]).tolist())
+        return dict(zip(metrics, values, strict=True))
 
     def parts(self) -> list[TimedPart]:
-        """The whole, and what it is made of, each alone. A GPU launches the whole as recordings, environment and policy
-        alone kernel by kernel.
+        """Return the parts of an update, each alone, and the whole.
+
+        A GPU runs update and whole as CUDA graphs; environment and policy alone are launched kernel by kernel.
         """
         whole = TimedPart(WHOLE, self.update)
         return [self._environment_alone(), self._policy_alone(), self._update_alone(), whole]
 
     def _environment_alone(self) -> TimedPart:
-        env, rollout = self.environment(), self.collector.rollout
+        env = self.environment()
         env.reset(1)
-        actions = torch.randint(5, rollout.action.shape, device=self.device, dtype=rollout.action.dtype)
+        action = self.collector.rollout.action  # (T, E, A, D)
+        actions = torch.randint(5, action.shape, device=self.device, dtype=action.dtype)
 
         def work() -> None:
             for action in actions:
@@ -108,8 +111,9 @@ class Workload:
         return TimedPart("environment alone", work)
 
     def _policy_alone(self) -> TimedPart:
-        step, rollout = self.collector.steps[0], self.collector.rollout
-        noise = torch.rand(rollout.action.shape, device=self.device)
+        step = self.collector.steps[0]
+        rollout = self.collector.rollout
+        noise = torch.rand(rollout.action.shape, device=self.device)  # (T, E, A, D)
 
         @torch.no_grad()
         def work() -> None:
@@ -120,56 +124,67 @@ class Workload:
         return TimedPart("policy alone", work)
 
     def _update_alone(self) -> TimedPart:
-        # On a new rollout each time: learned from again and again, one would drive the ratios out of all bounds.
+        # Each update needs a new rollout: repeated updates on a rollout would drive the ratios out of bounds.
         return TimedPart("update alone", lambda: self.agent.update(self.collector.rollout), self.collector.collect)
 
 
-def matmul_part(training: Workload) -> TimedPart:
-    """The matrix products of this work and nothing else, one critic row for each environment, in preallocated memory.
+# A network's activations of each layer, and its weights.
+_Buffers = tuple[list[Tensor], list[Tensor]]
 
-    They are `torch.mm`'s, which no learner with these networks (without memory) gets below in the same precision, where
-    `mappo.backend.matmul` has no faster ones.
+
+def matmul_part(workload: Workload) -> TimedPart:
+    """Return the matrix products of the work alone, with a critic row for each environment, in preallocated memory.
+
+    The products are computed by `torch.mm`. No learner with these networks (without memory) takes less time in the same
+    precision, except where `mappo.backend.matmul` has faster products.
     """
-    config, spec, device = training.config, training.env.spec, training.device
-    length, envs, inputs = config.ppo.rollout_length, config.env.num_envs, spec.obs_shape[0]
-    actor, critic = (
-        (inputs, *config.network.hidden, sum(spec.heads)),
-        (inputs * spec.num_agents, *config.network.hidden, 1),
-    )
-    nets = (actor, envs * spec.num_agents), (critic, envs)
-
-    def buffers(rows: int, sizes: tuple[int, ...]) -> tuple[list[Tensor], list[Tensor]]:
-        return (
-            [torch.randn(rows, n, device=device) for n in sizes],
-            [torch.randn(o, i, device=device) for i, o in pairwise(sizes)],
-        )
-
-    def forward(x: list[Tensor], w: list[Tensor]) -> None:
-        for layer, weight in enumerate(w):
-            torch.mm(x[layer], weight.t(), out=x[layer + 1])
-
-    act, last = (buffers(rows, sizes) for sizes, rows in nets)
-    batches = [buffers(rows * length, sizes) for sizes, rows in nets]
+    config = workload.config
+    spec = workload.env.spec
+    length = config.ppo.rollout_length
+    obs_size = spec.obs_shape[0]
+    actor_sizes = (obs_size, *config.network.hidden, sum(spec.heads))
+    critic_sizes = (obs_size * spec.num_agents, *config.network.hidden, 1)
+    num_envs = config.env.num_envs
+    networks = [(num_envs * spec.num_agents, actor_sizes), (num_envs, critic_sizes)]
+    actor_step, critic_step = [_buffers(rows, sizes, workload.device) for rows, sizes in networks]
+    batches = [_buffers(rows * length, sizes, workload.device) for rows, sizes in networks]
     gradients = [([torch.randn_like(x) for x in xs], [torch.empty_like(w) for w in ws]) for xs, ws in batches]
 
     def work() -> None:
         for _ in range(length):
-            forward(*act)
-        forward(*batches[1])  # the values, and those behind the last step
-        forward(*last)
+            _forward(*actor_step)
+        _forward(*batches[1])  # values of all steps
+        _forward(*critic_step)  # values behind the last step
         for _ in range(config.ppo.epochs):
-            for (x, w), (dx, dw) in zip(batches, gradients, strict=True):
-                forward(x, w)
-                for layer in reversed(range(len(w))):
-                    torch.mm(dx[layer + 1].t(), x[layer], out=dw[layer])
-                    if layer:  # the input needs no gradient
-                        torch.mm(dx[layer + 1], w[layer], out=dx[layer])
+            for batch, gradient in zip(batches, gradients, strict=True):
+                _forward(*batch)
+                _backward(batch, gradient)
 
     return TimedPart("bare matrix products", work)
 
 
+def _buffers(rows: int, sizes: tuple[int, ...], device: torch.device) -> _Buffers:
+    activations = [torch.randn(rows, size, device=device) for size in sizes]
+    weights = [torch.randn(outputs, inputs, device=device) for inputs, outputs in pairwise(sizes)]
+    return activations, weights
+
+
+def _forward(activations: list[Tensor], weights: list[Tensor]) -> None:
+    for layer, weight in enumerate(weights):
+        torch.mm(activations[layer], weight.t(), out=activations[layer + 1])
+
+
+def _backward(batch: _Buffers, gradient: _Buffers) -> None:
+    activations, weights = batch
+    activation_grads, weight_grads = gradient
+    for layer in reversed(range(len(weights))):
+        torch.mm(activation_grads[layer + 1].t(), activations[layer], out=weight_grads[layer])
+        if layer:  # the input needs no gradient
+            torch.mm(activation_grads[layer + 1], weights[layer], out=activation_grads[layer])
+
+
 def synchronizer(device: torch.device) -> Callable[[], None]:
-    """Waits for all that a device was given to do; kernels of a GPU run behind the program's back."""
+    """Return a function to wait for all work of a device; a GPU runs its kernels asynchronously."""
     return torch.cuda.synchronize if device.type == "cuda" else lambda: None
 
 
@@ -180,32 +195,41 @@ def measure(
     sync: Callable[[], None] = lambda: None,
     repeats: int | None = None,
 ) -> dict[str, list[Cost]]:
-    """What each part takes in each round. Parts take turns, so that whatever else the machine does slows all alike.
+    """Return the cost of each part in each round.
+
+    Parts take turns: other load on the machine slows all parts alike.
 
     Args:
-        steps: environment steps of one run of a part. sync: called before the clocks are read.
+        parts: work to time.
+        steps: environment steps in a run of a part.
+        rounds: number of turns of each part.
+        sync: called before the clocks are read.
         repeats: runs of each part in each round; by default as many as fill `TURN`.
     """
-
-    def timed(part: TimedPart, times: int) -> Cost:
-        cpu = wall = 0.0
-        for _ in range(times):
-            if part.before is not None:
-                part.before()
-            sync()
-            cpu, wall = cpu - time.process_time(), wall - time.perf_counter()
-            part.work()
-            sync()
-            cpu, wall = cpu + time.process_time(), wall + time.perf_counter()
-        return Cost(cpu * 1000 / (times * steps), wall * 1000 / (times * steps))
-
     counts: list[int] = []
-    for part in parts:  # burn-in
-        timed(part, WARM_UP + 1)  # and what a GPU launches as a whole is recorded
-        once = timed(part, 1).wall * steps / 1000 if repeats is None else 0.0
+    for part in parts:
+        _time_part(part, WARM_UP + 1, steps, sync)  # burn-in; a GPU captures its CUDA graphs meanwhile
+        once = _time_part(part, 1, steps, sync).wall * steps / 1000 if repeats is None else 0.0
         counts.append(repeats or max(1, int(TURN / max(once, 1e-6))))
-    spent: dict[str, list[Cost]] = {part.name: [] for part in parts}
+    costs: dict[str, list[Cost]] = {part.name: [] for part in parts}
     for _ in range(rounds):
         for part, count in zip(parts, counts, strict=True):
-            spent[part.name].append(timed(part, count))
-    return spent
+            costs[part.name].append(_time_part(part, count, steps, sync))
+    return costs
+
+
+def _time_part(part: TimedPart, repeats: int, steps: int, sync: Callable[[], None]) -> Cost:
+    """Return the mean cost of a part over some runs, without the preparation before each run."""
+    cpu = 0.0
+    wall = 0.0
+    for _ in range(repeats):
+        if part.before is not None:
+            part.before()
+        sync()
+        cpu -= time.process_time()
+        wall -= time.perf_counter()
+        part.work()
+        sync()
+        cpu += time.process_time()
+        wall += time.perf_counter()
+    return Cost(cpu * 1000 / (repeats * steps), wall * 1000 / (repeats * steps))

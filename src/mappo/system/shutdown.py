@@ -1,5 +1,10 @@
-"""Letting go of environments, whose own code may raise, hang, or leave threads behind. Loads no torch."""
+"""Closing of environments: their code may raise, hang or leave threads behind. Loads no torch.
 
+The command line passes an `Interrupts` to training and a close limit to all commands with environments: no
+environment may hold up the end of the program. From Python there are no limits by default.
+"""
+
+import math
 import os
 import sys
 import threading
@@ -9,67 +14,106 @@ from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
+from mappo.errors import StopTraining
+
+# Makes a context for closing environments; the context may raise `CloseTimeoutError`.
+CloseLimit = Callable[[], AbstractContextManager[Any]]
+
 
 class CloseTimeoutError(Exception):
-    """Raised in the midst of a `close()` that takes too long."""
+    """Raised inside an environment's `close()` when the call takes too long."""
 
 
-# How long a `close()` may take. Only a signal ends what waits in the thread that made an environment, where many must
-# be closed; and signals are the program's: the command line sets this. Whoever calls the library has Ctrl-C.
-limit: AbstractContextManager[Any] = nullcontext()
-# Entered while an environment is waited for, and nothing is lost if that ends by an exception: the command line, once
-# it has been told to stop, leaves one that does not come back.
-waiting: Callable[[], AbstractContextManager[Any]] = nullcontext
+class Interrupts:
+    """Interruptions of a run from outside: a callback, a time limit and, in the subclass of the command line, signals.
+
+    Args:
+        stop: may raise `StopTraining`.
+    """
+
+    close_limit: CloseLimit = nullcontext
+
+    def __init__(self, stop: Callable[[], None] | None = None) -> None:
+        self._stop = stop
+        self._deadline = math.inf
+
+    def set_time_limit(self, minutes: float | None) -> None:
+        """Stop the run after so many minutes from now; None for no limit."""
+        self._deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
+
+    def __call__(self) -> None:
+        """Raise `StopTraining` if the run must stop. Called after each update and at each step of an evaluation."""
+        if self._stop is not None:
+            self._stop()
+        if time.monotonic() >= self._deadline:
+            raise StopTraining
+
+    def waiting(self) -> AbstractContextManager[Any]:
+        """Return a context to wait for an environment in, where an exception would lose nothing.
+
+        The context may raise `KeyboardInterrupt` once the run must stop and the environment does not return.
+        """
+        return nullcontext()
 
 
-def close_all(*envs: Any) -> None:
-    """Closes each of them, whatever another one raises; none any more, once one has taken too long."""
+def close_all(*envs: Any, limit: CloseLimit = nullcontext) -> None:
+    """Close each environment, even if another raises; after a `CloseTimeoutError` close no further environment."""
     try:
-        with limit:
+        with limit():
             for env in envs:
                 _close(env)
-    except CloseTimeoutError as late:
-        warnings.warn(str(late), stacklevel=1)
+    except CloseTimeoutError as error:
+        warnings.warn(str(error), stacklevel=1)
 
 
 def _close(env: Any) -> None:
-    if not callable(own := getattr(env, "close", None)):
+    close = getattr(env, "close", None)
+    if not callable(close):
         return
     try:
-        own()
+        close()
     except (CloseTimeoutError, KeyboardInterrupt):
         raise
-    except BaseException as error:  # what it was needed for is done
+    except BaseException as error:  # the work of the environment is done: a warning is enough
         warnings.warn(f"the environment's close() raised {type(error).__name__}: {error}", stacklevel=1)
 
 
 @contextmanager
-def closing(env: Any) -> Generator[Any]:
-    """A context behind which it is closed."""
+def closing(env: Any, limit: CloseLimit = nullcontext) -> Generator[Any]:
+    """Close an environment at the end of the context, see `close_all`."""
     try:
         yield env
     finally:
-        close_all(env)
+        close_all(env, limit=limit)
+
+
+def start_watchdog(seconds: float, action: Callable[[], None]) -> threading.Timer:
+    """Call `action` in a thread of its own after so many seconds, unless the returned timer is cancelled."""
+    watchdog = threading.Timer(seconds, action)
+    watchdog.daemon = True
+    with suppress(RuntimeError):  # no further thread can be started
+        watchdog.start()
+    return watchdog
 
 
 def exit_within(seconds: float, code: int, prefix: str = "") -> None:
-    """To be called last: the process ends with this exit code, also where threads and exit handlers do not end.
+    """Exit the process with `code` after so many seconds, even if threads or exit handlers do not end.
 
     Args:
-        told: begins the line that says so; by default nothing is said.
+        seconds: time for the process to exit by itself; call this function last.
+        code: exit code.
+        prefix: beginning of a message with the names of the threads; no message if empty.
     """
 
     def force() -> None:
-        time.sleep(seconds)
-        threads = [t.name for t in threading.enumerate() if not t.daemon and t is not threading.main_thread()]
-        some = ", ".join(threads if len(threads) < 4 else [*threads[:2], f"{len(threads) - 2} more"])
-        left = f"threads that go on: {some}" if threads else "something that does not end"
+        names = [t.name for t in threading.enumerate() if not t.daemon and t is not threading.main_thread()]
+        shown = ", ".join(names if len(names) < 4 else [*names[:2], f"{len(names) - 2} more"])
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):
                 stream.flush()
         if prefix:
-            os.write(2, f"{prefix}ended by force, for the environment left {left}\n".encode())
+            rest = f"threads that go on: {shown}" if names else "something that does not end"
+            os.write(2, f"{prefix}ended by force, because the environment left {rest}\n".encode())
         os._exit(code)
 
-    with suppress(RuntimeError):  # no thread can be started
-        threading.Thread(target=force, daemon=True).start()
+    start_watchdog(seconds, force)

@@ -1,4 +1,7 @@
-"""Standard output and standard error that outlast their reader. Loads no torch: workers use it too."""
+"""Standard output and standard error, made to survive the end of their reader. Loads no torch.
+
+The program calls `prepare_streams` once at its start; worker processes call `ignore_broken_pipe`.
+"""
 
 import errno
 import io
@@ -11,58 +14,61 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-BROKEN = (errno.EPIPE, errno.EIO)  # a pipe that nobody reads, a terminal that was closed
+BROKEN = (errno.EPIPE, errno.EIO)  # a pipe without a reader, a terminal already closed
 
 
 class PipeSafeFile(io.FileIO):
-    """Leads nowhere once its reader has left: whoever writes has more to lose than what is printed."""
+    """File for pipes and terminals: drops output after the reader has gone. A closed terminal must not end a run."""
 
     def write(self, data: Any, /) -> int:
-        """As of any file; what nobody can read any more counts as written."""
+        """Write like any file; data without a reader counts as written."""
         try:
-            while (written := super().write(data)) is None:  # it does not block, and is full
+            while (written := super().write(data)) is None:  # a full non-blocking pipe
                 select.select([], [self], [])
             return written
         except OSError as error:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self.fileno())  # so that what is written past this object leads there too
-            os.close(nowhere)
-            if error.errno not in BROKEN:  # a full disk: told once
+            # Redirect the descriptor: writes past this object must be dropped too.
+            devnull = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(devnull, self.fileno())
+            os.close(devnull)
+            if error.errno not in BROKEN:  # such as a full disk: raised once, dropped from then on
                 raise
             return memoryview(data).nbytes
 
 
 def ignore_broken_pipe() -> None:
-    """Standard output and error take any letter, and no closed terminal or pipe makes them raise."""
+    """Make standard output and error take any character and ignore a closed terminal or pipe."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if isinstance(stream, io.TextIOWrapper) and stream.fileno() in (1, 2):  # else it leads nowhere anyway
+        if isinstance(stream, io.TextIOWrapper) and stream.fileno() in (1, 2):  # any other stream has no reader to lose
             stream.flush()
             raw = PipeSafeFile(stream.fileno(), "wb", closefd=False)
-            lasting = io.TextIOWrapper(
+            safe = io.TextIOWrapper(
                 io.BufferedWriter(raw),
                 encoding=stream.encoding,
-                errors="replace",  # a terminal that lacks a letter must not end a run
+                errors="replace",  # a terminal without some character must not end a run
                 line_buffering=stream.line_buffering,
                 write_through=stream.write_through,
             )
-            setattr(sys, name, lasting)
+            setattr(sys, name, safe)
 
 
 def warn_in_one_line() -> None:
-    """From here on the program's own warnings are shown without the line of code that Python prints beside them."""
-    others, here = warnings.formatwarning, Path(__file__).parents[1]
+    """Show mappo's own warnings from now on without the line of code printed by Python."""
+    format_other = warnings.formatwarning
+    package = Path(__file__).parents[1]
 
-    def shown(message: Any, category: Any, filename: str, *rest: Any) -> str:
-        own = category is UserWarning and Path(filename).is_relative_to(here)
-        return f"mappo: {message}\n" if own else others(message, category, filename, *rest)
+    def format_warning(message: Any, category: Any, filename: str, *rest: Any) -> str:
+        is_ours = category is UserWarning and Path(filename).is_relative_to(package)
+        return f"mappo: {message}\n" if is_ours else format_other(message, category, filename, *rest)
 
-    warnings.formatwarning = shown
+    warnings.formatwarning = format_warning
 
 
 def prepare_streams() -> None:
-    """They lead nowhere where whoever started the program has closed them, or leaves later; see `lasting`."""
-    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:  # their numbers are not for other files
+    """Replace standard streams already closed at the start; make the others survive their reader."""
+    # Occupy descriptors 0 to 2: a file opened later must not become standard output.
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(number)
     for name in ("stdout", "stderr"):
@@ -73,13 +79,13 @@ def prepare_streams() -> None:
 
 @contextmanager
 def env_output_to_stderr() -> Generator[None]:
-    """What environments, and programs that they start, print goes to standard error, as it does from workers."""
+    """Send output of environments, and of programs they start, to standard error, as worker processes do."""
     sys.stdout.flush()
-    kept = os.dup(1)
+    saved = os.dup(1)
     os.dup2(2, 1)
     try:
         with redirect_stdout(sys.stderr):
             yield
     finally:
-        os.dup2(kept, 1)
-        os.close(kept)
+        os.dup2(saved, 1)
+        os.close(saved)

@@ -1,4 +1,4 @@
-"""Whether a run still learns: numbers that are too large overflow, and what is left of them teaches nothing."""
+"""Checks of each update for signs of bad or no learning, with advice. The session shows the notes."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,151 +11,205 @@ from mappo.config import Config
 from mappo.core.timestep import Rollout
 from mappo.training.trace_nonfinite import trace_nonfinite
 
-PATIENCE, FAR = 5, 3  # updates in a row
-TOLD = 3  # skipped updates of each seed
-MOST_EVALUATED, SOON = 0.5, 20.0  # of a run's time; and seconds, before which starts weigh too much
+# Number of bad updates in a row before a run ends (PATIENCE), or before a note is shown (FAR).
+PATIENCE = 5
+FAR = 3
+# Notes about skipped updates, for each seed.
+MAX_SKIP_NOTES = 3
+# Evaluations may take this fraction of a run's time. The first seconds do not count: the start weighs too much.
+MOST_EVALUATED = 0.5
+SOON = 20.0
 LARGE_KL = 0.5
-LARGE_OBS, LARGE_REWARD, LARGE_VALUE = 100.0, 1e6, 1e10
+LARGE_OBS = 100.0
+LARGE_REWARD = 1e6
+LARGE_VALUE = 1e10
 
 
 class Diagnostics:
-    """Looks at each update of a run.
+    """Checks of the updates of a seed.
 
-    A critic that reads large numbers answers large values; returns are made of these values, and the statistics that
-    normalise them follow: each update multiplies both. Once their squares overflow, advantages are divided by an
-    infinite deviation; once they do so themselves, every gradient step is skipped. Neither ends by itself.
+    Large observations make large values; returns are built from values, and value normalisation follows the returns:
+    each update multiplies both. Once squares of values overflow, advantages are divided by an infinite deviation. Once
+    values overflow themselves, every gradient step is skipped. Neither ends by itself: the run must end.
     """
 
     def __init__(self, config: Config) -> None:
-        self.config, self._empty, self._far, self._advised = config, 0, 0, False
-        self._normalized = config.network.obs_norm or config.network.layer_norm
+        self.config = config
+        self._is_normalized = config.network.obs_norm or config.network.layer_norm
+        self._num_empty = 0
+        self._num_far = 0
+        self._is_advised = False
 
     def check_first(self, rollout: Rollout) -> str:
-        """What to know of the first rollout; empty if there is nothing."""
-        seen = _largest_obs(rollout)
-        if seen <= LARGE_OBS or self._normalized:
+        """Return a note on the first rollout, or ""."""
+        largest = _largest_obs(rollout)
+        if largest <= LARGE_OBS or self._is_normalized:
             return ""
         return (
-            f"Observations go up to {seen:.4g}, from which networks learn badly: divide them in the environment, or "
+            f"Observations go up to {largest:.4g}, from which networks learn badly: divide them in the environment, or "
             f"give --network.obs-norm"
         )
 
     def advise(self, metrics: Mapping[str, float]) -> str:
-        """What to do about a policy that moves too far at once; empty but once in a run."""
-        self._far = self._far + 1 if metrics["approx_kl"] > LARGE_KL else 0
-        if self._far < FAR or self._advised:
+        """Return advice, once in a run, if the policy moves too far in each update; otherwise ""."""
+        self._num_far = self._num_far + 1 if metrics["approx_kl"] > LARGE_KL else 0
+        if self._num_far < FAR or self._is_advised:
             return ""
-        self._advised = True
+        self._is_advised = True
         return (
             f"the policy moved far in each of the last {FAR} updates: the approximate KL is "
             f"{metrics['approx_kl']:.3g}, where 0.01 is usual. A smaller --ppo.actor-lr, fewer --ppo.epochs, or "
             f"--ppo.target-kl 0.05 keep it near"
         )
 
-    def check(self, rollout: Rollout, metrics: Mapping[str, float], spoilt: str = "") -> str:
-        """Why the run cannot go on; empty if it can.
+    def check(self, rollout: Rollout, metrics: Mapping[str, float], nonfinite: str = "") -> str:
+        """Return why the run cannot go on, or "".
 
         Args:
-            spoilt: what in the rollout is not finite, for which its update was skipped.
+            rollout: rollout of the update.
+            metrics: metrics of the update.
+            nonfinite: description of NaN or infinity in the rollout, the reason for a skipped update.
         """
-        skipped = metrics["skipped_steps"] >= metrics["epochs"] * self.config.ppo.minibatches
-        # Not a number: infinity over infinity, or 0 over 0 where all returns are alike.
-        infinite = math.isnan(metrics["explained_variance"]) and not abs(metrics["value"]) < LARGE_VALUE
-        self._empty = self._empty + 1 if skipped or infinite else 0
-        if self._empty < PATIENCE:
+        is_skipped = metrics["skipped_steps"] >= metrics["epochs"] * self.config.ppo.minibatches
+        # NaN means infinity over infinity, or 0 over 0 where all returns are equal.
+        is_infinite = math.isnan(metrics["explained_variance"]) and not abs(metrics["value"]) < LARGE_VALUE
+        self._num_empty = self._num_empty + 1 if is_skipped or is_infinite else 0
+        if self._num_empty < PATIENCE:
             return ""
-        if spoilt:
-            return f"nothing was learned in the last {PATIENCE} updates: {spoilt}"
-        seen, paid = _largest_obs(rollout), _largest(rollout.reward)
-        ways: list[str] = []
-        if seen > LARGE_OBS and not self._normalized:
-            ways.append("with normalised observations (--network.obs-norm, or --network.layer-norm)")
-        if paid > LARGE_REWARD:
-            ways.append("with smaller rewards (divided by a constant in the environment, they ask for the same)")
-        if not ways:
-            ways.append("with smaller learning rates (--ppo.actor-lr, --ppo.critic-lr)")
+        if nonfinite:
+            return f"nothing was learned in the last {PATIENCE} updates: {nonfinite}"
+        return self._explain_overflow(_largest_obs(rollout), _largest(rollout.reward), metrics["value"])
+
+    def _explain_overflow(self, obs: float, reward: float, value: float) -> str:
+        """Return a message with the largest numbers and the helpful settings."""
+        fixes: list[str] = []
+        if obs > LARGE_OBS and not self._is_normalized:
+            fixes.append("with normalised observations (--network.obs-norm, or --network.layer-norm)")
+        if reward > LARGE_REWARD:
+            fixes.append("with smaller rewards (divided by a constant in the environment, they ask for the same)")
+        if not fixes:
+            fixes.append("with smaller learning rates (--ppo.actor-lr, --ppo.critic-lr)")
         return (
-            f"nothing was learned in the last {PATIENCE} updates, for their numbers overflow: observations go up to "
-            f"{seen:.4g}, rewards to {paid:.4g}, and the critic's mean value is {metrics['value']:.4g}. Start another "
-            f"run {', and '.join(ways)}; metrics.csv shows where it began"
+            f"nothing was learned in the last {PATIENCE} updates, because their numbers overflow: observations go up "
+            f"to {obs:.4g}, rewards to {reward:.4g}, and the critic's mean value is {value:.4g}. Start another run "
+            f"{', and '.join(fixes)}; metrics.csv shows where it began"
         )
 
 
 def _largest_obs(rollout: Rollout) -> float:
-    """The largest number that an agent, or a critic by the state, reads; bytes are divided by 255."""
-    there = rollout.active.reshape(*rollout.active.shape, *(1,) * (rollout.obs.ndim - rollout.active.ndim))
-    return max(_largest(torch.where(there, rollout.obs, 0)), _largest(rollout.state))
+    """Return the largest number in observations of active agents and in the state; bytes count as small."""
+    ones = (1,) * (rollout.obs.ndim - rollout.active.ndim)
+    active = rollout.active.reshape(*rollout.active.shape, *ones)  # (T, E, A, 1, ...)
+    return max(_largest(torch.where(active, rollout.obs, 0)), _largest(rollout.state))
 
 
 def _largest(x: Tensor | None) -> float:
+    """Return the largest absolute value, 0 for bytes: networks divide bytes by 255."""
     return 0.0 if x is None or x.dtype in (torch.uint8, torch.bool) else float(x.abs().max())
 
 
 class SeedDiagnostics:
-    """Those of seeds side by side.
+    """Checks of the updates of all seeds of a run.
 
     Args:
-        config: of each. seeds: of the runs.
+        config: settings of each seed.
     """
 
-    def __init__(self, config: Config, seeds: Sequence[int]) -> None:
-        self.config, self.seeds = config, seeds
-        self._watches, self._lost, self._traced = [Diagnostics(config) for _ in seeds], set[int](), set[int]()
-        self._skipped = [0] * len(seeds)
-        self._evaluated, self._timed = 0.0, False
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.seeds = config.run.all_seeds
+        # In notes; a single seed is not named.
+        self._of_seed = [f" of seed {seed}" if len(self.seeds) > 1 else "" for seed in self.seeds]
+        self._by_seed = [Diagnostics(config) for _ in self.seeds]
+        self._num_skipped = [0] * len(self.seeds)
+        # Indices of seeds without further learning, and of seeds with a traced gradient.
+        self._lost: set[int] = set()
+        self._traced: set[int] = set()
+        self._evaluation_s = 0.0
+        self._is_timed = False
+        self._is_first = True
 
     def check_evaluation_time(self, seconds: float, elapsed: float) -> str:
-        """Told how long each evaluation took, of all the time until then: what to do if most goes there; once."""
-        self._evaluated += seconds
-        if self._timed or elapsed < SOON or self._evaluated < MOST_EVALUATED * elapsed:
+        """Return advice, once, if evaluations take most of the time.
+
+        Args:
+            seconds: time of the last evaluation.
+            elapsed: time of the session until now.
+        """
+        self._evaluation_s += seconds
+        if self._is_timed or elapsed < SOON or self._evaluation_s < MOST_EVALUATED * elapsed:
             return ""
-        self._timed, episodes = True, self.config.run.eval_episodes
-        least = max(self.config.run.eval_interval, self.config.steps_per_update)  # there is one an update at most
+        self._is_timed = True
+        episodes = self.config.run.eval_episodes
+        # An update has at most one evaluation, even if shorter intervals are set.
+        interval = max(self.config.run.eval_interval, self.config.steps_per_update)
         fewer = f", or --run.eval-episodes fewer than {episodes}" if episodes > 1 else ""
         return (
-            f"evaluations took {self._evaluated / elapsed:.0%} of the time: give --run.eval-interval more than "
-            f"{least:,} steps{fewer}"
+            f"evaluations took {self._evaluation_s / elapsed:.0%} of the time: give --run.eval-interval more than "
+            f"{interval:,} steps{fewer}"
         )
 
     def check_first(self, rollout: Rollout) -> str:
-        """As `Diagnostics.check_first`."""
-        return self._watches[0].check_first(rollout)
+        """Return a note on the first rollout of the session, or ""."""
+        is_first = self._is_first
+        self._is_first = False
+        return self._by_seed[0].check_first(rollout) if is_first else ""
 
     def check(
         self,
         agents: Sequence[MAPPO],
         rollouts: Sequence[Rollout],
         metrics: Sequence[Mapping[str, float]],
-        spoilt: Sequence[str],
+        nonfinite: Sequence[str],
     ) -> tuple[list[str], str]:
-        """After an update: what to tell the user, and why the run cannot go on; empty if it can.
+        """Check an update.
 
         Args:
-            agents, rollouts: of each seed. metrics: of its update. spoilt: what in the rollout is not finite.
+            agents: learner of each seed.
+            rollouts: rollout of each seed.
+            metrics: metrics of each seed.
+            nonfinite: description of NaN or infinity in the rollout of each seed, or "".
+
+        Returns:
+            Notes for the user; why the run cannot go on, or "".
         """
-        notes, end, ended, why = list[str](), "", list[str](), ""
-        for k, (rollout, own, told) in enumerate(zip(rollouts, metrics, spoilt, strict=True)):
+        notes: list[str] = []
+        losses: dict[int, str] = {}
+        reason = ""
+        for k in range(len(self.seeds)):
             if k in self._lost:
                 continue
-            whose = f" of seed {self.seeds[k]}" if len(self.seeds) > 1 else ""
-            if told:
-                self._skipped[k] += 1
-                if self._skipped[k] <= TOLD:
-                    more = "; further ones are not told, but have no epochs in metrics.csv"
-                    notes.append(f"the update{whose} is skipped: {told}{more if self._skipped[k] == TOLD else ''}")
-            if own["skipped_steps"]:
-                notes.append(f"{own['skipped_steps']:.0f} gradient steps{whose} were not finite, and are skipped")
-                if k not in self._traced and (where := trace_nonfinite(agents[k], rollout)):
-                    notes[-1] += f": {where}"
-                self._traced.add(k)
-                if self.config.run.on_nonfinite == "stop":
-                    end = f"{notes.pop()}, and the run stops, for run.on-nonfinite is stop"
-            if advice := self._watches[k].advise(own):
-                notes.append(f"{advice}{whose and f' ({whose.strip()})'}")
-            if lost := self._watches[k].check(rollout, own, told):
-                self._lost.add(k)
-                why = lost
-                ended.append(f"seed {self.seeds[k]}: {lost}. The other seeds go on")
-        if ended and len(self._lost) == len(self.seeds):
-            return notes, why
-        return notes + ended, end
+            notes.append(self._note_skipped_update(k, nonfinite[k]))
+            note = self._note_skipped_steps(k, agents[k], rollouts[k], metrics[k]["skipped_steps"])
+            if note and self.config.run.on_nonfinite == "stop":
+                reason = f"{note}, and the run stops, because run.on-nonfinite is stop"
+            else:
+                notes.append(note)
+            advice = self._by_seed[k].advise(metrics[k])
+            notes.append(f"{advice} ({self._of_seed[k].strip()})" if advice and self._of_seed[k] else advice)
+            if loss := self._by_seed[k].check(rollouts[k], metrics[k], nonfinite[k]):
+                losses[k] = loss
+        self._lost.update(losses)
+        if losses and len(self._lost) == len(self.seeds):
+            reason = [*losses.values()][-1]
+        else:
+            notes += [f"seed {self.seeds[k]}: {loss}. The other seeds go on" for k, loss in losses.items()]
+        return [note for note in notes if note], reason
+
+    def _note_skipped_update(self, k: int, nonfinite: str) -> str:
+        """Return a note on an update skipped for its rollout, or ""; at most `MAX_SKIP_NOTES` for each seed."""
+        self._num_skipped[k] += bool(nonfinite)
+        if not nonfinite or self._num_skipped[k] > MAX_SKIP_NOTES:
+            return ""
+        is_last = self._num_skipped[k] == MAX_SKIP_NOTES
+        more = "; further skipped updates are not shown, but have no epochs in metrics.csv" if is_last else ""
+        return f"the update{self._of_seed[k]} is skipped: {nonfinite}{more}"
+
+    def _note_skipped_steps(self, k: int, agent: MAPPO, rollout: Rollout, num_skipped: float) -> str:
+        """Return a note on skipped gradient steps, the first time with their source; or ""."""
+        if not num_skipped:
+            return ""
+        source = "" if k in self._traced else trace_nonfinite(agent, rollout)
+        self._traced.add(k)
+        note = f"{num_skipped:.0f} gradient steps{self._of_seed[k]} were not finite, and are skipped"
+        return f"{note}: {source}" if source else note

@@ -1,4 +1,4 @@
-"""The live view of a run on a terminal."""
+"""Live view of a run on a terminal: a panel with progress bar, learning curve and metrics, by rich."""
 
 from __future__ import annotations
 
@@ -7,38 +7,51 @@ import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.box import ROUNDED
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Column, Table
 from rich.text import Text
 
 from mappo.runs.logger import Update
 from mappo.system.safe_read import printable
-from mappo.training.progress import Progress, format_clock, format_fixed, format_short, print_line
+from mappo.training.progress import View, format_clock, format_fixed, format_short
+
+# Rows of the panel: label, metric and decimals, twice; returns have no fixed decimals.
+_METRICS = [
+    (("Team return", "return_sum", None), ("Approximate KL", "approx_kl", 4)),
+    (("Greedy evaluation", "eval_return", None), ("Clip fraction", "clip_fraction", 3)),
+    (("Best evaluation", "best_eval", None), ("Entropy", "entropy", 3)),
+    (("Value loss", "value_loss", 4), ("Explained variance", "explained_variance", 3)),
+]
+_LABEL: dict[str, Any] = {"ratio": 3, "style": "bright_black"}
+_VALUE: dict[str, Any] = {"ratio": 2, "justify": "right"}
+_COLUMNS: list[dict[str, Any]] = [_LABEL, _VALUE | {"style": "bold"}, {"width": 6}, _LABEL, _VALUE]
 
 
-class LiveView:
-    """A panel that stays in place: progress, learning curve and the state of the updates."""
+class LiveView(View):
+    """A panel in a fixed place: progress, learning curve and the metrics of the updates."""
 
     _REFRESH_S = 0.25
     _BINS = 600
-    _ROWS = 3
+    _CURVE_HEIGHT = 3  # lines of text, of 8 levels each
+    _MAX_WIDTH = 96
+    _TWO_COLUMNS = 68  # characters; a narrower panel has a single column of metrics
 
     def __init__(self, total_steps: int, title: str, console: Console) -> None:
-        self._progress = Progress(total_steps)
-        self._title = title
-        self._console = console
-        self._refreshed_at, self._started = -math.inf, False
-        # Returns are summed into fixed bins of the run's length: bounded memory, and the curve grows under
-        # the progress bar without ever being redrawn at another scale of time.
+        super().__init__(total_steps, title, console)
+        self._refreshed_at = -math.inf
+        self._is_started = False
+        # Returns are summed into fixed bins of the run's length: memory is bounded, and the curve grows under
+        # the progress bar without ever changing its scale of time.
         self._sums = [0.0] * self._BINS
         self._counts = [0] * self._BINS
         # No refresh thread: it would render (and hold the interpreter) even while nothing has changed.
-        # Only streams that end on the terminal are redirected, so that piped output stays as it is.
+        # Redirect terminal streams only: piped output must not change.
         self._live = Live(
             console=console,
             auto_refresh=False,
@@ -48,110 +61,111 @@ class LiveView:
         )
 
     def __enter__(self) -> Self:
-        with self._seen():
+        with self._ignore_lost_terminal():
             self._live.start(refresh=True)
-            self._started = True
+            self._is_started = True
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._seen():
-            if self._started:
+    def __exit__(self, *_: Any) -> None:
+        with self._ignore_lost_terminal():
+            if self._is_started:
                 self._live.stop()
 
     def update(self, update: Update) -> None:
-        """Take in the newest update; the panel is redrawn at most four times a second."""
-        self._progress.add(update)
-        value = update.metrics.get("return_sum", math.nan)
-        if math.isfinite(value):
-            bin_ = min(self._BINS - 1, int(self._BINS * self._progress.fraction))
-            self._sums[bin_] += value
-            self._counts[bin_] += 1
+        """Add the newest update; redraw the panel at most four times a second."""
+        super().update(update)
+        team_return = update.metrics.get("return_sum", math.nan)
+        if math.isfinite(team_return):
+            bin_index = min(self._BINS - 1, int(self._BINS * self.fraction))
+            self._sums[bin_index] += team_return
+            self._counts[bin_index] += 1
         if time.monotonic() - self._refreshed_at >= self._REFRESH_S:
             self._refreshed_at = time.monotonic()
-            with self._seen():
+            with self._ignore_lost_terminal():
                 self._live.refresh()
 
     @contextmanager
-    def _seen(self) -> Generator[None]:
-        """Nothing is shown any more once the terminal is gone: the run outlasts it."""
+    def _ignore_lost_terminal(self) -> Generator[None]:
+        """Show nothing more once the terminal is gone: the run goes on without a terminal."""
         try:
             yield
-        except (OSError, SystemExit):  # rich ends the process where the reader of a pipe left
-            self._console.quiet = True
-
-    def note(self, text: str) -> None:
-        """Print a line above the panel."""
-        print_line(self._console, text)
+        except (OSError, SystemExit):  # rich exits the process after a broken pipe
+            self.console.quiet = True
 
     def _render(self) -> Panel:
-        now = self._progress
-        width = min(self._console.width, 96)
-        inner = width - 4
-        graph = max(10, inner - 9)
-        text = Text(no_wrap=True, overflow="crop", end="")
-
-        halves = int(2 * graph * now.fraction)
-        bar = "━" * (halves // 2) + "╸" * (halves % 2)
-        text.append(bar, "green" if now.fraction == 1.0 else "cyan")
-        text.append("━" * (graph - len(bar)), "bright_black")
-        text.append(f"{math.floor(100 * now.fraction):>7} %\n", "bold")
-
-        for row, label in self._curve(graph):
-            text.append(row.ljust(graph), "cyan")
-            text.append(f"{label:>9}\n", "bright_black")
-
-        facts = [f"{now.step:,} / {now.total:,} steps", f"{format_fixed(now.speed, 0)} steps/s"]
-        facts += [f"{format_clock(now.elapsed)} elapsed", f"{format_clock(now.time_left)} left"]
-        for spare in (2, 0):  # the time elapsed, then the steps: what is left to wait comes last
-            if sum(map(len, facts)) + 2 * (len(facts) - 1) > inner:
-                del facts[spare]
-        space = max(2, (inner - sum(map(len, facts))) // (len(facts) - 1))
-        text.append("\n" + (" " * space).join(facts) + "\n\n")
-
-        cells = [
-            ("Team return", format_short(now["return_sum"]), "bold"),
-            ("Approximate KL", format_fixed(now["approx_kl"], 4), ""),
-            ("Greedy evaluation", format_short(now["eval_return"]), "bold"),
-            ("Clip fraction", format_fixed(now["clip_fraction"], 3), ""),
-            ("Best evaluation", format_short(now.best_eval), "bold green"),
-            ("Entropy", format_fixed(now["entropy"], 3), ""),
-            ("Value loss", format_fixed(now["value_loss"], 4), ""),
-            ("Explained variance", format_fixed(now["explained_variance"], 3), ""),
-        ]
-        # Two columns need some 70 characters; a narrower terminal gets the first only.
-        count = 2 if inner >= 68 else 1
-        column = (inner - 6) // 2 if count == 2 else inner
-        for place, (label, value, style) in enumerate(cells[:: 3 - count]):
-            text.append(label, "bright_black")
-            text.append(value.rjust(max(1, column - len(label))), style)
-            text.append("\n" if (place + 1) % count == 0 else " " * (inner - 2 * column))
-        text.right_crop(1)
+        width = min(self.console.width, self._MAX_WIDTH)
+        inner = width - 4  # without the frame
         return Panel(
-            text,
-            title=Text(printable(self._title, keep=""), "bold default"),
+            Group(
+                self._render_curve(max(10, inner - 9)), "", self._render_facts(inner), "", self._render_metrics(inner)
+            ),
+            title=Text(printable(self.title, keep=""), "bold default"),
             title_align="left",
             box=ROUNDED,
             border_style="bright_black",
             width=width,
         )
 
+    def _render_curve(self, width: int) -> Table:
+        """Return the progress bar, and the learning curve below the bar."""
+        fraction = self.fraction
+        bar = ProgressBar(1.0, fraction, width, style="bright_black", complete_style="cyan", finished_style="green")
+        grid = Table.grid()
+        grid.add_column(width=width, no_wrap=True, overflow="crop")
+        grid.add_column(width=9, justify="right", no_wrap=True, overflow="crop")
+        grid.add_row(bar, Text(f"{math.floor(100 * fraction)} %", "bold"))
+        for line, label in self._curve(width):
+            grid.add_row(Text(line, "cyan"), Text(label, "bright_black"))
+        return grid
+
+    def _render_facts(self, width: int) -> str:
+        """Return steps, speed and times; without the elapsed time, then without the steps, where space is short."""
+        facts = [f"{self.step:,} / {self.total:,} steps", f"{format_fixed(self.speed, 0)} steps/s"]
+        facts += [f"{format_clock(self.elapsed)} elapsed", f"{format_clock(self.time_left)} left"]
+        for spare in (2, 0):
+            if sum(map(len, facts)) + 2 * (len(facts) - 1) > width:
+                del facts[spare]
+        gap = max(2, (width - sum(map(len, facts))) // (len(facts) - 1))
+        return (" " * gap).join(facts)
+
+    def _render_metrics(self, width: int) -> Table:
+        """Return the metrics in two columns; a narrow terminal gets the first column only."""
+        num_columns = 5 if width >= self._TWO_COLUMNS else 2
+        grid = Table.grid(*[Column(**options, no_wrap=True) for options in _COLUMNS[:num_columns]], expand=True)
+        for pair in _METRICS:
+            cells: list[str] = []
+            for label, name, digits in pair:
+                value = self.metrics[name]
+                cells += [label, format_short(value) if digits is None else format_fixed(value, digits), ""]
+            grid.add_row(*cells[:num_columns])
+        return grid
+
     def _curve(self, width: int) -> list[tuple[str, str]]:
-        """Learning curve as rows of block characters, top first, with the labels of its scale."""
-        columns: list[float] = []
-        for column in range(min(width, math.ceil(width * self._progress.fraction))):
-            low, high = column * self._BINS // width, (column + 1) * self._BINS // width
-            count = sum(self._counts[low:high])
-            # An update longer than a column leaves gaps: they keep the value before them.
-            columns.append(sum(self._sums[low:high]) / count if count else columns[-1] if columns else math.nan)
-        known = [value for value in columns if not math.isnan(value)]
+        """Return the learning curve as lines of block characters, top first, with the labels of the scale."""
+        means = self._column_means(width)
+        known = [mean for mean in means if not math.isnan(mean)]
         if not known:
-            return [("", "")] * self._ROWS
-        low, high = min(known), max(known)
-        top = 8 * self._ROWS
+            return [("", "")] * self._CURVE_HEIGHT
+        low = min(known)
+        high = max(known)
+        top = 8 * self._CURVE_HEIGHT
         scale = (top - 1) / (high - low) if high > low else 0.0
-        levels = [0 if math.isnan(value) else 1 + round((value - low) * scale) for value in columns]
-        rows = ["".join(" ▁▂▃▄▅▆▇█"[max(0, min(8, n - base))] for n in levels) for base in range(top - 8, -1, -8)]
-        labels = [format_short(high), *[""] * (self._ROWS - 2), format_short(low)]
-        return list(zip(rows, labels, strict=True))
+        levels = [0 if math.isnan(mean) else 1 + round((mean - low) * scale) for mean in means]
+        heights = [[max(0, min(8, level - base)) for level in levels] for base in range(top - 8, -1, -8)]
+        lines = ["".join(" ▁▂▃▄▅▆▇█"[height] for height in line) for line in heights]
+        labels = [format_short(high), *[""] * (self._CURVE_HEIGHT - 2), format_short(low)]
+        return list(zip(lines, labels, strict=True))
+
+    def _column_means(self, width: int) -> list[float]:
+        """Return the mean return of each column of the curve so far."""
+        means: list[float] = []
+        for column in range(min(width, math.ceil(width * self.fraction))):
+            start = column * self._BINS // width
+            stop = (column + 1) * self._BINS // width
+            count = sum(self._counts[start:stop])
+            # An update longer than a column leaves gaps, filled by the value before.
+            if count:
+                means.append(sum(self._sums[start:stop]) / count)
+            else:
+                means.append(means[-1] if means else math.nan)
+        return means

@@ -1,78 +1,104 @@
-"""What the views show: the last measured values, and how numbers are written."""
+"""Base class of the views of a run, and number formats.
+
+`views.make_view` chooses a view; the session feeds the view with each `Update`.
+"""
 
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import defaultdict
+from typing import Any, Self
 
+import numpy as np
 from rich.console import Console
+from rich.progress import Progress
 
 from mappo.runs.logger import Update
 from mappo.system.safe_read import printable
 
 
-class Progress:
-    """What both views show: last measured values, best evaluation, recent speed."""
+class View:
+    """Base class of views: shows a run on a console while entered as a context.
 
-    def __init__(self, total_steps: int) -> None:
-        self.step = 0
+    Args:
+        total_steps: environment steps of the whole run.
+        title: first line, with the name of the run.
+        console: where the view is shown.
+    """
+
+    def __init__(self, total_steps: int, title: str, console: Console) -> None:
         self.total = max(1, total_steps)
+        self.title = title
+        self.console = console
+        self.step = 0
         self.elapsed = 0.0
-        self.speed = math.nan
-        self.best_eval = math.nan
-        self._values: dict[str, float] = {}
-        self._recent: deque[tuple[float, int]] = deque()
+        # Latest measured value of each metric, and `best_eval`.
+        self.metrics: defaultdict[str, float] = defaultdict(lambda: math.nan)
+        self._mean_speed = math.nan
+        # Single updates vary and leave out evaluations: rich estimates the speed over the last 30 s.
+        # The clock is the run's own: equal timings give equal speeds.
+        self._estimate = Progress(auto_refresh=False, get_time=lambda: self.elapsed)
+        self._task = self._estimate.add_task("", total=self.total)
 
-    def add(self, update: Update) -> None:
-        self.step, self.total = update.step, max(1, update.total_steps)
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        pass
+
+    def update(self, update: Update) -> None:
+        """Show the newest update."""
+        self.step = update.step
         self.elapsed = update.timing.get("elapsed_s", math.nan)
-        # Some values are measured in some updates only: the last measured one stays in view.
-        self._values.update({name: value for name, value in update.metrics.items() if not math.isnan(value)})
-        evaluation = self["eval_return"]
-        if math.isnan(self.best_eval) or evaluation > self.best_eval:
-            self.best_eval = evaluation
-        # Single updates vary and leave out evaluations: speed is that of the last half minute.
-        self._recent.append((self.elapsed, self.step))
-        while self.elapsed - self._recent[0][0] > 30.0 and len(self._recent) > 2:
-            self._recent.popleft()
-        seconds = self.elapsed - self._recent[0][0]
-        mean = (self.step - self._recent[0][1]) / seconds if seconds > 0 else math.nan
-        self.speed = update.timing.get("steps_per_second", math.nan) if math.isnan(mean) else mean
+        self._mean_speed = update.timing.get("steps_per_second", math.nan)
+        self._estimate.update(self._task, completed=self.step)
+        # Some metrics are measured in some updates only: the last measured value stays in view.
+        self.metrics.update({name: x for name, x in update.metrics.items() if not math.isnan(x)})
+        # fmax ignores NaN: there may be no evaluation yet.
+        self.metrics["best_eval"] = np.fmax(self.metrics["best_eval"], self.metrics["eval_return"])
 
-    def __getitem__(self, name: str) -> float:
-        return self._values.get(name, math.nan)
+    def note(self, text: str) -> None:
+        """Print a line, above the panel if there is a panel."""
+        print_line(self.console, text)
 
     @property
     def fraction(self) -> float:
+        """Return the fraction of the run already done, from 0 to 1."""
         return min(1.0, self.step / self.total)
 
     @property
+    def speed(self) -> float:
+        """Return the recent steps per second; the run's mean where too few updates are recent."""
+        return self._estimate.tasks[0].speed or self._mean_speed
+
+    @property
     def time_left(self) -> float:
+        """Return the seconds to the end of the run, NaN while the speed is unknown."""
         return max(0, self.total - self.step) / self.speed if self.speed > 0 else math.nan
 
 
 def print_line(console: Console, text: str) -> None:
-    """Prints text as given: no markup (paths may hold brackets), no colours, no wrapping in a pipe."""
+    """Print text without markup (paths may hold brackets), without colours, and without wrapping in a pipe."""
     try:
         console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
-    except (OSError, SystemExit):  # the reader left: rich would end the process, and the run with it
+    except (OSError, SystemExit):  # rich exits the process after a broken pipe, but the run must go on
         console.quiet = True
 
 
 def format_fixed(value: float, digits: int) -> str:
-    """With so many decimals, `n/a` if there is no number."""
+    """Format with `digits` decimals; NaN and infinity become `n/a`."""
     return f"{value:,.{digits}f}" if math.isfinite(value) else "n/a"
 
 
 def format_short(value: float) -> str:
-    """A return: fewer decimals the larger it is."""
+    """Format a return, with fewer decimals the larger its size."""
     return format_fixed(value, 0 if abs(value) >= 10_000 else 1 if abs(value) >= 10 else 2)
 
 
 def format_clock(seconds: float) -> str:
-    """Seconds as m:ss or h:mm:ss."""
+    """Format seconds as m:ss or h:mm:ss."""
     if not math.isfinite(seconds):
         return "-:--"
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -1,4 +1,4 @@
-"""What a training run leaves behind."""
+"""A trained run: the result of `train`, and of loading a run directory."""
 
 import csv
 import io
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mappo.config import Config
+from mappo.evaluation.options import CheckpointName, EvaluateOptions
 from mappo.evaluation.score_run import evaluate_run
 from mappo.runs.directory import seed_paths
 from mappo.system.safe_read import read_text
@@ -16,49 +17,55 @@ from mappo.system.safe_read import read_text
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory that has been trained in."""
+    """A run directory after training."""
 
     path: Path
     env: str
     config: Config
     step: int
-    """Environment steps done; of several seeds by each."""
+    """Environment steps already done, by each seed."""
 
     @property
     def finished(self) -> bool:
+        """Return whether all updates of the config are done."""
         return self.step >= self.config.num_updates * self.config.steps_per_update
 
     @property
     def metrics(self) -> dict[str, np.ndarray]:
-        """The columns of `metrics.csv`, one number for each update; NaN where nothing was measured.
+        """Return the columns of `metrics.csv`, a number for each update; NaN where nothing was measured.
 
-        Of several seeds one behind the other: the column `seed` tells whose.
+        Several seeds are concatenated; the column `seed` names the seed.
         """
-        names, rows = list[str](), list[list[str]]()
+        names: list[str] = []
+        rows: list[list[str]] = []
         for path in seed_paths(self.path, self.config):
-            names, *own = list(csv.reader(io.StringIO(read_text(path / "metrics.csv"))))
-            rows += own
-        return {n: np.array([float(r[i] or "nan") for r in rows]) for i, n in enumerate(names)}
+            names, *seed_rows = list(csv.reader(io.StringIO(read_text(path / "metrics.csv"))))
+            rows += seed_rows
+        return {name: np.array([float(row[i] or "nan") for row in rows]) for i, name in enumerate(names)}
 
     def evaluate(
         self,
         episodes: int = 320,
         *,
         on: str | None = None,
-        checkpoint: str = "last",
+        checkpoint: CheckpointName = "last",
         sampled: bool = False,
         env: Any = None,
         workers: int | None = None,
     ) -> dict[str, Any]:
-        """Plays the saved policy (of each seed), and the baselines on the same reset seeds; see `evaluate_run`."""
-        # Whoever trained has named the environment: it is theirs, not a file's.
-        return evaluate_run(
-            self.path,
-            episodes,
-            on=on,
-            checkpoint=checkpoint,
-            sampled=sampled,
-            env=env,
-            workers=workers,
-            allow_code=True,
-        )
+        """Score the saved policy (of each seed) and the baselines on the same reset seeds.
+
+        Args:
+            episodes: number of episodes.
+            on: package of the original environment to play on, such as `mpe2`.
+            checkpoint: `last` or `best`.
+            sampled: sample actions; by default take the most likely actions.
+            env: environment to play in; needed only if the run's environment has no name.
+            workers: processes for environments written in Python; by default as in training.
+
+        Returns:
+            See `evaluate_run`.
+        """
+        # The caller named the environment in the training: no file chooses the code to import.
+        options = EvaluateOptions(episodes, on, checkpoint, sampled, workers, allow_code=True)
+        return evaluate_run(self.path, options, env=env)

@@ -1,7 +1,7 @@
-"""One seed of a run: its directory, its learner, and what is written of it."""
+"""A single seed of a run: its directory, its learner, its logs and checkpoints. The session runs all seeds."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,122 +18,188 @@ from mappo.runs.logger import RunLogger
 
 
 class SeedRun:
-    """Records and checkpoints of one seed.
+    """Learner, logs and checkpoints of a seed.
 
     Args:
-        path: the seed's own run directory. seed: that of its run. agent: its learner.
-        keep_every: steps between checkpoints that stay, see `run.keep_every`.
+        path: run directory of the seed.
+        seed: seed of the run.
+        agent: learner of the seed.
+        keep_every: steps between permanent checkpoints, see `run.keep_every`.
     """
 
     def __init__(self, path: Path, seed: int, agent: MAPPO, keep_every: int | None = None) -> None:
-        self.path, self.seed, self.agent, self.keep_every = path, seed, agent, keep_every
-        self.best, self.saved = -math.inf, -1
+        self.path = path
+        self.seed = seed
+        self.agent = agent
+        self.keep_every = keep_every
+        self.best = -math.inf
         self.best_step: int | None = None
+        self.saved_step = -1
         self.logger: RunLogger
 
     def start(self) -> None:
-        """A new run."""
+        """Begin the logs of a new run."""
         self.logger = RunLogger(self.path, seed=self.seed)
 
+    def close(self) -> None:
+        """Close the logs, if there are any."""
+        if hasattr(self, "logger"):
+            self.logger.close()
+
     def resume(self, found: Checkpoint) -> tuple[dict[str, Tensor], list[str]]:
-        """Sets the learner, and the records, to what they were.
+        """Restore the learner and the logs from a checkpoint.
 
         Returns:
-            What the checkpoint holds of the rest, without what another kind of device cannot read; and notes for the
-            user.
+            Tensors of the trainer, without random states of another kind of device; notes for the user.
+
+        Raises:
+            UserError: the checkpoint is damaged, or of another config.
         """
-        told = {"updates": (int,), "device": (str,), "best": (int, float, type(None))}
-        if wrong := [k for k, kinds in told.items() if k not in found.state or type(found.state[k]) not in kinds]:
-            raise UserError(
-                f"{found.path} does not fit {self.path}/config.json: {wrong[0]} in its state.json is missing"
-            )
+        state = self._checked_state(found)
+        updates = int(state["updates"])
         notes = [f"passed over: {problem}" for problem in found.passed_over]
-        tensors = found.trainer
-        if found.state["device"] != self.agent.device.type:  # generators of one kind cannot be set on another
-            notes.append(f"resumed from {found.state['device']}: random streams and episodes start anew")
-            tensors = {k: v for k, v in tensors.items() if k != "generator" and not k.startswith("collector.")}
-            self.agent.generator.manual_seed(derive_seed(self.seed, 3, int(found.state["updates"])))
+        trainer = found.trainer
+        if state["device"] != self.agent.device.type:  # a generator cannot load the state of another kind of device
+            notes.append(f"resumed from {state['device']}: random streams and episodes start anew")
+            trainer = {k: v for k, v in trainer.items() if k != "generator" and not k.startswith("collector.")}
+            self.agent.generator.manual_seed(derive_seed(self.seed, 3, updates))
         # Earlier runs of format 2 saved the critic's memory with the episodes. New episodes begin with an empty memory.
-        tensors = {"critic_memory" if k == "collector.critic_memory" else k: v for k, v in tensors.items()}
-        if "collector.running" not in tensors:
-            tensors.pop("critic_memory", None)
-        own = {k: v for k, v in {**found.model, **tensors}.items() if not k.startswith("collector.")}
-        if difference := mismatch(own, _expected_tensors(self.agent, own), ("generator", "critic_memory")):
-            raise UserError(f"{found.path} does not fit {self.path}/config.json: {difference}")
-        updates, size = int(found.state["updates"]), self.agent.config.steps_per_update
-        if not updates == int(own["updates"]) == int(found.state["step"]) / size:
-            raise UserError(f"{found.path} does not fit {self.path}/config.json: it is not of {updates} updates")
-        try:
-            self.agent.load_state_dict(own)
-        except (RuntimeError, TypeError) as error:  # random numbers of no generator
-            first = str(error).splitlines()[-1].strip()
-            raise UserError(f"{found.path} does not fit {self.path}/config.json: {first}") from None
-        self.saved = int(found.state["step"])
+        trainer = {"critic_memory" if k == "collector.critic_memory" else k: v for k, v in trainer.items()}
+        if "collector.running" not in trainer:
+            trainer.pop("critic_memory", None)
+        self._load_agent(found, {**found.model, **trainer}, updates)
+        self.saved_step = int(state["step"])
         self.best_step = checkpoint.best_step(found)
-        # A better one, later than where the run goes on from, may have taken its place and be lost.
-        best = None if self.best_step is None else found.state["best"]
+        # The best checkpoint may be lost: a better checkpoint, later than the restored step, took its place.
+        best = None if self.best_step is None else state["best"]
         self.best = -math.inf if best is None else float(best)
-        self.logger = RunLogger(self.path, seed=self.seed, resume=(int(found.state["updates"]), self.saved))
-        # Where the process died between a checkpoint and what it puts out of the way.
-        checkpoint.prune(self.path, self.saved, self.best_step, self.keep_every, later=False)
-        whole = self.path.parent / "config.json"
-        if self.path.name.startswith("seed-") and self.agent.config.run.seeds == 1 and whole.exists():
-            notes.append(f"this is one seed of {whole.parent}, which cannot go on as a whole once their steps differ")
-        return tensors, notes + self.logger.notes
+        self.logger = RunLogger(self.path, seed=self.seed, resume=(updates, self.saved_step))
+        # The process may have died between writing a checkpoint and removing the checkpoints it replaces.
+        checkpoint.prune(self.path, self.saved_step, self.best_step, self.keep_every, later=False)
+        parent = self.path.parent / "config.json"
+        if self.path.name.startswith("seed-") and self.agent.config.run.seeds == 1 and parent.exists():
+            notes.append(
+                f"this is one seed of {parent.parent}, which cannot go on as a whole once the steps of its seeds differ"
+            )
+        return trainer, notes + self.logger.notes
+
+    def _checked_state(self, found: Checkpoint) -> dict[str, Any]:
+        """Return the content of `state.json`, checked for missing entries."""
+        kinds = {"updates": (int,), "device": (str,), "best": (int, float, type(None))}
+        for name, allowed in kinds.items():
+            if type(found.state.get(name, found)) not in allowed:
+                raise self._misfit(found, f"{name} in its state.json is missing")
+        return found.state
+
+    def _load_agent(self, found: Checkpoint, tensors: Mapping[str, Tensor], updates: int) -> None:
+        """Load the learner, after a check of names, shapes, dtypes and the number of updates."""
+        tensors = {k: v for k, v in tensors.items() if not k.startswith("collector.")}
+        if difference := mismatch(tensors, _expected_tensors(self.agent, tensors), ("generator", "critic_memory")):
+            raise self._misfit(found, difference)
+        step = updates * self.agent.config.steps_per_update
+        if not (updates == int(tensors["updates"]) and step == int(found.state["step"])):
+            raise self._misfit(found, f"it is not of {updates} updates")
+        try:
+            self.agent.load_state_dict(tensors)
+        except (RuntimeError, TypeError) as error:  # impossible random states
+            raise self._misfit(found, str(error).splitlines()[-1].strip()) from None
+
+    def _misfit(self, found: Checkpoint, reason: str) -> UserError:
+        return UserError(f"{found.path} does not fit {self.path}/config.json: {reason}")
 
     def save(self, step: int, result: float, collector: Callable[[], Mapping[str, Tensor]]) -> None:
-        """A checkpoint of now, unless there is one."""
-        if self.saved == step:
+        """Write a checkpoint, unless this step is already saved.
+
+        Args:
+            step: environment steps done.
+            result: return of the evaluation at this step, NaN without an evaluation.
+            collector: returns the state of the collector.
+        """
+        if self.saved_step == step:
             return
         if result > self.best:
-            self.best, self.best_step = result, step
-        everything = self.agent.state_dict() | flatten("collector", collector())
-        model = {k: v for k, v in everything.items() if k.startswith(("network.", "value_norm."))}
-        trainer = {k: v for k, v in everything.items() if k not in model}
+            self.best = result
+            self.best_step = step
+        tensors = self.agent.state_dict() | flatten("collector", collector())
+        model = {k: v for k, v in tensors.items() if k.startswith(("network.", "value_norm."))}
+        trainer = {k: v for k, v in tensors.items() if k not in model}
         measured = {"best": self.best, "eval_return": result}
         state: dict[str, Any] = {k: v if math.isfinite(v) else None for k, v in measured.items()}
         state |= {"updates": self.agent.updates, "device": self.agent.device.type}
-        self.logger.flush()  # what the checkpoint counts as written is
+        self.logger.flush()  # the rows up to a checkpoint must be on the disk before the checkpoint
         checkpoint.save(self.path, step, state, model, trainer, self.best_step, self.keep_every)
-        self.saved = step
+        self.saved_step = step
 
 
-def _expected_tensors(agent: MAPPO, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What a checkpoint of it holds: names, shapes and dtypes; of weights that never had a gradient no moments."""
+def _expected_tensors(agent: MAPPO, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return names, shapes and dtypes of an agent's checkpoint; weights never trained have no Adam moments."""
     moments = {
         name: {"step": torch.zeros(()), "exp_avg": weight, "exp_avg_sq": weight}
         for name, weight in agent.network.named_parameters()
-        if weight.requires_grad and subdict(given, f"optimizer.{name}")
+        if weight.requires_grad and subdict(tensors, f"optimizer.{name}")
     }
     return agent.state_dict() | flatten("optimizer", moments)
 
 
-def load_common_checkpoints(tracks: list[SeedRun]) -> tuple[list[Checkpoint], list[str]]:
-    """The last checkpoint of each that is whole, of one and the same step; and notes for the user.
+def resume_seed_runs(seed_runs: Sequence[SeedRun]) -> tuple[Path, list[dict[str, Tensor]], list[str]]:
+    """Restore all seeds from their last common checkpoints.
+
+    Returns:
+        The checkpoint of the first seed, the collector's state of each seed, and notes for the user.
 
     Raises:
-        UserError: one of them has none, or they have no step in common.
+        UserError: a checkpoint is missing, damaged or of another config.
     """
-    begun = [any((track.path / "checkpoints").glob("[0-9]*")) for track in tracks]
-    if any(begun) and not all(begun):
-        whole = next(track.path for track, there in zip(tracks, begun, strict=True) if there)
-        without = ", ".join(track.path.name for track, there in zip(tracks, begun, strict=True) if not there)
-        raise UserError(
-            f"{whole.parent}: there is no checkpoint of {without}, so that its seeds cannot go on together (where the "
-            f"run ended before the first checkpoint of all, nothing was saved in it yet that all have: delete it, and "
-            f"start it again); to go on with another by itself: mappo resume {whole}"
-        )
-    found = last = [checkpoint.load(track.path) for track in tracks]
+    checkpoints, notes = load_common_checkpoints(seed_runs)
+    collector_states: list[dict[str, Tensor]] = []
+    for seed_run, found in zip(seed_runs, checkpoints, strict=True):
+        trainer, seed_notes = seed_run.resume(found)
+        notes += seed_notes
+        collector_states.append(subdict(trainer, "collector"))
+    return checkpoints[0].path, collector_states, list(dict.fromkeys(notes))
+
+
+def load_common_checkpoints(seed_runs: Sequence[SeedRun]) -> tuple[list[Checkpoint], list[str]]:
+    """Load the last intact checkpoint of the same step of each seed.
+
+    Returns:
+        The checkpoints in the order of the seeds, and notes for the user.
+
+    Raises:
+        UserError: a seed has no checkpoint, or the seeds have no step in common.
+    """
+    _check_all_begun(seed_runs)
+    last = [checkpoint.load(seed_run.path) for seed_run in seed_runs]
+    found = last
     while len(steps := {int(f.state["step"]) for f in found}) > 1:
-        # Some were saved once more before the process died, or were gone on with by themselves.
+        # The process died while it saved the seeds, or some seeds were continued by themselves.
         try:
-            found = [checkpoint.load(track.path, until=min(steps)) for track in tracks]
+            found = [checkpoint.load(seed_run.path, until=min(steps)) for seed_run in seed_runs]
         except UserError:
-            where = ", ".join(f"{t.path.name} {int(f.state['step']):,}" for t, f in zip(tracks, last, strict=True))
+            pairs = zip(seed_runs, last, strict=True)
+            steps_text = ", ".join(f"{run.path.name} {int(f.state['step']):,}" for run, f in pairs)
             raise UserError(
-                f"{tracks[0].path.parent}: its seeds have no step in common any more ({where}): go on with each by "
-                f"itself, as in mappo resume {tracks[0].path}"
+                f"{seed_runs[0].path.parent}: its seeds have no step in common any more ({steps_text}): go on with "
+                f"each by itself, as in mappo resume {seed_runs[0].path}"
             ) from None
     step = int(found[0].state["step"])
-    moved = [(t, int(f.state["step"])) for t, f in zip(tracks, last, strict=True) if int(f.state["step"]) != step]
-    return found, [f"seed {t.seed} goes back from step {was:,} to {step:,}, which all have" for t, was in moved]
+    notes: list[str] = []
+    for seed_run, former in zip(seed_runs, last, strict=True):
+        if former.state["step"] != step:
+            notes.append(
+                f"seed {seed_run.seed} goes back from step {int(former.state['step']):,} to {step:,}, which all have"
+            )
+    return found, notes
+
+
+def _check_all_begun(seed_runs: Sequence[SeedRun]) -> None:
+    """Raise `UserError` if some seeds have a checkpoint and others have none."""
+    begun = [run for run in seed_runs if any((run.path / "checkpoints").glob("[0-9]*"))]
+    missing = ", ".join(run.path.name for run in seed_runs if run not in begun)
+    if begun and missing:
+        path = begun[0].path
+        raise UserError(
+            f"{path.parent}: there is no checkpoint of {missing}, so that its seeds cannot go on together. If the run "
+            f"ended before the first checkpoint of all seeds, delete it, and start it again; to go on with one seed by "
+            f"itself: mappo resume {path}"
+        )

@@ -1,268 +1,248 @@
-"""The loop: collect, learn, log; now and then evaluate and save."""
+"""The training loop: collect, update, evaluate, log, check and save. `train` makes a `Session` for each run."""
 
 import math
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from mappo import envs
-from mappo.algorithms.multi_seed import MultiSeed
 from mappo.config import Config
 from mappo.core.protocols import Composite, Environment, Resumable
-from mappo.core.seeding import derive_seed
-from mappo.core.state_dict import subdict
 from mappo.core.timestep import Rollout
-from mappo.envs.vector.pool import WorkerPool
 from mappo.errors import StopTraining, UserError
-from mappo.evaluation.curve import plot_curve
-from mappo.evaluation.episodes import CutOffError, StopCallback, play_episodes
-from mappo.evaluation.statistics import SELECT_SEED, play_baselines
-from mappo.rollouts.collector import Collector
+from mappo.evaluation.episodes import CutOffError, play_episodes
+from mappo.evaluation.options import SELECT_SEED
 from mappo.runs.logger import Update
-from mappo.system import shutdown
+from mappo.system.shutdown import Interrupts
 from mappo.training.diagnostics import SeedDiagnostics
-from mappo.training.preflight import preflight_notes
-from mappo.training.seed_run import SeedRun, load_common_checkpoints
+from mappo.training.preflight import session_notes
+from mappo.training.seed_run import SeedRun, resume_seed_runs
+from mappo.training.setup import make_collector
+from mappo.training.summary import UpdateClock, draw_curve, mean_over_seeds, measure_baselines, run_title
 from mappo.training.views import View, make_view
 
 Callback = Callable[[Update], None]
+Metrics = dict[str, float]
 
 
+@dataclass
 class Session:
-    """One process's work on one run: its seeds, side by side, and the environments that they learn in.
+    """Work of a process on a run: its seeds, side by side, and the environments of all seeds.
 
     Args:
-        path, name: of the run. config: of each seed. tracks: the seeds, one or more.
-        env: num_envs games for each seed, in order. testing: to evaluate in, if there is another.
-        stop: called after each update and at each step of an evaluation; may raise `StopTraining`.
+        path: run directory.
+        name: name of the environment.
+        config: settings of each seed.
+        seed_runs: the seeds, at least one.
+        env: `num_envs` copies for each seed, in the order of the seeds.
+        eval_env: environment for evaluations; None for no evaluations.
+        interrupts: called after each update and at each step of an evaluation; may raise `StopTraining`.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        name: str,
-        config: Config,
-        tracks: Sequence[SeedRun],
-        env: Environment,
-        testing: Environment | None,
-        stop: StopCallback | None,
-    ) -> None:
-        self.path, self.name, self.config, self.seed_runs = path, name, config, list(tracks)
-        self.env, self.eval_env, self.stop = env, testing, stop
-        self.step, first = 0, tracks[0].agent
-        self.diagnostics = SeedDiagnostics(config, [track.seed for track in tracks])
-        self.resumable = all(
-            isinstance(e, Resumable) for e in (env.joined_envs if isinstance(env, Composite) else [env])
-        )
-        self.notes = [f"{first.policy.describe()}; the critic reads {first.critic_input.describe()}"]
-        if isinstance(env, WorkerPool):
-            self.notes.append(f"{env.num_envs} environments in {env.num_workers} worker processes")
-        if testing is None:
-            self.notes.append(f"{name} is one set of environments: there are no evaluations during training")
-        self.notes += preflight_notes(name, config, env)
-        self._eval_seeds = range(SELECT_SEED, SELECT_SEED + config.run.eval_episodes)
+    path: Path
+    name: str
+    config: Config
+    seed_runs: Sequence[SeedRun]
+    env: Environment
+    eval_env: Environment | None
+    interrupts: Interrupts
 
-    def start(self) -> int:
-        """A new run. Returns 0, the updates done."""
-        for track in self.seed_runs:
-            track.start()
-        self._start_episodes(0)
-        return 0
+    def __post_init__(self) -> None:
+        parts = self.env.joined_envs if isinstance(self.env, Composite) else [self.env]
+        self.resumable = all(isinstance(part, Resumable) for part in parts)
+        self.agents = [seed_run.agent for seed_run in self.seed_runs]
+        self.diagnostics = SeedDiagnostics(self.config)
+        self.notes = session_notes(self.name, self.config, self.env, self.eval_env, self.agents[0])
+        self._eval_seeds = range(SELECT_SEED, SELECT_SEED + self.config.run.eval_episodes)
+        self._total_steps = self.config.num_updates * self.config.steps_per_update
 
-    def resume(self) -> int:
-        """The last checkpoint's run, as it was. Returns the updates done."""
-        (found, notes), saved = load_common_checkpoints(self.seed_runs), list[dict[str, torch.Tensor]]()
+    @property
+    def updates_done(self) -> int:
+        """Return the number of updates done, as the learners count them."""
+        return self.agents[0].updates
+
+    @property
+    def step(self) -> int:
+        """Return the number of environment steps learned from, by each seed."""
+        return self.updates_done * self.config.steps_per_update
+
+    @property
+    def is_finished(self) -> bool:
+        """Return whether all updates of the config are done."""
+        return self.updates_done >= self.config.num_updates
+
+    @property
+    def _is_due(self) -> bool:
+        """Return whether the last update ends with an evaluation and a checkpoint."""
+        interval = self.config.run.eval_interval
+        before = self.step - self.config.steps_per_update
+        return self.is_finished or self.step // interval > before // interval
+
+    def start(self) -> None:
+        """Begin a new run."""
+        for seed_run in self.seed_runs:
+            seed_run.start()
+        self.learner, self.collector = make_collector(self.agents, self.env, self.config)
+
+    def resume(self) -> None:
+        """Restore the run from the last checkpoint of all seeds.
+
+        Raises:
+            UserError: a checkpoint is missing, damaged or of another run.
+        """
+        checkpoint, collector_states, notes = resume_seed_runs(self.seed_runs)
         self.notes += notes
-        for track, checkpoint in zip(self.seed_runs, found, strict=True):
-            tensors, notes = track.resume(checkpoint)
-            self.notes += [note for note in notes if note not in self.notes]
-            saved.append(subdict(tensors, "collector"))
-        # New episodes, where they cannot be loaded, start from seeds that the updates done derive.
-        updates = self.seed_runs[0].agent.updates
-        self._start_episodes(updates)
+        # Environments without state_dict start new episodes, from seeds derived from the updates done.
+        self.learner, self.collector = make_collector(self.agents, self.env, self.config, self.updates_done)
         try:
-            self.collector.load_state_dict(*saved)
-        except (RuntimeError, LookupError, ValueError) as error:  # numbers that no generator, or no game, has
-            raise UserError(f"{found[0].path} does not fit {self.path}/config.json: {error}") from error
+            self.collector.load_state_dict(*collector_states)
+        except (RuntimeError, LookupError, ValueError) as error:  # impossible state of a generator or environment
+            raise UserError(f"{checkpoint} does not fit {self.path}/config.json: {error}") from error
         if not self.resumable:
             self.notes.append(f"{self.name} cannot save its episodes under way: new ones start, from derived seeds")
-        self.step = self.seed_runs[0].saved
-        return updates
 
-    def _start_episodes(self, updates: int) -> None:
-        """Learner and collector, over new episodes; all that is random derives from seeds and the updates done."""
-        agents = [track.agent for track in self.seed_runs]
-        self.learner = agents[0] if len(agents) == 1 else MultiSeed(agents)
-        generators, starts = list[torch.Generator](), list[int]()
-        for track in self.seed_runs:
-            generators.append(torch.Generator(track.agent.device))
-            generators[-1].manual_seed(derive_seed(track.seed, 1, updates))
-            first = derive_seed(track.seed, 2, updates)
-            starts += range(first, first + self.config.env.num_envs)
-        length, step = self.config.ppo.rollout_length, self.env.reset(starts)
-        self.collector = Collector(self.env, self.learner, length, step, generators)
+    def loop(self, callback: Callback | None) -> None:
+        """Train until all updates are done.
 
-    def loop(self, done: int, callback: Callback | None) -> None:
-        """Collect, learn, log; now and then evaluate and save."""
-        config, size, every = self.config, self.config.steps_per_update, self.config.run.eval_interval
-        started, offset = time.perf_counter(), self.step
-        total = config.num_updates * size
-        with make_view(total, self._title(), mode=config.run.progress) as view, warnings.catch_warnings():
-            if config.run.progress != "off":
-                warnings.showwarning = partial(_note, view)  # not across the live view
+        Args:
+            callback: called after each update; may raise `StopTraining`.
+
+        Raises:
+            StopTraining: raised by the callback, or by `interrupts`.
+            UserError: the environment failed, or the run cannot go on.
+        """
+        title = run_title(self.path, self.name, self.config)
+        mode = self.config.run.progress
+        with make_view(self._total_steps, title, mode=mode) as view, warnings.catch_warnings():
+            if mode != "off":
+                warnings.showwarning = partial(_note, view)  # a plain warning would tear the live view
             for note in self.notes:
                 view.note(note)
-            for index in range(done + 1, config.num_updates + 1):
-                start, cpu = time.perf_counter(), time.process_time()
-                rollout, episodes = self._collect(view)
-                if index == done + 1 and (told := self.diagnostics.check_first(rollout)):
-                    view.note(told)
-                middle, spoilt = time.perf_counter(), self.collector.nonfinite
-                metrics = self._read_metrics({**episodes, **self.learner.update(rollout, [bool(x) for x in spoilt])})
-                end, self.step = time.perf_counter(), index * size
-                due = index == config.num_updates or self.step // every > (self.step - size) // every
-                failure = self._evaluate(metrics) if due else None
-                elapsed = time.perf_counter() - started
-                wasteful = self.diagnostics.check_evaluation_time(started + elapsed - end, elapsed) if due else ""
-                timing = {
-                    "collect_s": middle - start,
-                    "update_s": end - middle,
-                    "cpu_s": time.process_time() - cpu,
-                    "elapsed_s": elapsed,
-                    "steps_per_second": (self.step - offset) / elapsed if elapsed > 0 else math.nan,
-                }
-                for track, own in zip(self.seed_runs, metrics, strict=True):
-                    track.logger.write(Update(index, self.step, total, metrics=own, timing=timing))
-                update = Update(index, self.step, total, metrics=_mean(metrics), timing=timing)
-                view.update(update)
-                self._check_update(rollout, metrics, spoilt, view)
-                if wasteful and index < config.num_updates:
-                    view.note(wasteful)
-                if due:
-                    self.save(metrics)
-                if isinstance(failure, CutOffError):  # with restarts: training goes on
-                    view.note(f"step {self.step:,} is not evaluated: {failure}")
-                elif isinstance(failure, UserError):
-                    raise self._failed(failure) from failure
-                if callback is not None:
-                    callback(update)
-                if isinstance(failure, StopTraining | KeyboardInterrupt):
-                    raise failure
-                if self.stop is not None:
-                    self.stop()
+            clock = UpdateClock(self.step)
+            while not self.is_finished:
+                self._run_update(view, clock, callback)
+
+    def _run_update(self, view: View, clock: UpdateClock, callback: Callback | None) -> None:
+        """Collect a rollout, learn from the rollout, and record the update."""
+        clock.start()
+        rollout, episode_metrics = self._collect(view)
+        clock.lap("collect_s")
+        metrics = self._update(rollout, episode_metrics)
+        clock.lap("update_s")
+        interruption = self._evaluate(metrics) if self._is_due else None
+        clock.lap("evaluate_s")
+        update = self._log(metrics, clock.timing(self.step))
+        view.update(update)
+        self._check(rollout, metrics, clock, view)
+        if self._is_due:
+            self.save(metrics)
+        if isinstance(interruption, CutOffError):  # later evaluations may succeed
+            view.note(f"step {self.step:,} is not evaluated: {interruption}")
+        elif isinstance(interruption, UserError):
+            raise UserError(f"{interruption}{self._save_and_describe()}") from interruption
+        if callback is not None:
+            callback(update)
+        if isinstance(interruption, StopTraining | KeyboardInterrupt):
+            raise interruption
+        self.interrupts()
 
     def _collect(self, view: View) -> tuple[Rollout, dict[str, torch.Tensor]]:
-        """A rollout; what was learned before is saved where the environment fails and loses its episodes anyway."""
+        """Collect a rollout. If the environment fails, save, unless a resume could restore the episodes."""
         try:
-            with nullcontext() if self.resumable else shutdown.waiting():
-                return self.collector.collect()
+            with nullcontext() if self.resumable else self.interrupts.waiting():
+                rollout, episode_metrics = self.collector.collect()
         except UserError as error:
-            raise self._failed(error) from error
+            raise UserError(f"{error}{self._save_and_describe()}") from error
         except KeyboardInterrupt:
-            view.note(self._save_and_say().strip())
+            view.note(self._save_and_describe().strip())
             raise
+        if note := self.diagnostics.check_first(rollout):
+            view.note(note)
+        return rollout, episode_metrics
 
-    def _check_update(
-        self, rollout: Rollout, metrics: Sequence[dict[str, float]], spoilt: Sequence[str], view: View
-    ) -> None:
-        """Tells what is wrong with an update; ends a run that cannot learn any more, or is not to go on."""
-        parts = [rollout.slice_envs(share) for share in self.collector.seed_slices]
-        notes, end = self.diagnostics.check([t.agent for t in self.seed_runs], parts, metrics, spoilt)
-        for note in notes:
-            view.note(f"step {self.step:,}: {note}")
-        if end:
-            self.save(metrics)
-            raise UserError(f"{end}. The run is kept in {self.path}")
-
-    def _title(self) -> str:
-        first, last = self.seed_runs[0].seed, self.seed_runs[-1].seed
-        seeds = f"seed {first}" if first == last else f"seeds {first} to {last}, mean"
-        return f"{self.name}  {seeds}  {self.path}"
-
-    def _read_metrics(self, tensors: dict[str, torch.Tensor]) -> list[dict[str, float]]:
-        """Metrics of each seed: one question to the device for all."""
-        stacked: Any = torch.stack([x.float().reshape(-1) for x in tensors.values()], 1)
+    def _update(self, rollout: Rollout, episode_metrics: dict[str, torch.Tensor]) -> list[Metrics]:
+        """Learn from the rollout; return the metrics of each seed."""
+        skip = [bool(problem) for problem in self.collector.nonfinite]
+        tensors = {**episode_metrics, **self.learner.update(rollout, skip)}
+        # A single transfer from the device for all metrics and seeds.
+        stacked: Any = torch.stack([x.float().reshape(-1) for x in tensors.values()], 1)  # (S, metrics)
         rows: list[list[float]] = stacked.tolist()
         return [dict(zip(tensors, row, strict=True)) | {"eval_return": math.nan} for row in rows]
 
-    def _evaluate(self, metrics: Sequence[dict[str, float]]) -> UserError | StopTraining | KeyboardInterrupt | None:
-        """Enters `eval_return`: each team's mean greedy return over games that training never sees; NaN without any.
+    def _evaluate(self, metrics: Sequence[Metrics]) -> UserError | StopTraining | KeyboardInterrupt | None:
+        """Set `eval_return` of each seed: mean greedy team return over episodes never used for training.
 
-        What ends it is given back: the row comes first.
+        Returns:
+            The exception at the end of the evaluation, not raised: the row of metrics must be written first.
         """
         if self.eval_env is None:
             return None
-        for track, own in zip(self.seed_runs, metrics, strict=True):
+        for agent, seed_metrics in zip(self.agents, metrics, strict=True):
             try:
-                with shutdown.waiting():
-                    played = play_episodes(self.eval_env, track.agent.actor(), self._eval_seeds, self.stop)
+                with self.interrupts.waiting():
+                    played = play_episodes(self.eval_env, agent.actor(), self._eval_seeds, self.interrupts)
             except (UserError, StopTraining, KeyboardInterrupt) as error:
                 return error
-            own["eval_return"] = float(played.team_returns.mean())
+            seed_metrics["eval_return"] = float(played.team_returns.mean())
         return None
 
-    def _failed(self, error: UserError) -> UserError:
-        """The environment failed, and the run with it."""
-        kept = self._save_and_say()
-        return UserError(f"{error}{kept}") if kept else error
+    def _log(self, metrics: Sequence[Metrics], timing: dict[str, float]) -> Update:
+        """Write the update into the logs of each seed; return the update with the mean over seeds."""
+        update = partial(Update, self.updates_done, self.step, self._total_steps, timing=timing)
+        for seed_run, seed_metrics in zip(self.seed_runs, metrics, strict=True):
+            seed_run.logger.write(update(metrics=seed_metrics))
+        return update(metrics=mean_over_seeds(metrics))
 
-    def _save_and_say(self) -> str:
-        """Where new episodes could go on from here, what was learned is saved, and this says so."""
+    def _check(self, rollout: Rollout, metrics: Sequence[Metrics], clock: UpdateClock, view: View) -> None:
+        """Show problems of the update; end a run without further learning, or with an error to stop at."""
+        rollouts = [rollout.slice_envs(part) for part in self.collector.seed_slices]
+        notes, reason = self.diagnostics.check(self.agents, rollouts, metrics, self.collector.nonfinite)
+        for note in notes:
+            view.note(f"step {self.step:,}: {note}")
+        if reason:
+            self.save(metrics)
+            raise UserError(f"{reason}. The run is kept in {self.path}")
+        if not self._is_due or self.is_finished:
+            return
+        if note := self.diagnostics.check_evaluation_time(clock.laps["evaluate_s"], clock.elapsed):
+            view.note(note)
+
+    def save(self, metrics: Sequence[Metrics] | None = None) -> None:
+        """Write a checkpoint of each seed, with the return of its evaluation, unless this step is already saved."""
+        for k, seed_run in enumerate(self.seed_runs):
+            result = math.nan if metrics is None else metrics[k]["eval_return"]
+            result = result if math.isfinite(result) else math.nan  # infinity is never the best
+            seed_run.save(self.step, result, partial(self.collector.state_dict, k))
+
+    def _save_and_describe(self) -> str:
+        """Save the run if it would resume with new episodes anyway; return a line about the resume, or ""."""
         if self.resumable or not self.step:
             return ""
         self.save()
         trust = " --allow-code" if envs.is_code(self.name) else ""
         return f"\nThe run is saved at step {self.step:,}; mappo resume {self.path}{trust} goes on with it"
 
-    def save(self, metrics: Sequence[dict[str, float]] | None = None) -> None:
-        """A checkpoint of each seed, with what it was measured at, unless there is one of now."""
-        for k, track in enumerate(self.seed_runs):
-            result = math.nan if metrics is None else metrics[k]["eval_return"]
-            result = result if math.isfinite(result) else math.nan  # infinity is not the best
-            track.save(self.step, result, partial(self.collector.state_dict, k))
-
     def close(self) -> None:
-        """Closes the logs."""
+        """Close the logs."""
         with ExitStack() as stack:
-            for track in self.seed_runs:
-                if hasattr(track, "logger"):
-                    stack.callback(track.logger.close)
+            for seed_run in self.seed_runs:
+                stack.callback(seed_run.close)
 
     def finish(self) -> None:
-        """Closes the logs and draws the learning curve; the baselines are measured for a run that is complete."""
+        """Close the logs and draw the learning curve; a finished run gets the baselines too."""
         self.close()
-        lines: dict[str, float] = {}
-        if self.eval_env is not None and self.step >= self.config.num_updates * self.config.steps_per_update:
-            # On the games of the evaluations, so that curve and lines compare.
-            try:
-                played = play_baselines(self.eval_env, self.name, self._eval_seeds, self.stop)
-                lines = {rival: float(sums.mean()) for rival, sums in played.items()}
-            except StopTraining:  # the curve is drawn without them
-                pass
-            except UserError as error:  # all else is done and saved
-                warnings.warn(f"the curve shows no baselines: {error}", stacklevel=3)
-        if self.step:
-            tables = [track.path / "metrics.csv" for track in self.seed_runs]
-            seeds = f"seed {self.seed_runs[0].seed}" if len(tables) == 1 else f"{len(tables)} seeds"
-            try:
-                plot_curve(self.path, lines, title=f"{self.name}, {seeds}", tables=tables)
-            except (OSError, ValueError) as error:  # such as a full disk: all else is done and saved
-                warnings.warn(f"the learning curve is not drawn: {error}", stacklevel=3)
-
-
-def _mean(metrics: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Over seeds, of those that were measured."""
-    if len(metrics) == 1:
-        return metrics[0]
-    rows = {name: np.array([own[name] for own in metrics]) for name in metrics[0]}
-    return {name: float(x[~np.isnan(x)].mean()) if (~np.isnan(x)).any() else math.nan for name, x in rows.items()}
+        if not self.step:
+            return
+        baselines: dict[str, float] = {}
+        if self.eval_env is not None and self.is_finished:
+            baselines = measure_baselines(self.eval_env, self.name, self._eval_seeds, self.interrupts)
+        draw_curve(self.path, self.name, self.seed_runs, baselines)
 
 
 def _note(view: View, message: Warning | str, *_: Any, **__: Any) -> None:

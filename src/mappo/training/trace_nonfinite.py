@@ -1,4 +1,4 @@
-"""A search for the first number of an update that is not finite."""
+"""Search for the first NaN or infinity of an update. `SeedDiagnostics` asks after a gradient step was skipped."""
 
 import math
 from typing import Any, cast
@@ -7,46 +7,59 @@ import torch
 from torch import Tensor, nn
 
 from mappo.algorithms.mappo import MAPPO
+from mappo.algorithms.minibatch import Batch
 from mappo.core.timestep import Rollout
 
 
 def trace_nonfinite(agent: MAPPO, rollout: Rollout) -> str:
-    """Where the numbers of an update cease to be finite, looked for anew, on the whole rollout; "" if nowhere any more.
+    """Recompute an update on the whole rollout; return where its numbers cease to be finite, or "" if nowhere.
 
-    From the front: what is learned from, the layers in the order in which they compute, the losses; then the gradients,
-    in which each parameter spoils those before it.
+    The search goes from front to back: targets, layers in the order of their computation, losses. Then come the
+    gradients, from back to front: each infinite gradient spoils the gradients of the layers before.
     """
     batch, _, _ = agent.prepare(rollout, recompute=True)
-    for what, x in (("values", batch.value), ("returns", batch.target), ("advantages", batch.adv)):
+    for name, x in (("values", batch.value), ("returns", batch.target), ("advantages", batch.adv)):
         if not x.isfinite().all():
-            return f"the {what} of the rollout are not all finite"
+            return f"the {name} of the rollout are not all finite"
+    total, metrics, layers = _compute_loss(agent, batch)
+    if layers:
+        return f"the output of layer {layers[0]} is not finite"
+    for name in ("policy_loss", "value_loss", "entropy", "total_loss"):
+        if not metrics[name].isfinite():
+            return f"the {name} is {metrics[name].item()}"
+    return _trace_gradients(agent, total)
+
+
+def _compute_loss(agent: MAPPO, batch: Batch) -> tuple[Tensor, dict[str, Tensor], list[str]]:
+    """Return loss, metrics, and the names of layers with NaN or infinity in their outputs."""
     layers: list[str] = []
     modules = cast("dict[str, nn.Module]", dict(cast(Any, agent.network).named_modules()))
 
     def hook(name: str) -> Any:
-        def seen(_module: nn.Module, _given: Any, answer: Any) -> None:
-            first: Any = cast(Any, answer)[0] if isinstance(answer, tuple) else answer
+        def check(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            first: Any = cast(Any, output)[0] if isinstance(output, tuple) else output
             if isinstance(first, Tensor) and not first.isfinite().all():
                 layers.append(name)
 
-        return seen
+        return check
 
-    hooks = [m.register_forward_hook(hook(name)) for name, m in modules.items() if not any(m.children())]
+    handles = [m.register_forward_hook(hook(name)) for name, m in modules.items() if not any(m.children())]
     try:
         total, metrics = agent.loss(batch, agent.config.schedule(agent.updates)["entropy_weight"])
     finally:
-        for made in hooks:
-            made.remove()
-    if layers:
-        return f"the layer {layers[0]} answers numbers that are not finite"
-    for name in ("policy_loss", "value_loss", "entropy", "total_loss"):
-        if not metrics[name].isfinite():
-            return f"the {name} is {metrics[name].item()}"
+        for handle in handles:
+            handle.remove()
+    return total, metrics, layers
+
+
+def _trace_gradients(agent: MAPPO, total: Tensor) -> str:
+    """Return the last parameter with an infinite gradient, or with a gradient too large to square."""
     weights: dict[str, Tensor] = {n: p for n, p in agent.network.named_parameters() if p.requires_grad and p.numel()}
     gradients: Any = torch.autograd.grad(total, list(weights.values()), allow_unused=True)
     largest = {n: float(g.abs().max()) for n, g in zip(weights, gradients, strict=True) if g is not None}
-    spoilt = [name for name, x in largest.items() if not math.isfinite(x)]
-    if spoilt:  # layers stand in the order in which they compute
-        return f"the gradient of {spoilt[-1]} is not finite" + (", nor of those before it" if len(spoilt) > 1 else "")
+    infinite = [name for name, x in largest.items() if not math.isfinite(x)]
+    if infinite:  # parameters are listed in the order of computation, and gradients flow backwards
+        rest = ", nor of those before it" if len(infinite) > 1 else ""
+        return f"the gradient of {infinite[-1]} is not finite{rest}"
     name, most = max(largest.items(), key=lambda x: x[1])
-    return f"the gradient of {name} goes up to {most:.3g}, whose square overflows" if most > 1e15 else ""
+    return f"the gradient of {name} goes up to {most:.3g}, and its square overflows" if most > 1e15 else ""

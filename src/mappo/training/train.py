@@ -1,9 +1,9 @@
 """`train(env, config)`: from an environment and settings to a run directory."""
 
-import time
-from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,13 +14,13 @@ from mappo.algorithms.mappo import MAPPO
 from mappo.algorithms.multi_seed import MultiSeed
 from mappo.config import Config
 from mappo.config.presets import preset
+from mappo.core.protocols import Environment
 from mappo.core.seeding import derive_seed
 from mappo.errors import StopTraining, UserError
 from mappo.evaluation.episodes import StopCallback
 from mappo.runs.directory import open_run, seed_paths
 from mappo.runs.lock import lock_directory
-from mappo.system import shutdown
-from mappo.system.shutdown import close_all
+from mappo.system.shutdown import Interrupts, close_all
 from mappo.training.run import Run
 from mappo.training.seed_run import SeedRun
 from mappo.training.session import Callback, Session
@@ -35,101 +35,144 @@ def train(
     resume: bool = False,
     critic_input: CriticInputFunction | None = None,
 ) -> Run:
-    """Trains a team, and keeps everything in a run directory.
+    """Train a team, and save everything in a run directory.
 
     Args:
-        env: a name, such as `spread`, `lbf/Foraging-8x8-2p-2f-coop-v3` or `module:function`; a callable that makes one
-            environment, called once for each (in worker processes: see `env.workers`), or that takes `num_envs` and
-            makes a batched `Environment`; or such a one. A single environment trains too, alone, with a warning.
+        env: a name, such as `spread`, `lbf/Foraging-8x8-2p-2f-coop-v3` or `module:function`; or a callable that makes
+            one environment, called once for each copy (in worker processes, see `env.workers`); or a callable that
+            takes `num_envs` and makes a batched `Environment`; or a batched `Environment`. A single environment trains
+            too, alone, with a warning.
         config: by default the environment's preset (`mappo.preset`).
-        callback: called after each update; may raise `StopTraining`, upon which the run is saved and returned. Of
-            several seeds (`run.seeds`) it is given the mean.
-        stop: called after each update, and at each step of an evaluation, which may be long; may raise `StopTraining`
-            too.
-        resume: go on with the run that `config.run` names, from its last checkpoint.
-        critic_input: what the critic reads, `f(obs, state, active)` of tensors `(*B, A, *obs_shape)`, `(*B, *S)` or
-            None, and `(*B, A)`: rows `(*B, F)` for the team, or `(*B, A, F)`.
+        callback: called after each update with its metrics, for several seeds (`run.seeds`) with their mean; may raise
+            `StopTraining`, then the run is saved and returned.
+        stop: called after each update and at each step of an evaluation, because evaluations may be long; may raise
+            `StopTraining` too.
+        resume: go on with the run named in `config.run`, from its last checkpoint.
+        critic_input: input of the critic, `f(obs, state, active)` of tensors `(*B, A, *obs_shape)`, `(*B, *S)` or
+            None, and `(*B, A)`; returns features `(*B, F)` for the team, or `(*B, A, F)`.
+
+    Returns:
+        The run, complete or stopped.
 
     Raises:
-        UserError: what the user can mend, in one sentence.
+        UserError: the environment, the settings or the run directory are invalid; the message names the way out.
     """
-    if config is not None and not isinstance(config, Config):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise UserError(f"config must be a mappo.Config, got {type(config).__name__}; see Config.from_dict")
+    interrupts = stop if isinstance(stop, Interrupts) else Interrupts(stop)
+    return _train(env, config, callback, interrupts, resume, critic_input)
+
+
+def _train(
+    env: Any,
+    config: Config | None,
+    callback: Callback | None,
+    interrupts: Interrupts,
+    resume: bool,
+    critic_input: CriticInputFunction | None,
+) -> Run:
+    """Train with interruptions in place of the plain callable `stop`, see `train`."""
     name = env if isinstance(env, str) else envs.name_of(env)
-    config = preset(name) if config is None else config
-    if critic_input is not None and config.network.critic_input == "auto":  # the run's own config.json tells
-        config = replace(config, network=replace(config.network, critic_input="user"))
-    stop = _stop_after(config.run.time_limit, stop)
+    config = _checked_config(name, config, critic_input)
+    interrupts.set_time_limit(config.run.time_limit)
     device = choose_device(config.run.device)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(config.run.threads)
     with ExitStack() as stack:
-        stack.callback(torch.set_num_threads, threads)
-        if device.type == "cuda":
-            stack.enter_context(_tf32_allowed(config.network.precision == "tf32"))
-        with shutdown.waiting():
-            training, testing = envs.for_training(env, config, device)
-        for made in (training, testing):
-            if made is not None and (isinstance(env, str) or callable(env)):  # what was given is not closed
-                stack.callback(close_all, made)
-        if config.run.device == "cuda" and training.device.type == "cpu":
+        stack.enter_context(_torch_settings(config, device))
+        with interrupts.waiting():
+            training_env, eval_env = envs.for_training(env, config, device)
+        if isinstance(env, str) or callable(env):  # an environment object belongs to the caller
+            for env_to_close in (training_env, eval_env):
+                stack.callback(close_all, env_to_close, limit=interrupts.close_limit)
+        if config.run.device == "cuda" and training_env.device.type == "cpu":
             raise UserError(f"run.device cuda: {name} is stepped on the CPU, and trains there: use cpu or auto")
-        seeds = config.run.all_seeds
-        if training.num_envs != config.env.num_envs * len(seeds):
-            config = replace(config, env=replace(config.env, num_envs=training.num_envs // len(seeds)))
-        agents = [MAPPO(training.spec, config, training.device, derive_seed(s, 0), critic_input) for s in seeds]
-        if len(agents) > 1:
-            MultiSeed(agents).check_encoder()
-        path = open_run(name, config, training.spec, resume)
-        paths = seed_paths(path, config)
-        for place in sorted({path, *paths}):
-            stack.enter_context(lock_directory(place))
-        tracks = [SeedRun(*of, config.run.keep_every) for of in zip(paths, seeds, agents, strict=True)]
-        session = Session(path, name, config, tracks, training, testing, stop)
-        stack.callback(session.close)  # whatever happens
-        done = session.resume() if resume else session.start()
+        num_envs = training_env.num_envs // config.run.seeds
+        config = replace(config, env=replace(config.env, num_envs=num_envs))  # an environment object has its own number
+        agents = _make_agents(training_env, config, critic_input)
+        path = open_run(name, config, training_env.spec, resume)
+        seed_runs = _make_seed_runs(path, config, agents, stack)
+        session = Session(path, name, config, seed_runs, training_env, eval_env, interrupts)
+        stack.callback(session.close)
+        if resume:
+            session.resume()
+        else:
+            session.start()
         try:
-            session.loop(done, callback)
+            session.loop(callback)
         except StopTraining:
             session.save()
         session.finish()
         return Run(path, name, config, session.step)
 
 
+def _checked_config(name: str, config: Config | None, critic_input: CriticInputFunction | None) -> Config:
+    """Return the settings of the run, by default the environment's preset."""
+    if config is not None and not isinstance(config, Config):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UserError(f"config must be a mappo.Config, got {type(config).__name__}; see Config.from_dict")
+    config = preset(name) if config is None else config
+    if critic_input is not None and config.network.critic_input == "auto":
+        # Recorded in config.json: the run cannot resume without the function.
+        config = replace(config, network=replace(config.network, critic_input="user"))
+    return config
+
+
+def _make_agents(env: Environment, config: Config, critic_input: CriticInputFunction | None) -> list[MAPPO]:
+    """Return a learner for each seed.
+
+    Raises:
+        UserError: the encoder cannot be computed for several seeds at once.
+    """
+    agents = [MAPPO(env.spec, config, env.device, derive_seed(s, 0), critic_input) for s in config.run.all_seeds]
+    if len(agents) > 1:
+        MultiSeed(agents).check_encoder()
+    return agents
+
+
+def _make_seed_runs(path: Path, config: Config, agents: Sequence[MAPPO], stack: ExitStack) -> list[SeedRun]:
+    """Return the seeds of a run; `stack` holds a lock on each of their directories."""
+    paths = seed_paths(path, config)
+    for directory in sorted({path, *paths}):
+        stack.enter_context(lock_directory(directory))
+    seeds = zip(paths, config.run.all_seeds, agents, strict=True)
+    return [SeedRun(*seed, config.run.keep_every) for seed in seeds]
+
+
 @contextmanager
-def _tf32_allowed(allowed: bool) -> Generator[None]:
-    """Whether CUDA may round what it multiplies to TF32; left to itself torch does so in convolutions."""
-    places: list[Any] = [torch.backends.cuda.matmul, getattr(torch.backends.cudnn, "conv", torch.backends.cudnn)]
-    # Since torch 2.9 by another name; to ask by the old one fails where anybody has used the new one.
-    new = hasattr(torch.backends.cudnn, "conv")
-    name, value = ("fp32_precision", "tf32" if allowed else "ieee") if new else ("allow_tf32", allowed)
-    before = [getattr(place, name) for place in places]
-    for place in places:
-        setattr(place, name, value)
+def _torch_settings(config: Config, device: torch.device) -> Generator[None]:
+    """Set the number of threads and the CUDA precision within the context; restore both at its end."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(config.run.threads)
+    try:
+        with _tf32_allowed(config.network.precision == "tf32") if device.type == "cuda" else nullcontext():
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def _tf32_allowed(is_allowed: bool) -> Generator[None]:
+    """Allow or forbid CUDA to round products to TF32; torch allows it by default in convolutions."""
+    backends: list[Any] = [torch.backends.cuda.matmul, getattr(torch.backends.cudnn, "conv", torch.backends.cudnn)]
+    # torch 2.9 renamed the setting: reading the old name fails once anybody has used the new name.
+    if hasattr(torch.backends.cudnn, "conv"):
+        name = "fp32_precision"
+        value = "tf32" if is_allowed else "ieee"
+    else:
+        name = "allow_tf32"
+        value = is_allowed
+    former = [getattr(backend, name) for backend in backends]
+    for backend in backends:
+        setattr(backend, name, value)
     try:
         yield
     finally:
-        for place, kept in zip(places, before, strict=True):
-            setattr(place, name, kept)
-
-
-def _stop_after(minutes: float | None, stop: StopCallback | None) -> StopCallback | None:
-    """`stop`, that raises `StopTraining` too once so many minutes are over."""
-    if minutes is None:
-        return stop
-    end = time.monotonic() + 60 * minutes
-
-    def late() -> None:
-        if stop is not None:
-            stop()
-        if time.monotonic() >= end:
-            raise StopTraining
-
-    return late
+        for backend, former_value in zip(backends, former, strict=True):
+            setattr(backend, name, former_value)
 
 
 def choose_device(name: str, option: str = "run.device") -> torch.device:
-    """`auto` is cuda where there is one, never MPS."""
+    """Return the device: `auto` is CUDA if a device is present, never MPS.
+
+    Raises:
+        UserError: `cuda`, without a CUDA device.
+    """
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError(f"{option} cuda: torch finds no CUDA device here; use cpu or auto")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

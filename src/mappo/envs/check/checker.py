@@ -18,6 +18,7 @@ from mappo.envs.check.rules import Finding
 from mappo.envs.vector.team_layout import TeamLayout
 from mappo.envs.vector.time_limit import TimeLimit
 from mappo.errors import UserError
+from mappo.system.shutdown import CloseLimit
 
 __all__ = ["AgentGroup", "Report", "Violation", "check", "show", "workers"]
 
@@ -34,6 +35,7 @@ def check(
     max_steps: int = 5_000,
     time_limit: int | None = None,
     seconds: float = 0.0,
+    close_limit: CloseLimit = contextlib.nullcontext,
 ) -> Report:
     """Steps what `make` gives by random legal actions, and the first episode's beginning again.
 
@@ -45,6 +47,7 @@ def check(
         time_limit: the step at which an episode is cut off; see `TimeLimit`.
         seconds: of the processor's time in the environment that its speed is measured by. More episodes are played
             where those asked for are shorter, up to 5,000 steps in all.
+        close_limit: context for closing the environments.
 
     Raises:
         UserError: raised by `make` itself. All else that goes wrong stands in the report.
@@ -65,7 +68,7 @@ def check(
         _summarize(notes, player)
         spent = notes.report.wall_s, notes.report.cpu_s
         try:
-            check_determinism(notes, player.trace, env, make)
+            check_determinism(notes, player.trace, env, make, close_limit)
         finally:
             notes.report.wall_s, notes.report.cpu_s = spent
     except StopChecking:

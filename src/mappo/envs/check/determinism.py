@@ -3,6 +3,7 @@
 import copy
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,7 @@ from mappo.envs.check.recorder import Recorder
 from mappo.envs.check.rules import Finding
 from mappo.envs.check.spaces import leaves
 from mappo.envs.vector.time_limit import TimeLimit
-from mappo.system import shutdown
+from mappo.system.shutdown import CloseLimit
 
 Digests = dict[str, bytes]  # by agent, of all that it was given
 
@@ -24,7 +25,9 @@ class Trace:
     steps: list[tuple[dict[str, Any], Digests]] = field(default_factory=list[tuple[dict[str, Any], Digests]])
 
 
-def check_determinism(notes: Recorder, trace: Trace, env: Any, make: Callable[[], Any]) -> None:
+def check_determinism(
+    notes: Recorder, trace: Trace, env: Any, make: Callable[[], Any], close_limit: CloseLimit = nullcontext
+) -> None:
     """Plays it on the same object, on another, and on both side by side; then closes them."""
     other = notes.call("make", make)
     if _bare(other) is _bare(env):
@@ -35,7 +38,7 @@ def check_determinism(notes: Recorder, trace: Trace, env: Any, make: Callable[[]
         _replay(notes, trace, envs)
     for one in envs.values():
         if callable(close := getattr(one, "close", None)):
-            with shutdown.limit:
+            with close_limit():
                 notes.call("close", close)
 
 

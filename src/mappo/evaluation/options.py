@@ -1,0 +1,28 @@
+"""Options of an evaluation, shared by the command line, `Run.evaluate` and `evaluate_run`. Loads no torch."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+CheckpointName = Literal["last", "best"]
+
+# First reset seeds, up to a million each: scores and the choice of the best checkpoint use different episodes.
+SCORE_SEED = 1_000_000
+SELECT_SEED = 2_000_000
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Options of an evaluation; the docstrings of the fields are the --help texts of `mappo evaluate`."""
+
+    episodes: int = 320
+    """Number of episodes, at least 1."""
+    on: str | None = None
+    """Package of the original environment to play on, such as mpe2; by default the environment of the training."""
+    checkpoint: CheckpointName = "last"
+    """Checkpoint of the policy: last, or best by the evaluations during training."""
+    sampled: bool = False
+    """Sample actions from the policy; by default take the most likely actions."""
+    workers: int | None = None
+    """Number of processes for environments written in Python; by default as in training."""
+    allow_code: bool = False
+    """Allow import of the function named as environment in the run's config.json."""

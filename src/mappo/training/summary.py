@@ -1,0 +1,105 @@
+"""Figures about a run for the session: title, timing, means over seeds, and the learning curve at the end."""
+
+import math
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mappo.config import Config
+from mappo.core.protocols import Environment
+from mappo.errors import StopTraining, UserError
+from mappo.evaluation.curve import plot_curve
+from mappo.evaluation.episodes import StopCallback
+from mappo.evaluation.statistics import play_baselines
+from mappo.training.seed_run import SeedRun
+
+
+class UpdateClock:
+    """Wall clock and processor time of the updates of a session.
+
+    Args:
+        step: environment steps already done when the session begins.
+    """
+
+    def __init__(self, step: int) -> None:
+        self._first_step = step
+        self._began = time.perf_counter()
+
+    def start(self) -> None:
+        """Begin an update."""
+        self.laps: dict[str, float] = {}
+        self._starts = (time.perf_counter(), time.process_time())
+
+    def lap(self, name: str) -> None:
+        """End a part of the update: save its seconds as `laps[name]`."""
+        now = time.perf_counter()
+        self.elapsed = now - self._began
+        self.laps[name] = now - self._starts[0] - sum(self.laps.values())
+
+    def timing(self, step: int) -> dict[str, float]:
+        """Return the row of `timing.csv` at the end of an update."""
+        return {
+            "collect_s": self.laps["collect_s"],
+            "update_s": self.laps["update_s"],
+            "cpu_s": time.process_time() - self._starts[1],
+            "elapsed_s": self.elapsed,
+            "steps_per_second": (step - self._first_step) / self.elapsed if self.elapsed > 0 else math.nan,
+        }
+
+
+def run_title(path: Path, name: str, config: Config) -> str:
+    """Return a line with environment, seeds and directory of a run."""
+    first, *others = config.run.all_seeds
+    seeds = f"seeds {first} to {others[-1]}, mean" if others else f"seed {first}"
+    return f"{name}  {seeds}  {path}"
+
+
+def mean_over_seeds(metrics: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Return the mean of each metric over the seeds where the metric was measured."""
+    if len(metrics) == 1:
+        return metrics[0]
+    means: dict[str, float] = {}
+    for name in metrics[0]:
+        values = np.array([seed_metrics[name] for seed_metrics in metrics])
+        measured = values[~np.isnan(values)]
+        means[name] = float(measured.mean()) if len(measured) else math.nan
+    return means
+
+
+def measure_baselines(env: Environment, name: str, seeds: Sequence[int], stop: StopCallback) -> dict[str, float]:
+    """Return mean team returns of the baselines; none if `stop` or an error ends their episodes.
+
+    Args:
+        env: environment of the evaluations.
+        name: name of the environment.
+        seeds: reset seeds of the evaluations, for a fair comparison with the curve.
+        stop: called before each step; may raise `StopTraining`.
+    """
+    try:
+        played = play_baselines(env, name, seeds, stop)
+    except StopTraining:
+        return {}
+    except UserError as error:  # all else is saved
+        warnings.warn(f"the curve shows no baselines: {error}", stacklevel=5)
+        return {}
+    return {baseline: float(returns.mean()) for baseline, returns in played.items()}
+
+
+def draw_curve(path: Path, name: str, seed_runs: Sequence[SeedRun], baselines: Mapping[str, float]) -> None:
+    """Draw the learning curve of a run; warn if the curve cannot be drawn.
+
+    Args:
+        path: run directory.
+        name: name of the environment.
+        seed_runs: the seeds of the run.
+        baselines: mean team returns of the baselines.
+    """
+    tables = [seed_run.path / "metrics.csv" for seed_run in seed_runs]
+    seeds = f"seed {seed_runs[0].seed}" if len(tables) == 1 else f"{len(tables)} seeds"
+    try:
+        plot_curve(path, baselines, title=f"{name}, {seeds}", tables=tables)
+    except (OSError, ValueError) as error:  # such as a full disk: all else is saved
+        warnings.warn(f"the learning curve is not drawn: {error}", stacklevel=5)
