@@ -17,7 +17,6 @@ import torch
 
 import mappo
 from mappo.algorithms import mappo as learner
-from mappo.algorithms import multi_seed as seeds
 from mappo.backend import matmul as products
 from mappo.experiments import workload
 from mappo.experiments.workload import Cost, Workload, reference
@@ -429,7 +428,7 @@ def test_a_script_tells_a_mistake_in_one_message(load: Any, script: str, monkeyp
 
 def test_variants_differ_in_one_thing_and_leave_all_as_it_was(load: Any, tmp_path: Path, monkeypatch: Any):
     module = load("variants")
-    before = products.has_slow_mkl, learner.PIECE_ROWS, seeds.IN_TURN, torch.get_num_threads()
+    before = products.has_slow_mkl, learner.PIECE_ROWS, torch.get_num_threads()
     seen: list[tuple[Any, ...]] = []
 
     class Spied:
@@ -437,11 +436,11 @@ def test_variants_differ_in_one_thing_and_leave_all_as_it_was(load: Any, tmp_pat
             self.config = config
 
         def update(self) -> None:
-            now = products.has_slow_mkl(), learner.PIECE_ROWS, seeds.IN_TURN, torch.get_num_threads()
+            now = products.has_slow_mkl(), learner.PIECE_ROWS, torch.get_num_threads()
             seen.append((self.config.network.precision, *now))
 
     monkeypatch.setattr(module, "Workload", Spied)
-    changed = {"products": 1, "bf16": 0, "pieces": 2, "seeds in turn": 3, "two threads": 4}
+    changed = {"products": 1, "bf16": 0, "pieces": 2, "two threads": 3}
     for kind, variants in module.VARIANTS.items():
         for variant in variants:
             seen.clear()
@@ -450,7 +449,7 @@ def test_variants_differ_in_one_thing_and_leave_all_as_it_was(load: Any, tmp_pat
             products.has_slow_mkl = before[0]
             without, changed_to = seen[0], seen[-1]
             assert [i for i, (a, b) in enumerate(zip(without, changed_to, strict=True)) if a != b] == [changed[kind]]
-    assert before == (products.has_slow_mkl, learner.PIECE_ROWS, seeds.IN_TURN, torch.get_num_threads())
+    assert before == (products.has_slow_mkl, learner.PIECE_ROWS, torch.get_num_threads())
     monkeypatch.setattr(
         module,
         "measured",
