@@ -1064,8 +1064,8 @@ BUGS = [
         "versions",
         "any format is read",
         "runs/directory.py",
-        "if told == FORMAT and type(told) is int:",
-        "if told:",
+        "if is_number and version == FORMAT:",
+        "if version:",
         "runs/test_versions.py::test_another_format_is_told_with_what_to_do",
     ),
 ]

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, cast
 from mappo.errors import UserError
 from mappo.system.safe_read import quote
 
-_PLURALS = {int: "whole numbers", float: "numbers", str: "texts", dict: "objects"}
+_PLURALS = {int: "whole numbers", float: "numbers", str: "texts", dict[str, Any]: "objects"}
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def coerce(name: str, value: Any, kind: Any) -> Any:
     Args:
         name: the option or field, for the error.
         value: the value, as Python or JSON holds it.
-        kind: bool, int, float, str, dict, a Literal, `X | None`, `tuple[X, ...]`, or `Annotated[X, *bounds]`.
+        kind: bool, int, float, str, dict[str, Any], a Literal, `X | None`, `tuple[X, ...]` or `Annotated[X, *bounds]`.
 
     Raises:
         UserError: the value is of another type, or violates a bound.
@@ -101,9 +101,9 @@ def coerce(name: str, value: Any, kind: Any) -> Any:
     if origin is tuple:
         if isinstance(value, (list, tuple)):
             return tuple(coerce(name, x, args[0]) for x in cast(list[Any], value))
-        item = (*typing.get_args(args[0]), args[0])[0]  # the type within Annotated or a union
+        item = args[0] if args[0] in _PLURALS else typing.get_args(args[0])[0]  # within Annotated or a union
         raise UserError(f"{name} must be a list of {_PLURALS[item]}, got {_shown(value)}")
-    return _coerce_scalar(name, value, kind)
+    return _coerce_scalar(name, value, origin or kind)
 
 
 def _coerce_scalar(name: str, value: Any, kind: type) -> Any:
