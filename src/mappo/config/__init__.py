@@ -1,4 +1,4 @@
-"""All settings with defaults and bounds, and the presets. Imports no torch."""
+"""Every setting with its default and bounds, and the presets."""
 
 from mappo.config.config import Config as Config
 from mappo.config.settings import EnvConfig as EnvConfig

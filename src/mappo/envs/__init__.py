@@ -1,4 +1,4 @@
-"""Environments by name: `make(NAME, num_envs)` -> a batched `Environment`. Imports torch only to make one."""
+"""Environments by name: built in, from other packages, your own."""
 
 from mappo.envs.create import baselines as baselines
 from mappo.envs.create import factory as factory

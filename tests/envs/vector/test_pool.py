@@ -375,7 +375,7 @@ def test_workers_leave_when_the_learner_is_killed(how: signal.Signals, tmp_path:
         "from mappo.envs.vector.pool import WorkerPool\n"
         "import time\n"
         "env = WorkerPool(Game, 4, 2)\n"
-        "print(*(m.process.pid for m in env._members), flush=True)\n"
+        "print(*(m.process.pid for m in env._handles), flush=True)\n"
         "time.sleep(60)\n"
     )
     learner = subprocess.Popen(

@@ -203,8 +203,8 @@ class WorkerPool:
                 member.skipped.add(index)
 
     def _check_layout(self, member: WorkerHandle, layout: Any) -> None:
-        difference = layout.spec.differs_from(self.spec)
-        if not difference and not layout.is_like(self._layout):
+        difference = layout.spec.mismatch(self.spec)
+        if not difference and not layout.matches(self._layout):
             difference = "their states, dtypes or shared rewards do"
         if difference:
             raise UserError(f"the function makes environments that differ: {difference}")
