@@ -357,7 +357,7 @@ def test_damaged_checkpoints_are_told_by_file(told: Told, run: Path, command: st
         file.write_bytes(file.read_bytes()[:-1])
     code, out, err = told(command, run)
     assert (code, out) == (2, "")
-    assert "model.safetensors is damaged: its checksum is not the one in state.json" in err
+    assert "model.safetensors is damaged: its checksum is not the checksum in state.json" in err
 
 
 def test_a_damaged_last_checkpoint_costs_only_the_way_from_the_one_before(told: Told, run: Path, quick: None):

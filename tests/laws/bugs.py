@@ -385,7 +385,7 @@ BUGS = [
         "5",
         "checkpoint: the actor is not loaded",
         "deploy/load.py",
-        "    tower.load_state_dict(weights)\n",
+        "    network.load_state_dict(weights)\n",
         "",
         "evaluation/test_score_run.py::test_a_saved_actor_is_the_policy_that_was_trained",
     ),

@@ -230,7 +230,7 @@ def test_where_all_are_damaged_each_file_is_named(run: Path):
     with pytest.raises(UserError) as told:
         load(run)
     for file in files:
-        assert f"{file} is damaged: its checksum is not the one in state.json" in one_line(told)
+        assert f"{file} is damaged: its checksum is not the checksum in state.json" in one_line(told)
 
 
 def test_a_damaged_best_checkpoint_is_told_not_replaced_by_another(run: Path):

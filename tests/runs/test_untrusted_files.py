@@ -183,7 +183,7 @@ def test_files_of_ten_gigabytes(name: str, run: Path, capsys: pytest.CaptureFixt
 def test_a_table_of_ten_gigabytes(run: Path, capsys: pytest.CaptureFixture[str]):
     os.truncate(run / "metrics.csv", 10 * 2**30)
     assert main(["resume", str(run)]) == 2
-    assert "metrics.csv is damaged: 10,737,418,240 bytes" in capsys.readouterr().err
+    assert "metrics.csv: 10,737,418,240 bytes" in capsys.readouterr().err
 
 
 # What lies in the place of a file
@@ -277,23 +277,27 @@ def first(tensors: dict[str, Any], part: str) -> str:
 
 ACTOR, CRITIC, MOMENT = "network.actor", "network.critic", "exp_avg_sq"
 TENSORS: dict[str, tuple[str, Callable[[dict[str, Any]], Any], str]] = {
-    "missing": ("model", lambda t: t.pop(first(t, ACTOR)), "lacks"),
-    "extra": ("model", lambda t: t.update({f"{ACTOR}.x": torch.ones(1)}), "which nothing reads"),
+    "missing": ("model", lambda t: t.pop(first(t, ACTOR)), "missing tensor"),
+    "extra": ("model", lambda t: t.update({f"{ACTOR}.x": torch.ones(1)}), "unexpected tensor"),
     "strange": ("model", lambda t: t.update({f"{ACTOR}.\x1b[31m\n\u202e": torch.ones(1)}), r"\x1b[31m\n\u202e"),
     "shape": ("model", lambda t: t.update({first(t, ACTOR): torch.ones(3, 3)}), "is (3, 3) of torch.float32"),
     "dtype": ("model", lambda t: t.update({(n := first(t, ACTOR)): t[n].double()}), "of torch.float64"),
-    "empty": ("model", lambda t: t.clear(), "lacks"),
+    "empty": ("model", lambda t: t.clear(), "missing tensor"),
     "critic": ("model", lambda t: t.update({first(t, CRITIC): torch.ones(9)}), "is (9,) of"),
     "statistics": ("model", lambda t: t.update({"value_norm.moments": torch.ones(3)}), "is (3,) of torch.float32"),
     "moments": ("trainer", lambda t: t.update({first(t, MOMENT): torch.ones(1)}), "is (1,) of"),
-    "half the moments": ("trainer", lambda t: [t.pop(n) for n in [*t] if n.endswith("exp_avg")], "lacks optimizer"),
+    "half the moments": (
+        "trainer",
+        lambda t: [t.pop(n) for n in [*t] if n.endswith("exp_avg")],
+        "missing tensor optimizer",
+    ),
     "updates": ("trainer", lambda t: t.update(updates=torch.ones(3).long()), "updates is (3,) of torch.int64"),
     "generator": ("trainer", lambda t: t.update(generator=torch.zeros(5).byte()), "generator is (5,) of"),
     "no generator": ("trainer", lambda t: t["generator"].fill_(255), "does not fit"),
     "running": ("trainer", lambda t: t.update({"collector.running": torch.ones(1)}), "running is (1,) of"),
-    "noise": ("trainer", lambda t: t.pop("collector.generator"), "lacks generator"),
-    "foreign": ("trainer", lambda t: t.update(evil=torch.ones(1)), "evil, which nothing reads"),
-    "episodes": ("trainer", lambda t: t.update({"collector.env.x": torch.ones(1)}), "env.x, which nothing reads"),
+    "noise": ("trainer", lambda t: t.pop("collector.generator"), "missing tensor generator"),
+    "foreign": ("trainer", lambda t: t.update(evil=torch.ones(1)), "unexpected tensor evil"),
+    "episodes": ("trainer", lambda t: t.update({"collector.env.x": torch.ones(1)}), "unexpected tensor env.x"),
 }
 
 

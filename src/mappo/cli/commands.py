@@ -10,7 +10,7 @@ import tyro
 
 from mappo._version import __version__
 from mappo.config import Config
-from mappo.config.bounds import at_least, at_most, check_bounds
+from mappo.config.bounds import at_least, at_most, coerce
 from mappo.config.presets import preset
 from mappo.envs import FAMILIES, NATIVE, check_name
 from mappo.errors import UserError
@@ -129,7 +129,7 @@ class Bench:
     def __post_init__(self) -> None:
         for name, most in (("num_envs", 1_000_000), ("threads", 1024), ("rounds", 1000)):
             told = f"--{name.replace('_', '-')}"
-            check_bounds(told, getattr(self, name), at_least(1), at_most(most))
+            coerce(told, getattr(self, name), Annotated[int, at_least(1), at_most(most)])
 
 
 COMMANDS: dict[str, type] = {

@@ -49,14 +49,6 @@ def between(low: float, high: float) -> Bound:
     return Bound(f"between {low} and {high}", lambda value: low <= value <= high)
 
 
-def check_bounds(name: str, value: float | None, *bounds: Bound) -> None:
-    """Raise a UserError if a number violates a bound. None is valid: the setting is off."""
-    for bound in bounds:
-        if value is not None and not bound.is_met(value):
-            text = f"{value:,}" if isinstance(value, int) else f"{value:g}"
-            raise UserError(f"{name} must be {bound.words}, got {text}")
-
-
 def check_types(section: str, config: Any) -> None:
     """Coerce every field of a settings dataclass to its type, or raise a UserError with the name of the option."""
     for field in dataclasses.fields(config):
@@ -90,7 +82,10 @@ def coerce(name: str, value: Any, kind: Any) -> Any:
     args = typing.get_args(kind)
     if origin is Annotated:
         value = coerce(name, value, args[0])
-        check_bounds(name, value, *(bound for bound in args[1:] if isinstance(bound, Bound)))
+        for bound in args[1:]:
+            if value is not None and not bound.is_met(value):  # None: the setting is off
+                text = f"{value:,}" if isinstance(value, int) else f"{value:g}"
+                raise UserError(f"{name} must be {bound.words}, got {text}")
         return value
     if origin is Literal:
         if isinstance(value, str) and value in args:

@@ -38,7 +38,7 @@ class EnvConfig:
 
     def __post_init__(self) -> None:
         check_types("env", self)
-        if len({parse_option(text)[0] for text in self.options}) < len(self.options):
+        if len(self.env_kwargs) < len(self.options):
             raise UserError(f"env.options gives one option twice: {' '.join(self.options)}")
 
 
@@ -90,7 +90,7 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class PPOConfig:
-    """The learning algorithm. Letters are those of the MAPPO paper, arXiv:2103.01955."""
+    """The learning algorithm. Letters follow the MAPPO paper, arXiv:2103.01955."""
 
     rollout_length: Annotated[int, at_least(1)] = 25
     """Steps of each environment between two updates (T)."""

@@ -1,4 +1,4 @@
-"""Nested tensors by dotted names, as files hold them."""
+"""Nested dicts of tensors as flat dicts with dotted names, as files hold tensors."""
 
 from collections.abc import Container, Mapping
 from typing import Any, cast
@@ -9,7 +9,7 @@ from mappo.system.safe_read import quote
 
 
 def flatten(prefix: str, tensors: Mapping[Any, Any]) -> dict[str, Tensor]:
-    """Nested dicts of tensors as one, names joined by dots, the prefix first."""
+    """Return nested dicts of tensors as a flat dict. Names are joined by dots, the prefix first."""
     result: dict[str, Tensor] = {}
     for key, value in tensors.items():
         name = f"{prefix}.{key}"
@@ -18,20 +18,23 @@ def flatten(prefix: str, tensors: Mapping[Any, Any]) -> dict[str, Tensor]:
 
 
 def subdict(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The inverse of `flatten`, one level deep: what stands under a prefix, without it."""
+    """Return the tensors under a prefix, without the prefix: the inverse of `flatten`, one level deep."""
     return {k[len(prefix) + 1 :]: v for k, v in tensors.items() if k.startswith(prefix + ".")}
 
 
 def mismatch(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor], optional: Container[str] = ()) -> str:
-    """Return how some tensors differ from the expected names, shapes and dtypes; "" if they fit.
+    """Return the first difference between tensors and the expected names, shapes and dtypes; "" if they fit.
 
-    Names in `optional` may be missing.
+    Args:
+        actual: tensors by name, such as those of a file.
+        expected: tensors of the expected names, shapes and dtypes.
+        optional: expected names that may be missing.
     """
     for name, x in actual.items():
         like = expected.get(name)
         if like is None:
-            return f"it holds {quote(name)}, which nothing reads"
+            return f"unexpected tensor {quote(name)}"
         if x.shape != like.shape or x.dtype != like.dtype:
-            return f"{name} is {tuple(x.shape)} of {x.dtype}, and should be {tuple(like.shape)} of {like.dtype}"
+            return f"{name} is {tuple(x.shape)} of {x.dtype}, must be {tuple(like.shape)} of {like.dtype}"
     missing = [name for name in expected if name not in actual and name not in optional]
-    return f"it lacks {missing[0]}" if missing else ""
+    return f"missing tensor {missing[0]}" if missing else ""

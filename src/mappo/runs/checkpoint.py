@@ -1,7 +1,7 @@
 """Checkpoints of a run: saved atomically, loaded only if whole.
 
 runs/NAME/config.json               the environment, the config and the spaces
-          checkpoints/STEP/         one checkpoint, complete or absent:
+          checkpoints/STEP/         a checkpoint, complete or absent:
               model.safetensors       weights, value statistics
               trainer.safetensors     optimizer, random generators, environment, episodes in progress
               state.json              counters, the best evaluation's step, format, checksums of the other two files
@@ -58,9 +58,7 @@ def save(
     best: int | None = None,
     every: int | None = None,
 ) -> Path:
-    """Save one checkpoint atomically, then delete old checkpoints. Return the directory.
-
-    The files are written and flushed under a temporary name. The final rename makes the checkpoint exist.
+    """Save a checkpoint atomically, then delete old checkpoints. Return the directory.
 
     Args:
         run: the run directory.
@@ -74,19 +72,16 @@ def save(
     Raises:
         UserError: the checkpoint could not be written, for example to a full disk; earlier checkpoints are untouched.
     """
-    folder = run / "checkpoints"
-    final = folder / f"{step:012d}"
-    temporary = folder / f".{final.name}.tmp"
+    final = run / "checkpoints" / f"{step:012d}"
+    temporary = final.with_name(f".{final.name}.tmp")
     state = {"format": FORMAT, "mappo": __version__, "run": saved_run_id(run), "step": step, **state}
-    state["best_step"] = best
     try:
-        for leftover in folder.glob(".*.tmp"):  # of a process killed while saving
+        for leftover in final.parent.glob(".*.tmp"):  # of a process killed while saving
             shutil.rmtree(leftover, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        _write_files(temporary, state, {"model": model, "trainer": trainer})
+        _write_files(temporary, {**state, "best_step": best}, {"model": model, "trainer": trainer})
         shutil.rmtree(final, ignore_errors=True)
-        os.replace(temporary, final)
-        flush_to_disk(folder)
+        os.replace(temporary, final)  # the checkpoint exists from here on
+        flush_to_disk(final.parent)
         flush_to_disk(run)  # the first checkpoint adds the folder `checkpoints`
         prune(run, step, best, every)
     except (OSError, SafetensorError) as error:
@@ -96,6 +91,8 @@ def save(
 
 
 def _write_files(folder: Path, state: dict[str, Any], tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Write and flush the files of a checkpoint into a new folder."""
+    folder.mkdir(parents=True)
     sums: dict[str, str] = {}
     config = folder.parents[1] / "config.json"
     for name, values in tensors.items():
@@ -104,7 +101,7 @@ def _write_files(folder: Path, state: dict[str, Any], tensors: Mapping[str, Mapp
         if config.exists():  # safetensors makes private files; all files of a run have equal permissions
             shutil.copymode(config, file)
         if file.stat().st_size > MAX_TENSORS:
-            raise OSError(f"{file.name} is larger than the {MAX_TENSORS:,} bytes that are read again")
+            raise OSError(f"{file.name} is larger than the limit of {MAX_TENSORS:,} bytes")
         sums[file.name] = _digest(file)
         flush_to_disk(file)
     sums["state.json"] = _digest_state(state)
@@ -134,7 +131,7 @@ def prune(run: Path, step: int, best: int | None, every: int | None, later: bool
 
 
 def load(run: Path, which: str = "last", until: int | None = None) -> Checkpoint:
-    """Load the last checkpoint if whole, else the newest whole one before; or the best checkpoint.
+    """Load the newest whole checkpoint, or the best.
 
     Args:
         run: the run directory.
@@ -158,7 +155,7 @@ def load(run: Path, which: str = "last", until: int | None = None) -> Checkpoint
 
 
 def _newest(run: Path, until: int | None, read: Callable[[Path, str | None], T]) -> tuple[T, list[str]]:
-    """Return the newest checkpoint that `read` accepts, and the errors of later checkpoints."""
+    """Return the newest checkpoint accepted by `read`, and the errors of later checkpoints."""
     run_id = saved_run_id(run)
     problems: list[str] = []
     for step, path in reversed(_steps(run / "checkpoints").items()):
@@ -196,7 +193,7 @@ def _read_checkpoint(path: Path, run_id: str | None) -> Checkpoint:
         try:
             check_tensor_file(file)  # first: the digest reads the whole file, and a pipe would block
             if _digest(file) != state["sha256"].get(file.name):
-                raise UserError(f"{file} is damaged: its checksum is not the one in state.json")
+                raise UserError(f"{file} is damaged: its checksum is not the checksum in state.json")
             tensors[name] = load_file(file)
         except UserError:
             raise

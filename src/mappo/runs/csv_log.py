@@ -1,4 +1,4 @@
-"""CSV files of a run: one row for each update. Used for `metrics.csv` and `timing.csv`."""
+"""CSV files of a run, with a row for each update. Used for `metrics.csv` and `timing.csv`."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _COUNT = re.compile(r"[0-9]{1,19}")
 class CsvLog:
     """A CSV file with integer columns first, then a column for each name in the first row.
 
-    Cells are numbers without quotes, so that every line stands for itself, also in a damaged file.
+    Cells are never quoted: a damaged line cannot swallow the next line.
 
     Args:
         path: the file.
         fixed: the integer columns; the last two are `update` and `step`.
         resume: updates and steps of the run to resume. Later rows are dropped. `notes` lists the updates with missing,
-            repeated or damaged rows. None: a new run, whose file must not exist.
+            repeated or damaged rows. None: a new run; the file must not exist.
     """
 
     def __init__(self, path: Path, fixed: list[str], resume: tuple[int, int] | None) -> None:
@@ -39,9 +39,7 @@ class CsvLog:
             return
         try:
             text = read_text(path) if path.exists() else ""
-        except ValueError as error:  # not UTF-8, not a plain file, or too large
-            raise UserError(f"{path} is damaged: {error}") from None
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: not UTF-8, not a plain file, or too large
             raise UserError(f"cannot read {path}: {error_text(error)}") from None
         # A crash may cut a line short. The last element is this half line, or "" after a newline.
         lines = self._lines_up_to(text.split("\n")[:-1], *resume)
@@ -50,7 +48,7 @@ class CsvLog:
                 write_text(path, "".join(f"{line}\n" for line in lines))
 
     def _lines_up_to(self, lines: list[str], updates: int, step: int) -> list[str]:
-        """Return the header, and one line for each update up to a step. Add notes about the other lines."""
+        """Return the header, and a single line for each update up to a step. Add notes about other lines."""
         num_fixed = len(self._fixed)
         header = lines[0].split(",") if lines else []
         if lines:
@@ -70,14 +68,15 @@ class CsvLog:
             if row_step <= step:
                 if update in rows:
                     repeated.append(update)
-                rows[update] = line  # a crash before the checkpoint repeats updates: the last row is the valid one
+                rows[update] = line  # the last row of an update is valid
         missing = [n for n in range(1, updates + 1) if n not in rows]
-        if damaged:
-            self.notes.append(f"{self._path} is damaged at lines {_ranges(damaged)}: they are left out")
-        if missing:
-            self.notes.append(f"{self._path} lacks the rows of updates {_ranges(missing)}: they are lost")
-        if repeated:
-            self.notes.append(f"{self._path} had the rows of updates {_ranges(repeated)} twice: the last ones are kept")
+        for numbers, before, after in (
+            (damaged, "is damaged at lines", ": they are left out"),
+            (missing, "lacks the rows of updates", ": they are lost"),
+            (repeated, "had the rows of updates", " twice: the last ones are kept"),
+        ):
+            if numbers:
+                self.notes.append(f"{self._path} {before} {_ranges(numbers)}{after}")
         return [*lines[:1], *(rows[n] for n in sorted(rows))]
 
     def row(self, fixed: list[int], values: Mapping[str, float]) -> str:

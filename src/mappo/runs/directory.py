@@ -13,10 +13,10 @@ import itertools
 import json
 import os
 import re
+import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -39,7 +39,7 @@ _ENV = ("workers", "restart", "worker_timeout")
 # A change of threads or device changes the rounding; another kind of device, the random streams.
 RESUMABLE_SETTINGS = {("run", name) for name in _RUN} | {("env", name) for name in _ENV}
 
-# Names in a run directory that mappo reads or writes. Names with a leading dot are temporary files and the lock.
+# Names of mappo's own files and folders in a run directory. Names with a leading dot are temporary files and the lock.
 _OWN = re.compile(r"config\.json|metrics\.csv|timing\.csv|curve\.png|replay\.gif|checkpoints|tensorboard|seed-\d+|\..*")
 _ANY = re.compile(".*", re.DOTALL)
 _FOLDERS = re.compile(r"checkpoints|tensorboard|seed-\d+|\.?\d{12,18}(\.tmp)?")
@@ -106,10 +106,7 @@ def create_run(path: Path, env: str, config: Config, spec: Spec) -> None:
     try:
         write_text(path / "config.json", json.dumps(data, indent=2) + "\n")
     except OSError as error:
-        with suppress(OSError):  # remove the directory, so that the name is free again
-            for file in path.iterdir():
-                file.unlink()
-            path.rmdir()
+        shutil.rmtree(path, ignore_errors=True)  # made above: remove it, so that the name is free again
         raise UserError(f"cannot write {path / 'config.json'}: {error_text(error)}; nothing was begun") from None
 
 
@@ -158,7 +155,7 @@ def read_run(path: Path) -> tuple[str, Config, Spec]:
 
 
 def check_format(version: Any, where: str) -> None:
-    """Raise a UserError if the format of a file is not the present format. The message says which version reads it."""
+    """Raise a UserError if a file has another format than the present format. The message says how to read it."""
     is_number = type(version) is int  # bool is a subclass of int
     if is_number and version == FORMAT:
         return
@@ -181,14 +178,11 @@ def _check_resumable(path: Path, name: str, config: Config, spec: Spec) -> None:
             f'change is meant, delete its "id"'
         )
     differences = [] if old_name == name else [f"env {old_name}, not {name}"]
-    for section in fields(Config):
-        before = getattr(old_config, section.name)
-        after = getattr(config, section.name)
-        for option in fields(before):
-            old = getattr(before, option.name)
-            new = getattr(after, option.name)
-            if old != new and (section.name, option.name) not in RESUMABLE_SETTINGS:
-                differences.append(f"{section.name}.{option.name} {old}, not {new}")
+    new = config.to_dict()
+    for section, options in old_config.to_dict().items():
+        for option, value in options.items():
+            if value != new[section][option] and (section, option) not in RESUMABLE_SETTINGS:
+                differences.append(f"{section}.{option} {value}, not {new[section][option]}")
     if differences:
         raise UserError(f"{path} was made with other settings: {'; '.join(differences)}; its own are in config.json")
     if difference := old_spec.mismatch(spec):
@@ -221,7 +215,7 @@ def read_json(file: Path, problem: str) -> dict[str, Any]:
 
 
 def check_no_links(run: Path) -> None:
-    """Check that mappo's own names in a run directory are files and directories, so that no write leads elsewhere.
+    """Check that mappo's own names in a run directory are files and directories. No write may lead elsewhere.
 
     Raises:
         UserError: a name is a link, a pipe, a socket or a device.
@@ -234,7 +228,6 @@ def check_no_links(run: Path) -> None:
 
 
 def _entries(folder: Path, names: re.Pattern[str], depth: int = 0) -> Iterator[os.DirEntry[str]]:
-    """Yield the entries with mappo's names, in a folder and in mappo's folders inside."""
     try:
         with os.scandir(folder) as found:
             entries = [entry for entry in found if names.fullmatch(entry.name)]

@@ -1,4 +1,4 @@
-"""Lock of a run directory: one process trains in it at a time. Also hints about what to do with a run."""
+"""Lock of a run directory: a single process trains in it at a time. Also hints after errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def has_checkpoint(run: Path) -> bool:
 
 
 def recovery_hint(run: Path) -> str:
-    """Return advice for a write error in the directory of a run or of one of its seeds."""
+    """Return advice for a write error in the directory of a run or of a seed."""
     whole = run.parent if run.name.startswith("seed-") and (run.parent / "config.json").exists() else run
     if has_checkpoint(run):
         action = f"`mappo resume {whole}`: the checkpoints before are whole"

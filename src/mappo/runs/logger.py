@@ -5,6 +5,7 @@ Training calls `RunLogger.write` after each update, and `flush` before each chec
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,18 @@ from pathlib import Path
 from mappo.runs.csv_log import CsvLog
 from mappo.runs.tensorboard import EventFile
 
+# Groups of metrics in TensorBoard, with patterns of their names. All others are in the group "train".
+_GROUPS = {
+    "eval": "eval_.*",
+    "loss": ".*_loss",
+    "policy": "entropy|approx_kl|clip_fraction|explained_variance",
+    "optimizer": "grad_norm.*|.*_lr|.*_weight",
+}
+
 
 @dataclass(frozen=True)
 class Update:
-    """Numbers of one policy update, for callbacks, records and views.
+    """Numbers of a policy update, for callbacks, records and views.
 
     `step` counts environment steps summed over parallel environments. `metrics` holds no clock times, and NaN for
     numbers without a measurement. `timing` holds seconds (`*_s`) and `steps_per_second`.
@@ -51,7 +60,7 @@ class RunLogger:
         self.notes = self._metrics.notes + self._timing.notes
 
     def write(self, update: Update) -> None:
-        """Record one update. The record survives a killed process.
+        """Record an update. The record survives a killed process.
 
         Raises:
             UserError: the names of the metrics changed, or a file cannot be written.
@@ -77,12 +86,5 @@ class RunLogger:
 
 def _tag(name: str) -> str:
     """Return the TensorBoard tag of a metric: its group, a slash, its name."""
-    if name.startswith("eval_"):
-        return "eval/" + name.removeprefix("eval_")
-    if name.endswith("_loss"):
-        return "loss/" + name
-    if name in {"entropy", "approx_kl", "clip_fraction", "explained_variance"}:
-        return "policy/" + name
-    if name.startswith("grad_norm") or name.endswith(("_lr", "_weight")):
-        return "optimizer/" + name
-    return "train/" + name
+    group = next((group for group, names in _GROUPS.items() if re.fullmatch(names, name)), "train")
+    return f"{group}/{name.removeprefix('eval_')}"

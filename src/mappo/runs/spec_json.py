@@ -46,7 +46,7 @@ def spec_from_dict(data: dict[str, Any]) -> Spec:
         raise UserError(f"'agents' must be up to {MAX_AGENTS:,} names, each of them once")
     arrays = [_read_array(x) for x in read_field(data, "obs", _Objects)]
     state_shape = read_field(data, "state_shape", _Ints | None)
-    # Equal observation spaces share one Box, whose bounds are arrays of the observation's size.
+    # Equal observation spaces share a Box. The bounds of a Box are arrays of the observation's size.
     size = max(sum(math.prod(shape) for shape, _ in set(arrays)), math.prod(state_shape or ()))
     if size > MAX_OBS_SIZE:
         raise UserError(f"the agents observe {size:,} numbers, more than the limit of {MAX_OBS_SIZE:,}")

@@ -1,7 +1,7 @@
 """TensorBoard event files.
 
-`torch.utils.tensorboard` takes seconds to import. `tensorboard`'s own EventFileWriter is not used either: it sorts
-files by the clock alone, writes from a thread, prints that thread's errors, and imports TensorFlow if installed.
+`torch.utils.tensorboard` takes seconds to import. `tensorboard`'s own EventFileWriter orders files by the clock alone,
+writes from a thread, prints the errors of this thread, and imports TensorFlow if installed. Neither is used.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 class EventFile:
     """A new event file in a folder. TensorBoard forgets the events of earlier files from `purge_step` on.
 
-    A file that cannot be written causes a single warning, and is closed: `metrics.csv` has the same numbers.
+    After an error the file is closed, with a single warning: `metrics.csv` has the same numbers.
 
     Args:
         folder: the folder of event files; made if missing.
