@@ -193,7 +193,7 @@ def test_what_the_user_can_mend_is_told_with_code_2(
         ('{"ppo": {"gamma": "high"}}', "ppo.gamma must be of type float, got 'high'"),
         ('{"ppo": {"gamma": NaN}}', "settings.json: NaN is no number of JSON"),
         ('{"config": 5}', "expected an object"),
-        ('{"env": 5}', "settings.json: section 'env' must be an object of options, got 5"),
+        ('{"env": 5}', "settings.json: section 'env' must be an object, got 5"),
         ('{"run": null}', "settings.json: section 'run' must be an object, got None"),
         ("7", "settings.json: expected an object with env, network, ppo, run"),
         ("\xff", "--config"),

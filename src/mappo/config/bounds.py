@@ -9,6 +9,7 @@ import json
 import math
 import operator
 import os
+import reprlib
 import types
 import typing
 from collections.abc import Callable
@@ -16,7 +17,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, cast
 
 from mappo.errors import UserError
-from mappo.system.safe_read import quote
 
 _PLURALS = {int: "whole numbers", float: "numbers", str: "texts", dict[str, Any]: "objects"}
 
@@ -89,15 +89,15 @@ def coerce(name: str, value: Any, kind: Any) -> Any:
         return value
     if origin is Literal:
         if isinstance(value, str) and value in args:
-            return cast(Any, value)
-        raise UserError(f"{name} must be one of {', '.join(map(str, args))}, got {_shown(value)}")
+            return value
+        raise UserError(f"{name} must be one of {', '.join(map(str, args))}, got {reprlib.repr(value)}")
     if origin is types.UnionType:
         return None if value is None else coerce(name, value, args[0])
     if origin is tuple:
         if isinstance(value, (list, tuple)):
             return tuple(coerce(name, x, args[0]) for x in cast(list[Any], value))
         item = args[0] if args[0] in _PLURALS else typing.get_args(args[0])[0]  # within Annotated or a union
-        raise UserError(f"{name} must be a list of {_PLURALS[item]}, got {_shown(value)}")
+        raise UserError(f"{name} must be a list of {_PLURALS[item]}, got {reprlib.repr(value)}")
     return _coerce_scalar(name, value, origin or kind)
 
 
@@ -114,12 +114,9 @@ def _coerce_scalar(name: str, value: Any, kind: type) -> Any:
             return os.fspath(cast("str | os.PathLike[str]", value))
         if kind in (bool, dict) and isinstance(value, kind):
             return cast(Any, value)
+    # reprlib bounds the length: a file may hold megabytes.
     expected = "an object" if kind is dict else f"of type {kind.__name__}"
-    raise UserError(f"{name} must be {expected}, got {_shown(value)}")
-
-
-def _shown(value: Any) -> str:
-    return quote(repr(value))  # bounded: a file may hold megabytes
+    raise UserError(f"{name} must be {expected}, got {reprlib.repr(value)}")
 
 
 def option_name(section: str, name: str) -> str:
