@@ -1,6 +1,6 @@
 """Cooperative multi-agent reinforcement learning with MAPPO.
 
-Names load when they are first used, so that `import mappo` and `mappo --help` do not wait for torch.
+Names are imported at first use (PEP 562), so that `import mappo` and `mappo --help` do not wait for torch.
 """
 
 import importlib
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from mappo.training.run import Run as Run
     from mappo.training.train import train as train
 
+# Public names by module. The imports above are for type checkers alone.
 _HOME = {
     "deploy.load": ["load_actor"],
     "rollouts.collector": ["Collector"],

@@ -1,13 +1,13 @@
-"""`mappo` and `python -m mappo`."""
+"""Entry point of the commands `mappo` and `python -m mappo`."""
 
 import sys
 
 
 def entry() -> None:
-    """The `mappo` program."""
+    """Run the `mappo` command line."""
     try:
         from mappo.cli.main import entry
-    except KeyboardInterrupt:  # imports take some tenths of a second
+    except KeyboardInterrupt:  # Ctrl-C during the imports, which take some tenths of a second
         sys.exit(130)
     entry()
 

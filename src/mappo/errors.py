@@ -1,9 +1,9 @@
-"""What goes wrong, told apart by who can mend it."""
+"""Exceptions of mappo. All other exceptions are bugs."""
 
 
 class UserError(ValueError):
-    """The user can mend it: the command line prints the message alone and exits with code 2."""
+    """An error the user can fix. The command line prints its message without a traceback, and exits with code 2."""
 
 
 class StopTraining(Exception):
-    """Raised by a callback to end a run early: the run is saved, and can be resumed."""
+    """Exception for callbacks, to end a run early. The run is saved, and can be resumed."""

@@ -192,8 +192,8 @@ def test_what_the_user_can_mend_is_told_with_code_2(
         ('{"ppo": {"gamma": "high"}}', "ppo.gamma must be of type float, got 'high'"),
         ('{"ppo": {"gamma": NaN}}', "settings.json: NaN is no number of JSON"),
         ('{"config": 5}', "expected an object"),
-        ('{"env": 5}', "settings.json: section 'env' must be an object of options, got 5"),
-        ('{"run": null}', "settings.json: section 'run' must be an object of options, got None"),
+        ('{"env": 5}', "settings.json: section 'env' must be an object, got 5"),
+        ('{"run": null}', "settings.json: section 'run' must be an object, got None"),
         ("7", "settings.json: expected an object with env, network, ppo, run"),
         ("\xff", "--config"),
     ],
@@ -356,7 +356,7 @@ def test_damaged_checkpoints_are_told_by_file(told: Told, run: Path, command: st
         file.write_bytes(file.read_bytes()[:-1])
     code, out, err = told(command, run)
     assert (code, out) == (2, "")
-    assert "model.safetensors is damaged: its checksum is not the one in state.json" in err
+    assert "model.safetensors is damaged: its checksum is not the checksum in state.json" in err
 
 
 def test_a_damaged_last_checkpoint_costs_only_the_way_from_the_one_before(told: Told, run: Path, quick: None):

@@ -251,5 +251,5 @@ def test_a_damaged_record_is_told_on_resume(tmp_path: Path):
     config = replace(quick(tmp_path / "run"), run=replace(QUICK.run, dir=str(tmp_path / "run")))
     assert train("spread", config, resume=True).finished, "nothing is left to write"
     numbers.write_bytes(b"\xff" + numbers.read_bytes())
-    with pytest.raises(UserError, match=r"metrics.csv is damaged: .*can't decode byte 0xff"):
+    with pytest.raises(UserError, match=r"cannot read .*metrics.csv: .*can't decode byte 0xff"):
         train("spread", config, resume=True)

@@ -49,7 +49,7 @@ def test_a_run_kept_from_then_goes_on(run: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize(
-    ("told", "why"), [(1, "an earlier version of mappo, whose runs cannot be read any more"), (99, "a later version")]
+    ("told", "why"), [(1, "an earlier version of mappo: such runs cannot be read any more"), (99, "a later version")]
 )
 def test_another_format_is_told_with_what_to_do(told: int, why: str, tmp_path: Path):
     run = copied(KEPT[-1], tmp_path / "run")

@@ -13,7 +13,7 @@ import tyro
 
 from mappo._version import __version__
 from mappo.config import Config
-from mappo.config.bounds import at_least, at_most
+from mappo.config.bounds import at_least, at_most, coerce
 from mappo.config.presets import preset
 from mappo.envs import FAMILIES, NATIVE, check_name
 from mappo.errors import UserError
@@ -125,8 +125,7 @@ class Bench:
     def __post_init__(self) -> None:
         for name, most in (("num_envs", 1_000_000), ("threads", 1024), ("rounds", 1000)):
             option = f"--{name.replace('_', '-')}"
-            at_least(option, getattr(self, name), 1)
-            at_most(option, getattr(self, name), most)
+            coerce(option, getattr(self, name), Annotated[int, at_least(1), at_most(most)])
 
 
 COMMANDS: dict[str, type] = {

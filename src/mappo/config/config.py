@@ -1,10 +1,10 @@
-"""The settings of a whole run, and what derives from them. Imports no torch."""
+"""The settings of a whole run, and the sizes derived from them. Imports no torch."""
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
-from mappo.config.bounds import nearest_divisor
+from mappo.config.bounds import coerce, nearest_divisor
 from mappo.config.settings import EnvConfig, NetworkConfig, PPOConfig, RunConfig
 from mappo.errors import UserError
 
@@ -13,7 +13,7 @@ __all__ = ["Config", "EnvConfig", "NetworkConfig", "PPOConfig", "RunConfig"]
 
 @dataclass(frozen=True)
 class Config:
-    """A whole run. Never changed after it is made: `dataclasses.replace` makes another."""
+    """All settings of a run. Immutable: `dataclasses.replace` returns a changed copy."""
 
     env: EnvConfig = field(default_factory=EnvConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -21,21 +21,9 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:
-        chunks = self.ppo.rollout_length // (self.chunk_length or 1)
-        rows = chunks * self.env.num_envs
-        if rows % self.ppo.minibatches:
-            kind = "ppo.rollout-length" if self.chunk_length is None else f"chunks of {self.chunk_length} steps"
-            raise UserError(
-                f"ppo.minibatches {self.ppo.minibatches} does not divide {kind} x env.num-envs = "
-                f"{chunks} x {self.env.num_envs} = {rows}; "
-                f"nearest that does: {nearest_divisor(rows, self.ppo.minibatches)}"
-            )
-        if (
-            self.network.memory_size
-            and self.chunk_length == 1
-            and self.ppo.chunk_length is None
-            and self.ppo.rollout_length > 1
-        ):
+        self._check_minibatches()
+        has_own_chunks = self.ppo.chunk_length is not None or self.ppo.rollout_length == 1
+        if self.network.memory_size and self.chunk_length == 1 and not has_own_chunks:
             raise UserError(
                 f"ppo.rollout-length {self.ppo.rollout_length} has no divisor up to 10 for the chunks "
                 f"that a memory learns through: choose another, or ppo.chunk-length {self.ppo.rollout_length}"
@@ -46,50 +34,69 @@ class Config:
                 f"{self.network.critic_input} has one for the team: use auto, agent or own"
             )
 
+    def _check_minibatches(self) -> None:
+        chunks = self.ppo.rollout_length // (self.chunk_length or 1)
+        rows = chunks * self.env.num_envs
+        if rows % self.ppo.minibatches:
+            kind = "ppo.rollout-length" if self.chunk_length is None else f"chunks of {self.chunk_length} steps"
+            raise UserError(
+                f"ppo.minibatches {self.ppo.minibatches} does not divide {kind} x env.num-envs = "
+                f"{chunks} x {self.env.num_envs} = {rows}; "
+                f"nearest that does: {nearest_divisor(rows, self.ppo.minibatches)}"
+            )
+
     @property
     def chunk_length(self) -> int | None:
-        """Steps that stay together in the minibatches (L); None for single ones."""
+        """Number of consecutive steps that stay together in a minibatch (L). None: steps are shuffled singly."""
         if self.network.memory_size == 0 and self.ppo.minibatch_by == "sample":
             return None
         return self.ppo.chunk_length or nearest_divisor(self.ppo.rollout_length, 10)
 
     @property
     def allows_graphs(self) -> bool:
-        """Whether updates may be recorded: the KL would have to be asked for after each epoch."""
+        """True if CUDA graphs may record updates. `target_kl` forbids it: each epoch would wait for the KL."""
         return self.run.graphs and self.ppo.target_kl is None
 
     @property
     def steps_per_update(self) -> int:
+        """Number of environment steps in a rollout (T * E)."""
         return self.ppo.rollout_length * self.env.num_envs
 
     @property
     def num_updates(self) -> int:
+        """Number of updates in the run, rounded up to whole rollouts."""
         return -(-self.run.total_steps // self.steps_per_update)
 
     def schedule(self, updates: int) -> dict[str, float]:
-        """The learning rates and the entropy weight of the next update, after so many."""
-        ppo, progress = self.ppo, min(updates / self.num_updates, 1.0)
-        rate, entropy = (1 + (final - 1) * progress for final in (ppo.lr_final, ppo.entropy_final))
+        """Return the learning rates and the entropy weight after `updates` updates, annealed linearly."""
+        ppo = self.ppo
+        progress = min(updates / self.num_updates, 1.0)
+        rate = 1 + (ppo.lr_final - 1) * progress
+        entropy = 1 + (ppo.entropy_final - 1) * progress
         weight = ppo.entropy_weight * entropy
         return {"actor_lr": ppo.actor_lr * rate, "critic_lr": ppo.critic_lr * rate, "entropy_weight": weight}
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the settings as nested dicts, section by section."""
         return dataclasses.asdict(self)
 
     @staticmethod
     def from_dict(data: dict[str, Any], base: "Config | None" = None) -> "Config":
-        """The inverse of `to_dict`; what is missing stays as in `base`. UserError names what is unknown."""
+        """Return the Config of nested dicts, the inverse of `to_dict`. Missing options keep their values in `base`.
+
+        Raises:
+            UserError: a section or an option is unknown, or a value is invalid.
+        """
         config = Config() if base is None else base
         sections: dict[str, Any] = {}
         for section, values in data.items():
             if section not in (f.name for f in dataclasses.fields(config)):
                 raise UserError(f"unknown section {section!r}; there are: env, network, ppo, run")
             old = getattr(config, section)
-            if not isinstance(values, dict):
-                raise UserError(f"section {section!r} must be an object of options, got {values!r}")
             known = [f.name for f in dataclasses.fields(old)]
-            for name in cast(dict[str, Any], values):
+            options = coerce(f"section {section!r}", values, dict)
+            for name in options:
                 if name not in known:
                     raise UserError(f"unknown option {section}.{name}; there are: {', '.join(known)}")
-            sections[section] = dataclasses.replace(old, **values)
+            sections[section] = dataclasses.replace(old, **options)
         return dataclasses.replace(config, **sections)

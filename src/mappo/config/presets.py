@@ -1,6 +1,6 @@
-"""Settings known to learn, for each environment. Imports no torch.
+"""Presets: settings known to learn, for each environment. Imports no torch.
 
-`docs/negative-results.md` lists the settings that were tried and did not help.
+`preset(env, name)` returns a Config. `docs/negative-results.md` lists settings without benefit.
 """
 
 import difflib
@@ -11,7 +11,7 @@ from mappo.config.settings import EnvConfig, NetworkConfig, PPOConfig, RunConfig
 from mappo.errors import UserError
 
 # mpe2's simple_spread: two million steps in the fewest CPU-seconds. Many small gradient steps, on each rollout twice
-# as often as in the paper; a horizon of ten steps (gamma 0.9); a learning rate that falls to zero.
+# as often as in the paper; a horizon of ten steps (gamma 0.9); a learning rate annealed to zero.
 SPREAD = Config(
     env=EnvConfig(num_envs=128),
     network=NetworkConfig(hidden=(64, 64), activation="tanh"),
@@ -28,7 +28,7 @@ SPREAD = Config(
     run=RunConfig(total_steps=2_000_000),
 )
 
-# Ten times as long, for the best policy: a longer horizon, and an entropy bonus that falls to zero too.
+# Ten times as long, for the best policy: a longer horizon, and an entropy bonus annealed to zero too.
 SPREAD_LONG = replace(
     SPREAD,
     ppo=replace(SPREAD.ppo, gamma=0.95, entropy_final=0.0),
@@ -36,7 +36,7 @@ SPREAD_LONG = replace(
 )
 
 # arXiv:2103.01955, by its code's script for this task, but feed-forward (the script trains a GRU). The script passes
-# --use_ReLU, a flag that turns ReLU off: the networks are tanh, with LayerNorm. Unlike the paper's code, the value
+# --use_ReLU, and this flag turns ReLU off: the networks are tanh, with LayerNorm. Unlike the paper's code, the value
 # statistics are updated once per rollout, with decay `value_norm_decay`.
 SPREAD_PAPER = Config(
     env=EnvConfig(num_envs=128),
@@ -55,26 +55,26 @@ SPREAD_PAPER = Config(
     run=RunConfig(total_steps=20_000_000, eval_interval=500_000),
 )
 
-# mpe2's simple_speaker_listener: spread's settings with ten times the entropy bonus, falling to zero. With a smaller
+# mpe2's simple_speaker_listener: spread's settings with ten times the entropy bonus, annealed to zero. With a smaller
 # bonus two of three seeds settled for good on two words for three goals.
 SPEAKER_LISTENER = replace(SPREAD, ppo=replace(SPREAD.ppo, entropy_weight=0.05, entropy_final=0.0))
 
-# mpe2's simple_reference: spread's settings with a shorter horizon, a larger learning rate, and an entropy bonus that
-# falls to zero. With speaker_listener's 0.05 a language comes late: -23.7 after two million steps.
+# mpe2's simple_reference: spread's settings with a shorter horizon, a larger learning rate, and an entropy bonus
+# annealed to zero. With speaker_listener's 0.05 a language emerges late: return -23.7 after two million steps.
 REFERENCE = replace(
     SPREAD,
     ppo=replace(SPREAD.ppo, gamma=0.8, actor_lr=3e-3, critic_lr=3e-3, entropy_weight=0.02, entropy_final=0.0),
 )
 
-# The skirmish of mappo needs a longer horizon than spread: with gamma 0.97 it stays at 93 % of episodes won.
+# mappo's own skirmish needs a longer horizon than spread: with gamma 0.97 the team stays at 93 % of episodes won.
 BATTLE = replace(
     SPREAD,
     ppo=replace(SPREAD.ppo, gamma=0.99, entropy_weight=0.01),
     run=RunConfig(total_steps=1_000_000),
 )
 
-# Level-based foraging: whole episodes of 50 steps. Agents that act alike and greedily wait for each other for ever;
-# an id tells them apart.
+# Level-based foraging: whole episodes of 50 steps. Without an id all agents act alike, and wait for each other for
+# ever under greedy actions; an id tells agents apart.
 LBF = Config(
     env=EnvConfig(num_envs=64),
     network=NetworkConfig(hidden=(64, 64), activation="tanh", agent_id=True),
@@ -92,8 +92,8 @@ LBF = Config(
     run=RunConfig(total_steps=2_000_000, eval_episodes=64),
 )
 
-# MuJoCo's robots, a joint or a leg for each agent. Agents look alike but are not: each has its own network. Episodes
-# last 1,000 steps, and observations have any scale.
+# MuJoCo's robots, a joint or a leg for each agent. Agents have equal spaces but different bodies: each agent has its
+# own network. Episodes last 1,000 steps, and observations have any scale.
 MAMUJOCO = Config(
     env=EnvConfig(num_envs=16),
     network=NetworkConfig(hidden=(64, 64), activation="tanh", sharing="none", obs_norm=True),
@@ -110,7 +110,7 @@ MAMUJOCO = Config(
     run=RunConfig(total_steps=1_000_000, eval_episodes=16),
 )
 
-# Robots in a warehouse. Rewards are rare, long after the actions that earn them: a long horizon, lasting exploration.
+# Robots in a warehouse. Rewards are rare, and come long after the action: a long horizon, lasting exploration.
 RWARE = Config(
     env=EnvConfig(num_envs=32),
     network=NetworkConfig(hidden=(128, 128), activation="tanh"),
@@ -126,8 +126,8 @@ RWARE = Config(
     run=RunConfig(total_steps=1_000_000, eval_interval=200_000, eval_episodes=32),
 )
 
-# VMAS. Two million steps of balance reach a return of 64 to 67. Drag lets the package rise 0.06 in a unit of time, so
-# that an episode ends before the goal: returns far above 67 are out of reach.
+# VMAS. Two million steps of balance reach a return of 64 to 67. Drag limits the rise of the package to 0.06 in a unit
+# of time, and episodes end before the goal: returns far above 67 are out of reach.
 VMAS = Config(
     env=EnvConfig(num_envs=256),
     network=NetworkConfig(hidden=(64, 64), activation="tanh"),
@@ -166,10 +166,10 @@ FAMILY_PRESETS: dict[str, dict[str, Config]] = {
 
 
 def preset(env: str, name: str = "default") -> Config:
-    """Return the settings called `name` for an environment; every environment has `default`.
+    """Return the preset `name` of an environment. Every environment has the preset `default`.
 
     Raises:
-        UserError: there is no such preset.
+        UserError: the environment has no preset of this name.
     """
     known = presets_of(env) or {"default": Config(env=EnvConfig(num_envs=32))}
     if name in known:
@@ -180,5 +180,5 @@ def preset(env: str, name: str = "default") -> Config:
 
 
 def presets_of(env: str) -> dict[str, Config]:
-    """Return the presets tuned for an environment, by name; empty where none was tuned."""
+    """Return the presets tuned for an environment, by name; an empty dict if there are none."""
     return PRESETS.get(env) or FAMILY_PRESETS.get(env.partition("/")[0], {})

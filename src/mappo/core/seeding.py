@@ -1,8 +1,8 @@
-"""Independent random seeds, derived from one."""
+"""Derivation of independent random seeds from the seed of a run."""
 
 import numpy as np
 
 
 def derive_seed(*path: int) -> int:
-    """An independent seed for each purpose of each run: (run seed, purpose, ...)."""
+    """Return an independent seed for a purpose of a run. The path is (run seed, purpose, ...)."""
     return int(np.random.SeedSequence(path).generate_state(1)[0])

@@ -1,6 +1,6 @@
-"""Who plays: agents, what each sees and does, and the padded layout in which tensors hold them side by side.
+"""Description of an environment: agents, observation spaces, action heads, and their padded layout in tensors.
 
-Loads no torch: the workers that step Python environments read it too, and need numpy alone.
+Networks are built from a `Spec`. Loads no torch: workers that step Python environments import this module too.
 """
 
 from __future__ import annotations
@@ -23,25 +23,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ActionHeads:
-    """One agent's action: a choice for each categorical head, then a number for each continuous one.
+    """Heads of an agent's action: a choice for each categorical head, then a number for each continuous head.
 
-    `low` and `high` bound the numbers, `start` is what the first choice of each categorical head is called, and
-    `shape` that of an action in the agent's own space: `()` for a plain number. `from_space` reads all from a space.
+    `from_space` reads the heads from a gymnasium space.
     """
 
-    categorical: tuple[int, ...] = ()
-    low: tuple[float, ...] = ()
-    high: tuple[float, ...] = ()
-    start: tuple[int, ...] | None = None  # zeros
-    shape: tuple[int, ...] | None = None  # (number of heads,); () of one choice alone
+    categorical: tuple[int, ...] = ()  # number of choices of each categorical head
+    low: tuple[float, ...] = ()  # lower bound of each continuous head
+    high: tuple[float, ...] = ()  # upper bound of each continuous head
+    start: tuple[int, ...] | None = None  # number of the first choice of each categorical head; by default zeros
+    shape: tuple[int, ...] | None = None  # of an action in the agent's space; by default (size,), () for one choice
 
     def __post_init__(self) -> None:
         if self.start is None:
             object.__setattr__(self, "start", (0,) * len(self.categorical))
         if self.shape is None:
-            object.__setattr__(
-                self, "shape", () if (len(self.categorical), self.continuous) == (1, 0) else (self.size,)
-            )
+            object.__setattr__(self, "shape", () if len(self.categorical) == self.size == 1 else (self.size,))
         if len(self.low) != len(self.high) or any(not a < b for a, b in zip(self.low, self.high, strict=True)):
             raise UserError(f"each number of an action needs a low bound below its high one: {self.low}, {self.high}")
         if not self.size or any(n < 1 for n in self.categorical):
@@ -49,18 +46,20 @@ class ActionHeads:
 
     @property
     def continuous(self) -> int:
+        """Number of continuous heads."""
         return len(self.low)
 
     @property
     def size(self) -> int:
+        """Number of heads."""
         return len(self.categorical) + len(self.low)
 
     @staticmethod
     def from_space(space: spaces.Space[Any]) -> ActionHeads:
-        """Of a gymnasium space: Discrete, MultiDiscrete, MultiBinary, or Box of floats.
+        """Return the heads of a gymnasium space: Discrete, MultiDiscrete, MultiBinary, or Box of floats.
 
         Raises:
-            UserError: it is another.
+            UserError: the space is of another kind.
         """
         if isinstance(space, spaces.Discrete):
             return ActionHeads((int(space.n),), start=(int(space.start),), shape=())
@@ -77,46 +76,48 @@ class ActionHeads:
         )
 
     def to_space_action(self, columns: Any) -> Any:
-        """An action of the agent's own space, from its heads side by side: `(*B, size)` -> `(*B, *shape)`.
+        """Convert actions to the agent's own space: an array or tensor `(*B, size)` of heads to `(*B, *shape)`.
 
-        Arrays and tensors both; of an agent that only chooses, integers.
+        Without continuous heads the result holds integers.
         """
         if not self.categorical:
             return columns.reshape((*columns.shape[:-1], *cast(Any, self.shape)))
-        start, array = (*cast(Any, self.start), *(0,) * self.continuous), isinstance(columns, np.ndarray)
+        start = (*cast(Any, self.start), *(0,) * self.continuous)
+        is_array = isinstance(columns, np.ndarray)
         if not self.continuous:
-            columns = columns.astype(np.int64) if array else columns.long()
-        columns = columns + (np.array(start) if array else columns.new_tensor(start))
+            columns = cast(Any, columns).astype(np.int64) if is_array else columns.long()
+        columns = columns + (np.array(start) if is_array else columns.new_tensor(start))
         return columns.reshape((*columns.shape[:-1], *cast(Any, self.shape)))
 
 
 @dataclass(frozen=True)
 class Spec:
-    """All that a network needs to know of an environment. Tuples are in the order of the agents.
+    """Description of an environment, sufficient to build networks. Tuples are in the order of the agents.
 
-    Agents may differ; an environment gives them side by side in one *padded layout*. Observations are images
-    `(H, W, C)`, alike for all, or vectors, the shorter ones with zeros behind. Action columns `(D)` are the
-    categorical heads, as many as any agent has and each as large as anyone's, then the continuous ones; what an
-    agent lacks is a choice of one, or is ignored.
+    Agents may differ. Tensors hold all agents side by side in a *padded layout*:
+
+    - Observations are images `(H, W, C)`, of equal shape for all agents, or vectors, padded with zeros.
+    - Action columns `(D)` are the categorical heads, then the continuous heads. Number and sizes of heads are the
+      maxima over agents. A missing categorical head has a single choice; a missing continuous head is ignored.
     """
 
     agents: tuple[str, ...]
     obs_spaces: tuple[spaces.Space[Any], ...]
     action_heads: tuple[ActionHeads, ...]
-    groups: tuple[int, ...] = ()  # agents of one group may share parameters; by default those whose spaces are alike
-    state_shape: tuple[int, ...] | None = None  # None: the environment has no state of its own
-    shared_reward: bool = False  # every agent gets the same number, which is then the team's
+    groups: tuple[int, ...] = ()  # agents of a group may share parameters; by default: equal spaces
+    state_shape: tuple[int, ...] | None = None  # None: the environment has no state
+    shared_reward: bool = False  # all agents get the same number: the team's reward
 
     def __post_init__(self) -> None:
         if not len(self.agents) == len(self.obs_spaces) == len(self.action_heads) or not self.agents:
             raise UserError("a Spec needs at least one agent, and an observation space and action heads for each")
         if any(space.shape is None for space in self.obs_spaces):
             raise UserError(f"observations must be arrays, got {self.obs_spaces}: see gymnasium.spaces.flatten_space")
-        seen = {cast("tuple[int, ...]", space.shape) for space in self.obs_spaces}
-        if len(seen) > 1 and any(len(shape) == 3 for shape in seen):
-            raise UserError(f"agents that see images must all see images of one shape, got {sorted(seen, key=str)}")
+        shapes = set(self._shapes)
+        if len(shapes) > 1 and any(len(shape) == 3 for shape in shapes):
+            raise UserError(f"agents that see images must all see images of one shape, got {sorted(shapes, key=str)}")
         if not self.groups:
-            kinds = [(s.shape, heads) for s, heads in zip(self.obs_spaces, self.action_heads, strict=True)]
+            kinds = list(zip(self._shapes, self.action_heads, strict=True))
             object.__setattr__(self, "groups", tuple(kinds.index(kind) for kind in kinds))
         order = sorted(set(self.groups))
         if len(self.groups) != len(self.agents):
@@ -125,75 +126,88 @@ class Spec:
 
     @property
     def num_agents(self) -> int:
+        """Number of agents (A)."""
         return len(self.agents)
+
+    @cached_property
+    def _shapes(self) -> list[tuple[int, ...]]:
+        return [cast("tuple[int, ...]", space.shape) for space in self.obs_spaces]
 
     @property
     def obs_shape(self) -> tuple[int, ...]:
-        """Of each agent's observation, padded: an image `(H, W, C)`, or `(O,)`."""
-        shape = cast("tuple[int, ...]", self.obs_spaces[0].shape)
+        """Shape of each agent's observation, padded: an image `(H, W, C)`, or `(O,)`."""
+        shape = self._shapes[0]
         if len(shape) == 3:
-            return (*shape[1:], shape[0]) if self._is_channels_first else shape
-        return (max(map(self.obs_size, range(self.num_agents))),)
-
-    @property
-    def _is_channels_first(self) -> bool:
-        return is_channels_first(cast("tuple[int, ...]", self.obs_spaces[0].shape))
+            return (*shape[1:], shape[0]) if is_channels_first(shape) else shape
+        return (max(map(math.prod, self._shapes)),)
 
     def to_channels_last(self, image: Any) -> Any:
-        """Images of an agent's own space, `(*B, C, H, W)` or `(*B, H, W, C)`, as `(*B, H, W, C)`; arrays or tensors."""
-        if not self._is_channels_first:
+        """Convert images of the agents' space, `(*B, C, H, W)` or `(*B, H, W, C)`, array or tensor, to the latter."""
+        if not is_channels_first(self._shapes[0]):
             return image
         return image.movedim(-3, -1) if hasattr(image, "movedim") else np.moveaxis(image, -3, -1)
 
     @property
     def obs_dtype(self) -> torch.dtype:
-        """uint8 where all observe bytes, else float32."""
+        """Dtype of observations: uint8 if all agents observe bytes, else float32."""
         import torch
 
         return torch.uint8 if self.observes_bytes else torch.float32
 
     @property
     def observes_bytes(self) -> bool:
-        """All agents observe uint8."""
+        """True if all agents observe uint8."""
         return all(s.dtype == np.uint8 for s in self.obs_spaces)
 
     def obs_size(self, agent: int) -> int:
-        """Numbers in one agent's own observation, without the padding."""
-        return math.prod(cast("tuple[int, ...]", self.obs_spaces[agent].shape))
+        """Return the size of an agent's own observation, without padding."""
+        return math.prod(self._shapes[agent])
 
     @cached_property
     def heads(self) -> tuple[int, ...]:
-        """Sizes of the padded categorical heads; N is their sum."""
-        own = [h.categorical for h in self.action_heads]
-        return tuple(max(sizes) for sizes in itertools.zip_longest(*own, fillvalue=1))
+        """Sizes of the padded categorical heads; the sum is N."""
+        per_agent = [h.categorical for h in self.action_heads]
+        return tuple(max(sizes) for sizes in itertools.zip_longest(*per_agent, fillvalue=1))
 
     @property
     def continuous(self) -> int:
-        """Padded continuous heads (C)."""
+        """Number of padded continuous heads (C)."""
         return max(h.continuous for h in self.action_heads)
 
     @property
     def action_size(self) -> int:
-        """Columns of an action (D)."""
+        """Number of columns of an action (D)."""
         return len(self.heads) + self.continuous
 
     @property
     def action_dtype(self) -> torch.dtype:
-        """int64, or float32 (torch's default) where any agent has continuous heads."""
+        """Dtype of actions: int64, or torch's default (float32) if any agent has continuous heads."""
         import torch
 
         return torch.get_default_dtype() if self.continuous else torch.int64
 
     def action_columns(self, agent: int) -> list[int]:
-        """Where one agent's own heads stand among the D columns of an action."""
-        own, first = self.action_heads[agent], len(self.heads)
-        return [*range(len(own.categorical)), *range(first, first + own.continuous)]
+        """Return the indices of an agent's own heads among the D columns of an action."""
+        heads = self.action_heads[agent]
+        continuous = [len(self.heads) + i for i in range(heads.continuous)]
+        return [*range(len(heads.categorical)), *continuous]
 
     def choice_indices(self, agent: int) -> list[int]:
-        """Where one agent's own choices, head by head, stand among the N of a mask."""
-        ends = list(itertools.accumulate(self.heads))
-        own = self.action_heads[agent].categorical
-        return [end - n + i for size, n, end in zip(own, self.heads, ends, strict=False) for i in range(size)]
+        """Return the indices of an agent's own choices, head by head, among the N entries of a mask."""
+        sizes = self.action_heads[agent].categorical
+        return [first + i for first, size in zip(self._first_choices, sizes, strict=False) for i in range(size)]
+
+    @property
+    def _first_choices(self) -> list[int]:
+        return [0, *itertools.accumulate(self.heads)][: len(self.heads)]
+
+    @cached_property
+    def static_mask(self) -> np.ndarray:
+        """Choices of each agent in the padded layout, bool `(A, N)`. A missing head has its first choice alone."""
+        legal = np.zeros((self.num_agents, sum(self.heads)), dtype=bool)
+        for agent, heads in enumerate(self.action_heads):
+            legal[agent, self.choice_indices(agent) + self._first_choices[len(heads.categorical) :]] = True
+        return legal
 
     @property
     def static_mask_tensor(self) -> Tensor:
@@ -202,43 +216,35 @@ class Spec:
 
         return torch.as_tensor(self.static_mask)
 
-    @cached_property
-    def static_mask(self) -> np.ndarray:
-        """Which choices each agent has at all, bool `(A, N)`: of a head that it lacks, the first one."""
-        legal = np.zeros((self.num_agents, sum(self.heads)), dtype=bool)
-        firsts = [end - n for n, end in zip(self.heads, itertools.accumulate(self.heads), strict=True)]
-        for agent, own in enumerate(self.action_heads):
-            legal[agent, [*self.choice_indices(agent), *firsts[len(own.categorical) :]]] = True
-        return legal
-
     def parameter_sets(self, sharing: Literal["group", "all", "none"]) -> tuple[int, ...]:
-        """Of each agent, the set of parameters that it uses."""
-        every = range(self.num_agents)
-        return {"group": self.groups, "all": (0,) * self.num_agents, "none": tuple(every)}[sharing]
+        """Return the index of each agent's parameter set."""
+        return {"group": self.groups, "all": (0,) * self.num_agents, "none": tuple(range(self.num_agents))}[sharing]
 
     def needs_agent_id(self, sharing: Literal["group", "all", "none"]) -> bool:
-        """Agents of different groups share parameters, and need an id to be told apart."""
+        """Return True if agents of different groups share parameters: the network needs an id to tell agents apart."""
         sets = self.parameter_sets(sharing)
         return any(group != self.groups[sets.index(name)] for group, name in zip(self.groups, sets, strict=True))
 
     def mismatch(self, other: Spec) -> str:
-        """What of another environment's agents is not as it is here; nothing if a policy fits both."""
-        shapes = [[s.shape for s in spec.obs_spaces] for spec in (self, other)]
-        for what, mine, theirs in (
+        """Return the first difference to another environment's agents; "" if a policy fits both environments."""
+        for subject, mine, theirs in (
             ("the agents are", self.agents, other.agents),
-            ("they observe arrays of", *shapes),
+            ("they observe arrays of", self._shapes, other._shapes),
             ("they act by", self.action_heads, other.action_heads),
         ):
             if mine != theirs:
-                return f"{what} {mine} there and {theirs} here"
+                return f"{subject} {mine} there and {theirs} here"
         return ""
 
     def team_reward(self, reward: Tensor) -> Tensor:
-        """The team's reward `(*B)` of its agents' `(*B, A)`: their sum, or the number that all of them share."""
+        """Return the team's reward `(*B)` from the agents' rewards `(*B, A)`: the sum, or the number common to all."""
         return reward[..., 0] if self.shared_reward else reward.sum(-1)
 
 
 def is_channels_first(shape: tuple[int, ...]) -> bool:
-    """Of an image: height and width are the neighbours most alike in size; the last axis is channels if in doubt."""
+    """Return True if an image of this shape is `(C, H, W)`, False for `(H, W, C)` and if in doubt.
+
+    Height and width are taken to be the neighbouring axes with the smaller ratio of sizes.
+    """
     first, middle, last = shape
     return max(middle, last) * min(first, middle) < max(first, middle) * min(middle, last)

@@ -1,4 +1,4 @@
-"""Nested dicts of tensors by dotted names, as files hold them."""
+"""Nested dicts of tensors as flat dicts with dotted names, as files hold tensors."""
 
 from collections.abc import Container, Mapping
 from typing import Any, cast
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def flatten(prefix: str, tensors: Mapping[Any, Any]) -> dict[str, Tensor]:
-    """Flatten nested dicts of tensors into one dict with dotted names that begin with the prefix."""
+    """Return nested dicts of tensors as a flat dict. Names are joined by dots, the prefix first."""
     result: dict[str, Tensor] = {}
     for key, value in tensors.items():
         name = f"{prefix}.{key}"
@@ -21,18 +21,18 @@ def subdict(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def mismatch(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor], optional: Container[str] = ()) -> str:
-    """Return the first difference from the expected names, shapes and dtypes; "" if there is none.
+    """Return the first difference between tensors and the expected names, shapes and dtypes; "" if they fit.
 
     Args:
-        actual: tensors by name.
-        expected: tensors with the expected names, shapes and dtypes.
-        optional: names that may be missing.
+        actual: tensors by name, such as the tensors of a file.
+        expected: tensors of the expected names, shapes and dtypes.
+        optional: expected names that may be missing.
     """
     for name, x in actual.items():
         like = expected.get(name)
         if like is None:
-            return f"it holds {name!r}, which nothing reads"
+            return f"unexpected tensor {name[:80]!r}"
         if x.shape != like.shape or x.dtype != like.dtype:
-            return f"{name} is {tuple(x.shape)} of {x.dtype}, and should be {tuple(like.shape)} of {like.dtype}"
+            return f"{name} is {tuple(x.shape)} of {x.dtype}, must be {tuple(like.shape)} of {like.dtype}"
     missing = [name for name in expected if name not in actual and name not in optional]
-    return f"it lacks {missing[0]}" if missing else ""
+    return f"missing tensor {missing[0]}" if missing else ""

@@ -1,4 +1,4 @@
-"""The policy of a saved run, in use without an environment or a learner."""
+"""Loading of the policy in a run directory, for use without environment or learner."""
 
 import warnings
 from pathlib import Path
@@ -15,18 +15,20 @@ from mappo.runs.directory import read_run, seed_paths
 
 
 def load_actor(path: str | Path, *, checkpoint: str = "last", sampled: bool = False, device: str = "cpu") -> Actor:
-    """The policy of a run, alone: it needs no environment and no config.
+    """Load the policy of a run. The policy needs no environment and no config.
 
     Args:
-        path: the run directory. checkpoint: `last` or `best`.
-        sampled: draw actions, in place of the likeliest.
+        path: the run directory.
+        checkpoint: `last` or `best`.
+        sampled: sample actions, in place of choosing the likeliest.
+        device: device of the network.
 
     Returns:
-        `actor(obs, memory=None, *, mask=None, is_first=None) -> (action, memory)` for the team, see `Actor`;
-        `actor.agent(NAME)` is one agent's, with its own observations and actions.
+        `actor(obs, memory=None, *, mask=None, is_first=None) -> (action, memory)` for the team, see `Actor`.
+        `actor.agent(NAME)` is the policy of a single agent, with the agent's own observations and actions.
 
     Raises:
-        UserError: there is no run, or its checkpoint is damaged.
+        UserError: the directory is not a run, or its checkpoint is damaged.
     """
     return read_actor(Path(path), checkpoint, sampled, device)[0]
 
@@ -34,7 +36,7 @@ def load_actor(path: str | Path, *, checkpoint: str = "last", sampled: bool = Fa
 def read_actor(
     path: Path, checkpoint: str = "last", sampled: bool = False, device: str = "cpu"
 ) -> tuple[Actor, Checkpoint]:
-    """As `load_actor`, and the checkpoint that it is of. Warns of damaged ones that were passed over."""
+    """Return the actor of `load_actor`, and its checkpoint. Warn of damaged later checkpoints."""
     _, config, spec = read_run(path)
     if config.run.seeds > 1:
         raise UserError(f"{path} holds {config.run.seeds} seeds: name one, such as {seed_paths(path, config)[0]}")
@@ -42,13 +44,14 @@ def read_actor(
     for problem in found.passed_over:
         warnings.warn(f"passed over: {problem}", stacklevel=2)
     weights = subdict(subdict(found.model, "network"), "actor")
-    with torch.device("meta"):  # takes no memory, whatever the config asks for
-        wanted = build_actor(spec, config.network).state_dict()
-    if difference := mismatch(weights, wanted):
+    # Tensors on "meta" take no memory: sizes in an untrusted config are compared before they are allocated.
+    with torch.device("meta"):
+        expected = build_actor(spec, config.network).state_dict()
+    if difference := mismatch(weights, expected):
         raise UserError(f"{found.path} does not fit {path}/config.json: {difference}")
-    tower = build_actor(spec, config.network)
-    tower.load_state_dict(weights)
+    network = build_actor(spec, config.network)
+    network.load_state_dict(weights)
+    network.to(device).requires_grad_(False)
     generator = torch.Generator(device)
     generator.manual_seed(0)
-    tower.to(device).requires_grad_(False)
-    return Actor(Policy(spec, config.network, tower, device), sampled, generator), found
+    return Actor(Policy(spec, config.network, network, device), sampled, generator), found

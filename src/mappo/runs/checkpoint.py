@@ -1,10 +1,12 @@
-"""Checkpoints of a run: written so that a crash loses nothing, read only if they are whole.
+"""Checkpoints of a run: saved atomically, loaded only if whole.
 
 runs/NAME/config.json               the environment, the config and the spaces
-          checkpoints/STEP/         one checkpoint, complete or not there at all:
+          checkpoints/STEP/         a checkpoint, complete or absent:
               model.safetensors       weights, value statistics
-              trainer.safetensors     optimizer, random generators, environment, episodes under way
-              state.json              counters, the best evaluation's step, format, checksums of the other two
+              trainer.safetensors     optimizer, random generators, environment, episodes in progress
+              state.json              counters, the best evaluation's step, format, checksums of the other two files
+
+Training calls `save`; resuming, evaluation and `load_actor` call `load`.
 """
 
 import hashlib
@@ -12,35 +14,39 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor
 
 from mappo._version import __version__
+from mappo.config.bounds import read_field
 from mappo.errors import UserError
-from mappo.runs.directory import FORMAT, check_format, identity, read_json
+from mappo.runs.directory import FORMAT, check_format, read_json, saved_run_id
 from mappo.runs.lock import recovery_hint
 from mappo.system.files import error_text, flush_to_disk, write_text
-from mappo.system.safe_read import MAX_TENSORS, quote, read_header, read_text
+from mappo.system.safe_read import MAX_TENSORS, check_tensor_file, quote, read_text
 
-_STEP = re.compile(r"[0-9]{12,18}")  # what a checkpoint's directory is called: nothing else there is ours
-NUM_KEPT = 2  # checkpoints besides the best: the last, and the one before in case the last is damaged
+T = TypeVar("T")
+
+_STEP = re.compile(r"[0-9]{12,18}")  # name of a checkpoint's directory; other names in the folder are not mappo's
+NUM_KEPT = 2  # checkpoints besides the best: the last, and its predecessor in case the last is damaged
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One that was read and found whole. Tensors by name: `network.*`, `value_norm.*`; `optimizer.*`, ..."""
+    """A checkpoint, read and found whole. Tensors by name: `network.*`, `value_norm.*`; `optimizer.*`, ..."""
 
     path: Path
     state: dict[str, Any]
     model: dict[str, Tensor]
     trainer: dict[str, Tensor]
     passed_over: tuple[str, ...] = ()
-    """What is wrong with later checkpoints."""
+    """Errors of later checkpoints, which are damaged."""
 
 
 def save(
@@ -52,43 +58,31 @@ def save(
     best: int | None = None,
     every: int | None = None,
 ) -> Path:
-    """Writes one checkpoint, whole or not at all, then prunes old ones.
-
-    The files are written and flushed under a temporary name; the rename is what makes the checkpoint exist.
+    """Save a checkpoint atomically, then delete old checkpoints. Return the directory.
 
     Args:
-        best: the step of the best evaluation so far, if there was one; that checkpoint stays.
-        every: the first checkpoint in each so many steps stays.
+        run: the run directory.
+        step: environment steps so far.
+        state: counters and other JSON values.
+        model: weights and value statistics.
+        trainer: all other tensors needed to resume.
+        best: step of the best evaluation so far, if any; its checkpoint stays.
+        every: the first checkpoint in each interval of this many steps stays.
 
     Raises:
-        UserError: it could not be written, for example to a full disk; the ones before are untouched.
+        UserError: the checkpoint could not be written, for example to a full disk; earlier checkpoints are untouched.
     """
-    folder = run / "checkpoints"
-    final = folder / f"{step:012d}"
-    temporary = folder / f".{final.name}.tmp"
+    final = run / "checkpoints" / f"{step:012d}"
+    temporary = final.with_name(f".{final.name}.tmp")
+    state = {"format": FORMAT, "mappo": __version__, "run": saved_run_id(run), "step": step, **state}
     try:
-        for left in folder.glob(".*.tmp"):  # of a process that was killed
-            shutil.rmtree(left, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        sums: dict[str, str] = {}
-        for name, tensors in (("model", model), ("trainer", trainer)):
-            file = temporary / f"{name}.safetensors"
-            save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, file)
-            if (run / "config.json").exists():  # made private by default, unlike all other files
-                shutil.copymode(run / "config.json", file)
-            if file.stat().st_size > MAX_TENSORS:
-                raise OSError(f"{file.name} is larger than the {MAX_TENSORS:,} bytes that are read again")
-            sums[file.name] = _digest(file)
-            flush_to_disk(file)
-        described = {"format": FORMAT, "mappo": __version__, "run": identity(run), "step": step, **state}
-        described |= {"best_step": best, "sha256": sums}
-        sums["state.json"] = _digest_state(described)
-        write_text(temporary / "state.json", json.dumps(described, indent=2) + "\n")
-        flush_to_disk(temporary)
+        for leftover in final.parent.glob(".*.tmp"):  # of a process killed while saving
+            shutil.rmtree(leftover, ignore_errors=True)
+        _write_files(temporary, {**state, "best_step": best}, {"model": model, "trainer": trainer})
         shutil.rmtree(final, ignore_errors=True)
-        os.replace(temporary, final)
-        flush_to_disk(folder)
-        flush_to_disk(run)  # which may have had no checkpoints before
+        os.replace(temporary, final)  # the checkpoint exists from here on
+        flush_to_disk(final.parent)
+        flush_to_disk(run)  # the first checkpoint adds the folder `checkpoints`
         prune(run, step, best, every)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -96,69 +90,110 @@ def save(
     return final
 
 
+def _write_files(folder: Path, state: dict[str, Any], tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Write and flush the files of a checkpoint into a new folder."""
+    folder.mkdir(parents=True)
+    sums: dict[str, str] = {}
+    config = folder.parents[1] / "config.json"
+    for name, values in tensors.items():
+        file = folder / f"{name}.safetensors"
+        save_file({k: v.detach().cpu().contiguous().clone() for k, v in values.items()}, file)
+        if config.exists():  # safetensors makes private files; all files of a run have equal permissions
+            shutil.copymode(config, file)
+        if file.stat().st_size > MAX_TENSORS:
+            raise OSError(f"{file.name} is larger than the limit of {MAX_TENSORS:,} bytes")
+        sums[file.name] = _digest(file)
+        flush_to_disk(file)
+    sums["state.json"] = _digest_state(state)
+    write_text(folder / "state.json", json.dumps({**state, "sha256": sums}, indent=2) + "\n")
+    flush_to_disk(folder)
+
+
 def prune(run: Path, step: int, best: int | None, every: int | None, later: bool = True) -> None:
-    """Removes what is neither among the last nor the best nor one of `every` so many steps.
+    """Delete all checkpoints except the last ones, the best, and the first in each interval of `every` steps.
 
     Args:
-        step: of the last one. later: those behind it too, of a run that was rewound past them, for they are damaged.
+        run: the run directory.
+        step: step of the last checkpoint.
+        best: step of the best checkpoint, if any.
+        every: length of the intervals in steps; None: keep none for its interval.
+        later: also delete checkpoints after `step`: a run was rewound past these, because they are damaged.
     """
-    folder = run / "checkpoints"
-    earlier = [path for path in _steps(folder) if int(path.name) <= step]
-    kept = {int(path.name) for path in earlier[-NUM_KEPT:]} | {best}
+    steps = _steps(run / "checkpoints")
+    earlier = [number for number in steps if number <= step]
+    keep = {*earlier[-NUM_KEPT:], best}
     if every is not None:
-        first = {int(path.name) // every: int(path.name) for path in reversed(earlier)}
-        kept |= {found for part, found in first.items() if part}
-    for path in _steps(folder):
-        if int(path.name) not in kept and (later or int(path.name) < step):
+        first = {number // every: number for number in reversed(earlier)}
+        keep |= {number for interval, number in first.items() if interval}
+    for number, path in steps.items():
+        if number not in keep and (later or number < step):
             shutil.rmtree(path, ignore_errors=True)
 
 
 def load(run: Path, which: str = "last", until: int | None = None) -> Checkpoint:
-    """Reads the `last` checkpoint that is whole, or the `best` one.
+    """Load the newest whole checkpoint, or the best.
 
     Args:
-        until: the last one up to this step.
+        run: the run directory.
+        which: `last` or `best`.
+        until: ignore checkpoints after this step.
+
+    Returns:
+        The checkpoint, with the errors of later damaged checkpoints in `passed_over`.
 
     Raises:
-        UserError: there is none, or it is damaged.
+        UserError: no checkpoint exists, or all are damaged.
     """
-    if which not in ("last", "best"):
+    if which == "last":
+        found, problems = _newest(run, until, _read_checkpoint)
+    elif which == "best":
+        state, problems = _newest(run, until, _read_state)
+        found = _read_best(run, state)
+    else:
         raise UserError(f"checkpoint must be last or best, got {which!r}")
-    folder, own, problems = run / "checkpoints", identity(run), list[str]()
-    for path in reversed(_steps(folder)):
-        if until is not None and int(path.name) > until:
-            continue
-        try:
-            if which == "last":
-                return replace(_read_checkpoint(path, own), passed_over=tuple(problems))
-            best = _best_step(folder, _read_state(path, own))
-        except UserError as error:
-            problems.append(str(error))
-            continue
-        if best is None:
-            raise UserError(f"{run} holds no best checkpoint: it was never evaluated; use last")
-        try:
-            return replace(_read_checkpoint(folder / f"{best:012d}", own), passed_over=tuple(problems))
-        except UserError as error:
-            raise UserError(f"the best checkpoint cannot be used: {error}; use last") from None
+    return replace(found, passed_over=tuple(problems))
+
+
+def _newest(run: Path, until: int | None, read: Callable[[Path, str | None], T]) -> tuple[T, list[str]]:
+    """Return the newest checkpoint accepted by `read`, and the errors of later checkpoints."""
+    run_id = saved_run_id(run)
+    problems: list[str] = []
+    for step, path in reversed(_steps(run / "checkpoints").items()):
+        if until is None or step <= until:
+            try:
+                return read(path, run_id), problems
+            except UserError as error:
+                problems.append(str(error))
     late = "nothing was saved in it yet" if until is None else f"none of step {until:,} or before is left"
     raise UserError("; ".join(problems) or f"{run} holds no checkpoint: {late}")
 
 
+def _read_best(run: Path, state: dict[str, Any]) -> Checkpoint:
+    folder = run / "checkpoints"
+    best = _best_step(folder, state)
+    if best is None:
+        raise UserError(f"{run} holds no best checkpoint: it was never evaluated; use last")
+    try:
+        return _read_checkpoint(folder / f"{best:012d}", saved_run_id(run))
+    except UserError as error:
+        raise UserError(f"the best checkpoint cannot be used: {error}; use last") from None
+
+
 def best_step(found: Checkpoint) -> int | None:
-    """Which one had the best evaluation up to that which was found; None where there was none, or it is gone."""
+    """Return the step of the best evaluation up to a checkpoint; None if there is none, or its checkpoint is gone."""
     best = _best_step(found.path.parent, found.state)
     return best if best is not None and (found.path.parent / f"{best:012d}").is_dir() else None
 
 
-def _read_checkpoint(path: Path, run: str | None) -> Checkpoint:
-    state, tensors = _read_state(path, run), dict[str, dict[str, Tensor]]()
+def _read_checkpoint(path: Path, run_id: str | None) -> Checkpoint:
+    state = _read_state(path, run_id)
+    tensors: dict[str, dict[str, Tensor]] = {}
     for name in ("model", "trainer"):
         file = path / f"{name}.safetensors"
         try:
-            read_header(file)  # of what is no such file, or is larger than any, not one more byte is read
+            check_tensor_file(file)  # first: the digest reads the whole file, and a pipe would block
             if _digest(file) != state["sha256"].get(file.name):
-                raise UserError(f"{file} is damaged: its checksum is not the one in state.json")
+                raise UserError(f"{file} is damaged: its checksum is not the checksum in state.json")
             tensors[name] = load_file(file)
         except UserError:
             raise
@@ -167,39 +202,42 @@ def _read_checkpoint(path: Path, run: str | None) -> Checkpoint:
     return Checkpoint(path, state, tensors["model"], tensors["trainer"])
 
 
-def _read_state(path: Path, run: str | None) -> dict[str, Any]:
+def _read_state(path: Path, run_id: str | None) -> dict[str, Any]:
     state = read_json(path / "state.json", f"{path} is not a checkpoint")
     check_format(state.get("format"), str(path))
-    if not (type(step := state.get("step")) is int and path.name == f"{step:012d}"):
-        raise UserError(f"{path} is damaged: its state.json is of step {quote(repr(step))}")
-    sums = state.get("sha256")
-    if not isinstance(sums, dict) or cast(dict[str, Any], sums).get("state.json") != _digest_state(state):
+    try:
+        step = read_field(state, "step", int)
+        sums = read_field(state, "sha256", dict)
+        read_field({"best_step": None, **state}, "best_step", int | None)
+    except UserError as error:
+        raise UserError(f"{path} is damaged: in its state.json {error}") from None
+    if path.name != f"{step:012d}":
+        raise UserError(f"{path} is damaged: its state.json is of step {step}")
+    if sums.get("state.json") != _digest_state(state):
         raise UserError(f"{path} is damaged: its state.json does not hold its own checksum")
-    if not isinstance(state.get("best_step"), int | None):
-        raise UserError(f"{path} is damaged: its state.json has best_step {quote(repr(state['best_step']))}")
-    if run is not None and state.get("run", run) != run:  # older versions named none
-        raise UserError(f"{path} is not of this run: its state.json names another than config.json does")
+    if run_id is not None and state.get("run") != run_id:
+        raise UserError(f"{path} is not of this run: its state.json names another run than config.json")
     return state
 
 
 def _best_step(folder: Path, state: dict[str, Any]) -> int | None:
     if "best_step" in state:
         return state["best_step"]
-    try:  # older versions kept it in a file
+    try:  # the first runs of format 2 have a file in place of the field
         best = read_text(folder / "best", 100).strip()
     except (OSError, ValueError):
         return None
     return int(best) if _STEP.fullmatch(best) and int(best) <= state["step"] else None
 
 
-def _steps(folder: Path) -> list[Path]:
-    """The checkpoints there seem to be, by their steps."""
-    found = [path for path in folder.glob("[0-9]*") if _STEP.fullmatch(path.name) and path.is_dir()]
-    return sorted(found, key=lambda path: int(path.name))
+def _steps(folder: Path) -> dict[int, Path]:
+    """Return the directories with the names of checkpoints, by step, in ascending order."""
+    names = sorted((path.name for path in folder.glob("[0-9]*") if _STEP.fullmatch(path.name)), key=int)
+    return {int(name): folder / name for name in names if name == f"{int(name):012d}" and (folder / name).is_dir()}
 
 
 def _digest_state(state: dict[str, Any]) -> str:
-    """Of everything in `state.json` but the checksums."""
+    """Return the checksum of all fields in `state.json` except the checksums."""
     text = json.dumps({k: v for k, v in state.items() if k != "sha256"}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -1,9 +1,11 @@
-"""CSV files of a run: one row for each update."""
+"""CSV files of a run, with a row for each update. Used for `metrics.csv` and `timing.csv`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from mappo.errors import UserError
@@ -11,18 +13,24 @@ from mappo.runs.lock import recovery_hint
 from mappo.system.files import error_text, flush_to_disk, write_text
 from mappo.system.safe_read import read_text
 
+_COUNT = re.compile(r"[0-9]{1,19}")
+
 
 class CsvLog:
-    """A CSV file: fixed integer columns, then the names of the first row in their order.
+    """A CSV file with integer columns first, then a column for each name in the first row.
+
+    Cells are never quoted: a damaged line cannot swallow the next line.
 
     Args:
-        fixed: the first columns; `update` and `step` are among them.
-        resume: the updates and the steps done, of a run that goes on: later rows are dropped, and `notes` tells which
-            of the others are not there once. None: there must be no such file.
+        path: the file.
+        fixed: the integer columns; the last two are `update` and `step`.
+        resume: updates and steps of the run to resume. Later rows are dropped. `notes` lists the updates with missing,
+            repeated or damaged rows. None: a new run; the file must not exist.
     """
 
     def __init__(self, path: Path, fixed: list[str], resume: tuple[int, int] | None) -> None:
-        self._path, self._fixed = path, fixed
+        self._path = path
+        self._fixed = fixed
         self._names: list[str] | None = None
         self.notes: list[str] = []
         if resume is None:
@@ -31,46 +39,52 @@ class CsvLog:
             return
         try:
             text = read_text(path) if path.exists() else ""
-        except ValueError as error:  # no UTF-8, no plain file, or too large
-            raise UserError(f"{path} is damaged: {error}") from None
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: not UTF-8, not a plain file, or too large
             raise UserError(f"cannot read {path}: {error_text(error)}") from None
-        # A line without its newline was cut short by a crash: the last element is "" or that half line.
-        kept = self._rows_to_keep(text.split("\n")[:-1], *resume)
+        # A crash may cut a line short. The last element is this half line, or "" after a newline.
+        lines = self._lines_up_to(text.split("\n")[:-1], *resume)
         if path.exists():
-            self._safely(lambda: write_text(path, "".join(f"{line}\n" for line in kept)))
+            with self._writing():
+                write_text(path, "".join(f"{line}\n" for line in lines))
 
-    def _rows_to_keep(self, lines: list[str], updates: int, step: int) -> list[str]:
-        """Of the lines of a file the header, and the rows up to a step."""
-        rows: dict[int, str] = {}
-        double, damaged = list[int](), list[int]()
+    def _lines_up_to(self, lines: list[str], updates: int, step: int) -> list[str]:
+        """Return the header, and a single line for each update up to a step. Add notes about other lines."""
+        num_fixed = len(self._fixed)
         header = lines[0].split(",") if lines else []
         if lines:
-            if header[: len(self._fixed)] != self._fixed:
+            if header[:num_fixed] != self._fixed:
                 raise UserError(f"{self._path} has columns {lines[0]!r}, expected {','.join(self._fixed)},…")
-            self._names = header[len(self._fixed) :]
+            self._names = header[num_fixed:]
+        rows: dict[int, str] = {}
+        repeated: list[int] = []
+        damaged: list[int] = []
         for number, line in enumerate(lines[1:], start=2):
             cells = line.split(",")
-            counts = dict(zip(self._fixed, cells, strict=False))
-            if len(cells) != len(header) or not all(_is_count(counts[name]) for name in ("update", "step")):
+            counts = cells[num_fixed - 2 : num_fixed]
+            if len(cells) != len(header) or not all(map(_COUNT.fullmatch, counts)):
                 damaged.append(number)
                 continue
-            if int(counts["step"]) > step:
-                continue
-            update = int(counts["update"])
-            if update in rows:
-                double.append(update)
-            rows[update] = line  # the one that was written last
-        if damaged:
-            self.notes.append(f"{self._path} is damaged at lines {_ranges(damaged)}: they are left out")
-        if missing := [n for n in range(1, updates + 1) if n not in rows]:
-            self.notes.append(f"{self._path} lacks the rows of updates {_ranges(missing)}: they are lost")
-        if double:
-            self.notes.append(f"{self._path} had the rows of updates {_ranges(double)} twice: the last ones are kept")
+            update, row_step = map(int, counts)
+            if row_step <= step:
+                if update in rows:
+                    repeated.append(update)
+                rows[update] = line  # the last row of an update is valid
+        missing = [n for n in range(1, updates + 1) if n not in rows]
+        for numbers, before, after in (
+            (damaged, "is damaged at lines", ": they are left out"),
+            (missing, "lacks the rows of updates", ": they are lost"),
+            (repeated, "had the rows of updates", " twice: the last ones are kept"),
+        ):
+            if numbers:
+                self.notes.append(f"{self._path} {before} {_ranges(numbers)}{after}")
         return [*lines[:1], *(rows[n] for n in sorted(rows))]
 
     def row(self, fixed: list[int], values: Mapping[str, float]) -> str:
-        """A line, checked; before the first one the header."""
+        """Return the line of a row, with the header ahead of the first row. NaN is an empty cell.
+
+        Raises:
+            UserError: the names differ from the names of the first row.
+        """
         text = ""
         if self._names is None:
             self._names = list(values)
@@ -84,38 +98,32 @@ class CsvLog:
         return text + ",".join([*map(str, fixed), *cells]) + "\n"
 
     def append(self, row: str) -> None:
-        """Opened for each row: a killed run loses none, and nothing has to be closed."""
-
-        def write() -> None:
-            with self._path.open("a", encoding="utf-8", newline="") as file:
-                file.write(row)
-
-        self._safely(write)
+        """Append a line. The file is opened for each line: a killed process loses no row and leaves no open file."""
+        with self._writing(), self._path.open("a", encoding="utf-8", newline="") as file:
+            file.write(row)
 
     def flush(self) -> None:
-        """To the disk itself."""
-        self._safely(lambda: flush_to_disk(self._path))
+        """Flush the file to disk."""
+        with self._writing():
+            flush_to_disk(self._path)
 
-    def _safely(self, write: Callable[[], None]) -> None:
+    @contextmanager
+    def _writing(self) -> Generator[None]:
+        """Turn errors of the file system into a UserError."""
         try:
-            write()
+            yield
         except OSError as error:
-            raise UserError(
-                f"could not write {self._path}: {error_text(error)}; {recovery_hint(self._path.parent)}"
-            ) from None
-
-
-def _is_count(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) < 20
+            hint = recovery_hint(self._path.parent)
+            raise UserError(f"could not write {self._path}: {error_text(error)}; {hint}") from None
 
 
 def _ranges(numbers: list[int]) -> str:
-    """1, 2, 3, 7 as `1 to 3, 7`; of many ranges the first ones."""
-    numbers, parts = sorted(set(numbers)), list[tuple[int, int]]()
-    for n in numbers:
-        if parts and parts[-1][1] == n - 1:
-            parts[-1] = (parts[-1][0], n)
+    """Format numbers as ranges: 1, 2, 3, 7 as `1 to 3, 7`. Of many ranges the first five are shown."""
+    ranges: list[tuple[int, int]] = []
+    for n in sorted(set(numbers)):
+        if ranges and ranges[-1][1] == n - 1:
+            ranges[-1] = (ranges[-1][0], n)
         else:
-            parts.append((n, n))
-    told = [f"{a}" if a == b else f"{a} to {b}" for a, b in parts[:5]]
-    return ", ".join(told) + (f" and {len(parts) - 5} more" if len(parts) > 5 else "")
+            ranges.append((n, n))
+    texts = [f"{low}" if low == high else f"{low} to {high}" for low, high in ranges[:5]]
+    return ", ".join(texts) + (f" and {len(ranges) - 5} more" if len(ranges) > 5 else "")

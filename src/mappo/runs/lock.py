@@ -1,4 +1,4 @@
-"""One process trains in a run directory."""
+"""Lock of a run directory: a single process trains in it at a time. Also hints after errors."""
 
 from __future__ import annotations
 
@@ -10,22 +10,27 @@ from mappo.errors import UserError
 from mappo.system.files import error_text
 
 
+def has_checkpoint(run: Path) -> bool:
+    """Return True if a run directory holds a checkpoint."""
+    return any(run.glob("checkpoints/[0-9]*"))
+
+
 def recovery_hint(run: Path) -> str:
-    """What to do about a file of a run, or of one of its seeds, that cannot be written."""
+    """Return advice for a write error in the directory of a run or of a seed."""
     whole = run.parent if run.name.startswith("seed-") and (run.parent / "config.json").exists() else run
-    if any(run.glob("checkpoints/[0-9]*")):
-        then = f"`mappo resume {whole}`: the checkpoints before are whole"
+    if has_checkpoint(run):
+        action = f"`mappo resume {whole}`: the checkpoints before are whole"
     else:
-        then = f"delete {whole} and start it again: nothing was saved in it yet"
-    return f"free some space or mend the permissions, then {then}"
+        action = f"delete {whole} and start it again: nothing was saved in it yet"
+    return f"free some space or fix the permissions, then {action}"
 
 
 @contextmanager
 def lock_directory(run: Path) -> Generator[None, None, None]:
-    """Keeps other processes from training in a run's directory at the same time, where the system can lock files.
+    """Lock a run directory against training by other processes. Do nothing where the system cannot lock files.
 
     Raises:
-        UserError: another process trains in it, or it cannot be written.
+        UserError: the directory is missing or not writable, or another process trains in it.
     """
     try:
         import fcntl
@@ -33,13 +38,7 @@ def lock_directory(run: Path) -> Generator[None, None, None]:
         yield
         return
     if not run.is_dir():
-        others = [path for path in sorted(run.parent.glob("seed-*")) if any(path.glob("checkpoints/[0-9]*"))]
-        way = (
-            f"go on with another by itself: mappo resume {others[0]}"
-            if others
-            else (f"the run was never begun whole, delete {run.parent} and start it again")
-        )
-        raise UserError(f"{run} is missing: {way}")
+        raise UserError(f"{run} is missing: {_missing_seed_hint(run)}")
     try:
         file = open(run / ".lock", "w")  # noqa: SIM115 (closed below)
     except OSError as error:
@@ -52,3 +51,10 @@ def lock_directory(run: Path) -> Generator[None, None, None]:
         except OSError as error:
             raise UserError(f"cannot train in {run}: its .lock cannot be locked ({error_text(error)})") from None
         yield
+
+
+def _missing_seed_hint(run: Path) -> str:
+    others = [path for path in sorted(run.parent.glob("seed-*")) if has_checkpoint(path)]
+    if others:
+        return f"go on with another seed by itself: mappo resume {others[0]}"
+    return f"the run is incomplete, delete {run.parent} and start it again"

@@ -1,7 +1,11 @@
-"""Records of a training run: CSV and TensorBoard."""
+"""Records of a training run, in CSV files and for TensorBoard.
+
+Training calls `RunLogger.write` after each update, and `flush` before each checkpoint.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +13,21 @@ from pathlib import Path
 from mappo.runs.csv_log import CsvLog
 from mappo.runs.tensorboard import EventFile
 
+# Groups of metrics in TensorBoard, with patterns of their names. All others are in the group "train".
+_GROUPS = {
+    "eval": "eval_.*",
+    "loss": ".*_loss",
+    "policy": "entropy|approx_kl|clip_fraction|explained_variance",
+    "optimizer": "grad_norm.*|.*_lr|.*_weight",
+}
+
 
 @dataclass(frozen=True)
 class Update:
-    """Numbers of one policy update, as callbacks, records and views receive them.
+    """Numbers of a policy update, for callbacks, records and views.
 
-    `step` counts environment steps summed over parallel environments. `metrics` is free of clock times,
-    NaN where nothing was measured; `timing` holds seconds (`*_s`) and `steps_per_second`.
+    `step` counts environment steps summed over parallel environments. `metrics` holds no clock times, and NaN for
+    numbers without a measurement. `timing` holds seconds (`*_s`) and `steps_per_second`.
     """
 
     index: int
@@ -26,11 +38,17 @@ class Update:
 
 
 class RunLogger:
-    """Appends every update to `metrics.csv`, `timing.csv` and TensorBoard events in a run's folder.
+    """Writer of every update to `metrics.csv`, `timing.csv` and TensorBoard events in a run's folder.
 
-    With `resume`, the updates and the steps done, rows and events of later ones are dropped first, and `notes` tells
-    what is wrong with the others. Without it, `FileExistsError` is raised where the folder already holds records.
-    `ValueError` if a file's columns do not fit or it cannot be written.
+    Args:
+        path: the run directory.
+        seed: the number in the column `seed` of `metrics.csv`.
+        resume: updates and steps of the run to resume. Rows and events of later updates are dropped. `notes` lists the
+            updates with missing, repeated or damaged rows. None: a new run.
+
+    Raises:
+        FileExistsError: a new run's folder already holds records.
+        UserError: the columns of a file do not fit, or the file cannot be written.
     """
 
     def __init__(self, path: Path, *, seed: int, resume: tuple[int, int] | None = None) -> None:
@@ -42,8 +60,12 @@ class RunLogger:
         self.notes = self._metrics.notes + self._timing.notes
 
     def write(self, update: Update) -> None:
-        """Record one update; it survives a killed process. `ValueError` if its names changed, or it is not written."""
-        # Both rows are checked before either is written, so that the two files never differ in length.
+        """Record an update. The record survives a killed process.
+
+        Raises:
+            UserError: the names of the metrics changed, or a file cannot be written.
+        """
+        # Check both rows before writing either: the two files must not differ in length.
         metrics = self._metrics.row([self._seed, update.index, update.step], update.metrics)
         timing = self._timing.row([update.index, update.step], update.timing)
         self._metrics.append(metrics)
@@ -53,23 +75,16 @@ class RunLogger:
         self._tensorboard.write(update.step, scalars)
 
     def flush(self) -> None:
-        """To the disk itself, so that rows survive a machine that stops."""
+        """Flush the CSV files to disk, so that rows survive a power cut."""
         self._metrics.flush()
         self._timing.flush()
 
     def close(self) -> None:
-        """Close the event file; closing twice is allowed."""
+        """Close the event file. Closing twice is allowed."""
         self._tensorboard.close()
 
 
 def _tag(name: str) -> str:
-    """TensorBoard tag of a metric: its group, a slash, its name."""
-    if name.startswith("eval_"):
-        return "eval/" + name.removeprefix("eval_")
-    if name.endswith("_loss"):
-        return "loss/" + name
-    if name in {"entropy", "approx_kl", "clip_fraction", "explained_variance"}:
-        return "policy/" + name
-    if name.startswith("grad_norm") or name.endswith(("_lr", "_weight")):
-        return "optimizer/" + name
-    return "train/" + name
+    """Return the TensorBoard tag of a metric: its group, a slash, its name."""
+    group = next((group for group, names in _GROUPS.items() if re.fullmatch(names, name)), "train")
+    return f"{group}/{name.removeprefix('eval_')}"

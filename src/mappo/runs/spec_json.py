@@ -1,24 +1,30 @@
-"""Who plays, as `config.json` tells it."""
+"""Conversion of a Spec to and from the JSON in `config.json`."""
 
-import json
 import math
 import re
 from dataclasses import asdict
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import numpy as np
 from gymnasium import spaces
 
+from mappo.config.bounds import between, read_field
 from mappo.core.spec import ActionHeads, Spec
 from mappo.errors import UserError
+from mappo.system.safe_read import quote
 
-# Of a file: what memory would be taken for before anything is compared.
-MAX_AGENTS, MAX_OBS_SIZE, MAX_CHOICES = 10_000, 1 << 26, 1 << 24
+# Limits of an untrusted file, checked before memory of the stated size is allocated.
+MAX_AGENTS = 10_000
+MAX_OBS_SIZE = 1 << 26
+MAX_CHOICES = 1 << 24
+
 _DTYPE = re.compile(r"bool|u?int(8|16|32|64)|float(16|32|64)")
+_Ints = tuple[Annotated[int, between(-(2**31), 2**31 - 1)], ...]
+_Objects = tuple[dict[str, Any], ...]
 
 
 def spec_to_dict(spec: Spec) -> dict[str, Any]:
-    """What JSON holds."""
+    """Return a Spec as JSON values."""
     return {
         "agents": spec.agents,
         "obs": [{"shape": s.shape, "dtype": str(s.dtype)} for s in spec.obs_spaces],
@@ -30,75 +36,63 @@ def spec_to_dict(spec: Spec) -> dict[str, Any]:
 
 
 def spec_from_dict(data: dict[str, Any]) -> Spec:
-    """The inverse.
+    """Return the Spec of JSON values, the inverse of `spec_to_dict`.
 
     Raises:
-        UserError, TypeError, ValueError: it is damaged, or larger than anything that was ever trained.
+        UserError, TypeError, ValueError: the data is damaged, or larger than the limits above.
     """
-    agents = _list(data, "agents", str)
+    agents = read_field(data, "agents", tuple[str, ...])
     if len(agents) > MAX_AGENTS or len(set(agents)) < len(agents) or any(len(name) > 1000 for name in agents):
-        raise UserError(f"'agents' should be up to {MAX_AGENTS:,} names, each of them once")
-    seen = [(_list(o, "shape", int), field(o, "dtype", str)) for o in _list(data, "obs", dict)]
-    for shape, dtype in seen:
-        if not _DTYPE.fullmatch(dtype):
-            raise UserError(f"'dtype' should be that of an array of numbers, and is {json.dumps(dtype)[:60]}")
-        if len(shape) > 8 or min(shape, default=1) < 0:
-            raise UserError(f"'shape' should be that of an array, and is {json.dumps(shape)[:60]}")
-    state = None if data.get("state_shape", 0) is None else _list(data, "state_shape", int)
-    # Spaces hold their bounds: those that are alike are one.
-    numbers = sum(math.prod(shape) for shape, _ in set(seen)), math.prod(state or ())
-    if max(numbers) > MAX_OBS_SIZE:
-        raise UserError(f"its agents observe {max(numbers):,} numbers, and at most {MAX_OBS_SIZE:,} are read")
-    boxes = {kind: _box(kind[0], np.dtype(kind[1])) for kind in set(seen)}
-    heads = tuple(_heads(h) for h in _list(data, "heads", dict))
+        raise UserError(f"'agents' must be up to {MAX_AGENTS:,} names, each of them once")
+    arrays = [_read_array(x) for x in read_field(data, "obs", _Objects)]
+    state_shape = read_field(data, "state_shape", _Ints | None)
+    # Equal observation spaces share a Box. The bounds of a Box are arrays of the observation's size.
+    size = max(sum(math.prod(shape) for shape, _ in set(arrays)), math.prod(state_shape or ()))
+    if size > MAX_OBS_SIZE:
+        raise UserError(f"the agents observe {size:,} numbers, more than the limit of {MAX_OBS_SIZE:,}")
+    boxes = {array: _box(array[0], np.dtype(array[1])) for array in set(arrays)}
+    heads = tuple(_read_heads(x) for x in read_field(data, "heads", _Objects))
     choices = len(agents) * max((sum(h.categorical) + h.size for h in heads), default=0)
     if choices > MAX_CHOICES:
-        raise UserError(f"its agents choose among {choices:,} actions, and at most {MAX_CHOICES:,} are read")
+        raise UserError(f"the agents choose among {choices:,} actions, more than the limit of {MAX_CHOICES:,}")
     return Spec(
         agents=agents,
-        obs_spaces=tuple(boxes[kind] for kind in seen),
+        obs_spaces=tuple(boxes[array] for array in arrays),
         action_heads=heads,
-        groups=_list(data, "groups", int),
-        state_shape=state,
-        shared_reward=field(data, "shared_reward", bool),
+        groups=read_field(data, "groups", _Ints),
+        state_shape=state_shape,
+        shared_reward=read_field(data, "shared_reward", bool),
     )
 
 
-def field(data: dict[str, Any], name: str, kind: type) -> Any:
-    """What an object of a file holds, of a kind that JSON has."""
-    if name not in data:
-        raise UserError(f"it has no {name!r}")
-    return _checked(name, data[name], kind)
-
-
-def _list(data: dict[str, Any], name: str, kind: type) -> tuple[Any, ...]:
-    return tuple(_checked(name, x, kind) for x in field(data, name, list))
-
-
-def _checked(name: str, value: Any, kind: type) -> Any:
-    fits = isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
-    if not fits or (kind is int and not -(2**31) <= value < 2**31):
-        words = {str: "text", dict: "an object", list: "a list", bool: "true or false", int: "a whole number"}
-        raise UserError(f"{name!r} should be {words[kind]}, and is {json.dumps(value)[:60]}")
-    return value
-
-
 def _finite(bounds: tuple[float, ...]) -> list[float | None]:
-    """JSON knows no infinity."""
-    return [x if math.isfinite(x) else None for x in bounds]
+    return [x if math.isfinite(x) else None for x in bounds]  # JSON has no infinity
 
 
-def _heads(data: dict[str, Any]) -> ActionHeads:
-    low = tuple(-math.inf if x is None else float(x) for x in field(data, "low", list))
-    high = tuple(math.inf if x is None else float(x) for x in field(data, "high", list))
-    categorical, start, shape = (_list(data, name, int) for name in ("categorical", "start", "shape"))
+def _read_array(data: dict[str, Any]) -> tuple[tuple[int, ...], str]:
+    """Return shape and dtype of an observation."""
+    shape = read_field(data, "shape", _Ints)
+    dtype = read_field(data, "dtype", str)
+    if not _DTYPE.fullmatch(dtype):
+        raise UserError(f"'dtype' must be a numeric array dtype, got {quote(repr(dtype))}")
+    if len(shape) > 8 or min(shape, default=1) < 0:
+        raise UserError(f"'shape' must be an array shape, got {quote(repr(shape))}")
+    return shape, dtype
+
+
+def _read_heads(data: dict[str, Any]) -> ActionHeads:
+    low = tuple(-math.inf if x is None else x for x in read_field(data, "low", tuple[float | None, ...]))
+    high = tuple(math.inf if x is None else x for x in read_field(data, "high", tuple[float | None, ...]))
+    categorical = read_field(data, "categorical", _Ints)
+    start = read_field(data, "start", _Ints)
+    shape = read_field(data, "shape", _Ints)
     if len(start) != len(categorical) or math.prod(shape) != len(categorical) + len(low):
-        raise UserError("'start' and 'shape' should be those of the heads")
+        raise UserError("'start' and 'shape' must fit the action heads")
     return ActionHeads(categorical, low, high, start, shape)
 
 
 def _box(shape: tuple[int, ...], dtype: np.dtype[Any]) -> spaces.Box:
-    """The widest box of a dtype: a network needs no bounds."""
+    """Return the widest Box of a dtype: bounds have no effect on a network."""
     if dtype.kind == "f":
         return spaces.Box(-np.inf, np.inf, shape, cast(Any, dtype.type))
     low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)

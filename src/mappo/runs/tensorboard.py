@@ -1,4 +1,8 @@
-"""TensorBoard event files, written without the import time of `torch.utils.tensorboard`."""
+"""TensorBoard event files.
+
+`torch.utils.tensorboard` takes seconds to import. `tensorboard`'s own EventFileWriter orders files by the clock alone,
+writes from a thread, prints the errors of this thread, and imports TensorFlow if installed. Neither is used.
+"""
 
 from __future__ import annotations
 
@@ -6,60 +10,64 @@ import importlib
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 
 class EventFile:
-    """A new event file in a folder, which makes TensorBoard forget what earlier ones hold from a step on.
+    """A new event file in a folder. TensorBoard forgets the events of earlier files from `purge_step` on.
 
-    One that cannot be written is told once, as a warning, and is then no more: the numbers are in `metrics.csv`.
+    After an error the file is closed, with a single warning: `metrics.csv` has the same numbers.
+
+    Args:
+        folder: the folder of event files; made if missing.
+        purge_step: first step of the new file.
     """
 
     def __init__(self, folder: Path, purge_step: int) -> None:
-        self._pb: Any = importlib.import_module("tensorboard.compat.proto.event_pb2")
-        self._summary: Any = importlib.import_module("tensorboard.compat.proto.summary_pb2").Summary
-        self._folder, self._file, self._writer = folder, None, None
-        self._try(lambda: self._open(purge_step))
-
-    def _open(self, purge_step: int) -> None:
+        # Imported here, because the modules take some tenths of a second; by name, because they have no types.
+        self._proto: Any = importlib.import_module("tensorboard.compat.proto.event_pb2")
         records: Any = importlib.import_module("tensorboard.summary.writer.record_writer")
-        self._folder.mkdir(exist_ok=True)
-        # TensorBoard reads a folder's files in the order of their names: the clock puts resumed ones last, unless it
-        # was set back.
-        numbers = [path.name.rpartition(".")[2] for path in self._folder.glob("events.out.tfevents.*")]
-        number = max([time.time_ns(), *(int(x) + 1 for x in numbers if x.isascii() and x.isdigit())])
-        self._file = (self._folder / f"events.out.tfevents.{number}").open("xb")
-        self._writer = records.RecordWriter(self._file)
-        self._add(file_version="brain.Event:2")
-        self._add(step=purge_step, session_log=self._pb.SessionLog(status=self._pb.SessionLog.START))
+        self._file: Any = None
+        self._writer: Any = None
+        with self._warn_once():
+            folder.mkdir(exist_ok=True)
+            # TensorBoard reads files in the order of their names. The clock puts a resumed file last; after a clock
+            # was set back, a number above all others does.
+            names = [path.name.rpartition(".")[2] for path in folder.glob("events.out.tfevents.*")]
+            number = max([time.time_ns(), *(int(x) + 1 for x in names if x.isascii() and x.isdigit())])
+            self._file = (folder / f"events.out.tfevents.{number}").open("xb")
+            self._writer = records.RecordWriter(self._file)
+            self._add(file_version="brain.Event:2")
+            self._add(step=purge_step, session_log={"status": self._proto.SessionLog.START})
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
-        """The numbers of one update, NaN left out."""
-        values = [
-            self._summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items() if not math.isnan(value)
-        ]
-        self._try(lambda: self._add(step=step, summary=self._summary(value=values)))
+        """Write the numbers of one update, without NaN."""
+        values = [{"tag": tag, "simple_value": x} for tag, x in scalars.items() if not math.isnan(x)]
+        with self._warn_once():
+            self._add(step=step, summary={"value": values})
 
     def close(self) -> None:
-        """Close the file; closing twice is allowed."""
-        writer = self._writer
-        if writer is not None:
-            self._try(writer.close)
+        """Close the file. Closing twice is allowed."""
+        with self._warn_once():
+            if self._writer is not None:
+                self._writer.close()
 
     def _add(self, **fields: Any) -> None:
         if self._writer is not None:
-            self._writer.write(self._pb.Event(wall_time=time.time(), **fields).SerializeToString())
+            self._writer.write(self._proto.Event(wall_time=time.time(), **fields).SerializeToString())
             self._writer.flush()
 
-    def _try(self, work: Callable[[], None]) -> None:
+    @contextmanager
+    def _warn_once(self) -> Generator[None]:
+        """Turn an error of the file system into a warning, and write no more."""
         try:
-            work()
+            yield
         except OSError as error:
             self._writer = None
             if self._file is not None:
                 with suppress(OSError):
                     self._file.close()
-            warnings.warn(f"TensorBoard has no more from here on: {error}; metrics.csv goes on", stacklevel=3)
+            warnings.warn(f"TensorBoard has no more from here on: {error}; metrics.csv goes on", stacklevel=4)

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and directories that one process has for itself."""
+"""Atomic writes: a file is complete under its name, or absent."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 
 
 def write_text(file: Path, text: str) -> None:
-    """Writes a file whole or not at all: under a temporary name, flushed to the disk, renamed."""
+    """Write a text file atomically: under a temporary name, flushed to disk, renamed."""
     temporary = file.with_name(f".{file.name}.tmp")
     with open(temporary, "w", encoding="utf-8", newline="") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(temporary, file)
-    flush_to_disk(file.parent)
+    flush_to_disk(file.parent)  # the rename is an entry of the directory
 
 
 def flush_to_disk(path: Path) -> None:
-    """To the disk itself; a directory cannot be opened for that on every system."""
+    """Flush a file or a directory to disk. Do nothing where the system cannot open a directory (Windows)."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except (PermissionError, IsADirectoryError):
@@ -31,16 +31,21 @@ def flush_to_disk(path: Path) -> None:
 
 
 def error_text(error: Exception) -> str:
-    """What went wrong with a file, in the system's words and without the file: whoever tells it names that."""
+    """Return the system's words for a file error, without the file's name: the caller's message names the file."""
     return getattr(error, "strerror", None) or str(error)
 
 
 def replace_file(out: Path, write: Callable[[Path], None]) -> None:
-    """Write a file under a temporary name first, so that readers never meet half of it."""
+    """Write a file under a temporary name and rename it, so that readers never see half of the file.
+
+    Args:
+        out: the final path; missing folders are made.
+        write: writes the file to a path.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f".{out.name}.part")
+    temporary = out.with_name(f".{out.name}.part")
     try:
-        write(part)
-        os.replace(part, out)
+        write(temporary)
+        os.replace(temporary, out)
     finally:
-        part.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

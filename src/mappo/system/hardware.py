@@ -1,4 +1,7 @@
-"""The machine that a number was measured on, and the versions that ran. Loads no torch."""
+"""Facts about the machine and the software: processor, memory, load, versions, commit. Loads no torch.
+
+Benchmarks and `mappo bench` print these facts beside each measurement.
+"""
 
 import ctypes
 import os
@@ -9,21 +12,21 @@ from pathlib import Path
 
 
 def cpu_model() -> str:
-    """As the system calls it."""
+    """Return the system's name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):  # macOS, or a processor that Linux has no name for
+    except (OSError, StopIteration):  # macOS, or a processor without a name on Linux
         return _output("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor() or platform.machine()
 
 
 def usable_cores() -> int:
-    """Those that this process may use."""
+    """Return the number of cores available to this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def memory_gib() -> float | None:
-    """Of the whole machine; None where the system does not tell."""
+    """Return the memory of the whole machine in GiB; None if the system does not report it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     except (AttributeError, OSError, ValueError):
@@ -31,7 +34,7 @@ def memory_gib() -> float | None:
 
 
 def load_average() -> float | None:
-    """Processes that wanted to run in the last minute, on average; None where the system does not tell."""
+    """Return the average number of runnable processes in the last minute; None if the system does not report it."""
     try:
         return os.getloadavg()[0]
     except (AttributeError, OSError):
@@ -39,7 +42,7 @@ def load_average() -> float | None:
 
 
 def package_version(package: str) -> str:
-    """Of an installed package, as its distribution says; "none" where it is not installed."""
+    """Return the version of an installed package, from its distribution; "none" if it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -47,13 +50,14 @@ def package_version(package: str) -> str:
 
 
 def git_state(folder: Path, *paths: str) -> tuple[str, bool] | None:
-    """The commit that a folder of sources is at, and whether they have been changed since.
+    """Return the commit of a source folder, and True if files have changed since.
 
     Args:
-        folder: of the sources. paths: what may not have changed, from there; all in the folder by default.
+        folder: the folder of the sources.
+        paths: files to compare with the commit, relative to the folder; by default all files of the folder.
 
     Returns:
-        None outside a checkout, and for an installed copy that merely lies inside somebody's.
+        The short hash and the flag; None outside a checkout, and for an installed copy inside an unrelated checkout.
     """
     commit = _output("git", "-C", str(folder), "rev-parse", "--short", "HEAD")
     if not commit or not _output("git", "-C", str(folder), "ls-files", "."):
@@ -62,10 +66,13 @@ def git_state(folder: Path, *paths: str) -> tuple[str, bool] | None:
 
 
 def keep_freed_memory() -> None:
-    """Tells glibc to keep freed memory: returning a rollout's temporaries to the system and faulting them in again
-    takes a fifth of an update (benchmarks/README.md). Elsewhere there is no such function, and nothing to do.
+    """Tell glibc to keep freed memory. Do nothing on systems without glibc.
+
+    Returning a rollout's temporaries to the system and faulting the pages in again takes a fifth of an update
+    (benchmarks/README.md).
     """
-    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
+    trim_threshold = -1  # M_TRIM_THRESHOLD of malloc.h
+    mmap_threshold = -3  # M_MMAP_THRESHOLD
     try:
         libc = ctypes.CDLL(None)
         libc.mallopt(trim_threshold, 1 << 30)
@@ -75,7 +82,7 @@ def keep_freed_memory() -> None:
 
 
 def _output(*command: str) -> str:
-    """What a program prints; nothing where it is missing or fails."""
+    """Return the output of a program; "" if the program is missing or fails."""
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):

@@ -1,4 +1,8 @@
-"""Files that anyone may have written: bounded before memory is taken, never waited for, never run. Loads no torch."""
+"""Safe reading of untrusted files: bounded in size, never blocking, never executed. Loads no torch.
+
+Every reader of run directories, checkpoints and `--config` files opens files through this module. Errors name the
+problem but not the file: the caller names the file.
+"""
 
 import json
 import math
@@ -6,18 +10,22 @@ import os
 import stat
 import unicodedata
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
-MAX_JSON, MAX_TABLE, MAX_TENSORS, MAX_HEADER = 1 << 24, 1 << 31, 1 << 32, 1 << 22  # bytes
+# Largest files, in bytes.
+MAX_JSON = 1 << 24
+MAX_TABLE = 1 << 31
+MAX_TENSORS = 1 << 32
+MAX_HEADER = 1 << 22
 
 
 def open_plain(file: Path, limit: int) -> BinaryIO:
-    """A file to read that is one, and no larger.
+    """Open a regular file of at most `limit` bytes for reading.
 
     Raises:
-        OSError, ValueError: it is not there, is a pipe, a device or a directory, or holds more.
+        OSError, ValueError: the file is missing, is a pipe, a device or a directory, or is larger.
     """
-    # A pipe would be waited for until somebody writes into it.
+    # Opening a pipe without O_NONBLOCK blocks until another process writes into the pipe.
     descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     stream = open(descriptor, "rb")  # noqa: SIM115 (the caller closes it)
     found = os.fstat(descriptor)
@@ -25,36 +33,37 @@ def open_plain(file: Path, limit: int) -> BinaryIO:
         return stream
     stream.close()
     if stat.S_ISREG(found.st_mode):
-        raise ValueError(f"it holds {found.st_size:,} bytes, and at most {limit:,} are read")
-    raise ValueError("it is a directory" if stat.S_ISDIR(found.st_mode) else "it is not a plain file")
+        raise ValueError(f"{found.st_size:,} bytes are more than the limit of {limit:,} bytes")
+    raise ValueError("a directory, not a file" if stat.S_ISDIR(found.st_mode) else "not a plain file")
 
 
 def read_text(file: Path, limit: int = MAX_TABLE) -> str:
-    """A whole file of text.
+    """Return the whole text of a file.
 
     Raises:
-        OSError, ValueError: as `open_plain`; or it is no UTF-8.
+        OSError, ValueError: see `open_plain`; or the text is not UTF-8.
     """
     with open_plain(file, limit) as stream:
         return stream.read(limit).decode()
 
 
 def parse_json(text: str | bytes) -> Any:
-    """JSON, strictly: no name twice, no NaN, nothing infinite.
+    """Parse JSON strictly: duplicate names, NaN and infinity are errors.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not strict JSON.
     """
     try:
         return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite)
     except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+        raise ValueError("the JSON is nested too deeply") from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
+        # The search is quadratic: a hostile file of a million names must not cost hours.
         twice = next(name for name in names if names.count(name) > 1) if len(names) < 1000 else "a name"
         raise ValueError(f"{quote(twice)} is given twice")
     return found
@@ -69,36 +78,28 @@ def _finite(text: str) -> float:
     return number if math.isfinite(number) else _refuse(text[:20])
 
 
-def read_header(file: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Of a safetensors file: dtype and shape of each tensor, by name.
+def check_tensor_file(file: Path) -> None:
+    """Check size and header of a safetensors file, before the library maps the file into memory.
+
+    The library itself compares dtypes, shapes and offsets in the header with the size of the file.
 
     Raises:
-        OSError, ValueError: as `open_plain`; or the header is none. The bytes behind it are not looked at.
+        OSError, ValueError: see `open_plain`; or the header is too long, or not strict JSON.
     """
     with open_plain(file, MAX_TENSORS) as stream:
         length = int.from_bytes(stream.read(8), "little")
         if not 2 <= length <= min(MAX_HEADER, os.fstat(stream.fileno()).st_size - 8):
-            raise ValueError(f"its header cannot be {length:,} bytes long")
-        header = parse_json(stream.read(length))
-    if not isinstance(header, dict):
-        raise ValueError("its header is no object")
-    tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
-    for name, told in cast("dict[str, Any]", header).items():
-        if name == "__metadata__":
-            continue
-        said = cast("dict[str, Any]", told if isinstance(told, dict) else {})
-        shape, dtype = cast(Any, said.get("shape")), said.get("dtype")
-        if not isinstance(shape, list) or not isinstance(dtype, str):
-            raise ValueError(f"its header says nothing of {quote(name)}")
-        sizes = cast("list[Any]", shape)
-        if any(type(n) is not int or not 0 <= n < 2**63 for n in sizes):
-            raise ValueError(f"its header says nothing of {quote(name)}")
-        tensors[name] = dtype, tuple(sizes)
-    return tensors
+            raise ValueError(f"the header cannot be {length:,} bytes long")
+        parse_json(stream.read(length))
 
 
 def printable(text: str, keep: str = "\n\t") -> str:
-    """Text for a terminal or a picture: what would move the cursor, colour or turn the letters is spelled out."""
+    """Return a text for a terminal or a picture, with control, format and direction characters spelled as escapes.
+
+    Args:
+        text: any text, of an untrusted file too.
+        keep: control characters to leave as they are.
+    """
 
     def spelled(letter: str) -> str:
         safe = letter in keep or unicodedata.category(letter) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
@@ -108,5 +109,5 @@ def printable(text: str, keep: str = "\n\t") -> str:
 
 
 def quote(text: str) -> str:
-    """A name out of a file, within a message."""
+    """Return a text from a file for use in a message: printable, at most 80 characters."""
     return printable(text if len(text) <= 80 else f"{text[:77]}...", keep="")

@@ -1,28 +1,28 @@
-"""Tracebacks as the user is told them: from where the user's own code begins. Loads no torch."""
+"""Tracebacks of the user's own code: frames of mappo ahead of that code are left out. Loads no torch."""
 
 import os
 import traceback
 from collections.abc import Generator
 from pathlib import Path
 
-_HERE = f"{Path(__file__).parent.parent}{os.sep}"
+_PACKAGE = f"{Path(__file__).parent.parent}{os.sep}"
 
 
 def is_own_code(filename: str) -> bool:
-    """It is a file of mappo's."""
-    return filename.startswith(_HERE)
+    """Return True for a source file of mappo."""
+    return filename.startswith(_PACKAGE)
 
 
 def format_error(error: BaseException) -> str:
-    """The error with its traceback, and those that it came of, without our own frames ahead of the first other one."""
-    shown = traceback.TracebackException.from_exception(error)
-    for part in _chain(shown):
+    """Format an error with its traceback and its causes, without mappo's frames before the first foreign frame."""
+    report = traceback.TracebackException.from_exception(error)
+    for part in _chain(report):
         frames = list(part.stack)
         while frames and is_own_code(frames[0].filename):
             del frames[0]
-        if frames:  # else all of it is ours
+        if frames:  # an error with mappo's frames alone keeps all frames
             part.stack = traceback.StackSummary.from_list(frames)
-    return "".join(shown.format()).rstrip()
+    return "".join(report.format()).rstrip()
 
 
 def _chain(error: traceback.TracebackException | None) -> Generator[traceback.TracebackException]:
