@@ -51,7 +51,7 @@ from dataclasses import replace
 import mappo
 from mappo import machine
 folder, updates, memory = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-machine.keep_memory()
+machine.keep_freed_memory()
 def after(update):
     if update.index == updates:
         raise mappo.StopTraining

@@ -16,7 +16,7 @@ def main(updates: int = 60) -> float:
     agent = mappo.MAPPO(env.spec, config, seed=1)
 
     # A `Collector` fills a `Rollout` of (T, E, ...) tensors from any `Environment`. To see what it does, or to
-    # write your own, read src/mappo/collector.py: it calls `agent.act(step, memory)`, and `env.step` with what
+    # write your own, read src/mappo/rollouts/collector.py: it calls `agent.act(step, memory)`, and `env.step` with what
     # `agent.env_action` makes of the actions.
     noise = torch.Generator().manual_seed(2)
     collector = mappo.Collector(env, agent, config.ppo.rollout_length, env.reset(seed=3), noise)

@@ -200,7 +200,7 @@ def test_gradients_are_clipped_as_torch_does(limit: float):
 @pytest.mark.parametrize("name", CASES)
 def test_a_minibatch_in_pieces_is_the_minibatch(name: str, monkeypatch: Any):
     make, config = CASES[name]
-    if config.chunk is not None:  # of which a minibatch then has several
+    if config.chunk_length is not None:  # of which a minibatch then has several
         config = replace(config, ppo=replace(config.ppo, chunk_length=5, minibatches=2))
     states: list[Any] = []
     for most in (7, 10**9):  # rows of a piece: pieces of unequal weight, some of agents that do not act

@@ -169,7 +169,7 @@ def test_our_run_has_the_settings_of_the_peer_and_stops_in_time(load: Any, monke
     marks, result = module.ours(setting, 5, tmp_path)
     env, config = seen
     assert (env, len(marks.times), result) == ("vmas/balance", 3, 2.0)
-    assert config.env.own_options == module.TASKS["balance"]
+    assert config.env.env_kwargs == module.TASKS["balance"]
     assert (config.env.num_envs, config.ppo.rollout_length, config.ppo.minibatches, config.ppo.epochs) == (12, 10, 4, 3)
     assert (config.network.hidden, config.network.activation, config.network.layer_norm) == ((8, 9), "tanh", False)
     assert (config.run.threads, config.run.device, config.run.seed) == (1, "cpu", 5)

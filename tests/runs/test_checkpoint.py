@@ -452,7 +452,7 @@ def crammed(*_: Any, **__: Any) -> None:
     [
         (checkpoint, "save_file", crammed),
         (checkpoint, "save_file", full),
-        (checkpoint, "flush", full),
+        (checkpoint, "flush_to_disk", full),
         (checkpoint.os, "replace", full),
         (checkpoint.os, "fsync", full),
     ],

@@ -257,7 +257,7 @@ def test_one_seed_that_learns_nothing_any_more_does_not_end_the_others(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ):
     class Lost(Diagnostics):
-        def look(self, rollout: Any, metrics: Any, spoilt: str = "") -> str:
+        def check(self, rollout: Any, metrics: Any, spoilt: str = "") -> str:
             assert rollout.reward.shape[1] == 8, "of one seed alone"
             return "nothing was learned" if metrics["actor_lr"] and self in lost else ""
 

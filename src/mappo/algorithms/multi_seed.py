@@ -64,7 +64,7 @@ class MultiSeed:
             zeros = torch.zeros(len(self.agents), *rows, *tower.shape, device=self.device)
 
             def features(weights: Weights, x: Tensor, tower: Any = tower) -> Tensor:
-                return self._call(weights, tower.encoded, x)
+                return self._call(weights, tower.encode, x)
 
             try:
                 cast(Any, vmap(features))(self._weights | self._statistics, zeros)

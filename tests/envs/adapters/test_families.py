@@ -243,7 +243,7 @@ class ByHand:
         space, j = self.env.action_space(agent), self.names.index(agent)
         if isinstance(space, spaces.Discrete):
             return int(columns[0])
-        return columns[self.spec.columns(j)].astype(space.dtype).clip(space.low, space.high)
+        return columns[self.spec.action_columns(j)].astype(space.dtype).clip(space.low, space.high)
 
     def rows(self, obs: Mapping[str, Any]) -> np.ndarray:
         """Flat and padded; zeros where there is no observation."""
