@@ -1,6 +1,5 @@
 """The commands and their options, as dataclasses that tyro turns into a command line. Loads no torch."""
 
-import difflib
 import textwrap
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from mappo.config import Config
 from mappo.config.bounds import at_least, at_most
 from mappo.config.presets import preset
 from mappo.envs import FAMILIES, NATIVE, check_name
-from mappo.errors import UserError
+from mappo.errors import UserError, suggest
 from mappo.system.safe_read import MAX_JSON, parse_json, read_text
 
 Which = Literal["last", "best"]
@@ -158,9 +157,7 @@ def parse(args: list[str]) -> Any:
         print(f"mappo {__version__}")
         raise SystemExit(0)
     if command not in COMMANDS:
-        near = difflib.get_close_matches(command, COMMANDS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
-        raise UserError(f"unknown command {command!r}{hint} There are: {', '.join(COMMANDS)}")
+        raise UserError(f"unknown command {command!r}{suggest(command, COMMANDS)} There are: {', '.join(COMMANDS)}")
     default = _train_defaults(rest) if command == "train" else None
     # Tuples and flags read as they do elsewhere; a value that a dataclass refuses is a box, not a traceback.
     return tyro.cli(COMMANDS[command], prog=f"mappo {command}", args=rest, default=default)

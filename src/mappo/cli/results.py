@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mappo.config.presets import TWINS
 from mappo.envs import is_code
 from mappo.errors import UserError
 from mappo.system.safe_read import printable
@@ -23,10 +24,9 @@ def program_name() -> str:
 
 def show_result(run: Any) -> None:
     """The score, the pictures, and what to type next."""
-    from mappo import envs
     from mappo.evaluation.score_run import draw_replay
 
-    package = next(iter(envs.NATIVE[run.env].originals), None) if run.env in envs.NATIVE else None
+    package = TWINS[run.env].partition("/")[0] if run.env in TWINS else None
     try:
         print(f"\nScoring 320 games{f' on the {package} package itself (may take minutes)' if package else ''} ...")
         result = run.evaluate(on=package)
