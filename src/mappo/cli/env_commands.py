@@ -61,7 +61,7 @@ def check_environment(name: str, episodes: int, seed: int, config: EnvConfig) ->
         raise UserError(f"episodes must be at least 1, got {episodes}")
     if is_code(name) and "num_envs" in parameters(load_function(name)):
         raise UserError(f"{name} makes many games at once (it takes num_envs), and what is checked are single ones")
-    make, limit = factory(name, config.env_kwargs), config.time_limit
+    make, limit = factory(name, config.env_options), config.time_limit
     return checker.check(make, episodes, seed, name=name, time_limit=limit, seconds=_TIMED)
 
 

@@ -1,6 +1,7 @@
 """Every setting: a name, a type, a default and one line of meaning. Imports no torch."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mappo.config.bounds import (
@@ -14,6 +15,27 @@ from mappo.config.bounds import (
     within,
 )
 from mappo.errors import UserError
+
+
+@dataclass(frozen=True)
+class EnvOptions:
+    """Options for making and stepping environments; they travel whole from `make` to the worker pool.
+
+    Args:
+        num_agents: number of agents; None for the environment's default.
+        options: keyword arguments of the environment.
+        time_limit: steps after which an episode is truncated; None for no limit.
+        workers: processes that step Python environments; 0: this process; None: one for each core.
+        restart: replace a worker that dies or hangs; the default is an error.
+        worker_timeout: seconds that a worker may take for one step of its environments.
+    """
+
+    num_agents: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    time_limit: int | None = None
+    workers: int | None = 0
+    restart: bool = False
+    worker_timeout: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +63,13 @@ class EnvConfig:
     def env_kwargs(self) -> dict[str, Any]:
         """`options` by name; a value is read as JSON where it can be, else as text."""
         return dict(parse_option(text) for text in self.options)
+
+    @property
+    def env_options(self) -> EnvOptions:
+        """Return the options for making and stepping the environments, as `mappo.envs` takes them."""
+        return EnvOptions(
+            self.num_agents, self.env_kwargs, self.time_limit, self.workers, self.restart, self.worker_timeout
+        )
 
     def __post_init__(self) -> None:
         check_types("env", self)

@@ -29,7 +29,7 @@ def is_code(name: str) -> bool:
 
 
 def check_name(name: str) -> None:
-    """Check that an environment of this name exists. Imports nothing.
+    """Look an environment's name up. Imports nothing.
 
     Raises:
         UserError: no environment has this name; the message holds the most similar name.
@@ -99,7 +99,7 @@ def is_installed(family: Family) -> bool:
 
 
 def require_package(family: Family) -> None:
-    """Check that the package of a family is installed, if an extra installs it. Imports nothing.
+    """Look for the package of a family, if mappo has an extra for it. Imports nothing.
 
     Raises:
         UserError: the package is missing.
@@ -113,7 +113,7 @@ def require(module: str, extra: str) -> Any:
 
     Args:
         module: the module, such as `vmas` or `rware.warehouse`.
-        extra: the extra of mappo that installs the package.
+        extra: the extra of mappo with the package.
 
     Raises:
         UserError: the package is not installed.
@@ -125,17 +125,17 @@ def require(module: str, extra: str) -> Any:
 
 
 def not_installed(package: str, extra: str, detail: str = "") -> UserError:
-    """Return the error to raise for a missing package, with the command that installs it."""
+    """Return the error to raise for a missing package, with the command to install it."""
     return UserError(f"{package} is not installed{detail}: pip install 'mappo[{extra}]'")
 
 
 def check_options(name: str, options: Iterable[str], known: Collection[str]) -> None:
-    """Check that an environment takes each option.
+    """Compare options with the options of an environment.
 
     Args:
         name: the environment.
         options: names of the options given.
-        known: names of the options that the environment takes.
+        known: names of the environment's options.
 
     Raises:
         UserError: an option is not known; the message lists the known options.

@@ -1,4 +1,4 @@
-"""Tables of the environments: the batched ones that mappo holds, and the families of other packages. No torch.
+"""Tables of mappo's own batched environments, and of the families of other packages. Loads no torch.
 
 `create.make` looks a name up here, and imports `maker` only then.
 """
@@ -10,13 +10,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class NativeEnv:
-    """A batched environment that mappo holds itself.
+    """A batched environment of mappo itself.
 
     Args:
         summary: one line for the user.
         maker: `module:function` of this package, called with the number of environments.
-        options: keyword arguments that the name stands for.
-        translated_options: options that the original package has too, and their names there.
+        options: keyword arguments behind the name.
+        translated_options: options of the original package too, and their names there.
         baselines: `module:function` of this package: from the number of agents to the scripted policies, by name,
             that a team is compared with, beside the random policy.
     """
@@ -34,14 +34,14 @@ class Family:
 
     Args:
         summary: one line for the user.
-        extra: the extra of mappo that installs the package, `pip install 'mappo[extra]'`; None if PyPI lacks it.
-        package: the distribution, whose version is reported.
+        extra: the extra of mappo with the package, `pip install 'mappo[extra]'`; None if PyPI lacks the package.
+        package: the distribution; its version is reported.
         module: the module to import; shows whether the package is installed.
         maker: `module:function` of this package, called with NAME.
         examples: some names.
         batched: True if the package itself steps many environments at once.
-        agent_option: the option that sets the number of agents.
-        agent_option_names: the names that have this option, if not all.
+        agent_option: the option for the number of agents.
+        agent_option_names: the names with this option, if not all.
     """
 
     summary: str

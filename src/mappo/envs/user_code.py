@@ -74,13 +74,13 @@ def parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
 def checked_options(
     name: str, function: Callable[..., Any], options: Mapping[str, Any], hidden: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Return the options of the user, checked against the parameters of the function that takes them.
+    """Return the options of the user, checked against the parameters of a function.
 
     Args:
         name: the environment, for the message.
         function: the function to call.
-        options: keyword arguments that the user gave.
-        hidden: parameters that mappo itself sets.
+        options: keyword arguments from the user.
+        hidden: parameters set by mappo itself.
 
     Raises:
         UserError: an option is not known, or a parameter without a default is missing; the message names both the

@@ -80,14 +80,14 @@ def _make_env(
     if envs.is_batched(env):
         yield name, env
         return
-    chosen: dict[str, Any] = envs.settings(config)
+    env_options = config.env_options
     if not isinstance(env, str):
-        made = envs.from_python(env, episodes, chosen)
+        made = envs.from_python(env, episodes, env_options)
     else:
         if on is not None:
-            chosen["options"] = envs.translate_options(env, config.env_kwargs)
+            env_options = replace(env_options, options=envs.translate_options(env, env_options.options))
             env = envs.original_name(env, on)
-        name, made = env, envs.make(env, envs.num_envs_for(env, episodes), **chosen)
+        name, made = env, envs.make_envs(env, envs.num_envs_for(env, episodes), env_options)
     with closing(made) if isinstance(env, str) or callable(env) else nullcontext():  # what was given is not closed
         yield name, made
 
@@ -117,7 +117,7 @@ def draw_replay(
     check_code(name, allow_code)
     actor, _ = read_actor(seed_paths(path, config)[0], checkpoint)
     out = path / "replay.gif"
-    with closing(envs.make(name, 1, render=True, **envs.settings(replace(config.env, workers=0)))) as env:
+    with closing(envs.make_envs(name, 1, config.env.env_options, render=True)) as env:
         frames = replay(env, actor, range(seed, seed + episodes))
     try:
         write_gif(frames, out)
