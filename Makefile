@@ -15,7 +15,7 @@ AT_LEAST_3_11 := import sys; sys.exit(sys.version_info < (3, 11))
 EXACTLY_3_11  := import sys; sys.exit(sys.version_info[:2] != (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test slow gpu mutants soak faults fuzz check format bench lock clean
+.PHONY: help install train test slow gpu mutants soak faults fuzz check format bench house lock clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -58,6 +58,9 @@ format: $(INSTALLED) ## Sort the imports and format the code
 
 bench: $(INSTALLED) ## Measure the speed on this machine
 	$(BIN)/python benchmarks/speed.py $(ARGS)
+
+house: $(INSTALLED) ## Draw the rooms of the package and their imports anew, into docs/images/house.svg
+	$(BIN)/python docs/draw_house.py
 
 # torch goes in first, by its exact version: a build already chosen then satisfies the range that follows.
 $(INSTALLED): pyproject.toml constraints.txt

@@ -1,6 +1,7 @@
 """The pages say what the program does."""
 
 import re
+import runpy
 from dataclasses import replace
 
 import mappo
@@ -30,6 +31,23 @@ def test_links_between_pages_lead_somewhere():
         links += re.findall(r'src="([^"]+)"', page.read_text(encoding="utf-8"))
         for link in links:
             assert link.startswith("http") or (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_code_that_a_link_names_is_in_the_linked_file():
+    named = 0
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+        for name, link in re.findall(r"\[`([\w.]+)`\]\(([^)]+\.py)\)", page.read_text(encoding="utf-8")):
+            if not name.endswith(".py"):
+                source, (*owner, own) = (page.parent / link).read_text(encoding="utf-8"), name.split(".")
+                assert re.search(rf"^\s*(def|class) {own}\b", source, re.M), f"{page.name}: {name} is not in {link}"
+                assert all(f"class {part}" in source for part in owner if part != "mappo"), f"{page.name}: {name}"
+                named += 1
+    assert named > 30
+
+
+def test_the_picture_of_the_house_is_up_to_date():
+    house = runpy.run_path(str(ROOT / "docs/draw_house.py"))
+    assert house["PICTURE"].read_text(encoding="utf-8") == house["draw"](), "run `make house`"
 
 
 def test_every_promise_names_tests_that_are_there():

@@ -1,1 +1,1 @@
-"""From a rollout to a better policy."""
+"""Centralised training: from a rollout to a better policy."""

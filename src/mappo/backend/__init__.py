@@ -1,1 +1,1 @@
-"""How tensors are computed: matrix products, CUDA graphs."""
+"""Fast computation of tensors: matrix products, CUDA graphs."""

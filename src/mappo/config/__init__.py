@@ -1,4 +1,4 @@
-"""Every setting with its default and its bounds, and the presets. Imports no torch."""
+"""Every setting with its default and bounds, and the presets."""
 
 from mappo.config.config import Config as Config
 from mappo.config.settings import EnvConfig as EnvConfig

@@ -1,1 +1,1 @@
-"""The contract between environments and learners: Spec, TimeStep, Environment."""
+"""The contract between environments and learners."""

@@ -1,1 +1,1 @@
-"""A trained policy without its training."""
+"""Trained policies, loaded without the learner."""

@@ -1,4 +1,7 @@
-"""Environments by name: `make(NAME, num_envs)` -> a batched `Environment`. Imports torch only to make environments."""
+"""Environments by name: built in, from other packages, your own.
+
+`make(NAME, num_envs)` returns a batched `Environment`. torch is imported only to make environments.
+"""
 
 from mappo.envs.create import baselines as baselines
 from mappo.envs.create import factory as factory

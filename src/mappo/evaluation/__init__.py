@@ -1,1 +1,1 @@
-"""What a policy is worth, in numbers and pictures."""
+"""Scores of a policy, learning curves and replays."""

@@ -1,1 +1,1 @@
-"""Benchmarks, sweeps, reproductions."""
+"""Benchmarks of training speed."""

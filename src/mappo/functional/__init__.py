@@ -1,1 +1,1 @@
-"""Pure functions of tensors: returns, losses, distributions. Imports torch alone."""
+"""Pure functions of tensors: returns, losses, distributions."""

@@ -1,1 +1,1 @@
-"""Neural networks: from observations to numbers."""
+"""Neural networks: layers, encoders, actors and critics."""

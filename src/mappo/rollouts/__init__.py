@@ -1,1 +1,1 @@
-"""Environments and policy stepped together."""
+"""Collection of rollouts: environments and policy in step."""

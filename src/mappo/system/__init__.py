@@ -1,1 +1,1 @@
-"""The operating system: files, standard streams, shutdown, hardware. Imports no torch."""
+"""The operating system: files, streams, shutdown, hardware."""

@@ -1,1 +1,1 @@
-"""The training loop of a run."""
+"""One run: set-up, training loop, diagnostics, display."""

@@ -1,1 +1,1 @@
-"""Environments of other packages."""
+"""Environments of other packages behind one interface."""

@@ -1,1 +1,1 @@
-"""Games batched in torch."""
+"""Environments in torch that step many episodes at once."""

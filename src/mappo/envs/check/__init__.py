@@ -1,1 +1,1 @@
-"""`mappo check`."""
+"""The checks of `mappo check` on a new environment."""

@@ -1,1 +1,1 @@
-"""Tasks with known answers."""
+"""Small tasks with known answers, as tests of the learner."""

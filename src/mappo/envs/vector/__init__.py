@@ -1,1 +1,1 @@
-"""PettingZoo environments side by side."""
+"""Environments in Python, stepped side by side in one or more processes."""
