@@ -27,10 +27,12 @@ import torch
 from gymnasium import spaces
 from mpe2 import simple_spread_v3
 
+from mappo.config.settings import EnvOptions
 from mappo.envs import factory
 from mappo.envs.vector.pool import WorkerPool
 from mappo.envs.vector.serial import SerialEnvs
 
+SPREAD = EnvOptions(options={"max_cycles": 25})
 OUT = Path(__file__).parent / "results" / "pool.csv"
 
 
@@ -65,12 +67,12 @@ def ours(env: Any, num_envs: int) -> tuple[Callable[[], None], Callable[[], None
 
 def loop(num_envs: int, workers: int) -> Any:
     """All in this process, one after another."""
-    return ours(SerialEnvs(factory("mpe2/simple_spread_v3", {"max_cycles": 25}), num_envs), num_envs)
+    return ours(SerialEnvs(factory("mpe2/simple_spread_v3", SPREAD), num_envs), num_envs)
 
 
 def pool(num_envs: int, workers: int) -> Any:
     """In worker processes."""
-    return ours(WorkerPool(factory("mpe2/simple_spread_v3", {"max_cycles": 25}), num_envs, workers), num_envs)
+    return ours(WorkerPool(factory("mpe2/simple_spread_v3", SPREAD), num_envs, EnvOptions(workers=workers)), num_envs)
 
 
 def async_vector(num_envs: int, workers: int) -> Any:

@@ -1,9 +1,25 @@
-"""Exceptions of mappo. All other exceptions are bugs."""
+"""Exceptions that end a run in an orderly way, and the hint for a mistyped name. Every room may import them."""
+
+import difflib
+from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """An error the user can fix. The command line prints its message without a traceback, and exits with code 2."""
+    """Error that the user can fix: the command line prints the message alone and exits with code 2."""
 
 
 class StopTraining(Exception):
-    """Exception for callbacks, to end a run early. The run is saved, and can be resumed."""
+    """Request of a callback to end a run early: the run is saved, and can be resumed."""
+
+
+def suggest(name: str, known: Iterable[str], *, count: int = 1, cutoff: float = 0.6) -> str:
+    """Return the hint behind a name that is not known: `; did you mean 'spread'?`, or `.` if no name is similar.
+
+    Args:
+        name: the name as the user typed it.
+        known: all valid names.
+        count: largest number of names in the hint.
+        cutoff: least similarity of a name in the hint, from 0 to 1.
+    """
+    similar = difflib.get_close_matches(name, list(known), count, cutoff)
+    return f"; did you mean {' or '.join(map(repr, similar))}?" if similar else "."

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,8 @@ import pytest
 import torch
 
 import mappo
-from mappo import envs
 from mappo.cli.main import main
+from mappo.config.presets import TWINS
 from mappo.envs.batched.spread import Spread
 from mappo.evaluation import score_run as evaluate
 from mappo.runs import checkpoint
@@ -55,7 +54,7 @@ def told(capsys: pytest.CaptureFixture[str]) -> Told:
 @pytest.fixture(autouse=True)
 def _no_original(monkeypatch: pytest.MonkeyPatch) -> None:
     """The original package takes 15 seconds for a score."""
-    monkeypatch.setitem(envs.NATIVE, "spread", replace(envs.NATIVE["spread"], originals={}))
+    monkeypatch.delitem(TWINS, "spread")
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +63,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     path = tmp_path_factory.mktemp("runs") / "short"
     with pytest.MonkeyPatch.context() as patch:
         draw, shown = evaluate.draw_replay, []
-        patch.setitem(envs.NATIVE, "spread", replace(envs.NATIVE["spread"], originals={}))
+        patch.delitem(TWINS, "spread", raising=False)
         patch.setattr(evaluate, "draw_replay", lambda path, **_: draw(path, 1))  # of four games
         patch.setattr("builtins.print", lambda *text, **_: shown.append(" ".join(map(str, text))))
         assert main(["train", "spread", "--run.dir", str(path), "--run.progress", "off", *SMALL]) == 0
@@ -324,7 +323,7 @@ def test_a_package_that_does_not_hold_the_original_is_told(
     monkeypatch.undo()
     code, out, err = told("evaluate", trained[0], "--on", "smac")
     assert (code, out) == (2, "")
-    assert err == "mappo: spread cannot be evaluated on 'smac': there is: mpe2"
+    assert err == "mappo: spread cannot be evaluated on 'smac': use mpe2"
 
 
 @pytest.mark.parametrize("command", ["evaluate", "play"])
@@ -386,8 +385,7 @@ def test_play_writes_a_replay_of_the_games_asked_for(told: Told, run: Path, monk
 def test_a_missing_original_is_scored_on_the_built_in_one(
     told: Told, run: Path, monkeypatch: pytest.MonkeyPatch, quick: None
 ):
-    originals = {"mpe2": "mpe2/simple_spread_v3"}
-    monkeypatch.setitem(envs.NATIVE, "spread", replace(envs.NATIVE["spread"], originals=originals))
+    monkeypatch.setitem(TWINS, "spread", "mpe2/simple_spread_v3")
     monkeypatch.setitem(sys.modules, "mpe2", None)
     code, out, err = told("resume", run)
     assert code == 0

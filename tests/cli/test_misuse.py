@@ -168,12 +168,12 @@ class Odd:
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ("names", "agent_0 is in env.agents and observed nothing; there is: other_agent_0"),
-        ("rewards", r"Odd.step gave no reward to agent_0, who acted"),
-        ("nobody", r"Odd.reset left nobody in env.agents: \[\]"),
-        ("illegal", "agent_0 was given an action mask in which nothing is legal"),
-        ("reset", "Odd.reset must return observations and infos"),
-        ("step", "Odd.step must return observations, rewards, terminations, truncations and infos"),
+        ("names", "Odd: agent_0 is in env.agents and has no observation; observations hold: other_agent_0"),
+        ("rewards", r"Odd: agent_0 acted and received no reward"),
+        ("nobody", r"Odd: reset left nobody in env.agents: \[\]"),
+        ("illegal", "agent_0 has an action mask in which nothing is legal"),
+        ("reset", "Odd: reset returned dict; return observations, infos"),
+        ("step", "Odd: step returned \\(dict, .*, dict\\); return observations, rewards, terminations"),
     ],
 )
 def test_environments_that_break_a_rule_are_told_which(rule: str, message: str):
@@ -184,7 +184,7 @@ def test_environments_that_break_a_rule_are_told_which(rule: str, message: str):
 
 
 def test_a_turn_based_environment_is_told_its_parallel_twin():
-    with pytest.raises(UserError, match=r"is turn-based \(AEC\): make it by parallel_env in place of env"):
+    with pytest.raises(UserError, match=r"is turn-based \(AEC\); use parallel_env\(...\) in place of env"):
         SerialEnvs(simple_spread_v3.env, 1)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mappo import envs
+from mappo.config.presets import TWINS
 from mappo.core.protocols import Environment, Renderable, Resumable
 from mappo.core.timestep import TimeStep
 from mappo.envs import make
@@ -126,7 +127,7 @@ def test_a_number_of_agents_that_is_fixed_is_not_chosen(name: str):
         make(name, E, num_agents=2)
 
 
-@pytest.mark.parametrize("name", [n for n, native in envs.NATIVE.items() if native.originals])
+@pytest.mark.parametrize("name", TWINS)
 def test_the_batched_game_and_the_package_have_the_same_spaces(name: str):
     ours, theirs = make(name, 1).spec, make(envs.original_name(name, "mpe2"), 1).spec
     assert ours.agents == theirs.agents
@@ -177,7 +178,7 @@ def test_a_missing_package_is_told_with_what_installs_it(monkeypatch: pytest.Mon
 def test_the_original_of_an_environment_is_found():
     assert envs.original_name("spread", "mpe2") == "mpe2/simple_spread_v3"
     assert envs.original_name("mpe2/simple_spread_v3", "mpe2") == "mpe2/simple_spread_v3"
-    with pytest.raises(UserError, match="spread cannot be evaluated on 'vmas': there is: mpe2"):
+    with pytest.raises(UserError, match="spread cannot be evaluated on 'vmas': use mpe2"):
         envs.original_name("spread", "vmas")
     with pytest.raises(UserError, match="probe/signal cannot be evaluated on 'mpe2': it follows no package"):
         envs.original_name("probe/signal", "mpe2")

@@ -76,7 +76,7 @@ def test_parameters_that_nobody_gives_are_named():
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_function_that_returns_nothing_is_told_so(workers: int):
     for num_envs in (1, 2):
-        with pytest.raises(UserError, match="gave None: let it return the environment"):
+        with pytest.raises(UserError, match="returned None; return the environment"):
             make("code_of_mine:nothing", num_envs, workers=workers)
 
 
@@ -95,7 +95,7 @@ def test_environments_may_be_equal_to_none():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nothing", "the function that makes environments gave None"),
+        ("nothing", "the function that makes environments returned None"),
         ("needs", "code_of_mine:needs cannot be called without size, speed"),
         ("many", "code_of_mine:many makes many games at once (it takes num_envs), and what is checked are single ones"),
     ],

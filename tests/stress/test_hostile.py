@@ -22,6 +22,7 @@ import mappo
 from mappo.cli import main as cli
 from mappo.cli.signals import LimitedClose, Signals
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
+from mappo.config.settings import EnvOptions
 from mappo.envs import check_name as check_named
 from mappo.envs.check.checker import check
 from mappo.envs.vector import pool
@@ -84,7 +85,7 @@ def test_a_close_that_fails_costs_nothing_that_was_done(make: Any, message: str,
 
 def test_a_worker_whose_close_hangs_is_killed_and_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(pool, "CLOSE_TIMEOUT", 0.3)
-    env = WorkerPool(hostile.CloseHangs, 2, 2)
+    env = WorkerPool(hostile.CloseHangs, 2, EnvOptions(workers=2))
     env.reset(0)
     message = (
         r"^worker 0 \(environments 1\) and worker 1 \(environments 0\) did not close the environments within 0.3 s, "
@@ -96,7 +97,7 @@ def test_a_worker_whose_close_hangs_is_killed_and_named(monkeypatch: pytest.Monk
 
 
 def test_a_worker_leaves_whatever_threads_there_are():
-    env = WorkerPool(hostile.LeavesThreads, 2, 1)
+    env = WorkerPool(hostile.LeavesThreads, 2, EnvOptions(workers=1))
     env.reset(0)
     process: Any = env._handles[0].process  # pyright: ignore[reportPrivateUsage]
     env.close()
@@ -323,7 +324,7 @@ def test_an_interrupt_of_an_environments_own_is_told_by_the_program():
 @pytest.mark.parametrize(
     ("picture", "message"),
     [
-        (lambda _: 1 // 0, r"environment 0 \(seed 1000000, episode 0\) failed as it was drawn:\nTraceback"),
+        (lambda _: 1 // 0, r"environment 0 \(seed 1000000, episode 0\) failed as it was rendered:\nTraceback"),
         (lambda _: np.zeros((8, 8)), r"make no replay: frames must all be uint8 \(H, W, 3\), got float64 \(8, 8\)"),
         (lambda game: np.zeros((8, 8 + game.clock, 3), np.uint8), r"got uint8 \(8, 9, 3\) after \(8, 8, 3\)"),
     ],

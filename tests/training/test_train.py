@@ -311,7 +311,7 @@ def test_deaths_masks_and_states_train(tmp_path: Path, reward: Any):
 def test_a_single_environment_trains_with_a_warning(tmp_path: Path):
     env, closed = par(), list[int]()
     env.close = lambda: closed.append(1)
-    with pytest.warns(UserWarning, match="trains alone: slowly, .* give a function that makes one") as told:
+    with pytest.warns(UserWarning, match="trains alone: slowly, .* give a function that makes an environment") as told:
         run = train(env, small(tmp_path / "run"))
     assert run.config.env.num_envs == 1
     assert not closed, "what was given is the caller's to close"
@@ -319,7 +319,7 @@ def test_a_single_environment_trains_with_a_warning(tmp_path: Path):
 
 
 def test_what_is_no_environment_is_told(tmp_path: Path):
-    with pytest.raises(UserError, match="list is not an environment of PettingZoo's Parallel API"):
+    with pytest.raises(UserError, match="list: this is not an environment of PettingZoo's Parallel API"):
         train(list, small(tmp_path / "run"))
     with pytest.raises(UserError, match="unknown environment 'spraed'; did you mean 'spread'"):
         train("spraed", small(tmp_path / "run"))

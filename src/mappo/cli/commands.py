@@ -3,7 +3,6 @@
 The docstrings of classes and fields are the --help texts. `parse` returns the command for `main`.
 """
 
-import difflib
 import textwrap
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from mappo.config import Config
 from mappo.config.bounds import at_least, at_most, coerce
 from mappo.config.presets import preset
 from mappo.envs import FAMILIES, NATIVE, check_name
-from mappo.errors import UserError
+from mappo.errors import UserError, suggest
 from mappo.evaluation.options import SCORE_SEED, CheckpointName, EvaluateOptions
 from mappo.system.safe_read import MAX_JSON, parse_json, read_text
 
@@ -158,9 +157,7 @@ def parse(args: list[str]) -> Any:
         print(f"mappo {__version__}")
         raise SystemExit(0)
     if command not in COMMANDS:
-        near = difflib.get_close_matches(command, COMMANDS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
-        raise UserError(f"unknown command {command!r}{hint} There are: {', '.join(COMMANDS)}")
+        raise UserError(f"unknown command {command!r}{suggest(command, COMMANDS)} There are: {', '.join(COMMANDS)}")
     default = _train_defaults(rest) if command == "train" else None
     # tyro shows a ValueError of a dataclass as a box, without a traceback.
     return tyro.cli(COMMANDS[command], prog=f"mappo {command}", args=rest, default=default)

@@ -69,7 +69,7 @@ def check_environment(
         raise UserError(f"episodes must be at least 1, got {episodes}")
     if is_code(name) and "num_envs" in parameters(load_function(name)):
         raise UserError(f"{name} is batched (it takes num_envs), and only single environments can be checked")
-    make = factory(name, config.env_kwargs)
+    make = factory(name, config.env_options)
     return checker.check(
         make,
         episodes,

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mappo.envs import NATIVE, is_code
+from mappo.envs import is_code
 from mappo.errors import UserError
 from mappo.evaluation.options import EvaluateOptions
 from mappo.system.safe_read import printable
@@ -57,7 +57,7 @@ def _score(run: Any, close_limit: CloseLimit) -> str | None:
     """Score a run, on the original package if known, and print the score; return the package used."""
     from mappo.evaluation.score_run import evaluate_run
 
-    package = next(iter(NATIVE[run.env].originals), None) if run.env in NATIVE else None
+    package = TWINS[run.env].partition("/")[0] if run.env in TWINS else None
     options = EvaluateOptions(on=package, allow_code=True)
     where = f" on the {package} package itself (may take minutes)" if package else ""
     print(f"\nScoring {options.episodes} episodes{where} ...")

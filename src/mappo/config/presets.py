@@ -3,12 +3,11 @@
 `preset(env, name)` returns a Config. `docs/negative-results.md` lists settings without benefit.
 """
 
-import difflib
 from dataclasses import replace
 
 from mappo.config.config import Config
 from mappo.config.settings import EnvConfig, NetworkConfig, PPOConfig, RunConfig
-from mappo.errors import UserError
+from mappo.errors import UserError, suggest
 
 # mpe2's simple_spread: two million steps in the fewest CPU-seconds. Many small gradient steps, on each rollout twice
 # as often as in the paper; a horizon of ten steps (gamma 0.9); a learning rate annealed to zero.
@@ -145,18 +144,23 @@ VMAS = Config(
 )
 VMAS_BALANCE = replace(VMAS, env=replace(VMAS.env, options=("n_agents=4",)))
 
+# Batched environments of mappo, and the package's environment that each follows step for step.
+TWINS = {
+    "spread": "mpe2/simple_spread_v3",
+    "speaker_listener": "mpe2/simple_speaker_listener_v4",
+    "reference": "mpe2/simple_reference_v3",
+}
+
 _SPREAD_PRESETS = {"default": SPREAD, "long": SPREAD_LONG, "paper": SPREAD_PAPER}
 PRESETS: dict[str, dict[str, Config]] = {
     "spread": _SPREAD_PRESETS,
     "spread/paper": _SPREAD_PRESETS,
-    "mpe2/simple_spread_v3": _SPREAD_PRESETS,
     "speaker_listener": {"default": SPEAKER_LISTENER},
-    "mpe2/simple_speaker_listener_v4": {"default": SPEAKER_LISTENER},
     "reference": {"default": REFERENCE},
-    "mpe2/simple_reference_v3": {"default": REFERENCE},
     "battle": {"default": BATTLE},
     "vmas/balance": {"default": VMAS_BALANCE},
 }
+PRESETS.update({original: PRESETS[name] for name, original in TWINS.items()})  # twins are trained alike
 FAMILY_PRESETS: dict[str, dict[str, Config]] = {
     "lbf": {"default": LBF},
     "rware": {"default": RWARE},
@@ -174,9 +178,7 @@ def preset(env: str, name: str = "default") -> Config:
     known = presets_of(env) or {"default": Config(env=EnvConfig(num_envs=32))}
     if name in known:
         return known[name]
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
-    raise UserError(f"unknown preset {name!r} for {env}{hint} There are: {', '.join(known)}")
+    raise UserError(f"unknown preset {name!r} for {env}{suggest(name, known)} There are: {', '.join(known)}")
 
 
 def presets_of(env: str) -> dict[str, Config]:

@@ -3,11 +3,33 @@
 `mappo train ENV --help` shows the text below each field.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from mappo.config.bounds import above, at_least, at_most, between, check_types, nearest_divisor, parse_option
 from mappo.errors import UserError
+
+
+@dataclass(frozen=True)
+class EnvOptions:
+    """Options for making and stepping environments; they travel whole from `make` to the worker pool.
+
+    Args:
+        num_agents: number of agents; None for the environment's default.
+        options: keyword arguments of the environment.
+        time_limit: steps after which an episode is truncated; None for no limit.
+        workers: processes that step Python environments; 0: this process; None: one for each core.
+        restart: replace a worker that dies or hangs; the default is an error.
+        worker_timeout: seconds that a worker may take for one step of its environments.
+    """
+
+    num_agents: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    time_limit: int | None = None
+    workers: int | None = 0
+    restart: bool = False
+    worker_timeout: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -35,6 +57,13 @@ class EnvConfig:
     def env_kwargs(self) -> dict[str, Any]:
         """Values of `options` by name. A value is JSON if it parses, else text."""
         return dict(parse_option(text) for text in self.options)
+
+    @property
+    def env_options(self) -> EnvOptions:
+        """Return the options for making and stepping the environments, as `mappo.envs` takes them."""
+        return EnvOptions(
+            self.num_agents, self.env_kwargs, self.time_limit, self.workers, self.restart, self.worker_timeout
+        )
 
     def __post_init__(self) -> None:
         check_types("env", self)

@@ -1,12 +1,15 @@
-"""Environments by name: built in, from other packages, your own."""
+"""Environments by name: built in, from other packages, your own.
+
+`make(NAME, num_envs)` returns a batched `Environment`. torch is imported only to make environments.
+"""
 
 from mappo.envs.create import baselines as baselines
 from mappo.envs.create import factory as factory
 from mappo.envs.create import for_training as for_training
 from mappo.envs.create import from_python as from_python
 from mappo.envs.create import make as make
+from mappo.envs.create import make_envs as make_envs
 from mappo.envs.create import num_envs_for as num_envs_for
-from mappo.envs.create import settings as settings
 from mappo.envs.from_user import from_factory as from_factory
 from mappo.envs.from_user import is_batched as is_batched
 from mappo.envs.from_user import name_of as name_of

@@ -1,13 +1,15 @@
-"""From a function, or an object of the user's, to a batched `Environment`. Imports torch only where it makes one."""
+"""Batched environments from a function or an object of the user. Imports torch only to make them."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from mappo.config.settings import EnvOptions
 from mappo.envs.user_code import checked_options, parameters
 from mappo.errors import UserError
 from mappo.system.hardware import usable_cores
@@ -16,19 +18,29 @@ if TYPE_CHECKING:
     from mappo.core.protocols import Environment
 
 
-def from_function(make_env: Callable[..., Any], num_envs: int, options: Mapping[str, Any], **settings: Any) -> Any:
-    """What a user's function makes: all environments at once, if it takes their number as `num_envs`, else each."""
-    options = checked_options(getattr(make_env, "__name__", "the function"), make_env, options, ("num_envs",))
-    if "num_envs" in parameters(make_env):
-        refuse_time_limit(name_of(make_env), settings.get("time_limit"))
-        made: Any = make_env(num_envs=num_envs, **options)
-        if not is_batched(made):
-            raise UserError(
-                f"a function that takes num_envs must make a mappo.Environment of so many games, got "
-                f"{type(made).__name__}; one that makes a single environment takes no num_envs"
-            )
-        return made
-    return from_factory(partial(make_env, **options) if options else make_env, num_envs, **settings)
+def from_function(make_env: Callable[..., Any], num_envs: int, env_options: EnvOptions) -> Any:
+    """Make a batched environment by a function of the user.
+
+    Args:
+        make_env: makes all environments at once if it takes their number as `num_envs`, else a single environment.
+        num_envs: number of environments (E).
+        env_options: `options` are keyword arguments of the function; `num_agents` is not used.
+
+    Raises:
+        UserError: an option is not known, or the function returns no environment.
+    """
+    name = getattr(make_env, "__name__", "the function")
+    options = checked_options(name, make_env, env_options.options, ("num_envs",))
+    if "num_envs" not in parameters(make_env):
+        return vectorize(partial(make_env, **options) if options else make_env, num_envs, env_options)
+    refuse_time_limit(name_of(make_env), env_options.time_limit)
+    env: Any = make_env(num_envs=num_envs, **options)
+    if not is_batched(env):
+        raise UserError(
+            f"a function that takes num_envs must return a mappo.Environment with num_envs environments, got "
+            f"{type(env).__name__}; remove num_envs if the function makes a single environment"
+        )
+    return env
 
 
 def from_factory(
@@ -41,28 +53,39 @@ def from_factory(
     restart: bool = False,
     worker_timeout: float = 60.0,
 ) -> Environment:
-    """Calls `factory` once for each environment, and steps them in a loop, or in worker processes.
+    """Call `factory` once for each environment, and step the environments in a loop or in worker processes.
 
     Args:
-        shared_reward: all agents are given one number, the team's, which is not to be summed over them.
-        time_limit: the step at which an episode is cut off, and at which an end counts as that.
-        workers: processes; 0: this one; None: one for each core that this process may use, if there are several.
-        restart, worker_timeout: see `WorkerPool`.
+        factory: makes an environment of PettingZoo's Parallel API.
+        num_envs: number of environments (E).
+        shared_reward: True if all agents receive the team's reward; it is then not summed over agents.
+        time_limit: last step of an episode; the end of an episode there counts as truncation.
+        workers: processes; 0: this process; None: a worker for each usable core, if there are several cores.
+        restart: see `WorkerPool`.
+        worker_timeout: see `WorkerPool`.
     """
-    count = usable_cores() if workers is None else workers
-    if count and num_envs > 1 and not (workers is None and (count == 1 or os.name == "nt")):
+    env_options = EnvOptions(time_limit=time_limit, workers=workers, restart=restart, worker_timeout=worker_timeout)
+    return vectorize(factory, num_envs, env_options, shared_reward)
+
+
+def vectorize(
+    factory: Callable[[], Any], num_envs: int, env_options: EnvOptions, shared_reward: bool = False
+) -> Environment:
+    """Make a batched environment of `num_envs` environments, in this process or in workers; see `from_factory`."""
+    workers = usable_cores() if env_options.workers is None else env_options.workers
+    # By default a pool needs several cores, and POSIX. Explicit workers are tried, and their error is shown.
+    is_pointless = env_options.workers is None and (workers == 1 or os.name == "nt")
+    if workers and num_envs > 1 and not is_pointless:
         from mappo.envs.vector.pool import WorkerPool
 
-        return WorkerPool(
-            *(factory, num_envs, count, shared_reward), time_limit=time_limit, restart=restart, timeout=worker_timeout
-        )
+        return WorkerPool(factory, num_envs, replace(env_options, workers=workers), shared_reward)
     from mappo.envs.vector.serial import SerialEnvs
 
-    return SerialEnvs(factory, num_envs, shared_reward, time_limit)
+    return SerialEnvs(factory, num_envs, env_options, shared_reward)
 
 
 def is_batched(env: Any) -> bool:
-    """It steps many games at once, as `types.Environment` says; a vector of another library's has no `Spec`."""
+    """Return True for a `mappo.Environment`; vectors of other libraries have no `Spec`."""
     from mappo.core.protocols import Environment
     from mappo.core.spec import Spec
 
@@ -70,14 +93,18 @@ def is_batched(env: Any) -> bool:
 
 
 def name_of(env: Any) -> str:
-    """`custom/NAME` of what was given in place of a name: never one that is known here, and fit for a directory."""
+    """Return `custom/NAME` for an environment without a name: never a known name, and valid as a directory."""
     return "custom/" + re.sub(r"\W+", "-", getattr(env, "__name__", type(env).__name__)).strip("-")
 
 
 def refuse_time_limit(name: str, time_limit: int | None) -> None:
-    """Raises UserError where a batched environment is given a time limit."""
+    """Refuse a time limit for a batched environment.
+
+    Raises:
+        UserError: `time_limit` is not None.
+    """
     if time_limit is not None:
         raise UserError(
-            f"env.time-limit is for environments that are stepped one by one: {name} keeps its own; see its options, "
-            f"such as env.options horizon=50 or max_steps=50"
+            f"env.time-limit is for environments in Python: {name} steps many at once and ends its own episodes; use "
+            f"its options, such as env.options horizon=50 or max_steps=50"
         )

@@ -1,61 +1,69 @@
-"""What environments are called, and what a name tells. Loads no torch."""
+"""Names of environments, and the packages and options behind a name. Loads no torch."""
 
-import difflib
+import importlib
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from importlib import metadata
 from typing import Any
 
+from mappo.config.presets import TWINS
 from mappo.envs.registry import FAMILIES, NATIVE, Family, NativeEnv
-from mappo.errors import UserError
+from mappo.errors import UserError, suggest
 
 
 def find_family(name: str) -> tuple[Family, str] | None:
-    """The family of `FAMILY/NAME`, and NAME; None for another name."""
-    first, _, rest = name.partition("/")
-    return (FAMILIES[first], rest) if first in FAMILIES and rest and name not in NATIVE else None
+    """Return the family of `FAMILY/NAME`, and NAME; None for any other name."""
+    prefix, _, rest = name.partition("/")
+    return (FAMILIES[prefix], rest) if prefix in FAMILIES and rest and name not in NATIVE else None
 
 
 def native_twin(name: str) -> NativeEnv | None:
-    """The batched environment of this name, or that follows the package's of this name."""
-    twins = (native for native in NATIVE.values() if name in native.originals.values())
-    return NATIVE[name] if name in NATIVE else next(twins, None)
+    """Return the batched environment of this name, or the batched twin of a package's environment of this name."""
+    twins = {original: native for native, original in TWINS.items()}
+    return NATIVE.get(twins.get(name, name))
 
 
 def is_code(name: str) -> bool:
-    """It stands for a function of the user's, `module:function`, that must be imported."""
+    """Return True for `module:function`, a function of the user to import."""
     return ":" in name
 
 
 def check_name(name: str) -> None:
-    """Raises UserError, with the nearest name, where there is no such environment. Imports nothing."""
+    """Look an environment's name up. Imports nothing.
+
+    Raises:
+        UserError: no environment has this name; the message holds the most similar name.
+    """
     if name in NATIVE or is_code(name) or find_family(name) is not None:
         return
-    examples = [f"{kind}/{example}" for kind, of in FAMILIES.items() for example in of.examples]
     if name in FAMILIES:
         raise UserError(f"{name} is a family of environments: name one, such as {name}/{FAMILIES[name].examples[0]}")
-    near = difflib.get_close_matches(name, [*NATIVE, *examples], n=1, cutoff=0.4)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
-    families = ", ".join(f"{x}/..." for x in FAMILIES)
+    examples = [f"{key}/{example}" for key, family in FAMILIES.items() for example in family.examples]
+    hint = suggest(name, [*NATIVE, *examples], cutoff=0.4)
+    families = ", ".join(f"{key}/..." for key in FAMILIES)
     raise UserError(
-        f"unknown environment {name!r}{hint} There are: {', '.join(NATIVE)}; {families}; and module:function, your own "
-        f"(`mappo envs` tells more)"
+        f"unknown environment {name!r}{hint} There are: {', '.join(NATIVE)}; {families}; or module:function, your own "
+        f"(`mappo envs` lists all)"
     )
 
 
 def original_name(name: str, package: str) -> str:
-    """The name under which `package` holds what `name` follows: ("spread", "mpe2") -> "mpe2/simple_spread_v3"."""
+    """Return the name of an environment's original in `package`: ("spread", "mpe2") -> "mpe2/simple_spread_v3".
+
+    Raises:
+        UserError: the environment does not follow this package.
+    """
     if name.startswith(package + "/"):
         return name
-    there: Mapping[str, str] = NATIVE[name].originals if name in NATIVE else {}
-    if package not in there:
-        choice = f"there is: {', '.join(there)}" if there else "it follows no package"
+    original = TWINS.get(name, "")
+    if not original.startswith(package + "/"):
+        choice = f"use {original.partition('/')[0]}" if original else "it follows no package"
         raise UserError(f"{name} cannot be evaluated on {package!r}: {choice}")
-    return there[package]
+    return original
 
 
 def translate_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of an environment of mappo's own, as the package that it follows calls them.
+    """Rename the options of a native environment as the original's package calls them.
 
     Raises:
         UserError: the package has no such option.
@@ -63,34 +71,76 @@ def translate_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     known: Mapping[str, str] = (
         NATIVE[name].translated_options if name in NATIVE else {option: option for option in options}
     )
-    if strange := [option for option in options if option not in known]:
+    if unknown := [option for option in options if option not in known]:
         raise UserError(
-            f"{name} was trained with {', '.join(strange)}, which its package does not know: leave out --on"
+            f"{name} was trained with {', '.join(unknown)}, an unknown option in the original package: leave out --on"
         )
     return {known[option]: value for option, value in options.items()}
 
 
 def package_version(name: str) -> str:
-    """Where the numbers of an environment come from, such as `mpe2 1.1.1`."""
-    found = find_family(name)
+    """Return package and version of an environment, such as `mpe2 1.1.1`; the module of a user's function."""
     if is_code(name):
         return name.partition(":")[0]
-    package = found[0].package if found is not None else "mappo"
+    found = find_family(name)
+    package = "mappo" if found is None else found[0].package
     try:
         return f"{package} {metadata.version(package)}"
     except metadata.PackageNotFoundError:
         return f"{package} (not installed)"
 
 
-def is_installed(kind: Family) -> bool:
-    """Its package can be imported; nothing is."""
+def is_installed(family: Family) -> bool:
+    """Return True if the family's package can be found. Imports nothing."""
     try:
-        return importlib.util.find_spec(kind.module) is not None
+        return importlib.util.find_spec(family.module) is not None
     except (ImportError, ValueError):
         return False
 
 
-def require_package(kind: Family) -> None:
-    """Raises UserError where the package of a family is missing, and an extra would bring it."""
-    if kind.extra is not None and not is_installed(kind):
-        raise UserError(f"{kind.package} is not installed: pip install 'mappo[{kind.extra}]'")
+def require_package(family: Family) -> None:
+    """Look for the package of a family, if mappo has an extra for it. Imports nothing.
+
+    Raises:
+        UserError: the package is missing.
+    """
+    if family.extra is not None and not is_installed(family):
+        raise not_installed(family.package, family.extra)
+
+
+def require(module: str, extra: str) -> Any:
+    """Import and return a module of an optional package.
+
+    Args:
+        module: the module, such as `vmas` or `rware.warehouse`.
+        extra: the extra of mappo with the package.
+
+    Raises:
+        UserError: the package is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise not_installed(module.split(".")[0], extra, f" ({error})") from error
+
+
+def not_installed(package: str, extra: str, detail: str = "") -> UserError:
+    """Return the error to raise for a missing package, with the command to install it."""
+    return UserError(f"{package} is not installed{detail}: pip install 'mappo[{extra}]'")
+
+
+def check_options(name: str, options: Iterable[str], known: Collection[str]) -> None:
+    """Compare options with the options of an environment.
+
+    Args:
+        name: the environment.
+        options: names of the options given.
+        known: names of the environment's options.
+
+    Raises:
+        UserError: an option is not known; the message lists the known options.
+    """
+    for option in options:
+        if option not in known:
+            choice = f"there are: {', '.join(known)}" if known else "it has none"
+            raise UserError(f"{name} has no option {option!r}; {choice}")

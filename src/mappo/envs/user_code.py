@@ -1,22 +1,22 @@
-"""Functions of the user's, by name, and the options that they take. Loads no torch."""
+"""Functions of the user, named by `module:function`, and their options. Loads no torch."""
 
-import difflib
 import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from mappo.errors import UserError
+from mappo.envs.names import check_options
+from mappo.errors import UserError, suggest
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """Module and function.
+    """Split `module:function` into module and function.
 
     Raises:
-        UserError: one of them is missing, or a file stands for the module.
+        UserError: module or function is missing, or a file stands in place of the module.
     """
     module, _, function = name.partition(":")
     if not module:
@@ -29,20 +29,21 @@ def split_name(name: str) -> tuple[str, str]:
         file = Path(module.replace("\\", "/"))
         file = file.with_suffix("") if file.suffix == ".py" else file
         if file.is_absolute() or ".." in file.parts:
-            way = f"go to its folder ({file.parent}) and write {file.name}:{function}"
+            fix = f"go to its folder ({file.parent}) and write {file.name}:{function}"
         else:
-            way = f"write {'.'.join(file.parts) or 'my_module'}:{function}"
-        raise UserError(f"{name!r} names a file: name the module, as one imports it from here: {way}")
+            fix = f"write {'.'.join(file.parts) or 'my_module'}:{function}"
+        raise UserError(f"{name!r} names a file: name the module, as in an import from here: {fix}")
     return module, function
 
 
 def load_function(name: str) -> Callable[..., Any]:
-    """What `module:function` names; modules of the current folder are found too.
+    """Import the function named by `module:function`; modules in the current folder are found too.
 
     Raises:
-        UserError: there is no such module or function.
+        UserError: the module or the function does not exist, or the import fails.
     """
     module, attribute = split_name(name)
+    # First on the path, as for `python -m`.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
@@ -55,48 +56,46 @@ def load_function(name: str) -> Callable[..., Any]:
         raise UserError(f"{module} cannot be imported: {type(error).__name__}: {error}") from error
     for part in attribute.split("."):
         if not hasattr(found, part):
-            near = difflib.get_close_matches(part, dir(found), n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise UserError(f"{module} has no {attribute!r}{hint}")
+            raise UserError(f"{module} has no {attribute!r}{suggest(part, dir(found))}")
         found = getattr(found, part)
     if not callable(found):
         raise UserError(f"{name} is a {type(found).__name__}: name a function that makes an environment")
     return cast(Any, found)
 
 
-def parameters(maker: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    """By name; none of what is built in and does not tell."""
+def parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters of a function by name; none for a builtin without a signature."""
     try:
-        return inspect.signature(maker).parameters
+        return inspect.signature(function).parameters
     except (TypeError, ValueError):
         return {}
 
 
 def checked_options(
-    name: str, maker: Callable[..., Any], options: Mapping[str, Any], hidden: Sequence[str] = ()
+    name: str, function: Callable[..., Any], options: Mapping[str, Any], hidden: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Options that a maker takes, and that are not `hidden`; else a UserError that lists those it does."""
-    taken = parameters(maker).values()
-    check_arguments(name, taken, options, hidden)
-    if any(p.kind is p.VAR_KEYWORD for p in taken):
-        return dict(options)
-    known = [p.name for p in taken if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in hidden]
-    for option in options:
-        if option not in known:
-            there = f"there are: {', '.join(known)}" if known else "it has none"
-            raise UserError(f"{name} has no option {option!r}; {there}")
-    return dict(options)
+    """Return the options of the user, checked against the parameters of a function.
 
+    Args:
+        name: the environment, for the message.
+        function: the function to call.
+        options: keyword arguments from the user.
+        hidden: parameters set by mappo itself.
 
-def check_arguments(
-    name: str, taken: Iterable[inspect.Parameter], options: Container[str], hidden: Container[str]
-) -> None:
-    """Raises UserError where a function has parameters without a default that are neither options nor `hidden`."""
-    optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    needed = [p.name for p in taken if p.default is p.empty and p.kind not in optional]
+    Raises:
+        UserError: an option is not known, or a parameter without a default is missing; the message names both the
+            missing parameter and the way to give a value.
+    """
+    params = parameters(function).values()
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = [p.name for p in params if p.default is p.empty and p.kind not in variadic]
     if missing := [p for p in needed if p not in options and p not in hidden]:
         values = " ".join(f"{p}=VALUE" for p in missing)
         raise UserError(
             f"{name} cannot be called without {', '.join(missing)}: give --env.options {values} (to mappo check "
             f"--options {values}), or write defaults"
         )
+    if not any(p.kind is p.VAR_KEYWORD for p in params):
+        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        check_options(name, options, [p.name for p in params if p.kind in named and p.name not in hidden])
+    return dict(options)

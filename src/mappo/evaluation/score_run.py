@@ -69,15 +69,15 @@ def _make_env(
     if envs.is_batched(env):
         yield name, env
         return
-    settings: dict[str, Any] = envs.settings(config)
+    env_options = config.env_options
     if not isinstance(env, str):
-        batched = envs.from_python(env, options.episodes, settings)
+        batched = envs.from_python(env, options.episodes, env_options)
     else:
         if options.on is not None:
-            settings["options"] = envs.translate_options(env, config.env_kwargs)
+            env_options = replace(env_options, options=envs.translate_options(env, env_options.options))
             env = envs.original_name(env, options.on)
         name = env
-        batched = envs.make(env, envs.num_envs_for(env, options.episodes), **settings)
+        batched = envs.make_envs(env, envs.num_envs_for(env, options.episodes), env_options)
     # An environment object belongs to the caller, and is not closed here.
     is_ours = isinstance(env, str) or callable(env)
     with closing(batched, close_limit) if is_ours else nullcontext():
@@ -122,7 +122,7 @@ def draw_replay(
     check_code(name, allow_code)
     actor, _ = read_actor(seed_paths(path, config)[0], checkpoint)
     out = path / "replay.gif"
-    env = envs.make(name, 1, render=True, **envs.settings(replace(config.env, workers=0)))
+    env = envs.make_envs(name, 1, config.env.env_options, render=True)
     with closing(env, close_limit):
         frames = replay(env, actor, range(seed, seed + episodes))
     try:

@@ -24,6 +24,7 @@ import mappo
 from fake_smac import FakeLite, FakeSmac
 from mappo import envs
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
+from mappo.config.settings import EnvOptions
 from mappo.core.protocols import Environment, Renderable
 from mappo.core.timestep import TimeStep
 from mappo.envs.adapters.smac import SmacLite
@@ -257,7 +258,7 @@ def test_the_plain_loop_is_a_loop_by_hand_over_single_environments(key: str):
     """Law 10: final observations, masks, deaths, the seeds of later episodes included."""
     spec, (first, *steps), actions = played(key)
     case = CASES[key]
-    make = case.make or envs.factory(key, case.options)
+    make = case.make or envs.factory(key, EnvOptions(options=case.options))
     for i in range(E):
         one = ByHand(make(), spec, SEED + i)
         with closing(one.env):

@@ -14,7 +14,7 @@ from gymnasium import spaces
 from rich.console import Console
 
 from mappo.envs.check.checker import Report, check, show, workers
-from mappo.envs.check.rules import RULES
+from mappo.envs.vector.rules import RULES
 from mappo.envs.vector.time_limit import TimeLimit
 from mappo.errors import UserError
 
@@ -660,12 +660,11 @@ def test_each_bug_alone_is_named(code: str, where: str, make: Callable[[], Any])
     report = check(make, max_steps=60)
     assert codes(report) == [code]
     violation = report.violations[0]
-    level, fix = RULES[code]
-    assert violation.level == level
-    assert report.ok == (level == "warning")
+    rule = RULES[code]
+    assert violation.level == rule.level
+    assert report.ok == (rule.level == "warning")
     assert violation.where == where
-    assert violation.fix == ("if it is a time limit, report it in truncations, or give --env.time-limit 8"
-                             if code == "limit-as-termination" else fix)  # fmt: skip
+    assert violation.fix == rule.fix.format(step=8)  # of the time limit
     show(report, Console(file=io.StringIO(), width=100))
 
 
@@ -680,31 +679,31 @@ def test_every_rule_has_its_bug():
         (OldReset, "reset returned dict"),
         (OldStep, "step returned (dict, dict, dict, dict)"),
         (LimitCalledEnd, "all 3 episodes terminated at step 8: this looks like a time limit"),
-        (Backwards, "agents is c, b, a, and possible_agents a, b, c"),
-        (Stranger, "rewards holds 'ghost', who is not in possible_agents"),
-        (StrangerOnAgents, "agents holds 'ghost', who is not in possible_agents"),
-        (GoesSilently, "it is off agents, and neither terminated nor truncated"),
-        (FlagsTheDead, "it is not there and has a place in rewards, terminations"),
-        (PaysTheDead, "it is not there and was given the reward -1"),
-        (FlagsTheOver, "it acted and was given no termination and no truncation"),
-        (PaysWords, "its reward is 'well done'"),
-        (SharesNot, "shared_reward is True, and agents were given 0, 1, 2"),
-        (LacksAKey, "its observation is {'near': 0}; its space says a dict of far, near"),
-        (OneMore, "its observation has the shape (4,); its space says (3,)"),
-        (FractionsForIntegers, "its observation is float32; its space says uint8"),
-        (Doubles, "its observation is float64; its space says float32"),
-        (Wanders, "its observation holds 5; its space says -4 to 4"),
-        (Infinite, "its observation holds inf"),
+        (Backwards, "env.agents is c, b, a, and possible_agents a, b, c"),
+        (Stranger, "rewards holds 'ghost', which is not in possible_agents: a, b, c"),
+        (StrangerOnAgents, "agents holds 'ghost', which is not in possible_agents: a, b, c"),
+        (GoesSilently, "b left env.agents, and neither terminated nor truncated"),
+        (FlagsTheDead, "b is not in env.agents and has an entry in rewards, terminations"),
+        (PaysTheDead, "b is not in env.agents and received the reward -1"),
+        (FlagsTheOver, "a acted and received no termination and no truncation"),
+        (PaysWords, "a received the reward 'well done', which is not one finite number"),
+        (SharesNot, "shared_reward is True, and the agents received 0, 1, 2"),
+        (LacksAKey, "the observation of a is {'near': 0}; its space says a dict of far, near"),
+        (OneMore, "the observation of a has shape (4,); its space says (3,)"),
+        (FractionsForIntegers, "the observation of a has dtype float32; its space says uint8"),
+        (Doubles, "the observation of a has dtype float64; its space says float32"),
+        (Wanders, "the observation of a holds 5; its space says -4 to 4"),
+        (Infinite, "the observation of b holds inf"),
         (StateInfinite, "state() holds nan"),
-        (LongMask, "its mask has 4 numbers; its actions need 3"),
-        (LogitsForAMask, "its mask holds -1000000000.0"),
-        (LateMask, "it has a mask, and had none before"),
-        (StateOfTheLiving, "state() has the shape (6,); it should be (9,)"),
-        (StateBackwards, "state() holds the observations in the order c, b, a"),
-        (SeedIgnored, "reset(seed=0) on the same environment gives other observations than the first time"),
-        (SeedOfTheObject, "reset(seed=0) on another one gives other observations than the first time"),
-        (CarriesOn, "the same seed and actions on the same environment go another way from step 1 on"),
-        (GlobalChance, "two of them, stepped in turn, go another way than one alone, from step 1 on"),
+        (LongMask, "a has an action mask of shape (4,); its actions need (3,)"),
+        (LogitsForAMask, "a has an action mask that holds -1000000000.0"),
+        (LateMask, "a has an action mask, and had none before"),
+        (StateOfTheLiving, "state() has shape (6,) in place of (9,)"),
+        (StateBackwards, "state() holds the observations in the order c, b, a, but possible_agents is a, b, c"),
+        (SeedIgnored, "reset(seed=0) on the same environment returns other observations than the first time"),
+        (SeedOfTheObject, "reset(seed=0) on another environment returns other observations than the first time"),
+        (CarriesOn, "the same seed and actions on the same environment lead elsewhere from step 1 on"),
+        (GlobalChance, "two environments stepped in turn go another way than one alone, from step 1 on"),
         (OneBuffer, "an observation that was returned before has changed since"),
         (StateBuffer, "a state that was returned before has changed since"),
     ],
@@ -882,7 +881,7 @@ class Headless(Choosy):
 def test_something_is_legal_for_each_choice():
     report = check(Headless)
     assert [(v.code, v.message) for v in report.violations] == [
-        ("mask-empty", "its mask leaves nothing legal for choice 2 of 2")
+        ("mask-empty", "a has an action mask in which nothing is legal for head 2 of 2")
     ]
     assert report.violations[0].where == "team, a, episode 1, step 2"
 
@@ -1042,11 +1041,11 @@ def test_the_page(monkeypatch: pytest.MonkeyPatch):
         "  speed     2,000 steps in a CPU second, 1,000 by the clock",
         "  workers   4 (one for each core: a pool pays below 20,000 steps in a CPU second)",
         "",
-        f"  error    reward-after-end  team, b, episode 1, step 4, seen {report.violations[0].times} times",
-        "           it is not there and was given the reward -1",
-        "           fix: pay at the step at which the agent ends: what comes later is not counted",
+        f"  error    reward-after-end  team, b, episode 1, step 4, {report.violations[0].times} times",
+        "           b is not in env.agents and received the reward -1",
+        "           fix: pay at the step at which the agent ends: later rewards are not counted",
         "",
-        "  1 error, 0 warnings: mend the errors before you train",
+        "  1 error, 0 warnings: fix the errors before you train",
         "",
     ]
     assert page(check(Team)).rstrip().endswith("  0 errors, 0 warnings: ready to train")

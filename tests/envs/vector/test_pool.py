@@ -23,12 +23,13 @@ import mappo
 import mappo.runs.checkpoint
 from games import Act, Game, die, die_late, die_once, fail, hang, leave, made_at
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
+from mappo.config.settings import EnvOptions
 from mappo.core.protocols import Environment
 from mappo.core.timestep import TimeStep
 from mappo.envs import from_factory
 from mappo.envs.vector.pool import WorkerPool
 from mappo.envs.vector.serial import SerialEnvs
-from mappo.envs.vector.slices import half_slices
+from mappo.envs.vector.slices import half_slices, worker_ranges
 from mappo.errors import UserError
 from mappo.evaluation.episodes import play_episodes
 from mappo.runs import checkpoint
@@ -39,7 +40,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="worker processes need P
 
 @contextmanager
 def pool(make: Callable[[], Any] = Game, num_envs: int = 5, workers: int = 2, **settings: Any) -> Iterator[WorkerPool]:
-    env = WorkerPool(make, num_envs, workers, **settings)
+    env = WorkerPool(make, num_envs, EnvOptions(workers=workers, **settings))
     try:
         yield env
     finally:
@@ -122,7 +123,8 @@ def test_lambdas_and_functions_of_the_main_script_need_no_guard(tmp_path: Path):
         "print('started')\n"
         "class Mine(Game): pass\n"
         "size = 9\n"
-        "env = WorkerPool(lambda: Mine(size), 4, 2)\n"
+        "from mappo.config.settings import EnvOptions\n"
+        "env = WorkerPool(lambda: Mine(size), 4, EnvOptions(workers=2))\n"
         "assert env.reset(0).obs.shape == (4, 2, 4)\n"
         "env.close()\n"
     )
@@ -139,7 +141,7 @@ def test_lambdas_and_functions_of_the_main_script_need_no_guard(tmp_path: Path):
 def test_what_cannot_be_sent_is_told():
     lock = __import__("threading").Lock()
     with pytest.raises(UserError, match=r"cannot be sent to worker processes .*--env.workers 0"):
-        WorkerPool(lambda: (lock, Game())[1], 2, 1)
+        WorkerPool(lambda: (lock, Game())[1], 2, EnvOptions(workers=1))
 
 
 def test_environments_that_cannot_be_made_are_told_by_number_and_cause():
@@ -147,9 +149,9 @@ def test_environments_that_cannot_be_made_are_told_by_number_and_cause():
         raise RuntimeError("no display")
 
     with pytest.raises(UserError, match=r"environment \d failed as it was made:[^$]*RuntimeError: no display"):
-        WorkerPool(make, 4, 2)
+        WorkerPool(make, 4, EnvOptions(workers=2))
     with pytest.raises(UserError, match="is not an environment of PettingZoo's Parallel API"):
-        WorkerPool(dict, 4, 2)
+        WorkerPool(dict, 4, EnvOptions(workers=2))
 
 
 def test_an_error_of_the_environment_is_told_with_its_seed_and_traceback():
@@ -182,7 +184,7 @@ def test_an_error_of_the_environment_is_told_with_its_seed_and_traceback():
 )
 def test_a_worker_that_is_lost_is_named(act: Act, timeout: float, message: str):
     generator = torch.Generator().manual_seed(0)
-    with pool(lambda: Game(act=act), timeout=timeout) as env:
+    with pool(lambda: Game(act=act), worker_timeout=timeout) as env:
         env.reset(10)
         env.step(actions(env, generator))
         with pytest.raises(UserError, match=message):
@@ -194,7 +196,7 @@ def test_a_worker_that_is_lost_is_named(act: Act, timeout: float, message: str):
 @pytest.mark.parametrize("act", [die, hang])
 def test_a_worker_that_is_lost_is_replaced_and_its_episodes_are_cut_off(act: Act):
     loop, generator = SerialEnvs(Game, 5), torch.Generator().manual_seed(0)
-    with pool(lambda: Game(act=act), restart=True, timeout=0.7) as env:
+    with pool(lambda: Game(act=act), restart=True, worker_timeout=0.7) as env:
         env.reset(10), loop.reset(10)
         action = actions(env, generator)
         before, _ = env.step(action), loop.step(action)
@@ -274,11 +276,11 @@ def test_a_worker_that_dies_again_and_again_is_given_up():
 def test_a_worker_that_is_lost_as_the_pool_starts_is_replaced(how: Callable[[], Any], message: str, tmp_path: Path):
     make = partial(made_at, {0, 1}, tmp_path / "count", how)
     with pytest.raises(UserError, match=message):
-        WorkerPool(make, 3, 1)
+        WorkerPool(make, 3, EnvOptions(workers=1))
     loop = SerialEnvs(Game, 3)
     (tmp_path / "count").unlink()
     with pytest.warns(UserWarning, match=message + r"\nIt is replaced; it was process \d+\.$"):
-        env = WorkerPool(make, 3, 1, restart=True)
+        env = WorkerPool(make, 3, EnvOptions(workers=1, restart=True))
     try:
         assert env.restarts == 2
         same(env.reset(0), loop.reset(0))
@@ -291,14 +293,14 @@ def test_a_worker_that_is_lost_whenever_the_pool_starts_is_given_up(tmp_path: Pa
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with pytest.raises(UserError, match=r"as its environments were made \(4 times in a row"):
-            WorkerPool(make, 3, 1, restart=True)
+            WorkerPool(make, 3, EnvOptions(workers=1, restart=True))
     assert len((tmp_path / "count").read_text()) == 4
 
 
 def test_a_function_that_is_wrong_is_not_tried_again(tmp_path: Path):
     make = partial(made_at, set(range(99)), tmp_path / "count", dict)
     with pytest.raises(UserError, match="is not an environment of PettingZoo's Parallel API"):
-        WorkerPool(make, 1, 1, restart=True)
+        WorkerPool(make, 1, EnvOptions(workers=1, restart=True))
     assert len((tmp_path / "count").read_text()) == 1
 
 
@@ -352,7 +354,7 @@ def test_a_pool_leaves_nothing_behind():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_workers_hear_that_they_are_closed_though_a_process_was_forked_meanwhile():
-    env = WorkerPool(Game, 4, 2)
+    env = WorkerPool(Game, 4, EnvOptions(workers=2))
     processes = [m.process for m in env._handles]  # pyright: ignore[reportPrivateUsage]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking where there are threads
@@ -374,7 +376,8 @@ def test_workers_leave_when_the_learner_is_killed(how: signal.Signals, tmp_path:
         "from games import Game\n"
         "from mappo.envs.vector.pool import WorkerPool\n"
         "import time\n"
-        "env = WorkerPool(Game, 4, 2)\n"
+        "from mappo.config.settings import EnvOptions\n"
+        "env = WorkerPool(Game, 4, EnvOptions(workers=2))\n"
         "print(*(m.process.pid for m in env._handles), flush=True)\n"
         "time.sleep(60)\n"
     )
@@ -556,7 +559,7 @@ def test_a_worker_that_cannot_be_started_is_told(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(subprocess, "Popen", second_fails)
     with pytest.raises(UserError, match=r"2 worker processes cannot be started: .*Too many open files"):
-        WorkerPool(Game, 4, 2)
+        WorkerPool(Game, 4, EnvOptions(workers=2))
     assert started[0].wait(5) is not None, "the first one has left"
 
 
@@ -584,12 +587,12 @@ def test_environments_that_differ_share_no_memory(tmp_path: Path):
         return Game()
 
     with pytest.raises(UserError, match="the function makes environments that differ: their states"):
-        WorkerPool(make, 2, 2)
+        WorkerPool(make, 2, EnvOptions(workers=2))
 
 
 def test_one_object_given_several_times_is_refused_under_a_time_limit_too():
     one = Game()
-    with pytest.raises(UserError, match="the function gave one Game several times"):
+    with pytest.raises(UserError, match="returned one Game several times"):
         from_factory(lambda: one, 2, time_limit=5)
 
 
@@ -630,10 +633,9 @@ def test_a_run_in_this_process_is_scored_in_this_process(tmp_path: Path):
 @pytest.mark.parametrize("num_envs", [1, 2, 3, 7])
 @pytest.mark.parametrize("workers", [1, 2, 3, 5])
 def test_environments_are_dealt_out_evenly(num_envs: int, workers: int):
-    from mappo.envs.vector.pool import _ranges  # pyright: ignore[reportPrivateUsage]
-
     workers = min(workers, num_envs)
-    dealt = [_ranges(half_slices(num_envs), w, workers) for w in range(workers)]
+    dealt = worker_ranges(half_slices(num_envs), workers)
+    assert len(dealt) == workers
     numbers = [[i for part in own for i in part] for own in dealt]
     assert sorted(i for own in numbers for i in own) == list(range(num_envs))
     assert max(map(len, numbers)) - min(map(len, numbers)) <= 1

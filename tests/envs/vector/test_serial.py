@@ -13,8 +13,8 @@ from torch import Tensor
 
 from mappo.core.protocols import Environment
 from mappo.core.timestep import TimeStep
+from mappo.envs.vector.api_checks import find_order
 from mappo.envs.vector.serial import SerialEnvs
-from mappo.envs.vector.team_layout import order_of
 from mappo.errors import UserError
 
 BOX = spaces.Box(-np.inf, np.inf, (2,), np.float32)
@@ -347,13 +347,13 @@ def test_masks_that_come_too_late_are_refused():
     info = {1: {"action_mask": [1, 0, 1]}}
     env = SerialEnvs(lambda: Scripted([{"live": "abc"}], info=lambda _, clock: info.get(clock, {})), 1)
     assert env.reset(0).mask is None
-    with pytest.raises(UserError, match=r"^a was given an action mask, but nobody was at the reset"):
+    with pytest.raises(UserError, match=r"^a has an action mask, and no agent had a mask at the reset; "):
         env.step(torch.zeros(1, 3, 1, dtype=torch.long))
 
 
 def test_a_mask_of_another_size_than_the_actions_is_refused():
     env = SerialEnvs(lambda: Scripted([], info=lambda *_: {"action_mask": [1]}), 1)
-    with pytest.raises(UserError, match=r"^[abc] was given an action mask of shape \(1,\); its actions need \(3,\)$"):
+    with pytest.raises(UserError, match=r"^[abc] has an action mask of shape \(1,\); its actions need \(3,\); "):
         env.reset(0)
 
 
@@ -411,13 +411,13 @@ def test_all_are_closed():
 
 
 def test_what_is_no_parallel_env_is_refused():
-    with pytest.raises(UserError, match=r"^list is not an environment of PettingZoo's Parallel API: it has no "):
+    with pytest.raises(UserError, match=r"^list: this is not an environment of PettingZoo's Parallel API: it has no "):
         SerialEnvs(list, 1)
 
 
 def test_an_observation_of_another_shape_than_its_space_is_refused():
     env = SerialEnvs(lambda: Scripted([], see=lambda x, *_: x[:1]), 1)
-    with pytest.raises(UserError, match=r"^[abc] observed an array of shape \(1,\); its space says \(2,\)$"):
+    with pytest.raises(UserError, match=r"^the observation of [abc] has shape \(1,\); its space says \(2,\); "):
         env.reset(0)
 
 
@@ -645,7 +645,7 @@ def test_numbers_with_a_point_are_not_cut_to_bytes():
         return {"a": x["a"] / 255} if what == "obs" else x
 
     env = SerialEnvs(lambda: Team({"a": (box(2, dtype=np.uint8), BUTTON)}, change), 1)
-    with pytest.raises(UserError, match=r"^a observed float64; its space says uint8$"):
+    with pytest.raises(UserError, match=r"^the observation of a has dtype float64; its space says uint8; "):
         env.reset(0)
 
 
@@ -704,20 +704,31 @@ def test_other_observation_spaces_are_flattened_as_gymnasium_does(space: spaces.
     ],
 )
 def test_what_has_no_fixed_size_is_refused(space: Any):
-    with pytest.raises(UserError, match=r"^b observed .*, which does not flatten to numbers of a fixed count: give a "):
+    with pytest.raises(
+        UserError,
+        match=r"^the observation of b has the space .*, which does not flatten to a fixed count of numbers: use a ",
+    ):
         SerialEnvs(lambda: Team({"a": (box(1), BUTTON), "b": (space, BUTTON)}), 1)
 
 
 @pytest.mark.parametrize(
     ("space", "seen", "message"),
     [
-        (box(2, 3), np.zeros((3, 2)), r"^a observed an array of shape \(3, 2\); its space says \(2, 3\)$"),
-        (box(2), [[1, 2], [3]], r"^a observed what is not in its space Box.*: ValueError"),
-        (NESTED, {"place": np.zeros(2)}, r"^a observed what is not in its space Dict.*: KeyError 'kind'$"),
-        (spaces.Discrete(3), None, r"^a observed what is not in its space Discrete\(3\): TypeError"),
-        (spaces.Discrete(3), 3, r"^a observed what is not in its space Discrete\(3\): IndexError"),
-        (spaces.Dict(x=box(2)), {"x": np.zeros(3)}, r"^a observed an array of shape \(3,\); its space says \(2,\)$"),
-        (box(2), {"obs": 1, "action_mask": 2}, "^a observed a dict of obs, action_mask; its space asks for 'observat"),
+        (box(2, 3), np.zeros((3, 2)), r"^the observation of a has shape \(3, 2\); its space says \(2, 3\); "),
+        (box(2), [[1, 2], [3]], r"^the observation of a is \[\[1, 2\], \[3\]\]; its space says Box.*\(ValueError"),
+        (
+            NESTED,
+            {"place": np.zeros(2)},
+            r"^the observation of a is {'place': .*; its space says Dict.*\(KeyError: 'kind'\)",
+        ),
+        (spaces.Discrete(3), None, r"^the observation of a is None; its space says Discrete\(3\) \(TypeError"),
+        (spaces.Discrete(3), 3, r"^the observation of a is 3; its space says Discrete\(3\) \(IndexError"),
+        (spaces.Dict(x=box(2)), {"x": np.zeros(3)}, r"^the observation of a has shape \(3,\); its space says \(2,\); "),
+        (
+            box(2),
+            {"obs": 1, "action_mask": 2},
+            "^the observation of a is a dict of obs, action_mask; its space says a dict of observation",
+        ),
     ],
 )
 def test_what_is_not_in_its_space_is_told(space: Any, seen: Any, message: str):
@@ -812,18 +823,18 @@ def test_unequal_agents_without_masks_are_given_none():
 @pytest.mark.parametrize(
     ("agent", "mask", "message"),
     [
-        ("one", [0, 0, 0], r"in which nothing is legal$"),
-        ("two", [1, 1, 0, 0, 0, 0], r"in which nothing is legal for head 1, counted from 0$"),
-        ("two", ([0, 0], [1, 0, 0, 0]), r"in which nothing is legal for head 0, counted from 0$"),
-        ("bits", np.zeros(4), r"in which nothing is legal for head 0, counted from 0$"),
-        ("one", [[1, 1], [1]], r"of shape \(2, 1\); its actions need \(3,\)$"),
-        ("two", ([1, 1, 1, 1], [1, 1]), r"of shape \(4, 2\); its actions need \(6,\) or, head by head, \(2, 4\)$"),
-        ("bits", np.ones(2), r"of shape \(2,\); its actions need \(4,\) or, head by head, \(2, 2\)$"),
-        ("none", [1], r"of shape \(1,\); its actions need \(0,\)$"),
+        ("one", [0, 0, 0], r"in which nothing is legal; "),
+        ("two", [1, 1, 0, 0, 0, 0], r"in which nothing is legal for head 2 of 2; "),
+        ("two", ([0, 0], [1, 0, 0, 0]), r"in which nothing is legal for head 1 of 2; "),
+        ("bits", np.zeros(4), r"in which nothing is legal for head 1 of 2; "),
+        ("one", [[1, 1], [1]], r"of shape \(2, 1\); its actions need \(3,\); "),
+        ("two", ([1, 1, 1, 1], [1, 1]), r"of shape \(4, 2\); its actions need \(6,\) or, head by head, \(2, 4\); "),
+        ("bits", np.ones(2), r"of shape \(2,\); its actions need \(4,\) or, head by head, \(2, 2\); "),
+        ("none", [1], r"of shape \(1,\); its actions need \(0,\); "),
     ],
 )
 def test_masks_that_cannot_be_are_told(agent: str, mask: Any, message: str):
-    with pytest.raises(UserError, match=f"^{agent} was given an action mask {message}"):
+    with pytest.raises(UserError, match=f"^{agent} has an action mask {message}"):
         mask_of(UNEQUAL, {agent: mask})
 
 
@@ -839,7 +850,7 @@ def test_the_dead_need_nothing_legal():
 
 @pytest.mark.parametrize(
     ("what", "told"),
-    [("obs", "observation"), ("reward", "reward"), ("term", "termination"), ("trunc", "truncation")],
+    [("obs", "observations"), ("reward", "rewards"), ("term", "terminations"), ("trunc", "truncations")],
 )
 def test_names_that_are_no_agents_are_told(what: str, told: str):
     now = False
@@ -851,7 +862,7 @@ def test_names_that_are_no_agents_are_told(what: str, told: str):
     env.reset(0)
     env.step(torch.zeros(1, 2, 1, dtype=torch.long))
     now = True
-    message = rf"^Team gave agent_9 a {told}, who is not in possible_agents: agent_0, agent_1$"
+    message = rf"^Team: {told} holds 'agent_9', which is not in possible_agents: agent_0, agent_1; "
     with pytest.raises(UserError, match=message):
         env.step(torch.zeros(1, 2, 1, dtype=torch.long))
 
@@ -875,7 +886,7 @@ THREE = {"a": (box(2), BUTTON), "b": (box(3), BUTTON), "c": (box(2), BUTTON)}
 def test_a_state_in_another_order_is_warned_of_once():
     env = SerialEnvs(lambda: TeamWithState(THREE, lambda x: np.concatenate([x["c"], x["a"], x["b"]])), 2)
     with pytest.warns(
-        UserWarning, match=r"^state\(\) holds the observations in the order c, a, b, but .* a, b, c: "
+        UserWarning, match=r"^state\(\) holds the observations in the order c, a, b, but .* a, b, c; "
     ) as w:
         env.reset(0)
     assert len(w) == 1
@@ -909,7 +920,7 @@ def test_no_other_state_is_warned_of(state: Callable[[dict[str, Any]], Any]):
     ],
 )
 def test_an_order_is_told_only_where_it_is_certain(parts: list[list[int]], whole: list[int], order: list[int] | None):
-    assert order_of([np.array(part) for part in parts], np.array(whole)) == order
+    assert find_order([np.array(part) for part in parts], np.array(whole)) == order
 
 
 @pytest.mark.parametrize("told", [True, False])
@@ -962,7 +973,7 @@ def test_a_state_of_another_shape_than_at_first_is_told():
     env = SerialEnvs(lambda: TeamWithState(THREE, lambda x: x["b"]), 1)
     env.reset(0)
     env.envs[0].make_state = lambda x: x["a"]
-    with pytest.raises(UserError, match=r"^state\(\) gave an array of shape \(2,\); its space says \(3,\)$"):
+    with pytest.raises(UserError, match=r"^state\(\) has shape \(2,\) in place of \(3,\); "):
         env.reset(0)
 
 

@@ -154,5 +154,5 @@ def test_options_of_a_reset_are_passed_on_where_there_are_any():
 
 
 def test_a_limit_below_one_step_is_refused():
-    with pytest.raises(UserError, match="a time limit is at least 1 step, got 0"):
+    with pytest.raises(UserError, match="a time limit must be at least 1 step, got 0"):
         TimeLimit(Script({}), 0, cuts=True)

@@ -1,4 +1,4 @@
-"""Whether the same seed and actions give the same game again. Loads no torch."""
+"""Replays of an episode, to test its dependence on seed and actions alone. Loads no torch."""
 
 import copy
 import hashlib
@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mappo.envs.check.recorder import Recorder
-from mappo.envs.check.rules import Finding
 from mappo.envs.check.spaces import leaves
+from mappo.envs.vector.rules import broken
 from mappo.envs.vector.time_limit import TimeLimit
 from mappo.system.shutdown import CloseLimit
 
-Digests = dict[str, bytes]  # by agent, of all that it was given
+Digests = dict[str, bytes]  # a digest for each agent, of all its values
 
 
 @dataclass
 class Trace:
-    """How an episode began, from the seed `seed`: what was given, and what was sent and given at each step."""
+    """The beginning of an episode: its seed, the first observations, then actions and results of each step."""
 
     seed: int
     start: Digests = field(default_factory=Digests)
@@ -26,49 +26,57 @@ class Trace:
 
 
 def check_determinism(
-    notes: Recorder, trace: Trace, env: Any, make: Callable[[], Any], close_limit: CloseLimit = nullcontext
+    recorder: Recorder, trace: Trace, env: Any, make: Callable[[], Any], close_limit: CloseLimit = nullcontext
 ) -> None:
-    """Plays it on the same object, on another, and on both side by side; then closes them."""
-    other = notes.call("make", make)
-    if _bare(other) is _bare(env):
-        notes.add(Finding("same-object", "the function gave one object twice"))
-    envs = {"the same environment": env} | ({"another one": other} if _bare(other) is not _bare(env) else {})
-    alike = [_replay(notes, trace, {which: one}) for which, one in envs.items()]
-    if all(alike) and len(envs) > 1:
-        _replay(notes, trace, envs)
-    for one in envs.values():
-        if callable(close := getattr(one, "close", None)):
+    """Replay an episode in the same environment, in another, and in both side by side; then close them.
+
+    Args:
+        recorder: takes the findings.
+        trace: the episode.
+        env: the environment of the episode.
+        make: makes another environment.
+        close_limit: context for closing the environments.
+    """
+    other = recorder.call("make", make)
+    envs = {"the same environment": env}
+    if _unwrap(other) is _unwrap(env):
+        recorder.add(broken("same-object", kind=type(_unwrap(env)).__name__))
+    else:
+        envs["another environment"] = other
+    is_same = [_replay(recorder, trace, {which: each}) for which, each in envs.items()]
+    if all(is_same) and len(envs) > 1:
+        _replay(recorder, trace, envs)
+    for each in envs.values():
+        if callable(close := getattr(each, "close", None)):
             with close_limit():
-                notes.call("close", close)
+                recorder.call("close", close)
 
 
-def _bare(env: Any) -> Any:
+def _unwrap(env: Any) -> Any:
     return env.env if isinstance(env, TimeLimit) else env
 
 
-def _replay(notes: Recorder, trace: Trace, envs: dict[str, Any]) -> bool:
-    """Each of them, stepped in turn, does as the trace says."""
-    alone = len(envs) == 1
+def _replay(recorder: Recorder, trace: Trace, envs: dict[str, Any]) -> bool:
+    """Replay an episode in each environment, stepped in turn; return True if all results are as in the trace."""
+    is_alone = len(envs) == 1
     for which, env in envs.items():
-        obs, _ = notes.reset(env, trace.seed)
+        obs, _ = recorder.reset(env, trace.seed)
         if agent := _differing(trace.start, digests(obs)):
-            told = f"reset(seed={trace.seed}) on {which} gives other observations than the first time"
-            notes.add(Finding("seed-reset" if alone else "entangled", told, agent))
+            alone = broken("seed-reset", agent, seed=trace.seed, which=which)
+            recorder.add(alone if is_alone else broken("entangled", agent, moment="reset"))
             return False
-    for step, (actions, before) in enumerate(trace.steps, start=1):
+    for step, (actions, expected) in enumerate(trace.steps, start=1):
         for which, env in envs.items():
-            given = notes.step_env(env, copy.deepcopy(actions))
-            if agent := _differing(before, digests(*given[:4])):
-                told = f"the same seed and actions on {which} go another way from step {step} on"
-                if not alone:
-                    told = f"two of them, stepped in turn, go another way than one alone, from step {step} on"
-                notes.add(Finding("seed-steps" if alone else "entangled", told, agent))
+            result = recorder.step_env(env, copy.deepcopy(actions))
+            if agent := _differing(expected, digests(*result[:4])):
+                alone = broken("seed-steps", agent, which=which, step=step)
+                recorder.add(alone if is_alone else broken("entangled", agent, moment=f"step {step}"))
                 return False
     return True
 
 
 def digest(x: Any) -> bytes:
-    """Of all arrays and numbers within, bit for bit."""
+    """Return a digest of all arrays and numbers within a value, bit for bit."""
     result = hashlib.blake2b(digest_size=16)
     for leaf in leaves(x):
         result.update(f"{leaf.dtype}{leaf.shape}".encode())
@@ -77,9 +85,11 @@ def digest(x: Any) -> bytes:
 
 
 def digests(*dicts: Mapping[str, Any]) -> Digests:
-    """By agent, of what it has in each of them."""
-    return {a: digest([d[a] for d in dicts if a in d]) for a in dict.fromkeys(a for d in dicts for a in d)}
+    """Return for each agent a digest of its entries in all dicts."""
+    agents = dict.fromkeys(a for d in dicts for a in d)
+    return {a: digest([d[a] for d in dicts if a in d]) for a in agents}
 
 
-def _differing(one: Digests, other: Digests) -> str:
-    return next((str(a) for a in {**one, **other} if one.get(a) != other.get(a)), "")
+def _differing(expected: Digests, actual: Digests) -> str:
+    """Return the first agent with different digests, or ""."""
+    return next((str(a) for a in {**expected, **actual} if expected.get(a) != actual.get(a)), "")

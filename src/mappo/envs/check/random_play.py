@@ -1,7 +1,7 @@
-"""Plays episodes at random, and holds all that comes against the rules. Loads no torch."""
+"""Episodes of random legal actions, with a check of all values against the rules. Loads no torch."""
 
 import copy
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
@@ -9,170 +9,212 @@ from gymnasium import spaces
 from mappo.core.spec import ActionHeads
 from mappo.envs.check.determinism import Trace, digest, digests
 from mappo.envs.check.recorder import Recorder
-from mappo.envs.check.rules import Finding, check_absent_rewards, check_names, check_step, reward_number
-from mappo.envs.check.spaces import check_mask, check_observation, find_mask, leaves
-from mappo.envs.vector.team_layout import order_of
+from mappo.envs.check.rules import check_absent, check_agents, check_step, reward_number
+from mappo.envs.check.spaces import check_mask_values, check_observation, leaves
+from mappo.envs.vector.api_checks import check_state_order
+from mappo.envs.vector.rules import Finding, broken
+from mappo.envs.vector.team_layout import find_mask
 
-_REPLAYED = 100  # steps kept, to be played again
+_NUM_REPLAYED = 100  # steps of the first episode, to be replayed
+
+
+class EpisodeStats(NamedTuple):
+    """Length of an episode, and True if any agent's observation, or the state, changed."""
+
+    num_steps: int
+    has_new_obs: bool
+    has_new_state: bool
 
 
 class RandomPlayer:
-    """Chance plays all agents of one environment.
+    """Random policy of all agents of an environment, with the checks of each step.
 
     Args:
-        observes, acts: spaces by agent, in the order of `possible_agents`.
-        has_state: `state()` is called.
+        recorder: takes the findings.
+        env: the environment.
+        obs_spaces: observation spaces by agent, in the order of `possible_agents`.
+        action_spaces: action spaces by agent.
+        has_state: True if `state()` is called.
+        seed: seed of the actions.
     """
 
     def __init__(
-        self, notes: Recorder, env: Any, observes: dict[str, Any], acts: dict[str, Any], has_state: bool, seed: int
+        self,
+        recorder: Recorder,
+        env: Any,
+        obs_spaces: dict[str, Any],
+        action_spaces: dict[str, Any],
+        has_state: bool,
+        seed: int,
     ) -> None:
-        self.notes, self.env, self.observes, self.acts, self.has_state = notes, env, observes, acts, has_state
-        self.possible, self.heads = list(observes), {a: ActionHeads.from_space(space) for a, space in acts.items()}
-        self.rng, self.trace = np.random.default_rng(seed), Trace(seed)
-        self.episode_stats: list[
-            tuple[int, bool, bool]
-        ] = []  # of each episode: its steps, and whether observations and states changed
+        self.recorder = recorder
+        self.env = env
+        self.obs_spaces = obs_spaces
+        self.action_spaces = action_spaces
+        self.has_state = has_state
+        self.possible = list(obs_spaces)
+        self.heads = {a: ActionHeads.from_space(space) for a, space in action_spaces.items()}
+        self.rng = np.random.default_rng(seed)
+        self.trace = Trace(seed)
+        self.episode_stats: list[EpisodeStats] = []
         self.state_shape: tuple[int, ...] | None = getattr(getattr(env, "state_space", None), "shape", None)
         self.masks: dict[str, np.ndarray] = {}
-        self._masked: dict[str, bool] = {}
-        self._held: list[tuple[str, np.ndarray, np.ndarray]] = []  # what was given, and a copy as it was then
+        self._had_mask: dict[str, bool] = {}  # by agent, from its first time in the environment
+        self._returned: list[tuple[str, np.ndarray, np.ndarray]] = []  # arrays, and copies from when they were returned
 
     def play(self, seed: int, max_steps: int) -> None:
-        """One episode."""
-        notes, report, env = self.notes, self.notes.report, self.env
-        first, notes.step, ended, cut = notes.episode == 1, 0, False, False
-        obs, infos = notes.reset(env, seed)
-        self._check_unchanged()
-        alive = self._check_observations(obs, infos)
-        if first:
-            self.trace.start = digests(obs)
-        seen, states = {a: {x} for a, x in digests(obs).items()}, {self._check_state(obs, alive)}
-        while not ended and notes.step < max_steps:
-            notes.step += 1
-            actions = {a: self._sample_action(a) for a in alive}
-            sent = copy.deepcopy(actions)
-            obs, rewards, ends, cuts, infos = notes.step_env(env, actions)
-            report.steps += 1
-            if actions.keys() != sent.keys() or digest(actions) != digest(sent):
-                notes.add(Finding("action-changed", "step wrote into the actions that it was given"))
-            self._check_unchanged()
-            if first and len(self.trace.steps) < _REPLAYED:
-                self.trace.steps.append((sent, digests(obs, rewards, ends, cuts)))
-            over = [a for a in alive if ends.get(a) or cuts.get(a)]
-            ended = not [a for a in env.agents if a not in over]
-            told = {"rewards": rewards, "terminations": ends, "truncations": cuts}
-            now = self._check_observations(obs, infos, ended, **told)
-            notes.add(*check_step(alive, now, obs, rewards, ends, cuts))
-            others = [a for a in self.possible if a not in alive and a not in now]
-            notes.add(*check_absent_rewards(others, report.shared_reward, observations=obs, **told))
-            self._check_rewards([reward_number(rewards[a]) for a in alive if a in rewards])
-            cut = any(cuts.get(a) and not ends.get(a) for a in over)
-            report.arrivals |= not ended and any(a not in alive or a in over for a in now)
-            report.deaths |= not ended and any(a not in now for a in alive)
-            for agent, x in digests(obs).items():
-                seen.setdefault(agent, set()).add(x)
-            states.add(self._check_state(obs, now))
-            alive = now
-        self.episode_stats.append((notes.step, any(len(own) > 1 for own in seen.values()), len(states) > 1))
-        if ended:
-            report.endings["truncated" if cut else "terminated"] += 1
-            report.lengths.append(notes.step)
-        else:
-            notes.add(Finding("never-ends", f"it had not ended after {max_steps:,} steps"))
-        if list(env.possible_agents) != self.possible:
-            raise notes.stop("possible-agents-changed", f"possible_agents is {list(env.possible_agents)} by now")
+        """Play an episode.
 
-    def _check_observations(self, obs: Any, infos: Any, ended: bool = False, **given: Any) -> list[str]:
-        """Who is there, after what each sees and may do was looked at."""
-        notes, now = self.notes, [a for a in self.env.agents if a in self.possible]
-        notes.add(*check_names(self.possible, self.env.agents, observations=obs, **given))
+        Args:
+            seed: seed of the reset.
+            max_steps: an episode of more steps never ends.
+        """
+        recorder = self.recorder
+        recorder.step = 0
+        obs, infos = recorder.reset(self.env, seed)
+        self._check_unchanged()
+        agents = self._check_observations(obs, infos)
+        if recorder.episode == 1:
+            self.trace.start = digests(obs)
+        self._obs_digests = {a: {x} for a, x in digests(obs).items()}
+        self._state_digests = {self._check_state(obs, agents)}
+        ending = ""
+        while not ending and recorder.step < max_steps:
+            recorder.step += 1
+            agents, ending = self._step(agents)
+        has_new_obs = any(len(values) > 1 for values in self._obs_digests.values())
+        self.episode_stats.append(EpisodeStats(recorder.step, has_new_obs, len(self._state_digests) > 1))
+        if ending:
+            recorder.report.endings[ending] += 1
+            recorder.report.lengths.append(recorder.step)
+        else:
+            recorder.add(broken("never-ends", steps=max_steps))
+        if list(self.env.possible_agents) != self.possible:
+            recorder.stop_if(broken("possible-agents-changed", agents=list(self.env.possible_agents)))
+
+    def _step(self, acting: list[str]) -> tuple[list[str], str]:
+        """Play a step; return the agents after it, and the ending of the episode, "" if it goes on."""
+        recorder = self.recorder
+        report = recorder.report
+        actions = {a: self._sample_action(a) for a in acting}
+        sent = copy.deepcopy(actions)
+        obs, rewards, terminations, truncations, infos = recorder.step_env(self.env, actions)
+        report.steps += 1
+        if actions.keys() != sent.keys() or digest(actions) != digest(sent):
+            recorder.add(broken("action-changed"))
+        self._check_unchanged()
+        if recorder.episode == 1 and len(self.trace.steps) < _NUM_REPLAYED:
+            self.trace.steps.append((sent, digests(obs, rewards, terminations, truncations)))
+        over = [a for a in acting if terminations.get(a) or truncations.get(a)]
+        has_ended = all(a in over for a in self.env.agents)
+        flags = {"rewards": rewards, "terminations": terminations, "truncations": truncations}
+        agents = self._check_observations(obs, infos, has_ended, **flags)
+        recorder.add(*check_step(acting, agents, obs, rewards, terminations, truncations))
+        absent = [a for a in self.possible if a not in acting and a not in agents]
+        recorder.add(*check_absent(absent, report.shared_reward, observations=obs, **flags))
+        self._check_rewards([reward_number(a, rewards[a]) for a in acting if a in rewards])
+        report.arrivals |= not has_ended and any(a not in acting or a in over for a in agents)
+        report.deaths |= not has_ended and any(a not in agents for a in acting)
+        for agent, x in digests(obs).items():
+            self._obs_digests.setdefault(agent, set()).add(x)
+        self._state_digests.add(self._check_state(obs, agents))
+        is_cut = any(truncations.get(a) and not terminations.get(a) for a in over)
+        ending = "truncated" if is_cut else "terminated"
+        return agents, ending if has_ended else ""
+
+    def _check_observations(self, obs: Any, infos: Any, has_ended: bool = False, **dicts: Any) -> list[str]:
+        """Check names, observations and masks; return the agents in `env.agents`."""
+        agents = [a for a in self.env.agents if a in self.possible]
+        self.recorder.add(*check_agents(self.possible, self.env.agents, observations=obs, **dicts))
         self.masks = {}
         for agent in self.possible:
             if agent in obs:
-                notes.add(*check_observation(agent, self.observes[agent], obs[agent]))
-            elif agent in now:
-                notes.add(Finding("no-observation", "it is on agents and observed nothing", agent))
-            if agent in now and not ended:
+                self.recorder.add(*check_observation(agent, self.obs_spaces[agent], obs[agent]))
+            elif agent in agents:
+                self.recorder.add(broken("no-observation", agent, names=", ".join(map(str, obs))))
+            if agent in agents and not has_ended:
                 self._check_mask(agent, find_mask(obs.get(agent), infos.get(agent)))
-        self._remember("an observation", obs)
-        return now
+        self._keep_copies("an observation", obs)
+        return agents
 
     def _check_mask(self, agent: str, mask: Any) -> None:
-        if self._masked.setdefault(agent, mask is not None) != (mask is not None):
-            told = "a mask, and had none before" if mask is not None else "no mask, and had one before"
-            self.notes.add(Finding("mask-late", f"it has {told}", agent))
+        has_mask = mask is not None
+        if self._had_mask.setdefault(agent, has_mask) != has_mask:
+            change = "an action mask, and had none before" if has_mask else "no action mask, and had a mask before"
+            self.recorder.add(broken("mask-late", agent, change=change))
         if mask is None:
             return
-        self.notes.report.masks = True
-        self._remember("a mask", mask)
-        read = check_mask(agent, self.heads[agent].categorical, mask)
-        if isinstance(read, Finding):
-            self.notes.add(read)
+        self.recorder.report.masks = True
+        self._keep_copies("a mask", mask)
+        legal = check_mask_values(agent, self.heads[agent].categorical, mask)
+        if isinstance(legal, Finding):
+            self.recorder.add(legal)
             return
-        self.masks[agent] = read
-        if (kind := leaves(mask)[0].dtype).kind == "f":
-            self.notes.add(Finding("mask-dtype", f"its mask is {kind}", agent))
+        self.masks[agent] = legal
+        if (dtype := leaves(mask)[0].dtype).kind == "f":
+            self.recorder.add(broken("mask-dtype", agent, dtype=dtype))
 
-    def _check_state(self, obs: Any, alive: list[str]) -> bytes:
-        """Its digest, after it was looked at."""
+    def _check_state(self, obs: Any, agents: list[str]) -> bytes:
+        """Check the state; return its digest."""
         if not self.has_state:
             return b""
-        given = self.notes.call("state", self.env.state)
-        self._remember("a state", given)
-        state = np.asarray(given)
+        value = self.recorder.call("state", self.env.state)
+        self._keep_copies("a state", value)
+        state = np.asarray(value)
         self.state_shape = state.shape if self.state_shape is None else self.state_shape
         if state.shape != self.state_shape:
-            told = f"state() has the shape {state.shape}; it should be {self.state_shape}"
-            self.notes.add(Finding("state-shape", told))
+            self.recorder.add(broken("state-shape", shape=state.shape, expected=self.state_shape))
         if state.dtype.kind == "f" and not np.isfinite(state).all():
-            self.notes.add(Finding("not-finite", f"state() holds {state[~np.isfinite(state)][0]}"))
-        if not self.notes.step and alive == self.possible and all(a in obs for a in alive):
-            parts = [np.concatenate([leaf.ravel() for leaf in leaves(obs[a])]).astype(np.float32) for a in alive]
-            order = order_of(parts, state.astype(np.float32))
-            if order is not None and order != sorted(order):
-                told = ", ".join(str(self.possible[j]) for j in order)
-                self.notes.add(Finding("state-order", f"state() holds the observations in the order {told}"))
-        return digest(given)
+            self.recorder.add(broken("not-finite", what="state()", value=state[~np.isfinite(state)][0]))
+        if not self.recorder.step and agents == self.possible and all(a in obs for a in agents):
+            parts = [np.concatenate([leaf.ravel() for leaf in leaves(obs[a])]).astype(np.float32) for a in agents]
+            self.recorder.add(check_state_order(agents, parts, state.astype(np.float32)))
+        return digest(value)
 
     def _sample_action(self, agent: str) -> Any:
-        """A random legal action."""
-        heads, mask, space = self.heads[agent], self.masks.get(agent), self.acts[agent]
-        columns, start = list[float](), 0
+        """Return a random legal action of the agent's space."""
+        heads = self.heads[agent]
+        mask = self.masks.get(agent)
+        space = self.action_spaces[agent]
+        columns = list[float]()
+        start = 0
         for size in heads.categorical:
             legal = np.arange(size) if mask is None else mask[start : start + size].nonzero()[0]
             columns.append(int(self.rng.choice(legal)))
             start += size
         for low, high in zip(heads.low, heads.high, strict=True):
-            bounded = np.isfinite(low) and np.isfinite(high)
-            columns.append(self.rng.uniform(low, high) if bounded else float(np.clip(self.rng.normal(), low, high)))
-        own: Any = heads.to_space_action(np.array(columns))
+            is_bounded = np.isfinite(low) and np.isfinite(high)
+            columns.append(self.rng.uniform(low, high) if is_bounded else float(np.clip(self.rng.normal(), low, high)))
+        action: Any = heads.to_space_action(np.array(columns))
         if isinstance(space, spaces.Discrete):
-            return own.item()
-        own = own.astype(space.dtype)
-        return own.clip(space.low, space.high) if isinstance(space, spaces.Box) else own
+            return action.item()
+        action = action.astype(space.dtype)
+        return action.clip(space.low, space.high) if isinstance(space, spaces.Box) else action
 
-    def _remember(self, what: str, given: Any) -> None:
-        self._held += [(what, leaf, leaf.copy()) for leaf in leaves(given) if _numpy_kinds(leaf)]
+    def _keep_copies(self, what: str, value: Any) -> None:
+        self._returned += [(what, leaf, leaf.copy()) for leaf in leaves(value) if _owns_memory(leaf)]
 
     def _check_unchanged(self) -> None:
-        """What was returned last time is as it was."""
-        for what, given, then in self._held:
-            if not np.array_equal(given, then, equal_nan=given.dtype.kind == "f"):
-                self.notes.add(Finding("aliasing", f"{what} that was returned before has changed since"))
-        self._held = []
+        """Compare the arrays returned last time with their copies."""
+        for what, array, old in self._returned:
+            if not np.array_equal(array, old, equal_nan=array.dtype.kind == "f"):
+                self.recorder.add(broken("aliasing", what=what))
+        self._returned = []
 
     def _check_rewards(self, rewards: list[float]) -> None:
-        report, different = self.notes.report, sorted(set(rewards))
+        report = self.recorder.report
+        distinct = sorted(set(rewards))
         report.paid |= any(rewards)
-        report.equal_rewards &= len(different) < 2
-        if report.shared_reward and len(different) > 1:
-            told = f"shared_reward is True, and agents were given {', '.join(f'{r:g}' for r in different)}"
-            self.notes.add(Finding("not-shared", told))
+        report.equal_rewards &= len(distinct) < 2
+        if report.shared_reward and len(distinct) > 1:
+            self.recorder.add(broken("not-shared", rewards=", ".join(f"{r:g}" for r in distinct)))
 
 
-def _numpy_kinds(x: Any) -> bool:
-    """Its memory is numpy's own. Views of others, such as pygame's surfaces, may lock them while they are held."""
+def _owns_memory(x: Any) -> bool:
+    """Return True if an array's memory is numpy's own.
+
+    A view into other memory, such as a pygame surface, may lock the memory for as long as the view lives.
+    """
     while isinstance(x, np.ndarray):
         x = x.base
     return x is None

@@ -1,100 +1,117 @@
-"""What a check writes down while it runs, and how it calls the code of others. Loads no torch."""
+"""The findings of a check, and guarded calls of the environment's code. Loads no torch."""
 
+import contextlib
 import os
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from mappo.envs.check.report import Report, Violation
-from mappo.envs.check.rules import RULES, Finding
+from mappo.envs.vector.api_checks import check_return, check_seed
+from mappo.envs.vector.rules import RULES, Finding, broken
 from mappo.system.tracebacks import is_own_code
 
 
 class StopChecking(Exception):
-    """Nothing more can be learned of this environment."""
+    """Signal to end the check: nothing more can be learned about the environment."""
 
 
 class Recorder:
-    """A report in the making, and where in the game it is: `episode` and `step` count from 1."""
+    """A report in the making, and the moment of the check: `episode` and `step` count from 1."""
 
     def __init__(self, report: Report) -> None:
         self.report = report
-        self.episode, self.step = 0, 0
+        self.episode = 0
+        self.step = 0
         self.found: dict[str, Violation] = {}
 
-    def add(self, *findings: Finding) -> None:
-        """Each rule is reported where it was first broken."""
+    def add(self, *findings: Finding | None) -> None:
+        """Add findings to the report, where each rule has the place of its first break and a count."""
         for finding in findings:
+            if finding is None:
+                continue
             if finding.code in self.found:
                 self.found[finding.code].times += 1
                 continue
-            level, fix = RULES[finding.code]
             moment = [f"episode {self.episode}", f"step {self.step}" if self.step else "reset"] if self.episode else []
             where = ", ".join([self.report.name, *filter(None, [finding.agent, *moment])])
-            self.found[finding.code] = Violation(level, finding.code, where, finding.message, finding.fix or fix)
+            level = RULES[finding.code].level
+            self.found[finding.code] = Violation(level, finding.code, where, finding.message, finding.fix)
             self.report.violations.append(self.found[finding.code])
 
-    def stop(self, code: str, message: str) -> StopChecking:
-        """To be raised: adds the finding."""
-        self.add(Finding(code, message))
-        return StopChecking()
-
-    def call(self, what: str, function: Callable[..., Any], *args: Any, passes: Any = (), **kwargs: Any) -> Any:
-        """Runs code of the environment's, and times it; exceptions `passes` are let through.
+    def stop_if(self, finding: Finding | None) -> None:
+        """Add a finding, and end the check.
 
         Raises:
-            Stop: it raised another.
+            StopChecking: there is a finding.
         """
-        wall, cpu = time.perf_counter(), time.process_time()
+        if finding is not None:
+            self.add(finding)
+            raise StopChecking
+
+    def call(self, name: str, function: Callable[..., Any], *args: Any, passes: Any = (), **kwargs: Any) -> Any:
+        """Call the environment's code, and measure its time.
+
+        Args:
+            name: the call, for messages.
+            function: the code.
+            args: positional arguments of the code.
+            passes: exceptions to pass on.
+            kwargs: keyword arguments of the code.
+
+        Raises:
+            StopChecking: the code raised another exception.
+        """
+        wall = time.perf_counter()
+        cpu = time.process_time()
         try:
             return function(*args, **kwargs)
         except passes:
             raise
-        except KeyboardInterrupt:  # the user's
+        except KeyboardInterrupt:  # Ctrl-C of the user
             raise
         except BaseException as error:
-            seedless = what == "reset" and isinstance(error, TypeError) and "'seed'" in str(error)
-            code = "reset-seed" if seedless else "raised"
-            raise self.stop(code, f"{what} raised {last_lines(error)}") from None
+            seedless = check_seed(error) if name == "reset" else None
+            self.add(seedless or broken("raised", call=name, error=last_lines(error)))
+            raise StopChecking from None
         finally:
             self.report.wall_s += time.perf_counter() - wall
             self.report.cpu_s += time.process_time() - cpu
 
+    @contextlib.contextmanager
+    def untimed(self) -> Generator[None]:
+        """Leave the measured time as it was before the context."""
+        wall = self.report.wall_s
+        cpu = self.report.cpu_s
+        try:
+            yield
+        finally:
+            self.report.wall_s = wall
+            self.report.cpu_s = cpu
+
     def reset(self, env: Any, seed: int) -> tuple[Any, Any]:
-        """Observations and infos."""
-        given = self.call("reset", env.reset, seed=seed)
-        if not _dicts(given, 2):
-            raise self.stop("reset-return", f"reset returned {_kinds(given)}")
+        """Reset the environment; return observations and infos."""
+        result = self.call("reset", env.reset, seed=seed)
+        self.stop_if(check_return("reset", result))
         if not isinstance(getattr(env, "agents", None), list | tuple):
-            raise self.stop("missing", "it has no agents, a list of who is there, after reset")
+            self.stop_if(broken("missing", names="agents after reset, a list of the agents that act"))
         if not env.agents:
-            raise self.stop("nobody", "reset left nobody on agents")
-        return given
+            self.stop_if(broken("nobody", agents=env.agents))
+        return result
 
     def step_env(self, env: Any, actions: dict[str, Any]) -> tuple[Any, Any, Any, Any, Any]:
-        """Observations, rewards, terminations, truncations and infos."""
-        given = self.call("step", env.step, actions)
-        if not _dicts(given, 5):
-            raise self.stop("step-return", f"step returned {_kinds(given)}")
-        return given
+        """Step the environment; return observations, rewards, terminations, truncations and infos."""
+        result = self.call("step", env.step, actions)
+        self.stop_if(check_return("step", result))
+        return result
 
 
 def last_lines(error: BaseException) -> str:
-    """The error, and where it came from: lines of the user's code, if any are in it."""
+    """Return an error with its last lines of code: lines of the user's code, if there are any."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not is_own_code(f.filename)]
-    own = [f for f in frames if "site-packages" not in f.filename] or frames
-    here = f"{Path.cwd()}{os.sep}"
-    lines = [f"\n{f.filename.removeprefix(here)}, line {f.lineno}, in {f.name}: {f.line}" for f in own[-3:]]
+    user_frames = [f for f in frames if "site-packages" not in f.filename] or frames
+    folder = f"{Path.cwd()}{os.sep}"
+    lines = [f"\n{f.filename.removeprefix(folder)}, line {f.lineno}, in {f.name}: {f.line}" for f in user_frames[-3:]]
     return f"{type(error).__name__}: {error}{''.join(lines)}"
-
-
-def _dicts(given: Any, count: int) -> bool:
-    return isinstance(given, tuple) and [isinstance(part, Mapping) for part in cast(Any, given)] == [True] * count
-
-
-def _kinds(given: Any) -> str:
-    if isinstance(given, tuple):
-        return f"({', '.join(type(part).__name__ for part in cast(Any, given))})"
-    return type(given).__name__

@@ -1,4 +1,4 @@
-"""Between one agent's own spaces and its row of the padded layout of a `Spec`. Loads no torch."""
+"""Conversion between an agent's own spaces and its row in the padded layout of a `Spec`. Loads no torch."""
 
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -8,129 +8,133 @@ import numpy as np
 from gymnasium import spaces
 
 from mappo.core.spec import ActionHeads, Spec
+from mappo.envs.vector.api_checks import check_array, check_bounds, check_mask, short
+from mappo.envs.vector.rules import Finding, broken
 from mappo.errors import UserError
 
 
 class Flattener:
-    """Reads what comes from a space as one array: images `(H, W, C)` or `(C, H, W)`, all else vectors.
+    """Reader of the values of a space: images `(H, W, C)` or `(C, H, W)` stay images, all else becomes vectors.
 
     Args:
-        told: begins the messages, "agent_0 observed" for example.
-        space: any of gymnasium's that has a fixed size; one that is neither a vector nor an image is flattened.
+        what: the values, for messages, such as `the observation of agent_0`.
+        space: a gymnasium space of a fixed size; a space of neither vectors nor images is flattened.
+        shape_rule: the rule against values of another shape.
 
     Raises:
         UserError: the space has no fixed size.
     """
 
-    def __init__(self, told: str, space: Any) -> None:
-        self.told, self._own, self._is_box = told, space, isinstance(space, spaces.Box)
+    def __init__(self, what: str, space: Any, shape_rule: str = "obs-shape") -> None:
+        self.what = what
         self.space: Any = space
+        self._own_space = space
+        self._shape_rule = shape_rule
+        self._is_box = isinstance(space, spaces.Box)
         if not self._is_box or len(space.shape) not in (1, 3):
             try:
                 self.space = spaces.flatten_space(space)
             except (ValueError, NotImplementedError):
                 self.space = None
-            # Letters have a place in an alphabet: gymnasium takes it for a number, which it is not.
+            # gymnasium flattens a letter to its place in the alphabet: a meaningless number.
             if not isinstance(self.space, spaces.Box) or _has_text(space):
-                raise UserError(f"{told} {space}, which does not flatten to numbers of a fixed count: give a Box")
+                raise UserError(
+                    f"{what} has the space {space}, which does not flatten to a fixed count of numbers: use a Box"
+                )
         self._shape = cast("tuple[int, ...]", space.shape if self._is_box else self.space.shape)
-        self._bytes = space.dtype == np.uint8
+        self._dtype = np.dtype(np.uint8 if space.dtype == np.uint8 else np.float32)  # kept as bytes or as floats
 
-    def read(self, x: Any) -> np.ndarray:
-        """Its numbers in one row, `(size,)`."""
+    def read(self, value: Any) -> np.ndarray:
+        """Return a value as a vector `(size,)`.
+
+        Raises:
+            UserError: the value is not in the space.
+        """
         try:
-            x = np.asarray(x if self._is_box else spaces.flatten(self._own, x))
-        except (KeyError, IndexError, TypeError, ValueError) as e:
-            raise UserError(f"{self.told} what is not in its space {self._own}: {type(e).__name__} {e}") from e
-        if x.shape != self._shape:
-            raise UserError(f"{self.told} an array of shape {x.shape}; its space says {self._shape}")
-        if self._bytes and x.dtype.kind == "f":
-            raise UserError(f"{self.told} {x.dtype}; its space says uint8")
-        if self._bytes and x.dtype != np.uint8 and not ((x >= 0) & (x <= 255)).all():
-            raise UserError(f"{self.told} numbers from {x.min()} to {x.max()}; its space says uint8")
+            x = np.asarray(value if self._is_box else spaces.flatten(self._own_space, value))
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            reason = f"{self._own_space} ({type(error).__name__}: {error})"
+            raise UserError(str(broken("obs-space", what=self.what, value=short(value), space=reason))) from error
+        finding = check_array(self.what, x, self._shape, self._dtype, code=self._shape_rule)
+        # Integers of another size are bytes if all lie in the range of bytes.
+        if finding is None and self._dtype == np.uint8 and x.dtype != np.uint8:
+            finding = check_bounds(self.what, x, 0, 255)
+        if finding is not None:
+            raise UserError(str(finding))
         return x.reshape(-1)
 
 
 class AgentSpaces:
-    """One agent: what it sees, may choose and does, in its own form and in the padded layout.
+    """Observations, masks and actions of an agent, in the agent's own form and in the padded layout.
 
     Args:
-        name: the agent's.
-        observed: its observation space; PettingZoo's `Dict(observation=..., action_mask=...)` stands for the
+        name: the agent's name.
+        obs_space: its observation space; PettingZoo's `Dict(observation=..., action_mask=...)` stands for the
             observation alone.
-        acted: its action space.
+        action_space: its action space.
 
     Raises:
-        UserError: a space is of a kind that cannot be used.
+        UserError: the kind of a space is not supported.
     """
 
-    def __init__(self, name: str, observed: Any, acted: Any) -> None:
-        self.name, self._acted, self.heads = name, acted, ActionHeads.from_space(acted)
-        self._wrapped = True  # a dict that comes holds the observation beside the mask
-        if isinstance(observed, spaces.Dict):
-            # Ordered, for gymnasium sorts the keys of any other dict.
-            rest: OrderedDict[str, Any] = OrderedDict(cast(Any, observed.spaces))
-            rest.pop("action_mask", None)
-            self._wrapped = set(rest) == {"observation"}
-            observed = cast(Any, rest["observation"] if self._wrapped else spaces.Dict(rest))
-        self.flat = Flattener(f"{name} observed", observed)
-        sizes = self.heads.categorical
-        self._firsts = [sum(sizes[:k]) for k in range(len(sizes))]
+    def __init__(self, name: str, obs_space: Any, action_space: Any) -> None:
+        self.name = name
+        self.heads = ActionHeads.from_space(action_space)
+        self._action_space = action_space
+        self._is_wrapped = True  # a dict holds the observation beside the mask
+        if isinstance(obs_space, spaces.Dict):
+            # An ordered dict keeps its order: gymnasium sorts the keys of any other dict.
+            subspaces: OrderedDict[str, Any] = OrderedDict(cast(Any, obs_space.spaces))
+            subspaces.pop("action_mask", None)
+            self._is_wrapped = set(subspaces) == {"observation"}
+            obs_space = cast(Any, subspaces["observation"] if self._is_wrapped else spaces.Dict(subspaces))
+        self.flattener = Flattener(f"the observation of {name}", obs_space)
 
     def set_columns(self, spec: Spec, index: int) -> None:
-        """Remembers where the agent stands, once all agents are known."""
-        self.size, self.choices = spec.obs_size(index), np.array(spec.choice_indices(index), dtype=np.intp)
+        """Store the agent's place in the padded layout, once the spaces of all agents are known."""
+        self.size = spec.obs_size(index)
+        self.choices = np.array(spec.choice_indices(index), dtype=np.intp)
         self._columns = np.array(spec.action_columns(index), dtype=np.intp)
-        self._turn = spec.to_channels_last if len(spec.obs_shape) == 3 else None
+        self._to_channels_last = spec.to_channels_last if len(spec.obs_shape) == 3 else None
 
-    def read_obs(self, own: Any) -> np.ndarray:
-        """Its observation as a row, `(own size,)`."""
-        if self._wrapped and isinstance(own, Mapping):
-            if "observation" not in own:
-                keys = ", ".join(map(str, cast(Any, own)))
-                raise UserError(f"{self.name} observed a dict of {keys}; its space asks for 'observation'")
-            own = cast(Any, own)["observation"]
-        row = self.flat.read(own)
-        return row if self._turn is None else self._turn(row.reshape(self.flat.space.shape)).reshape(-1)
+    def read_obs(self, value: Any) -> np.ndarray:
+        """Return an observation as a vector `(own size,)`.
 
-    def read_mask(self, given: Any) -> np.ndarray:
-        """Its mask, given flat or head by head, as bool `(sum of own heads,)`."""
-        pieces = _pieces(given)
-        sizes, heads = tuple(map(len, pieces)), self.heads.categorical
-        if sizes not in (heads, (sum(heads),)):
-            also = f" or, head by head, {heads}" if len(heads) > 1 else ""
-            raise UserError(
-                f"{self.name} was given an action mask of shape {sizes}; its actions need ({sum(heads)},){also}"
-            )
-        mask = np.concatenate(pieces)
-        legal = np.logical_or.reduceat(mask, self._firsts) if heads else mask
-        if not legal.all():
-            where = f" for head {legal.argmin()}, counted from 0" if len(heads) > 1 else ""
-            raise UserError(f"{self.name} was given an action mask in which nothing is legal{where}")
-        return mask
+        Raises:
+            UserError: the observation is not in its space.
+        """
+        if self._is_wrapped and isinstance(value, Mapping):
+            if "observation" not in value:
+                keys = f"a dict of {', '.join(map(str, cast(Any, value)))}"
+                finding = broken("obs-space", what=self.flattener.what, value=keys, space="a dict of observation")
+                raise UserError(str(finding))
+            value = cast(Any, value)["observation"]
+        row = self.flattener.read(value)
+        if self._to_channels_last is None:
+            return row
+        return self._to_channels_last(row.reshape(self.flattener.space.shape)).reshape(-1)
 
-    def to_env_action(self, chosen: np.ndarray) -> list[Any]:
-        """Its rows of actions `(E, D)` as E actions of its own space."""
-        own: Any = self.heads.to_space_action(chosen[:, self._columns])
-        if isinstance(self._acted, spaces.Discrete):
-            return own.tolist()
-        own = own.astype(self._acted.dtype)
-        if isinstance(self._acted, spaces.Box):
-            own = own.clip(self._acted.low, self._acted.high)  # bounds in float64 may lie within those in float32
-        return [own[i, ...] for i in range(len(own))]
+    def read_mask(self, mask: Any) -> np.ndarray:
+        """Return an action mask, flat or head by head, as bool `(sum of own heads,)`.
 
+        Raises:
+            UserError: the mask has another size, or allows nothing.
+        """
+        legal = check_mask(self.name, self.heads.categorical, mask)
+        if isinstance(legal, Finding):
+            raise UserError(str(legal))
+        return legal
 
-def _pieces(mask: Any) -> list[np.ndarray]:
-    """A mask's innermost arrays, bool, in order."""
-    if isinstance(mask, np.ndarray):
-        nested = mask.ndim > 1
-    else:
-        nested = isinstance(mask, list | tuple) and any(
-            isinstance(m, list | tuple | np.ndarray) for m in cast(Any, mask)
-        )
-    if nested:
-        return [piece for part in cast(Any, mask) for piece in _pieces(part)]
-    return [np.atleast_1d(np.asarray(mask, dtype=bool))]
+    def to_env_action(self, action: np.ndarray) -> list[Any]:
+        """Return the agent's padded actions `(E, D)` as E actions of its own space."""
+        env_actions: Any = self.heads.to_space_action(action[:, self._columns])
+        space = self._action_space
+        if isinstance(space, spaces.Discrete):
+            return env_actions.tolist()
+        env_actions = env_actions.astype(space.dtype)
+        if isinstance(space, spaces.Box):
+            env_actions = env_actions.clip(space.low, space.high)  # bounds in float64 may lie within those in float32
+        return [env_actions[i, ...] for i in range(len(env_actions))]
 
 
 def _has_text(space: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The arrays of many environments in one block of memory, which processes may share."""
+"""Arrays of many environments in a block of memory for one or several processes. Loads no torch."""
 
 import math
 from typing import Any
@@ -9,13 +9,15 @@ from mappo.envs.vector.team_layout import TeamLayout
 
 
 class Buffers:
-    """A `TimeStep` of E environments as arrays, the actions that bring the next, and where each game is.
+    """A `TimeStep` of E environments as arrays, the next actions, and the progress of each environment.
 
-    `masked` is 0, or 1 + an agent that was given a mask; `seed` and `episode` tell what an episode was drawn from;
-    `busy` is True while an environment is at work, and stays so where its process dies of it.
+    `masked` is 0, or 1 + the index of an agent with a mask. `seed` and `episode` determine an episode's random seed.
+    `busy` is True while an environment is at work, and stays True where its process dies of the work.
 
     Args:
-        memory: a buffer of at least `size(...)` bytes, shared with other processes; by default memory of its own.
+        layout: shapes and dtypes.
+        num_envs: number of environments (E).
+        memory: a buffer of at least `size(...)` bytes, shared with other processes; by default private memory.
     """
 
     def __init__(self, layout: TeamLayout, num_envs: int, memory: Any = None) -> None:
@@ -31,18 +33,20 @@ class Buffers:
         return self.fields[name]
 
     def rows(self, index: int) -> dict[str, np.ndarray]:
-        """Views of one environment's part."""
+        """Return views of an environment's rows, by field."""
         return {name: x[index : index + 1].reshape(x.shape[1:]) for name, x in self.fields.items()}
 
     @staticmethod
     def size(layout: TeamLayout, num_envs: int) -> int:
-        """Bytes."""
+        """Return the size of all arrays in bytes."""
         fields = _fields(layout, num_envs).values()
         return sum(_aligned(math.prod(shape) * np.dtype(dtype).itemsize) for shape, dtype in fields)
 
 
 def _fields(layout: TeamLayout, num_envs: int) -> dict[str, tuple[tuple[int, ...], Any]]:
-    spec, team = layout.spec, (num_envs, layout.spec.num_agents)
+    """Return shape and dtype of each array."""
+    spec = layout.spec
+    team = (num_envs, spec.num_agents)
     fields: dict[str, tuple[tuple[int, ...], Any]] = {
         "mask": ((*team, sum(spec.heads)), np.bool_),
         "reward": (team, np.float32),
@@ -55,13 +59,14 @@ def _fields(layout: TeamLayout, num_envs: int) -> dict[str, tuple[tuple[int, ...
         "episode": ((num_envs,), np.int64),
         "busy": ((num_envs,), np.bool_),
     }
-    for when in ("", "next_"):
-        fields[when + "obs"] = ((*team, *spec.obs_shape), layout.obs_dtype)
-        fields[when + "active"] = (team, np.bool_)
+    for prefix in ("", "next_"):
+        fields[prefix + "obs"] = ((*team, *spec.obs_shape), layout.obs_dtype)
+        fields[prefix + "active"] = (team, np.bool_)
         if spec.state_shape is not None:
-            fields[when + "state"] = ((num_envs, *spec.state_shape), layout.state_dtype)
+            fields[prefix + "state"] = ((num_envs, *spec.state_shape), layout.state_dtype)
     return fields
 
 
 def _aligned(size: int) -> int:
-    return -(-size // 64) * 64  # a cache line: workers that write side by side do not share one
+    # A cache line is 64 bytes: two workers must not write into the same line.
+    return -(-size // 64) * 64

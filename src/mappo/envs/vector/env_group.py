@@ -1,11 +1,13 @@
-"""Several environments stepped one after another, in one process. Loads no torch."""
+"""Several environments stepped in turn in a process. Loads no torch."""
 
 import signal
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from mappo.envs.vector.api_checks import check_api
 from mappo.envs.vector.buffers import Buffers
 from mappo.envs.vector.env_slot import EnvSlot
+from mappo.envs.vector.rules import broken
 from mappo.envs.vector.team_layout import TeamLayout, needs_reset
 from mappo.envs.vector.time_limit import TimeLimit
 from mappo.errors import UserError
@@ -14,18 +16,20 @@ from mappo.system.tracebacks import format_error
 
 
 class EnvFailedError(UserError):
-    """The environment's own code raised."""
+    """Error raised by the environment's own code."""
 
 
 class EnvGroup:
-    """Some of the environments that `Buffers` shows: those of several ranges, each stepped by itself.
+    """Environments of several ranges of the arrays in `Buffers`; each range is stepped by itself.
 
     Args:
-        make: called once for each environment. ranges: of the environments' numbers; one may be empty.
-        shared_reward: see `TeamLayout`. time_limit: see `TimeLimit`, which then cuts.
+        make: called once for each environment.
+        ranges: indices of the environments; a range may be empty.
+        shared_reward: see `TeamLayout`.
+        time_limit: see `TimeLimit`; episodes are cut off.
 
     Raises:
-        UserError: `make` fails, or what it gives cannot be used.
+        UserError: `make` fails, or returns no usable environment.
     """
 
     def __init__(
@@ -35,9 +39,10 @@ class EnvGroup:
         shared_reward: bool = False,
         time_limit: int | None = None,
     ) -> None:
-        self.ranges, self._numbers = ranges, [i for part in ranges for i in part]
+        self.ranges = ranges
+        self._indices = [i for envs in ranges for i in envs]
         self.envs: list[Any] = []
-        self._current_call = (self._numbers[0], "made")  # which environment is at work, and at what
+        self._current_call = (self._indices[0], "made")  # environment at work, and its work, for error messages
         try:
             self._make(make, time_limit, shared_reward)
         except BaseException:
@@ -46,102 +51,114 @@ class EnvGroup:
 
     def _make(self, make: Callable[[], Any], time_limit: int | None, shared_reward: bool) -> None:
         with _WrapErrors(self):
-            for i in self._numbers:
+            for i in self._indices:
                 self._current_call = (i, "made")
                 self.envs.append(make())
         if any(env is None for env in self.envs):
-            raise UserError("the function that makes environments gave None: let it return the environment")
+            raise UserError(str(check_api(None)))
         if len({id(env) for env in self.envs}) < len(self.envs):
-            raise UserError(f"the function gave one {type(self.envs[0]).__name__} several times: make one at each call")
-        self._current_call = (self._numbers[0], "asked for its spaces")
+            raise UserError(str(broken("same-object", kind=type(self.envs[0]).__name__)))
+        self._current_call = (self._indices[0], "asked for its spaces")
         with _WrapErrors(self):
             self.layout = TeamLayout(self.envs[0], shared_reward)
-            if needs_reset(self.envs[0]):  # the layout reset it; all alike, for any number of workers
+            if needs_reset(self.envs[0]):
+                # The layout has reset the first environment. Reset all: episodes must be the same for any number
+                # of workers.
                 for env in self.envs[1:]:
                     env.reset(seed=0)
         if time_limit is not None:
             self.envs = [TimeLimit(env, time_limit, cuts=True) for env in self.envs]
 
     def attach(self, arrays: Buffers) -> None:
-        """From here on."""
-        self.arrays, self._stepping = arrays, arrays["busy"]
-        games = [EnvSlot(env, self.layout, arrays.rows(i)) for i, env in zip(self._numbers, self.envs, strict=True)]
-        self.slots = dict(zip(self._numbers, games, strict=True))
+        """Write all results into these arrays from now on."""
+        self.arrays = arrays
+        self._busy = arrays["busy"]
+        self.slots = {
+            i: EnvSlot(env, self.layout, arrays.rows(i)) for i, env in zip(self._indices, self.envs, strict=True)
+        }
 
     def reset(self, check_order: bool = False) -> None:
-        """The episodes that `seed` and `episode` name."""
-        for i, game in self.slots.items():
-            self._at(i, "reset")
-            with _WrapErrors(self):
-                game.reset(check_order and i == 0)
-            self._stepping[i] = 0
+        """Start the episodes determined by `seed` and `episode`.
 
-    def step(self, part: int) -> None:
-        """One step of the environments of one range, by the actions that `Buffers` holds."""
-        numbers, layout = self.ranges[part], self.layout
-        if not numbers:
+        Args:
+            check_order: True to compare the order of agents in `state()` with `possible_agents`.
+        """
+        for i, slot in self.slots.items():
+            self._begin_call(i, "reset")
+            with _WrapErrors(self):
+                slot.reset(check_order and i == 0)
+            self._busy[i] = 0
+
+    def step(self, index: int) -> None:
+        """Step the environments of range `index` by the actions in the arrays."""
+        envs = self.ranges[index]
+        if not envs:
             return
-        chosen = self.arrays["action"][numbers.start : numbers.stop]
-        own = [seat.to_env_action(chosen[:, j]) for j, seat in enumerate(layout.agent_spaces)]
-        for i in numbers:
-            self._at(i, "stepped")
+        layout = self.layout
+        action = self.arrays["action"][envs.start : envs.stop]  # (e, A, D)
+        env_actions = [agent.to_env_action(action[:, j]) for j, agent in enumerate(layout.agent_spaces)]
+        for i in envs:
+            self._begin_call(i, "stepped")
             with _WrapErrors(self):
-                actions = {agent: own[j][i - numbers.start] for j, agent in enumerate(layout.agents)}
+                actions = {agent: env_actions[j][i - envs.start] for j, agent in enumerate(layout.agents)}
                 self.slots[i].step(actions)
-            self._stepping[i] = 0
+            self._busy[i] = 0
 
-    def _at(self, index: int, doing: str) -> None:
-        self._current_call = (index, doing)
-        self._stepping[index] = 1
+    def _begin_call(self, index: int, call: str) -> None:
+        self._current_call = (index, call)
+        self._busy[index] = 1
 
-    def warnings(self) -> list[str]:
-        """What the environments should be told, once."""
-        texts = [text for game in self.slots.values() for text in game.warnings]
-        for game in self.slots.values():
-            game.warnings.clear()
+    def take_warnings(self) -> list[str]:
+        """Return the warnings of the environments since the last call."""
+        texts = [text for slot in self.slots.values() for text in slot.warnings]
+        for slot in self.slots.values():
+            slot.warnings.clear()
         return texts
 
     def render(self, index: int) -> Any:
-        """The picture of one environment.
+        """Return a picture of an environment.
 
         Raises:
-            UserError: there is none.
+            UserError: the environment has no pictures.
         """
-        self._current_call, env = (index, "drawn"), self.envs[index]
+        env = self.envs[index]
+        self._current_call = (index, "rendered")
         if not callable(getattr(env, "render", None)):
-            raise UserError("this environment cannot draw: it has no render()")
+            raise UserError("this environment cannot be rendered: it has no render()")
         with _WrapErrors(self):
             try:
                 return env.render()
             except NotImplementedError:  # PettingZoo's base class
-                raise UserError("this environment cannot draw: it has no render()") from None
+                raise UserError("this environment cannot be rendered: it has no render()") from None
 
     def close(self) -> None:
+        """Close all environments."""
         close_all(*self.envs)
 
     def wrap_error(self, error: BaseException) -> EnvFailedError:
-        """An error in an environment's own code, as a message that names environment and seed."""
-        index, doing = self._current_call
+        """Return an error of the environment's own code as a message with environment, seed and episode."""
+        index, call = self._current_call
         where = f"environment {index}"
         if hasattr(self, "arrays"):
             seed, episode = (int(self.arrays[name][index]) for name in ("seed", "episode"))
             where += f" (seed {seed}, episode {episode})"
-        return EnvFailedError(f"{where} failed as it was {doing}:\n{format_error(error)}")
+        return EnvFailedError(f"{where} failed as it was {call}:\n{format_error(error)}")
 
 
 class _WrapErrors:
-    """A context in which an environment's own errors become messages; cheaper than a generator, once a step."""
+    """Context to turn errors of an environment into messages; cheaper than a generator, once a step."""
 
-    def __init__(self, shard: EnvGroup) -> None:
-        self._shard = shard
+    def __init__(self, group: EnvGroup) -> None:
+        self._group = group
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: Any, error: BaseException | None, _: Any) -> None:
-        # Whatever it is, sys.exit too: the environment would go, not the program. Ctrl-C is the user's, if it is heard.
+        # Also for sys.exit: the environment asked to end, not the program.
         if error is None or isinstance(error, UserError):
             return
+        # Ctrl-C is the user's, unless the process ignores SIGINT: then the environment itself raised the exception.
         if isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
             return
-        raise self._shard.wrap_error(error) from error
+        raise self._group.wrap_error(error) from error

@@ -1,137 +1,143 @@
-"""One environment of PettingZoo's Parallel API, stepped and reset; what it shows, in arrays. Loads no torch."""
+"""An environment of PettingZoo's Parallel API: resets, steps, and their results as arrays. Loads no torch."""
 
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
 
-from mappo.envs.vector.team_layout import TeamLayout, TeamRow
-from mappo.errors import UserError
+from mappo.envs.vector.api_checks import check_names, check_return, check_reward, check_seed
+from mappo.envs.vector.rules import Finding, broken
+from mappo.envs.vector.team_layout import TeamLayout, TeamRow, raise_finding
 
 
 class EnvSlot:
-    """One environment, whose next episode starts where one ended.
+    """An environment with automatic reset: the last step of an episode starts the next episode.
 
-    Who is not in `env.agents` is inactive: it observes zeros, gets 0 and its action is not sent.
+    An agent outside `env.agents` is inactive: it observes zeros, gets reward 0, and its action is not sent.
 
     Args:
-        rows: where it shows itself; see `Buffers.rows`.
+        env: the environment.
+        layout: reader of its dicts.
+        rows: arrays for its results; see `Buffers.rows`.
     """
 
     def __init__(self, env: Any, layout: TeamLayout, rows: dict[str, np.ndarray]) -> None:
-        self.env, self.layout, self.rows = env, layout, rows
+        self.env = env
+        self.layout = layout
+        self.rows = rows
         self.warnings: list[str] = []
-        self._is_over = set[str]()  # who was over at the last step, while others went on
-        self._checked = False
+        self._ended_before = set[str]()  # agents with an end at the last step, if others went on
+        self._has_warned = False
 
     def reset(self, check_order: bool = False) -> None:
-        """The episode that `seed` and `episode` name, as after a reset of all."""
+        """Start the episode determined by `seed` and `episode`, as after a reset of all environments."""
         self.rows["masked"][...] = 0
-        row = self._start()
-        self._is_over.clear()
-        if check_order and (told := self.layout.order_warning(row)):
-            self.warnings.append(told)
+        row = self._start_episode()
+        self._ended_before.clear()
+        if check_order and (warning := self.layout.order_warning(row)):
+            self.warnings.append(warning)
         self._write(row, "next_")
         for name in ("reward", "terminated", "ended"):
             self.rows[name][...] = 0
 
     def step(self, actions: Mapping[str, Any]) -> None:
-        """One step, by every agent's action in its own space; those of the inactive are not sent.
+        """Step the environment, and write the results.
+
+        Args:
+            actions: an action of each agent, in its own space; actions of inactive agents are not sent.
 
         Raises:
-            UserError: the environment breaks the rules of its API.
+            UserError: the environment breaks a rule of its API.
         """
-        rows, agents, shared = self.rows, self.layout.agents, self.layout.spec.shared_reward
-        before = rows["active"].copy()
-        acting = {a: actions[a] for j, a in enumerate(agents) if before[j]}
-        obs, rewards, ends, cuts, infos = self._stepped(acting)
-        row, masked = self.layout.read(self.env, obs, infos)
-        over = {a for a in acting if ends.get(a) or cuts.get(a)}
-        reward = np.array([_number(a, rewards.get(a, 0.0)) if a in acting else 0.0 for a in agents])
-        # The absent get the team's number too.
-        rows["reward"][...] = reward[int(before.argmax())] if shared else reward
-        terminated = np.array([a in acting and bool(ends.get(a, False)) for a in agents])
-        gone = np.array([a in over for a in agents])
-        # PettingZoo takes who is over off `env.agents`; who is still on it, among others, began another life.
-        if again := self._is_over & over:
-            self._warn_of_lives(again.pop())
-        rows["masked"][...] = rows["masked"] or masked
-        rows["ended"][...] = ended = not (row.active & ~gone).any()
-        if ended:
-            there = before & ~terminated
-            for j in there.nonzero()[0]:
-                if agents[j] not in obs:
-                    raise UserError(
-                        f"{agents[j]} was cut off by a time limit and observed nothing: the last observation "
-                        f"is needed, for the value of what was reached"
-                    )
-            # Ended by itself only where no agent was cut off by a time limit.
-            rows["terminated"][...] = terminated | (not any(cuts.get(a) and not ends.get(a) for a in acting))
-            self._write(TeamRow(row.obs, row.state, row.mask, there), "next_")
-            rows["episode"][...] += 1
-            self._start()
+        agents = self.layout.agents
+        was_active = self.rows["active"].copy()  # (A,)
+        acting = {a: actions[a] for j, a in enumerate(agents) if was_active[j]}
+        observations, rewards, terminations, truncations, infos = self._call_step(acting)
+        row, masked = self.layout.read(self.env, observations, infos)
+        over = {a for a in acting if terminations.get(a) or truncations.get(a)}
+        is_over = np.array([a in over for a in agents])
+        terminated = np.array([a in acting and bool(terminations.get(a, False)) for a in agents])
+        self._write_rewards(rewards, acting, was_active)
+        self._check_relisted(over)
+        self.rows["masked"][...] = self.rows["masked"] or masked
+        has_ended = not (row.active & ~is_over).any()
+        self.rows["ended"][...] = has_ended
+        if has_ended:
+            cut = any(truncations.get(a) and not terminations.get(a) for a in acting)
+            # The episode ended by itself only if no agent was cut off by a time limit.
+            self.rows["terminated"][...] = terminated | (not cut)
+            self._end_episode(row, was_active & ~terminated, observations)
         else:
-            # A life cut off while others go on: nothing follows it in this episode.
-            rows["terminated"][...] = terminated | gone
+            # A truncated life, while others go on: nothing follows the life in this episode.
+            self.rows["terminated"][...] = terminated | is_over
             row.obs[~row.active] = 0
             self._write(row, "next_")
             self._write(row)
-            rows["is_first"][...] = row.active & (~before | gone)
-        self._is_over = set[str]() if ended else over
+            # An agent over, and still in env.agents, has respawned.
+            self.rows["is_first"][...] = row.active & (~was_active | is_over)
+        self._ended_before = set[str]() if has_ended else over
 
-    def _start(self) -> TeamRow:
-        """First episodes start from the seeds themselves, later ones from what derives from (seed, episode)."""
-        seed, episode = int(self.rows["seed"]), int(self.rows["episode"])
+    def _end_episode(self, row: TeamRow, next_active: np.ndarray, observations: Collection[str]) -> None:
+        """Write the last observations `(A, O)` of an episode, then start the next episode."""
+        for j in next_active.nonzero()[0]:
+            if self.layout.agents[j] not in observations:
+                raise_finding(self.env, broken("no-final-observation", self.layout.agents[j]))
+        self._write(TeamRow(row.obs, row.state, row.mask, next_active), "next_")
+        self.rows["episode"][...] += 1
+        self._start_episode()
+
+    def _start_episode(self) -> TeamRow:
+        """Reset the environment: with the seed itself at first, then with seeds derived from (seed, episode)."""
+        seed = int(self.rows["seed"])
+        episode = int(self.rows["episode"])
         if episode:
             seed = int(np.random.SeedSequence([seed, episode]).generate_state(1)[0])
-        kind = type(self.env).__name__
         try:
-            started: Any = self.env.reset(seed=seed)
+            result: Any = self.env.reset(seed=seed)
         except TypeError as error:
-            if "'seed'" not in str(error):
-                raise
-            raise UserError(f"{kind}.reset must take seed=..., as in PettingZoo: {error}") from None
-        if not (isinstance(started, tuple) and len(cast(Any, started)) == 2):
-            raise UserError(f"{kind}.reset must return observations and infos, two dicts by agent")
-        row, masked = self.layout.read(self.env, *cast(Any, started))
+            raise_finding(self.env, check_seed(error))
+            raise
+        raise_finding(self.env, check_return("reset", result))
+        row, masked = self.layout.read(self.env, *result)
         row.obs[~row.active] = 0
         if not row.active.any():
-            raise UserError(f"{kind}.reset left nobody in env.agents: {self.env.agents!r}")
+            raise_finding(self.env, broken("nobody", agents=repr(self.env.agents)))
         self.rows["masked"][...] = self.rows["masked"] or masked
         self._write(row)
         self.rows["is_first"][...] = True
         return row
 
-    def _stepped(self, acting: dict[str, Any]) -> Any:
-        kind, result = type(self.env).__name__, self.env.step(acting)
-        if not (isinstance(result, tuple) and len(cast(Any, result)) == 5):
-            raise UserError(f"{kind}.step must return observations, rewards, terminations, truncations and infos")
+    def _call_step(self, acting: dict[str, Any]) -> Any:
+        result = self.env.step(acting)
+        raise_finding(self.env, check_return("step", result))
         for agent in acting:
             if agent not in result[1]:
-                raise UserError(f"{kind}.step gave no reward to {agent}, who acted")
-        for what, given in zip(("reward", "termination", "truncation"), cast(Any, result)[1:4], strict=True):
-            self.layout.check_names(self.env, what, given)
-        return cast(Any, result)
+                raise_finding(self.env, broken("no-reward", agent))
+        for what, values in zip(("rewards", "terminations", "truncations"), result[1:4], strict=True):
+            raise_finding(self.env, check_names(what, values, self.layout.names))
+        return result
 
-    def _write(self, row: TeamRow, when: str = "") -> None:
-        self.rows[when + "obs"][...] = row.obs
-        self.rows[when + "active"][...] = row.active
+    def _write_rewards(self, rewards: Mapping[str, Any], acting: Collection[str], was_active: np.ndarray) -> None:
+        values = [check_reward(a, rewards[a]) if a in acting else 0.0 for a in self.layout.agents]
+        for value in values:
+            if isinstance(value, Finding):
+                raise_finding(self.env, value)
+        reward = np.array(values)
+        # A reward shared by the team goes to absent agents too.
+        is_shared = self.layout.spec.shared_reward
+        self.rows["reward"][...] = reward[int(was_active.argmax())] if is_shared else reward
+
+    def _write(self, row: TeamRow, prefix: str = "") -> None:
+        self.rows[prefix + "obs"][...] = row.obs
+        self.rows[prefix + "active"][...] = row.active
         if row.state is not None:
-            self.rows[when + "state"][...] = row.state
-        if not when:
+            self.rows[prefix + "state"][...] = row.state
+        if not prefix:
             self.rows["mask"][...] = row.mask
 
-    def _warn_of_lives(self, agent: str) -> None:
-        if not self._checked:
-            self.warnings.append(
-                f"{agent} ended at two steps in a row and is still in env.agents: each such step counts as a life "
-                f"of its own; take agents that are over off env.agents"
-            )
-        self._checked = True
-
-
-def _number(agent: str, reward: Any) -> float:
-    try:
-        return float(reward) if isinstance(reward, int | float) else float(np.asarray(reward).item())
-    except (TypeError, ValueError):
-        raise UserError(f"{agent} was given the reward {reward!r}, which is not one number") from None
+    def _check_relisted(self, over: Collection[str]) -> None:
+        """Warn, once, of an agent with an end at two steps in a row: it was probably meant to be dead."""
+        again = self._ended_before.intersection(over)
+        if again and not self._has_warned:
+            self.warnings.append(str(broken("over-but-listed", min(again), when=" at two steps in a row")))
+            self._has_warned = True

@@ -1,21 +1,20 @@
-"""Python environments in several processes, through shared memory."""
+"""Python environments in several worker processes, through shared memory."""
 
-import contextlib
 import os
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cloudpickle
 import torch
 from torch import Tensor
 
-from mappo.core.slices import equal_slices
+from mappo.config.settings import EnvOptions
 from mappo.core.timestep import TimeStep, concat_steps
 from mappo.envs.vector.buffers import Buffers
-from mappo.envs.vector.slices import half_slices
+from mappo.envs.vector.slices import half_slices, worker_ranges
 from mappo.envs.vector.team_layout import TeamLayout
 from mappo.envs.vector.timesteps import TimeStepReader
 from mappo.envs.vector.worker import CHECKED_RESET, RESET
@@ -23,230 +22,228 @@ from mappo.envs.vector.worker_handle import START_TIMEOUT, SharedMemory, WorkerH
 from mappo.errors import UserError
 
 CLOSE_TIMEOUT = 5.0  # seconds, for all workers together
+_MAX_FAILURES = 3  # in a row; the next failure ends the run
 
 
 class WorkerPool:
-    """`SerialEnvs`, stepped by worker processes: the same numbers, whatever the number of workers.
+    """`SerialEnvs` stepped by worker processes: the same numbers, for any number of workers.
 
-    Observations and actions go through shared memory, orders through a socket for each worker: its byte wakes a
-    process as a semaphore would, and it tells at once when the other side is gone. Each worker has one thread.
+    Observations and actions go through shared memory. Commands go through a socket for each worker: its byte wakes a
+    process as a semaphore would, and it shows at once when the other side is gone. Each worker has one thread.
 
-    The environments are cut into two `slices`, which may be stepped by themselves (`send`, `receive`), one while
-    the learner answers the other.
+    The environments form two `slices`, to be stepped in turn (`send`, `receive`): a half is stepped while the
+    learner computes the actions of the other half.
 
     Args:
-        make: called once for each environment, in a worker; may be a lambda or live in the main script.
-        num_envs: E. workers: processes. shared_reward: see `TeamLayout`. time_limit: see `TimeLimit`.
-        restart: a worker that dies or hangs, or whose environment fails, is replaced: its episodes are then over, as
-            by a time limit at the last observation, with reward 0, and new ones begin. Else it is an error.
-        timeout: seconds that a worker may take for one step of its environments.
+        make: called once for each environment, in a worker; may be a lambda, or a function of the main script.
+        num_envs: number of environments (E).
+        env_options: `workers` is the number of processes, and `time_limit` see `TimeLimit`. With `restart`, a worker
+            is replaced if it dies, hangs, or one of its environments fails. Its episodes then end, as by a time limit
+            at the last observation, with reward 0, and new episodes begin. Without `restart` this is an error.
+        shared_reward: see `TeamLayout`.
 
     Raises:
-        UserError: see `SerialEnvs`; also where a worker is lost.
+        UserError: see `SerialEnvs`; also if a worker is lost.
     """
 
     def __init__(
-        self,
-        make: Callable[[], Any],
-        num_envs: int,
-        workers: int,
-        shared_reward: bool = False,
-        *,
-        time_limit: int | None = None,
-        restart: bool = False,
-        timeout: float = 60.0,
+        self, make: Callable[[], Any], num_envs: int, env_options: EnvOptions, shared_reward: bool = False
     ) -> None:
         if os.name == "nt":
             raise UserError("worker processes need Linux or macOS: use --env.workers 0")
-        try:
-            job = {"make": cloudpickle.dumps(make), "shared_reward": shared_reward, "time_limit": time_limit}
-        except Exception as error:
-            raise UserError(
-                f"the function that makes environments cannot be sent to worker processes ({error}): "
-                f"let it make all that it needs by itself, or use --env.workers 0"
-            ) from error
-        self.num_envs, self.device, self.restart, self.restarts = num_envs, torch.device("cpu"), restart, 0
-        self.slices, self._memory = half_slices(num_envs), SharedMemory()
-        self._handles: list[WorkerHandle] = []
-        self.num_workers = min(workers, num_envs)
-        for w in range(self.num_workers):
-            ranges = _ranges(self.slices, w, self.num_workers)
-            name = f"worker {w} (environments {' and '.join(_span(r) for r in ranges if r)})"
-            self._handles.append(WorkerHandle(name, ranges, job, self._memory, timeout))
+        job = {"make": _dump(make), "shared_reward": shared_reward, "time_limit": env_options.time_limit}
+        self.num_envs = num_envs
+        self.device = torch.device("cpu")
+        self.restart = env_options.restart
+        self.restarts = 0
+        self.num_workers = min(env_options.workers or 1, num_envs)
+        self.slices = half_slices(num_envs)
+        self._memory = SharedMemory()
+        self._handles = [
+            WorkerHandle(index, ranges, job, self._memory, env_options.worker_timeout)
+            for index, ranges in enumerate(worker_ranges(self.slices, self.num_workers))
+        ]
         self._close = weakref.finalize(self, _close, self._handles, self._memory)  # at the latest when the program ends
-        with self._closed_on_error():
-            try:
-                for member in self._handles:
-                    member.start()
-                layouts = [self._first_layout(member) for member in self._handles]
-            except OSError as error:
-                raise UserError(f"{self.num_workers} worker processes cannot be started: {error}") from error
-            self._layout, self.spec = layouts[0], layouts[0].spec
-            memory = self._memory.map(Buffers.size(self._layout, num_envs))
-            self._reader = TimeStepReader(self._layout, Buffers(self._layout, num_envs, memory))
-            for member, layout in zip(self._handles, layouts, strict=True):
-                self._check_layout(member, layout)
-        self._episodes_shown: list[TimeStep] = []  # of each part, what the learner saw last
+        try:
+            self._start_workers()
+        except BaseException:
+            self._close()
+            raise
+        self._last_steps: list[TimeStep] = []  # the last time step of each half, as the learner received it
+
+    def _start_workers(self) -> None:
+        """Start all workers, then give them the memory for their results."""
+        try:
+            for handle in self._handles:
+                handle.start()
+            layouts = [self._first_layout(handle) for handle in self._handles]
+        except OSError as error:
+            raise UserError(f"{self.num_workers} worker processes cannot be started: {error}") from error
+        self._layout = layouts[0]
+        self.spec = self._layout.spec
+        memory = self._memory.map(Buffers.size(self._layout, self.num_envs))
+        self._reader = TimeStepReader(self._layout, Buffers(self._layout, self.num_envs, memory))
+        for handle, layout in zip(self._handles, layouts, strict=True):
+            self._attach(handle, layout)
 
     def reset(self, seed: int | Sequence[int] | None = None) -> TimeStep:
-        """First episodes start from the seeds themselves, later ones from what derives from (seed, episode)."""
+        """Start all episodes anew: first episodes from the seeds themselves, later ones from (seed, episode)."""
         self._check_open()
-        for member in self._handles:  # a game that is still stepped writes its episode
-            while member.pending:
-                self._answered(member)
-            member.skipped.clear()
-        self._episodes_shown = []  # nothing is under way: who is replaced has no episode to be cut off
-        first = self._reader.write_seeds(seed)
-        order = CHECKED_RESET if first else RESET
-        for member in self._handles:
-            member.send_command(order)
-        for member in self._handles:
+        # A step under way would write over the new episodes.
+        for handle in self._handles:
+            while handle.pending:
+                self._await_step(handle)
+            handle.skipped.clear()
+        self._last_steps = []  # a worker replaced in a reset has no episode to cut off
+        is_first = self._reader.write_seeds(seed)
+        for handle in self._handles:
+            handle.send(CHECKED_RESET if is_first else RESET)
+        for handle in self._handles:
             try:
-                told = member.receive_answer(
-                    START_TIMEOUT if first else None
-                )  # some start a program of their own only now
+                # Some environments start a program of their own at their first reset.
+                texts = handle.receive_reply(START_TIMEOUT if is_first else None)
             except WorkerLostError as lost:
-                self._replace(member, lost)
+                self._replace(handle, lost)
             else:
-                self._warn(told)
-        step = self._reader.time_step(slice(0, self.num_envs), begun=True)
-        self._episodes_shown = [step.slice_envs(part) for part in self.slices]
+                self._warn(texts)
+        step = self._reader.time_step(slice(0, self.num_envs), is_reset=True)
+        self._last_steps = [step.slice_envs(envs) for envs in self.slices]
         return step
 
     def step(self, action: Tensor) -> TimeStep:
-        for index, part in enumerate(self.slices):
-            self.send(index, action[part])
-        seen = [self.receive(index) for index in range(len(self.slices))]
-        return concat_steps(seen)
+        """Step all environments by actions `(E, A, D)`."""
+        for index, envs in enumerate(self.slices):
+            self.send(index, action[envs])
+        return concat_steps([self.receive(index) for index in range(len(self.slices))])
 
-    def send(self, part: int, action: Tensor) -> None:
-        """Begins one step of `slices[part]`, by actions `(e, A, D)`."""
+    def send(self, index: int, action: Tensor) -> None:
+        """Begin a step of `slices[index]`, by actions `(e, A, D)`."""
         self._check_open()
-        self._reader.write_action(action, self.slices[part])
-        for member in self._handles:
-            if part in member.skipped:
-                member.skipped.remove(part)
-            elif member.ranges[part]:
-                member.pending.append(part)
-                member.send_command(str(part).encode())
+        self._reader.write_action(action, self.slices[index])
+        for handle in self._handles:
+            if index in handle.skipped:
+                handle.skipped.remove(index)
+            elif handle.ranges[index]:
+                handle.pending.append(index)
+                handle.send(str(index).encode())
 
-    def receive(self, part: int) -> TimeStep:
-        """Waits for that step; parts are answered in the order in which they were sent."""
-        for member in self._handles:
-            if member.pending and member.pending[0] == part:
-                self._answered(member)
-        self._episodes_shown[part] = self._reader.time_step(self.slices[part])
-        return self._episodes_shown[part]
+    def receive(self, index: int) -> TimeStep:
+        """Wait for the step of `slices[index]`; halves are received in the order of `send`."""
+        for handle in self._handles:
+            if handle.pending and handle.pending[0] == index:
+                self._await_step(handle)
+        self._last_steps[index] = self._reader.time_step(self.slices[index])
+        return self._last_steps[index]
 
     def close(self) -> None:
+        """Close all environments, and end the workers."""
         if stuck := self._close():
-            told = f"{' and '.join(stuck)} did not close the environments within {CLOSE_TIMEOUT:g} s"
-            warnings.warn(f"{told}, and {'was' if len(stuck) == 1 else 'were'} killed", stacklevel=2)
+            text = f"{' and '.join(stuck)} did not close the environments within {CLOSE_TIMEOUT:g} s"
+            warnings.warn(f"{text}, and {'was' if len(stuck) == 1 else 'were'} killed", stacklevel=2)
 
-    def _answered(self, member: WorkerHandle) -> None:
+    def _await_step(self, handle: WorkerHandle) -> None:
         try:
-            told = member.receive_answer()
+            texts = handle.receive_reply()
         except WorkerLostError as lost:
-            self._replace(member, lost)
+            self._replace(handle, lost)
             return
-        member.pending.popleft()
-        member.failures = 0
-        self._warn(told)  # last: it raises where warnings are errors
+        handle.pending.popleft()
+        handle.num_failures = 0
+        self._warn(texts)  # last: it raises where warnings are errors
 
-    def _first_layout(self, member: WorkerHandle) -> TeamLayout:
-        """What its environments look like; those of another process, where one is lost as it starts."""
+    def _first_layout(self, handle: WorkerHandle) -> TeamLayout:
+        """Return the layout of a worker's environments; replace a worker lost as it starts."""
         while True:
             try:
-                return member.layout()
+                return handle.layout()
             except WorkerLostError as lost:
-                self._handle_loss(member, lost, "It is replaced")
-                member.start()
+                self._handle_loss(handle, lost, "It is replaced")
+                handle.start()
 
-    def _handle_loss(self, member: WorkerHandle, lost: Exception, told: str) -> None:
-        """Says that it is lost and will be replaced; a UserError where that is not wanted, or was tried enough."""
-        member.failures += 1
-        if not self.restart or member.failures > 3:
+    def _handle_loss(self, handle: WorkerHandle, lost: Exception, consequence: str) -> None:
+        """Warn of a lost worker, before it is replaced.
+
+        Raises:
+            UserError: workers are not to be replaced, or the worker failed too often in a row.
+        """
+        handle.num_failures += 1
+        if not self.restart or handle.num_failures > _MAX_FAILURES:
             self._close()
-            again = f" ({member.failures} times in a row)" if member.failures > 1 else ""
+            again = f" ({handle.num_failures} times in a row)" if handle.num_failures > 1 else ""
             raise UserError(f"{lost}{again}") from None
         self.restarts += 1
-        # The number tells apart losses of one text, of which Python would show the first only; kernel logs name it.
-        warnings.warn(f"{lost}\n{told}; it was process {member.process.pid}.", stacklevel=6)
-        member.close(0)
+        # Include the process id: Python shows equal warnings once, and kernel logs name it.
+        warnings.warn(f"{lost}\n{consequence}; it was process {handle.process.pid}.", stacklevel=6)
+        handle.close(0)
 
-    def _replace(self, member: WorkerHandle, lost: Exception) -> None:
-        """Another process for the same environments, whose episodes are over and begin anew."""
-        arrays, numbers = self._reader.arrays, member.env_indices
-        under_way = set(member.pending)  # before another process is started, for which nothing is
+    def _replace(self, handle: WorkerHandle, lost: Exception) -> None:
+        """Start another process for the same environments; their episodes end and begin anew."""
+        arrays = self._reader.arrays
+        under_way = set(handle.pending)  # `start` clears the pending halves
         while True:
-            self._handle_loss(member, lost, "It is replaced, and its episodes begin anew")
-            arrays["busy"][numbers] = False
-            arrays["episode"][numbers] += 1
+            self._handle_loss(handle, lost, "It is replaced, and its episodes begin anew")
+            arrays["busy"][handle.env_indices] = False
+            arrays["episode"][handle.env_indices] += 1
             try:
-                member.start()
-                self._check_layout(member, member.layout())
-                member.send_command(RESET)
-                self._warn(member.receive_answer(START_TIMEOUT))
+                handle.start()
+                self._attach(handle, handle.layout())
+                handle.send(RESET)
+                self._warn(handle.receive_reply(START_TIMEOUT))
                 break
             except (WorkerLostError, UserError, OSError) as next_loss:
                 lost = next_loss
-        if not self._episodes_shown:  # at a reset nothing is under way
-            return
-        for index, (part, share) in enumerate(zip(self.slices, member.ranges, strict=True)):
-            own, seen = slice(share.start, share.stop), self._episodes_shown[index]
-            there = slice(share.start - part.start, share.stop - part.start)
-            arrays["reward"][own], arrays["terminated"][own], arrays["ended"][own] = 0, False, True
-            for name, reached in (("obs", seen.obs), ("state", seen.state), ("active", seen.active)):
-                if reached is not None:
-                    arrays[f"next_{name}"][own] = reached[there].numpy()
-            # A part that was not under way is told at its next step, which is not sent.
-            if share and index not in under_way:
-                member.skipped.add(index)
+        for index, last in enumerate(self._last_steps):
+            self._cut_episodes(handle, index, last)
+            # An idle half reports its lost episodes at its next step, without sending the step.
+            if handle.ranges[index] and index not in under_way:
+                handle.skipped.add(index)
 
-    def _check_layout(self, member: WorkerHandle, layout: Any) -> None:
+    def _cut_episodes(self, handle: WorkerHandle, index: int, last: TimeStep) -> None:
+        """End the episodes of a worker's environments in half `index`, as by a time limit at the last observation."""
+        arrays = self._reader.arrays
+        envs = slice(handle.ranges[index].start, handle.ranges[index].stop)
+        start = self.slices[index].start
+        in_half = slice(envs.start - start, envs.stop - start)
+        arrays["reward"][envs] = 0
+        arrays["terminated"][envs] = False
+        arrays["ended"][envs] = True
+        for name, value in (("obs", last.obs), ("state", last.state), ("active", last.active)):
+            if value is not None:
+                arrays[f"next_{name}"][envs] = value[in_half].numpy()
+
+    def _attach(self, handle: WorkerHandle, layout: TeamLayout) -> None:
+        """Attach a worker to the shared memory, if its environments are like the others."""
         difference = layout.spec.mismatch(self.spec)
         if not difference and not layout.matches(self._layout):
             difference = "their states, dtypes or shared rewards do"
         if difference:
             raise UserError(f"the function makes environments that differ: {difference}")
-        member.show_in(self._reader.arrays, self.num_envs)
+        handle.attach(self._reader.arrays, self.num_envs)
 
     def _check_open(self) -> None:
         if not self._close.alive:
-            raise UserError("these environments are closed")
+            raise UserError("these environments are closed: make new ones")
 
-    def _warn(self, told: list[str]) -> None:
-        for text in told:
+    def _warn(self, texts: list[str]) -> None:
+        for text in texts:
             warnings.warn(text, stacklevel=5)
 
-    @contextlib.contextmanager
-    def _closed_on_error(self) -> Generator[None]:
-        try:
-            yield
-        except BaseException:
-            self._close()
-            raise
+
+def _dump(make: Callable[[], Any]) -> bytes:
+    try:
+        return cloudpickle.dumps(make)
+    except Exception as error:
+        raise UserError(
+            f"the function that makes environments cannot be sent to worker processes ({error}): "
+            f"make all that it needs inside the function, or use --env.workers 0"
+        ) from error
 
 
-def _ranges(parts: Sequence[slice], worker: int, workers: int) -> list[range]:
-    """A worker's environments of each part: as many as the others', and of the second part counted from behind."""
-    ranges: list[range] = []
-    for index, part in enumerate(parts):
-        place = workers - 1 - worker if index else worker
-        share = equal_slices(part.stop - part.start, workers)[place]
-        ranges.append(range(part.start + share.start, part.start + share.stop))
-    return ranges
-
-
-def _span(numbers: range) -> str:
-    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
-
-
-def _close(members: Sequence[WorkerHandle], memory: SharedMemory) -> list[str]:
-    """Who had to be killed."""
-    for member in members:
-        member.disconnect()
-    last = time.monotonic() + CLOSE_TIMEOUT
-    stuck = [member.name for member in members if not member.close(max(last - time.monotonic(), 0))]
+def _close(handles: Sequence[WorkerHandle], memory: SharedMemory) -> list[str]:
+    """End all workers; return the names of the killed workers."""
+    for handle in handles:
+        handle.disconnect()
+    deadline = time.monotonic() + CLOSE_TIMEOUT
+    stuck = [handle.name for handle in handles if not handle.close(max(deadline - time.monotonic(), 0))]
     memory.file.close()
     return stuck

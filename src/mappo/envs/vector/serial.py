@@ -1,4 +1,4 @@
-"""Environments of PettingZoo's Parallel API, one after another: the plain loop that faster ones are held against."""
+"""Environments of PettingZoo's Parallel API in a plain loop: the reference for every faster way."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mappo.config.settings import EnvOptions
 from mappo.core.timestep import TimeStep
 from mappo.envs.vector.buffers import Buffers
 from mappo.envs.vector.env_group import EnvGroup
@@ -19,57 +20,72 @@ from mappo.errors import UserError
 class SerialEnvs:
     """`num_envs` environments of PettingZoo's Parallel API, stepped in a loop; an `Environment` on the CPU.
 
-    How their agents are read is said by `TeamLayout`, how an episode ends by `EnvSlot`. Numbers of an action are
-    clipped to their bounds.
+    `TeamLayout` reads the dicts of the agents, `EnvSlot` defines the end of an episode. Continuous actions are clipped
+    to their bounds.
 
     Args:
         make: called once for each environment.
-        num_envs: E.
-        shared_reward: all agents are given one number, the team's, which is not to be summed over them.
-        time_limit: the step at which an episode is cut off, and at which an end counts as that.
+        num_envs: number of environments (E).
+        env_options: the time limit applies.
+        shared_reward: True if all agents receive the team's reward; it is then not summed over agents.
 
     Raises:
-        UserError: what `make` gives has not this API, or spaces that cannot be used.
+        UserError: `make` returns no environment of this API, or an unsupported space.
     """
 
     def __init__(
-        self, make: Callable[[], Any], num_envs: int, shared_reward: bool = False, time_limit: int | None = None
+        self,
+        make: Callable[[], Any],
+        num_envs: int,
+        env_options: EnvOptions | None = None,
+        shared_reward: bool = False,
     ) -> None:
         self.slices = half_slices(num_envs)
-        self.group = EnvGroup(make, [range(p.start, p.stop) for p in self.slices], shared_reward, time_limit)
-        self.envs, self.spec = self.group.envs, self.group.layout.spec
-        self.num_envs, self.device = num_envs, torch.device("cpu")
+        time_limit = None if env_options is None else env_options.time_limit
+        self.group = EnvGroup(make, [range(s.start, s.stop) for s in self.slices], shared_reward, time_limit)
+        self.envs = self.group.envs
+        self.spec = self.group.layout.spec
+        self.num_envs = num_envs
+        self.device = torch.device("cpu")
         self.reader = TimeStepReader(self.group.layout, Buffers(self.group.layout, num_envs))
         self.group.attach(self.reader.arrays)
 
     def reset(self, seed: int | Sequence[int] | None = None) -> TimeStep:
-        """First episodes start from the seeds themselves, later ones from what derives from (seed, episode)."""
+        """Start all episodes anew: first episodes from the seeds themselves, later ones from (seed, episode)."""
         check_order = self.reader.write_seeds(seed)
         self.group.reset(check_order)
-        return self._answer(slice(0, self.num_envs), begun=True)
+        return self._time_step(slice(0, self.num_envs), is_reset=True)
 
     def step(self, action: Tensor) -> TimeStep:
-        for index, part in enumerate(self.slices):
-            self.send(index, action[part])
-        return self._answer(slice(0, self.num_envs))
+        """Step all environments by actions `(E, A, D)`."""
+        for index, envs in enumerate(self.slices):
+            self.send(index, action[envs])
+        return self._time_step(slice(0, self.num_envs))
 
-    def send(self, part: int, action: Tensor) -> None:
-        self.reader.write_action(action, self.slices[part])
-        self.group.step(part)
+    def send(self, index: int, action: Tensor) -> None:
+        """Step the environments of `slices[index]` by actions `(e, A, D)`."""
+        self.reader.write_action(action, self.slices[index])
+        self.group.step(index)
 
-    def receive(self, part: int) -> TimeStep:
-        return self._answer(self.slices[part])
+    def receive(self, index: int) -> TimeStep:
+        """Return the time step of `slices[index]`."""
+        return self._time_step(self.slices[index])
 
-    def _answer(self, part: slice, begun: bool = False) -> TimeStep:
-        for text in self.group.warnings():
+    def _time_step(self, envs: slice, is_reset: bool = False) -> TimeStep:
+        for text in self.group.take_warnings():
             warnings.warn(text, stacklevel=3)
-        return self.reader.time_step(part, begun)
+        return self.reader.time_step(envs, is_reset)
 
     def close(self) -> None:
+        """Close all environments."""
         self.group.close()
 
     def render(self, index: int) -> np.ndarray:
-        """The picture of the environment itself: it must have been made with `render_mode="rgb_array"`."""
+        """Return a picture `(H, W, 3)` of environment `index`, made with `render_mode="rgb_array"`.
+
+        Raises:
+            UserError: the environment gives no picture.
+        """
         picture = self.group.render(index)
         if picture is None:
             raise UserError("the environment gives no picture: make it with render_mode='rgb_array'")

@@ -1,5 +1,6 @@
-"""How environments are cut into slices, and which seed each begins with."""
+"""Slices of the environments for halves and workers, and the seeds of a reset."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,10 @@ from mappo.core.slices import equal_slices
 
 
 def reset_seeds(seed: Any, count: int) -> np.ndarray:
-    """One seed for each environment: of an int s they are s, s + 1, ...
+    """Return a seed for each environment; an int s stands for s, s + 1, ...
 
     Raises:
-        ValueError: another number of seeds.
+        ValueError: the number of seeds is not `count`.
     """
     seeds = list(range(seed, seed + count)) if isinstance(seed, int) else list(seed)
     if len(seeds) != count:
@@ -20,5 +21,18 @@ def reset_seeds(seed: Any, count: int) -> np.ndarray:
 
 
 def half_slices(num_envs: int) -> tuple[slice, ...]:
-    """Return the two halves in which environments may be stepped in turn; a single environment has no half."""
+    """Return the two halves of the environments, to be stepped in turn; a single environment has no half."""
     return equal_slices(num_envs, min(num_envs, 2))
+
+
+def worker_ranges(halves: Sequence[slice], num_workers: int) -> list[list[range]]:
+    """Return for each worker its environments of each half.
+
+    The second half is dealt to the workers in reverse order: all get almost the same number in total.
+    """
+    per_half: list[list[range]] = []
+    for index, half in enumerate(halves):
+        slices = equal_slices(half.stop - half.start, num_workers)
+        ranges = [range(half.start + s.start, half.start + s.stop) for s in slices]
+        per_half.append(ranges[::-1] if index else ranges)
+    return [list(ranges) for ranges in zip(*per_half, strict=True)]

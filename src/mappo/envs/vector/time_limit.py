@@ -1,22 +1,23 @@
 """A time limit around an environment of PettingZoo's Parallel API. Loads no torch."""
 
-from typing import Any, cast
+from typing import Any
 
+from mappo.envs.vector.api_checks import check_return
 from mappo.errors import UserError
 
 
 class TimeLimit:
-    """Says of what ends at step `limit` that it was cut off there: truncated, not terminated.
+    """Wrapper to report the end of an episode at step `limit` as truncation, not as termination.
 
-    Who ended earlier stays dead. Who terminates at that very step counts as cut off, which it may not be: one step in
-    `limit` is then mistaken. Without a last observation it stays terminated, for there is nothing to go on from.
+    An agent that ended earlier stays dead. An agent that terminates at this very step counts as truncated. This may be
+    wrong, for at most one step in `limit`. An agent without a last observation stays terminated: its value is unknown.
 
-    Everything else is the environment's own: `state`, `render`, `shared_reward` and whatever it has beside.
+    All else is the environment's own: `state`, `render`, `shared_reward` and any other attribute.
 
     Args:
         env: the environment.
         limit: steps of an episode.
-        cuts: also ends the episode there. If not, only the flags of one that ends itself there are put right.
+        cuts: True to end the episode at the limit; False to correct the flags of an episode with its own end there.
 
     Raises:
         UserError: the limit is below 1.
@@ -24,36 +25,38 @@ class TimeLimit:
 
     def __init__(self, env: Any, limit: int, *, cuts: bool) -> None:
         if limit < 1:
-            raise UserError(f"a time limit is at least 1 step, got {limit}")
-        self.env, self.limit, self.cuts = env, limit, cuts
-        self._steps, self._cut = 0, False
+            raise UserError(f"a time limit must be at least 1 step, got {limit}")
+        self.env = env
+        self.limit = limit
+        self.cuts = cuts
+        self._num_steps = 0
+        self._is_cut = False
 
     def __getattr__(self, name: str) -> Any:
-        if name == "env":  # not there yet, while a copy is made
+        if name == "env":  # absent while a copy is made: avoid endless recursion
             raise AttributeError(name)
         return getattr(self.env, name)
 
     @property
     def agents(self) -> list[str]:
-        return [] if self._cut else self.env.agents
+        return [] if self._is_cut else self.env.agents
 
     def reset(self, seed: int | None = None, options: Any = None) -> Any:
-        self._steps, self._cut = 0, False
-        # Environments need not know of options.
+        self._num_steps = 0
+        self._is_cut = False
+        # An environment need not have the parameter `options`.
         return self.env.reset(seed=seed) if options is None else self.env.reset(seed=seed, options=options)
 
     def step(self, actions: dict[str, Any]) -> Any:
-        before = list(self.env.agents)
-        given = self.env.step(actions)
-        self._steps += 1
-        if self._steps != self.limit or not before or not _has_five(given):  # else who reads it says so
-            return given
-        obs, rewards, ends, cuts, infos = given
-        over = [a for a in before if (self.cuts or ends.get(a)) and a in obs]
-        ends, cuts = {**ends, **dict.fromkeys(over, False)}, {**cuts, **dict.fromkeys(over, True)}
-        self._cut = self.cuts
-        return obs, rewards, ends, cuts, infos
-
-
-def _has_five(given: object) -> bool:
-    return isinstance(given, tuple) and len(cast(Any, given)) == 5
+        agents = list(self.env.agents)
+        result = self.env.step(actions)
+        self._num_steps += 1
+        # The caller reports a result of another form.
+        if self._num_steps != self.limit or not agents or check_return("step", result) is not None:
+            return result
+        obs, rewards, terminations, truncations, infos = result
+        cut = [a for a in agents if (self.cuts or terminations.get(a)) and a in obs]
+        terminations = {**terminations, **dict.fromkeys(cut, False)}
+        truncations = {**truncations, **dict.fromkeys(cut, True)}
+        self._is_cut = self.cuts
+        return obs, rewards, terminations, truncations, infos

@@ -1,4 +1,4 @@
-"""Time steps read from the shared arrays."""
+"""Time steps read from the shared arrays: the learner's side of `SerialEnvs` and `WorkerPool`."""
 
 from collections.abc import Sequence
 
@@ -8,59 +8,75 @@ from torch import Tensor
 
 from mappo.core.timestep import TimeStep
 from mappo.envs.vector.buffers import Buffers
+from mappo.envs.vector.rules import broken
 from mappo.envs.vector.slices import reset_seeds
 from mappo.envs.vector.team_layout import TeamLayout
 from mappo.errors import UserError
 
 
 class TimeStepReader:
-    """Arrays as time steps: the half of a vectoriser that is the learner's."""
+    """Reader of time steps from arrays, and writer of seeds and actions into arrays.
+
+    Args:
+        layout: names and shapes.
+        arrays: arrays of all environments.
+    """
 
     def __init__(self, layout: TeamLayout, arrays: Buffers) -> None:
-        self.layout, self.arrays, self.num_envs = layout, arrays, len(arrays["seed"])
-        self._resets, self._masked = 0, False
-        arrays["seed"][...] = np.arange(self.num_envs)  # of those that are reset without a seed first
+        self.layout = layout
+        self.arrays = arrays
+        self.num_envs = len(arrays["seed"])
+        self._num_resets = 0
+        self._has_masks = False
+        arrays["seed"][...] = np.arange(self.num_envs)  # for a first reset without a seed
 
     def write_seeds(self, seed: int | Sequence[int] | None) -> bool:
-        """Which episodes come next; True at the first time."""
+        """Set the next episode of each environment; return True at the first reset."""
         if seed is None:
             self.arrays["episode"][...] += 1
         else:
-            self.arrays["seed"][...], self.arrays["episode"][...] = reset_seeds(seed, self.num_envs), 0
-        self._resets += 1
-        return self._resets == 1
+            self.arrays["seed"][...] = reset_seeds(seed, self.num_envs)
+            self.arrays["episode"][...] = 0
+        self._num_resets += 1
+        return self._num_resets == 1
 
-    def write_action(self, action: Tensor, part: slice) -> None:
-        """Takes the actions `(e, A, D)` of some environments."""
-        chosen = self.arrays["action"][part]
-        if action.shape != chosen.shape:
-            raise ValueError(f"actions must be {chosen.shape}, got {tuple(action.shape)}")
-        chosen[...] = action.cpu().numpy()
-
-    def time_step(self, part: slice, begun: bool = False) -> TimeStep:
-        """What some environments show now, copied: the next step writes over the arrays.
-
-        Args:
-            begun: after a reset, which decides whether there are masks.
+    def write_action(self, action: Tensor, envs: slice) -> None:
+        """Write the actions `(e, A, D)` of a slice of the environments.
 
         Raises:
-            UserError: masks are given that were not at the reset.
+            ValueError: the actions have another shape.
         """
-        given = self.arrays["masked"]
-        if begun:
-            self._masked = bool(given.any())
-        elif not self._masked and given[part].any():
-            agent = self.layout.agents[int(given[part][given[part] > 0].min()) - 1]
-            raise UserError(f"{agent} was given an action mask, but nobody was at the reset: give masks from there on")
+        array = self.arrays["action"][envs]
+        if action.shape != array.shape:
+            raise ValueError(f"actions must be {array.shape}, got {tuple(action.shape)}")
+        array[...] = action.cpu().numpy()
+
+    def time_step(self, envs: slice, is_reset: bool = False) -> TimeStep:
+        """Return a copy of the time step of a slice of the environments; the next step overwrites the arrays.
+
+        Args:
+            envs: the slice.
+            is_reset: True after a reset; time steps have masks if any agent has a mask then.
+
+        Raises:
+            UserError: an agent has a mask, and no agent had a mask at the reset.
+        """
+        masked = self.arrays["masked"]  # (E,)
+        if is_reset:
+            self._has_masks = bool(masked.any())
+        elif not self._has_masks and masked[envs].any():
+            agent = self.layout.agents[int(masked[envs][masked[envs] > 0].min()) - 1]
+            finding = broken("mask-late", agent, change="an action mask, and no agent had a mask at the reset")
+            raise UserError(str(finding))
 
         def copied(name: str) -> Tensor:
-            return torch.from_numpy(self.arrays[name][part].copy())
+            return torch.from_numpy(self.arrays[name][envs].copy())
 
         has_state = self.layout.spec.state_shape is not None
         return TimeStep(
             obs=copied("obs"),
             state=copied("state") if has_state else None,
-            mask=copied("mask") if self._masked else None,
+            mask=copied("mask") if self._has_masks else None,
             active=copied("active"),
             is_first=copied("is_first"),
             reward=copied("reward"),

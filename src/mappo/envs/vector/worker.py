@@ -1,4 +1,4 @@
-"""A process that steps some of a pool's environments. Loads no torch: numpy and what the environments need."""
+"""A worker process for some environments of a pool. Loads no torch: numpy and the environments' packages."""
 
 import contextlib
 import faulthandler
@@ -19,68 +19,78 @@ from mappo.errors import UserError
 from mappo.system.shutdown import exit_within
 from mappo.system.stdio import ignore_broken_pipe, warn_in_one_line
 
-RESET, CHECKED_RESET = b"r", b"R"  # else the number of the part to step, as text
+# Any other command is the index of the half to step, as text.
+RESET = b"r"
+CHECKED_RESET = b"R"
 
 
 def main(control: int, memory: int, blackbox: int, parent: int) -> None:
-    """Serves a pool until it hangs up.
+    """Serve a pool until it disconnects.
 
     Args:
-        control: a socket. memory: a file that the pool maps too. blackbox: where the stack goes in a crash, or when the
-            pool asks for it by SIGUSR1. parent: the learner's process.
+        control: file descriptor of a socket, for commands and replies.
+        memory: file descriptor of the shared memory.
+        blackbox: file descriptor for the stack in a crash, or when the pool sends SIGUSR1.
+        parent: process id of the learner.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the pool decides when to stop
-    for name in ("SIGTERM", "SIGHUP"):  # sent to all at once where a job or a session ends: the learner saves first
-        if hasattr(signal, name):  # heard, not ignored: programs that an environment starts would inherit that
+    # SIGTERM and SIGHUP go to all processes when a job or a session ends: the learner saves first. A handler in place
+    # of SIG_IGN: programs started by an environment would inherit SIG_IGN.
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
             signal.signal(getattr(signal, name), _ignore_signal)
     ignore_broken_pipe()
     warn_in_one_line()
     faulthandler.enable(blackbox)
     faulthandler.register(signal.SIGUSR1, blackbox)
     threading.Thread(target=_exit_with_parent, args=(parent,), daemon=True).start()
-    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the pool was closed, or is gone
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the pool was closed, or died
         _serve(Connection(control), memory)
     exit_within(1.0, 0)
 
 
 def _ignore_signal(_number: int, _frame: Any) -> None:
-    """Nothing is done."""
+    """Do nothing."""
 
 
 def _exit_with_parent(parent: int) -> None:
-    """Leaves when the learner is gone, also from an environment that hangs."""
+    """Exit when the learner is gone, even if an environment hangs."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
 
 
 def _serve(link: Connection, memory: int) -> None:
+    """Make the environments, send their layout, then run commands."""
     job: dict[str, Any] = link.recv()
     try:
-        try:
-            make = pickle.loads(job["make"])
-        except Exception as error:
-            raise UserError(f"the function that makes environments cannot be read in a worker: {error!r}") from error
-        shard = EnvGroup(make, job["ranges"], job["shared_reward"], job["time_limit"])
+        group = EnvGroup(_read_maker(job["make"]), job["ranges"], job["shared_reward"], job["time_limit"])
     except UserError as error:
         link.send(error)
         return
-    link.send_bytes(cloudpickle.dumps(shard.layout))  # its spaces may be classes of the main script
+    link.send_bytes(cloudpickle.dumps(group.layout))  # its spaces may be classes of the main script
     try:
-        num_envs: int = link.recv()  # by now the file is as long as it takes
-        shared = mmap.mmap(memory, Buffers.size(shard.layout, num_envs))
-        shard.attach(Buffers(shard.layout, num_envs, shared))
+        num_envs: int = link.recv()  # the pool has set the size of the memory by now
+        shared = mmap.mmap(memory, Buffers.size(group.layout, num_envs))
+        group.attach(Buffers(group.layout, num_envs, shared))
         while True:
-            order = link.recv_bytes()
+            command = link.recv_bytes()
             try:
-                if order in (RESET, CHECKED_RESET):
-                    shard.reset(order == CHECKED_RESET)
+                if command in (RESET, CHECKED_RESET):
+                    group.reset(command == CHECKED_RESET)
                 else:
-                    shard.step(int(order))
+                    group.step(int(command))
             except UserError as error:
                 link.send_bytes(pickle.dumps(error))
                 return
-            told = shard.warnings()
-            link.send_bytes(pickle.dumps(told) if told else b"")
+            texts = group.take_warnings()
+            link.send_bytes(pickle.dumps(texts) if texts else b"")
     finally:
-        shard.close()
+        group.close()
+
+
+def _read_maker(data: bytes) -> Any:
+    try:
+        return pickle.loads(data)
+    except Exception as error:
+        raise UserError(f"the function that makes environments cannot be read in a worker: {error!r}") from error

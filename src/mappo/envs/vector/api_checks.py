@@ -1,0 +1,166 @@
+"""Checks of an environment and of its values, shared by training and `mappo check`. Loads no torch.
+
+Each function returns the broken rule as a `Finding`, or None. All of them run at each step, and are kept cheap.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, cast
+
+import numpy as np
+
+from mappo.envs.vector.rules import Finding, broken
+
+METHODS = ("observation_space", "action_space", "reset", "step")
+_RETURN_SIZES = {"reset": 2, "step": 5}
+
+
+def check_api(env: Any) -> Finding | None:
+    """Check an object for the attributes of an environment of PettingZoo's Parallel API."""
+    if env is None:
+        return broken("none")
+    if hasattr(env, "agent_iter"):
+        return broken("turn-based")
+    missing = [name for name in ("possible_agents", *METHODS) if not hasattr(env, name)]
+    missing += [f"method {name}" for name in METHODS if name not in missing and not callable(getattr(env, name))]
+    if missing:
+        return broken("missing", names=", no ".join(missing))
+    possible = list(env.possible_agents)
+    return broken("agents", agents=possible) if not possible or len(set(possible)) < len(possible) else None
+
+
+def check_seed(error: BaseException) -> Finding | None:
+    """Check an error of `reset(seed=...)` for the complaint about `seed`."""
+    is_seedless = isinstance(error, TypeError) and "'seed'" in str(error)
+    return broken("reset-seed", error=error) if is_seedless else None
+
+
+def check_return(call: str, result: Any) -> Finding | None:
+    """Check the result of `reset` for two dicts by agent, or the result of `step` for five."""
+    if isinstance(result, tuple):
+        values = cast("tuple[Any, ...]", result)
+        # `type(x) is dict` spares dicts the slow `isinstance`.
+        if len(values) == _RETURN_SIZES[call] and all(type(x) is dict or isinstance(x, Mapping) for x in values):
+            return None
+        return broken(f"{call}-return", kinds=f"({', '.join(type(x).__name__ for x in values)})")
+    return broken(f"{call}-return", kinds=type(result).__name__)
+
+
+def check_names(what: str, names: Mapping[Any, Any], possible: Mapping[Any, Any]) -> Finding | None:
+    """Check the names in a dict called `what` against `possible`, the names of `possible_agents` in order."""
+    if names.keys() <= possible.keys():
+        return None
+    stranger = next(name for name in names if name not in possible)
+    return broken("unknown-agent", stranger, what=what, possible=", ".join(map(str, possible)))
+
+
+def check_reward(agent: Any, reward: Any) -> float | Finding:
+    """Return a reward as a number, infinite and NaN included; or the finding for anything but a number."""
+    try:
+        return float(reward) if isinstance(reward, int | float) else float(np.asarray(reward).item())
+    except (TypeError, ValueError):
+        return broken("reward-number", agent, reward=short(reward))
+
+
+def check_array(
+    what: str, x: np.ndarray, shape: tuple[int, ...], dtype: Any, agent: Any = "", code: str = "obs-shape"
+) -> Finding | None:
+    """Check shape and kind of an array against its space.
+
+    Args:
+        what: the array, for the message.
+        x: the array.
+        shape: shape of the space.
+        dtype: dtype to keep the array in; integers cannot keep fractions.
+        agent: the agent with this observation.
+        code: the rule for the shape.
+    """
+    if x.shape != shape:
+        return broken(code, agent, what=what, shape=x.shape, expected=shape)
+    if x.dtype.kind == "f" and dtype.kind != "f":
+        return broken("obs-kind", agent, what=what, dtype=x.dtype, expected=dtype)
+    return None
+
+
+def check_bounds(what: str, x: np.ndarray, low: Any, high: Any, agent: Any = "") -> Finding | None:
+    """Check an array against the bounds of its space, numbers or arrays of the same shape."""
+    outside = (x < low) | (x > high)
+    if not outside.any():
+        return None
+    value, low, high = (np.broadcast_to(bound, x.shape)[outside][0] for bound in (x, low, high))
+    return broken("obs-bounds", agent, what=what, value=value, low=low, high=high)
+
+
+def check_mask(agent: Any, heads: tuple[int, ...], mask: Any) -> np.ndarray | Finding:
+    """Return an action mask as bool `(sum of heads,)`, or the finding for a mask of another size.
+
+    Args:
+        agent: the agent's name.
+        heads: sizes of the agent's categorical heads.
+        mask: the mask as the environment returned it, flat or head by head.
+    """
+    pieces = mask_pieces(mask)
+    sizes = tuple(map(len, pieces))
+    if sizes not in (heads, (sum(heads),)):
+        by_head = f" or, head by head, {heads}" if len(heads) > 1 else ""
+        return broken("mask-size", agent, shape=sizes, expected=f"({sum(heads)},){by_head}")
+    legal = np.concatenate(pieces).astype(bool, copy=False)
+    head_is_legal = np.logical_or.reduceat(legal, _head_starts(heads)) if heads else legal
+    if not head_is_legal.all():
+        where = f" for head {head_is_legal.argmin() + 1} of {len(heads)}" if len(heads) > 1 else ""
+        return broken("mask-empty", agent, where=where)
+    return legal
+
+
+def mask_pieces(mask: Any) -> list[np.ndarray]:
+    """Return the innermost arrays of a nested mask, in order, each with an axis or more."""
+    if isinstance(mask, np.ndarray):
+        is_nested = mask.ndim > 1
+    else:
+        is_nested = isinstance(mask, list | tuple) and any(
+            isinstance(piece, list | tuple | np.ndarray) for piece in cast(Any, mask)
+        )
+    if is_nested:
+        return [piece for nested in cast(Any, mask) for piece in mask_pieces(nested)]
+    return [np.atleast_1d(np.asarray(cast(Any, mask)))]
+
+
+@cache
+def _head_starts(heads: tuple[int, ...]) -> list[int]:
+    return [sum(heads[:k]) for k in range(len(heads))]
+
+
+def check_state_order(agents: list[Any], observations: list[np.ndarray], state: np.ndarray) -> Finding | None:
+    """Check the order of the observations in a state made of all of them.
+
+    Args:
+        agents: `possible_agents`.
+        observations: a vector `(O_i,)` for each agent.
+        state: the state `(S,)`.
+    """
+    order = find_order(observations, state)
+    if order is None or order == sorted(order):
+        return None
+    names = list(map(str, agents))
+    return broken("state-order", order=", ".join(names[j] for j in order), possible=", ".join(names))
+
+
+def find_order(parts: list[np.ndarray], whole: np.ndarray) -> list[int] | None:
+    """Return the order of the parts, side by side, in the whole; None if there is no order, or several."""
+    rest = whole.reshape(-1)
+    if rest.size != sum(p.size for p in parts):
+        return None
+    order = list[int]()
+    while len(order) < len(parts):
+        fits = [j for j, p in enumerate(parts) if j not in order and np.array_equal(rest[: p.size], p)]
+        if len(fits) != 1:
+            return None
+        order += fits
+        rest = rest[parts[fits[0]].size :]
+    return order
+
+
+def short(x: Any) -> str:
+    """Return a value as text of at most 60 characters, for a message."""
+    text = " ".join(repr(x).split())
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,238 @@
+"""Rules for environments of PettingZoo's Parallel API, written once. Loads no torch.
+
+Training raises the first broken rule as a `UserError`; `mappo check` collects all of them. An error is refused by
+mappo, or teaches something wrong. With a warning an environment trains, but a user should know of it.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+Level = Literal["error", "warning"]
+
+
+class Rule(NamedTuple):
+    """A rule: its level, the message with the facts in braces, and the fix."""
+
+    level: Level
+    message: str
+    fix: str
+
+
+RULES: dict[str, Rule] = {
+    # The environment as a whole
+    "raised": Rule("error", "{call} raised {error}", "fix the code in these lines"),
+    "unreadable": Rule(
+        "error",
+        "a value that the environment returned cannot be read: {error}",
+        "return dicts by agent of arrays, numbers and booleans, as in PettingZoo's Parallel API",
+    ),
+    "turn-based": Rule("error", "the environment is turn-based (AEC)", "use parallel_env(...) in place of env(...)"),
+    "none": Rule("error", "the function that makes environments returned None", "return the environment"),
+    "missing": Rule(
+        "error",
+        "this is not an environment of PettingZoo's Parallel API: it has no {names}",
+        "add what PettingZoo's ParallelEnv has",
+    ),
+    "same-object": Rule(
+        "error",
+        "the function that makes environments returned one {kind} several times",
+        "make a new environment at each call",
+    ),
+    "agents": Rule("error", "possible_agents is {agents}", "name each agent once in possible_agents"),
+    "spaces": Rule(
+        "error",
+        "{error}",
+        "use spaces of a fixed size (Box, Discrete, MultiDiscrete, MultiBinary), and images of one shape",
+    ),
+    "reset-seed": Rule("error", "reset takes no seed: {error}", "declare reset(self, seed=None, options=None)"),
+    "reset-return": Rule("error", "reset returned {kinds}", "return observations, infos: two dicts by agent"),
+    "step-return": Rule(
+        "error",
+        "step returned {kinds}",
+        "return observations, rewards, terminations, truncations, infos: five dicts by agent",
+    ),
+    "never-ends": Rule(
+        "error",
+        "the episode had not ended after {steps:,} steps",
+        "truncate the episode after some steps, or use --env.time-limit (in mappo check, --time-limit)",
+    ),
+    "limit-as-termination": Rule(
+        "warning",
+        "all {episodes} episodes terminated at step {step}: this looks like a time limit",
+        "if it is a time limit, report it in truncations, or give --env.time-limit {step}",
+    ),
+    # The agents in env.agents
+    "nobody": Rule(
+        "error",
+        "reset left nobody in env.agents: {agents}",
+        "fill agents in reset: self.agents = list(self.possible_agents)",
+    ),
+    "possible-agents-changed": Rule(
+        "error",
+        "possible_agents has changed to {agents}",
+        "make agents a copy: self.agents = list(self.possible_agents)",
+    ),
+    "unknown-agent": Rule(
+        "error",
+        "{what} holds {agent!r}, which is not in possible_agents: {possible}",
+        "use the names of possible_agents",
+    ),
+    "agent-order": Rule(
+        "warning",
+        "env.agents is {agents}, and possible_agents {possible}",
+        "keep agents in the order of possible_agents",
+    ),
+    "not-flagged": Rule(
+        "error",
+        "{agent} left env.agents, and neither terminated nor truncated",
+        "set terminations[agent] or truncations[agent] at the step that removes the agent from agents",
+    ),
+    "over-but-listed": Rule(
+        "error",
+        "{agent} ended{when} and is still in env.agents, where others go on",
+        "remove an agent from agents at the step at which it ends; an agent that stays begins another life",
+    ),
+    "not-emptied": Rule(
+        "warning", "{agent} ended with the episode and is still in env.agents", "empty agents when the episode is over"
+    ),
+    "given-after-end": Rule(
+        "warning",
+        "{agent} is not in env.agents and has an entry in {where}",
+        "leave agents out of the dicts after they have ended",
+    ),
+    "reward-after-end": Rule(
+        "error",
+        "{agent} is not in env.agents and received the reward {reward:g}",
+        "pay at the step at which the agent ends: later rewards are not counted",
+    ),
+    # Observations, rewards and flags of an agent
+    "no-observation": Rule(
+        "error",
+        "{agent} is in env.agents and has no observation; observations hold: {names}",
+        "return an observation for each agent in agents",
+    ),
+    "no-final-observation": Rule(
+        "error",
+        "{agent} was truncated and has no last observation",
+        "return an observation at the step that truncates: its value is part of the return",
+    ),
+    "no-reward": Rule(
+        "error", "{agent} acted and received no reward", "return a reward for each agent that acted, 0 for none"
+    ),
+    "no-flags": Rule(
+        "error",
+        "{agent} acted and received no {flags}",
+        "return a termination and a truncation for each agent that acted, True or False",
+    ),
+    "reward-number": Rule(
+        "error", "{agent} received the reward {reward}, which is not one finite number", "return one finite number"
+    ),
+    "not-shared": Rule(
+        "error",
+        "shared_reward is True, and the agents received {rewards}",
+        "return the same number for all agents, or remove shared_reward",
+    ),
+    "obs-space": Rule(
+        "error", "{what} is {value}; its space says {space}", "return observations in observation_space(agent)"
+    ),
+    "obs-shape": Rule(
+        "error", "{what} has shape {shape}; its space says {expected}", "return observations in the shape of the space"
+    ),
+    "obs-kind": Rule(
+        "error",
+        "{what} has dtype {dtype}; its space says {expected}",
+        "give the space the dtype of the observations: fractions would be lost",
+    ),
+    "obs-dtype": Rule(
+        "warning",
+        "{what} has dtype {dtype}; its space says {expected}",
+        "convert to the dtype of the space, or change the dtype of the space",
+    ),
+    "obs-bounds": Rule(
+        "warning",
+        "{what} holds {value:g}; its space says {low:g} to {high:g}",
+        "widen the bounds of the space, or clip to them",
+    ),
+    "obs-constant": Rule(
+        "warning",
+        "no observation changes during an episode",
+        "observe after the step; render before observing pictures",
+    ),
+    "not-finite": Rule(
+        "error", "{what} holds {value}", "find the division by zero or the overflow: one such number spoils all weights"
+    ),
+    # Action masks
+    "mask-size": Rule(
+        "error",
+        "{agent} has an action mask of shape {shape}; its actions need {expected}",
+        "return one number for each choice of the agent's own action space",
+    ),
+    "mask-values": Rule(
+        "error",
+        "{agent} has an action mask that holds {value}",
+        "return 1 or True where a choice is legal, and 0 or False elsewhere",
+    ),
+    "mask-dtype": Rule("warning", "{agent} has an action mask of dtype {dtype}", "return an int8 or bool mask"),
+    "mask-empty": Rule(
+        "error",
+        "{agent} has an action mask in which nothing is legal{where}",
+        "leave a legal choice for each agent in agents, such as doing nothing",
+    ),
+    "mask-late": Rule("error", "{agent} has {change}", "return the mask from the reset on, and at each step"),
+    # The state
+    "state-shape": Rule(
+        "error",
+        "state() has shape {shape} in place of {expected}",
+        "return a state of one shape, the shape of state_space, whatever agents act",
+    ),
+    "state-constant": Rule(
+        "error",
+        "state() does not change during an episode, and observations do",
+        "compute the state anew at each call, or remove state()",
+    ),
+    "state-order": Rule(
+        "warning",
+        "state() holds the observations in the order {order}, but possible_agents is {possible}",
+        "use the order of possible_agents, and check that each agent gets its own observation and reward",
+    ),
+    # Repeatable runs
+    "seed-reset": Rule(
+        "warning",
+        "reset(seed={seed}) on {which} returns other observations than the first time",
+        "take all random numbers from self.rng = np.random.default_rng(seed), made in reset",
+    ),
+    "seed-steps": Rule(
+        "warning",
+        "the same seed and actions on {which} lead elsewhere from step {step} on",
+        "reset everything in reset, and take all random numbers from a generator seeded in reset",
+    ),
+    "entangled": Rule(
+        "warning",
+        "two environments stepped in turn go another way than one alone, from {moment} on",
+        "use a generator for each environment, not a generator of the whole process such as np.random",
+    ),
+    "aliasing": Rule(
+        "warning", "{what} that was returned before has changed since", "return copies: self.buffer.copy()"
+    ),
+    "action-changed": Rule("warning", "step wrote into the actions it received", "copy an action before changing it"),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A broken rule: its code, the message with the facts, the agent if any, and the fix."""
+
+    code: str
+    message: str
+    agent: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.fix}"
+
+
+def broken(code: str, agent: Any = "", **facts: Any) -> Finding:
+    """Return the finding for the rule `code`, with the facts filled in."""
+    rule = RULES[code]
+    name = str(agent)
+    return Finding(code, rule.message.format(agent=name, **facts), name, rule.fix.format(**facts))
