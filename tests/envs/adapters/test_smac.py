@@ -223,7 +223,7 @@ def test_pictures():
     picture = env.render()
     assert (picture.shape, picture.dtype, int(picture.max())) == ((4, 6, 3), np.uint8, 1)
     env.env = SimpleNamespace()
-    with pytest.raises(UserError, match=r"^SimpleNamespace cannot be drawn: it has no render$"):
+    with pytest.raises(UserError, match=r"^SimpleNamespace cannot be rendered: it has no render$"):
         env.render()
 
 

@@ -474,7 +474,7 @@ def test_what_cannot_be_drawn_says_what_it_needs(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(foraging.ForagingEnv, "_init_render", lambda self: ctypes.CDLL("libEGL.so.99"))
     env = foraging_game()
     with pytest.raises(
-        UserError, match=r"^ForagingEnv cannot be drawn here \(libEGL.so.99: .*pictures need EGL, on De"
+        UserError, match=r"^ForagingEnv cannot be rendered here \(libEGL.so.99: .*pictures need EGL, on De"
     ):
         env.render()
 

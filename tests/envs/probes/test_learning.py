@@ -41,17 +41,17 @@ EVERYTHING = {"env.num_envs": 64, "network.memory_size": 32, "ppo.minibatches": 
 NUMBERS = {"ppo.minibatches": 4, "ppo.entropy_weight": 0.0, "network.initial_std": 0.3}
 # Of each task: settings, updates, and the returns of its agents when it is solved.
 TASKS: dict[str, tuple[dict[str, Any], int, list[float]]] = {
-    "probe/memory": (REMEMBERING, 50, [1, 1]),
+    "probe/memory": (REMEMBERING, 25, [1, 1]),
     "probe/mask": ({}, 30, [10, 10]),
     "probe/death": (OWN | {"ppo.gamma": 0.9}, 30, [10, 10]),
     "probe/respawn": (OWN | {"ppo.gamma": 0.9, "ppo.rollout_length": 13}, 30, [3, 3]),
     "probe/arrival": (OWN | {"network.memory_size": 16, "ppo.gamma": 0.9, "ppo.rollout_length": 16}, 50, [8, 1]),
     "probe/unequal": ({}, 30, [10, 10]),
-    "probe/target": (NUMBERS, 40, [0, 0]),
+    "probe/target": (NUMBERS, 30, [0, 0]),
     "probe/mixed": (OWN | NUMBERS, 40, [10, 0]),
     "probe/multidiscrete": ({}, 40, [10, 10]),
-    "probe/image": ({"ppo.minibatches": 4}, 30, [10, 10]),
-    "probe/combined": (OWN | EVERYTHING, 80, [9, 4, 7]),
+    "probe/image": ({"ppo.minibatches": 4}, 20, [10, 10]),
+    "probe/combined": (OWN | EVERYTHING, 30, [9, 4, 7]),
 }
 
 
@@ -72,6 +72,8 @@ def learn(
     wrap: Callable[[Environment], Environment] = lambda env: env,
 ) -> tuple[MAPPO, dict[str, float]]:
     config = make_config(changes)
+    steps = updates * config.env.num_envs * config.ppo.rollout_length
+    config = dataclasses.replace(config, run=dataclasses.replace(config.run, total_steps=steps))  # for `lr_final`
     env = wrap(envs.make(name, config.env.num_envs))
     agent = kind(env.spec, config, seed=seed)
     noise = torch.Generator().manual_seed(seed)

@@ -103,7 +103,7 @@ class SmacEnv:
         """
         render = getattr(self.env, "render", None)
         if render is None:
-            raise UserError(f"{type(self.env).__name__} cannot be drawn: it has no render")
+            raise UserError(f"{type(self.env).__name__} cannot be rendered: it has no render")
         return np.ascontiguousarray(render(mode="rgb_array"))
 
     def close(self) -> None:

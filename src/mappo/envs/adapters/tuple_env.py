@@ -77,7 +77,7 @@ class TupleEnv:
             return np.ascontiguousarray(self.env.render(mode="rgb_array"))
         except Exception as error:  # pyglet's own classes of errors need a display to be imported
             raise UserError(
-                f"{type(self.env).__name__} cannot be drawn here ({error}): pictures need EGL, on Debian and Ubuntu "
+                f"{type(self.env).__name__} cannot be rendered here ({error}): pictures need EGL, on Debian and Ubuntu "
                 "apt-get install libegl1 libgl1 libglu1-mesa"
             ) from error
 

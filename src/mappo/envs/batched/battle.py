@@ -105,7 +105,7 @@ class Battle(TensorGame):
         return super().step(torch.cat([legal, self._enemy_actions(self._tensors)], 1))
 
     def render(self, index: int) -> np.ndarray:
-        """Draw battle `index` and the attacks of its last step, uint8 `(H, W, 3)`."""
+        """Render battle `index` and the attacks of its last step, uint8 `(H, W, 3)`."""
         place, health, aim = (self._tensors[k][index].cpu().numpy() for k in ("place", "health", "aim"))
         return render_battle(
             place.astype(np.float64),
@@ -200,7 +200,7 @@ def render_battle(
     shots: Sequence[tuple[int, int]] = (),
     title: str = "",
 ) -> np.ndarray:
-    """Draw a battle: a unit is filled in proportion to its health, and a dead unit is a small mark.
+    """Render a battle: a unit is filled in proportion to its health, and a dead unit is a small mark.
 
     Args:
         place: positions of the units `(2 N, 2)`, the team's first.

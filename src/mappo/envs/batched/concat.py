@@ -1,7 +1,7 @@
 """Several batched environments as one `Environment`: the environments of each seed keep their own generators.
 
-`envs.create` joins the environments of many seeds in this way, where a package draws all its random numbers from one
-stream.
+`envs.create` joins the environments of many seeds in this way, where a package samples all its random numbers from a
+single stream.
 """
 
 from collections.abc import Sequence

@@ -73,7 +73,7 @@ class Reference(Particles):
         self._heard = self._zeros(2, WORDS)  # one-hot
 
     def render(self, index: int) -> np.ndarray:
-        """Draw environment `index` with the trails since the last pictures, uint8 `(H, W, 3)`."""
+        """Render environment `index` with the trails since the last pictures, uint8 `(H, W, 3)`."""
         agents, landmarks = np.split(self._positions(index), [2])
         words = self._heard[index].flip(0)  # each agent heard the word of the other
         return render_reference(
@@ -150,9 +150,9 @@ def render_reference(
     trails: Sequence[np.ndarray] = (),
     title: str = "",
 ) -> np.ndarray:
-    """Draw two agents and three landmarks.
+    """Render two agents and three landmarks as an image `(H, W, 3)`, H above W.
 
-    A ring in an agent's colour marks the agent's goal. A bubble at the agent holds its last word.
+    A ring in an agent's colour marks its goal, a bubble at the agent holds its last word.
 
     Args:
         agents: positions `(2, 2)`.
@@ -161,25 +161,21 @@ def render_reference(
         words: last word of each agent, drawn as a letter from A to J; None before the first word.
         trails: earlier positions of the agents `(2, 2)`, oldest first.
         title: text above the field.
-
-    Returns:
-        An image `(H, W, 3)`, H above W.
     """
     from mappo.envs.batched.rendering import AGENT_COLORS, LANDMARK_COLORS, Canvas
 
     canvas = Canvas()
+    names = list(LANDMARK_COLORS)
     colors = AGENT_COLORS[1:3]  # unlike the colours of the landmarks
     canvas.trails([*trails, agents], colors)
     for place, color in zip(agents, colors, strict=True):
         canvas.agent(place, 0.075, color, False)
-    # Two rings of different size stay visible on a common goal.
-    for radius, goal, color in zip((0.06, 0.08), goals, colors, strict=True):
+    for radius, goal, color in zip((0.06, 0.08), goals, colors, strict=True):  # both stay visible on a common goal
         canvas.flag(landmarks[goal], radius, color, True)
-    for landmark, color in zip(landmarks, LANDMARK_COLORS.values(), strict=True):
-        canvas.flag(landmark, 0.045, color, False)
+    for landmark, name in zip(landmarks, names, strict=True):
+        canvas.flag(landmark, 0.045, LANDMARK_COLORS[name], False)
     for place, word in zip(agents, words, strict=True):
         canvas.bubble(place, 0.075, "..." if word is None else chr(ord("A") + word))
-    names = list(LANDMARK_COLORS)
     distances = np.linalg.norm(agents - landmarks[list(goals)], axis=-1)  # (2,)
-    captions = [f"{names[goal]} is {distances[i]:.2f} from agent {i}" for i, goal in enumerate(goals)]
-    return canvas.finish(title, ", ".join(captions))
+    caption = ", ".join(f"{names[goal]} is {distances[i]:.2f} from agent {i}" for i, goal in enumerate(goals))
+    return canvas.finish(title, caption)

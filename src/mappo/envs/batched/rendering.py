@@ -35,7 +35,11 @@ UNCOVERED = (60, 60, 60)
 COLLISION = (220, 38, 38)
 SPEAKER = (96, 110, 130)
 LISTENER = AGENT_COLORS[1]
-LANDMARK_COLORS = {"red": (208, 46, 46), "green": (22, 155, 70), "blue": (45, 114, 217)}  # of speaker_listener
+LANDMARK_COLORS = {
+    "red": (208, 46, 46),
+    "green": (22, 155, 70),
+    "blue": (45, 114, 217),
+}  # names and colours in captions
 COVERED_WITHIN = 0.1  # distance between the centres of a covered landmark and its nearest agent
 VIEW = 1.5  # agents with coordinates from -VIEW to VIEW are drawn at their place
 
@@ -59,7 +63,7 @@ def render_spread(
     caption: str = "",
     size: int = 480,
 ) -> NDArray[np.uint8]:
-    """Draw agents and landmarks; an agent outside the view appears at its border with an arrow.
+    """Render agents and landmarks; an agent outside the view appears at its border with an arrow.
 
     Args:
         agents: positions `(A, 2)` in world coordinates.

@@ -65,7 +65,7 @@ class SpeakerListener(Particles):
         self._heard = self._zeros(WORDS)  # one-hot
 
     def render(self, index: int) -> np.ndarray:
-        """Draw environment `index` with the trail since the last pictures, uint8 `(H, W, 3)`."""
+        """Render environment `index` with the trail since the last pictures, uint8 `(H, W, 3)`."""
         speaker, listener, *landmarks = self._positions(index)
         word = self._heard[index]
         return render_speaker_listener(
@@ -143,7 +143,7 @@ def render_speaker_listener(
     trail: Sequence[np.ndarray] = (),
     title: str = "",
 ) -> np.ndarray:
-    """Draw a speaker, a listener and three landmarks; an agent outside the view appears at its border with an arrow.
+    """Render a speaker, a listener and three landmarks; an agent outside the view appears at its border with an arrow.
 
     A ring marks the goal. A bubble at the speaker holds its last word.
 

@@ -91,7 +91,7 @@ class Spread(Particles):
         self._observe()
 
     def render(self, index: int) -> np.ndarray:
-        """Draw environment `index` with the trails since the last pictures, uint8 `(H, W, 3)`."""
+        """Render environment `index` with the trails since the last pictures, uint8 `(H, W, 3)`."""
         from mappo.envs.batched.rendering import COVERED_WITHIN, render_spread
 
         agents, landmarks = np.split(self._positions(index), 2)

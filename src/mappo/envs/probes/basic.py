@@ -1,4 +1,4 @@
-"""Probes with all agents active from the first step to the time limit; a learner that fails one has a bug.
+"""Probes with all agents active from the first step to the time limit. A failed probe means a bug in the learner.
 
 `probes.lives` holds the probes with deaths and arrivals, `probes.continuous` the probes with continuous actions.
 Returns below belong to one agent over an episode, without discount; with a shared reward, they are the team's.
@@ -8,7 +8,7 @@ probe/constant        10      10      through a time limit, the value is 1 / (1 
 probe/signal          10      2.5     each agent observes a number and must name it
 probe/memory          1       0.25    the number appears at the start only; without memory: 0.25
 probe/mask            10      3.33    the mask alone shows the right action; without the mask: 5
-probe/unequal         10      2.92    sizes and answers differ; one network without an agent id: 5
+probe/unequal         10      2.92    sizes and answers differ; a common network without an agent id: 5
 probe/multidiscrete   10      2.92    two numbers, two heads
 probe/image           10      2.5     the bright quadrant of an image
 probe/roles           10 i    10 i    agent i receives i per step for any action: V_i = i / (1 - gamma)
@@ -29,7 +29,7 @@ class Constant(TensorGame):
     """Probe of endless reward: agents observe ones and receive 1 for any action, until the time limit.
 
     The limit of `horizon` steps is a truncation. The task itself never ends, so V = 1 / (1 - gamma) everywhere. A
-    learner that confuses truncation with termination learns less: the mean over an episode of the remaining return,
+    learner without this distinction learns less: the mean over an episode of the remaining return,
     4.1 for gamma 0.9.
 
     Other probes with equal agents derive from this class and set its attributes.
@@ -65,9 +65,9 @@ class Constant(TensorGame):
 
 
 class Signal(Constant):
-    """Probe of observation: each agent observes one of 4 numbers as one-hot, sampled anew at each step.
+    """Probe of observation: each agent observes a number from 0 to 3 as one-hot, sampled anew at each step.
 
-    The team's reward is the fraction of agents that name their number. A team that ignores its observations gets
+    The team's reward is the fraction of agents with the right name. A team without observations gets
     `horizon / choices`, the best team `horizon`.
     """
 
@@ -88,9 +88,9 @@ class Signal(Constant):
 class Memory(Signal):
     """Probe of memory: only the first observation of an episode shows each agent its number, later ones are zeros.
 
-    The last action earns the fraction of agents that name their number, all other actions earn 0. The best return is
+    The last action earns the fraction of agents with the right name, all other actions earn 0. The best return is
     1. Without memory, or with a memory lost on the way, the return is chance: 1/4. The episode ends by itself, since a
-    critic with a memory can count the steps: a truncation would ask for the value of a step that never comes.
+    critic with a memory can count the steps: a truncation would ask for the value of a step beyond the end.
     """
 
     def __init__(
@@ -112,13 +112,13 @@ class Memory(Signal):
 
 
 class Mask(Signal):
-    """Probe of masks: an agent observes a number s; of the actions s and s + 1 (mod 4), one is illegal, each as often.
+    """Probe of masks: an agent observes a number s; action s or action s + 1 (mod 4) is illegal, each as often.
 
     The other action is right, and the mask alone shows it. The team's reward is the fraction of agents with the right
     action.
 
-    A policy that prefers s to s + 1, and both to the rest, among the legal actions, gets `horizon`. A policy without
-    the mask gets at most half. Chance among legal actions is a third of `horizon`, and among all actions a quarter.
+    A policy with a preference for s, then s + 1, then the rest, among the legal actions, gets `horizon`. Without the
+    mask, a policy gets at most half. Chance among legal actions is a third of `horizon`, among all actions a quarter.
     """
 
     def _begin_episodes(self) -> Tensors:
@@ -134,13 +134,13 @@ class Mask(Signal):
 
 
 class Unequal(TensorGame):
-    """Probe of unequal agents: two agents observe one of 3 numbers s, sampled anew at each step.
+    """Probe of unequal agents: two agents observe a number s from 0 to 2, sampled anew at each step.
 
-    agent_0 observes a vector of 3 and names s by one of 3 actions. agent_1 observes s as the first 3 entries of a
-    vector of 5, and names s + 1 (mod 3) by one of 4 actions. The team's reward is the fraction of right actions.
+    agent_0 observes a vector of 3 and has 3 actions to name s. agent_1 observes s as the first 3 entries of a
+    vector of 5, and has 4 actions to name s + 1 (mod 3). The team's reward is the fraction of right actions.
 
     The best return is `horizon`, chance is (1/3 + 1/4) / 2 of it. In the padded layout, both agents observe the same
-    vector for the same s: one network for both agents, without an agent id, gets a half.
+    vector for the same s: a common network without an agent id gets a half.
 
     Args:
         num_envs: E.
@@ -197,7 +197,7 @@ class Image(Signal):
     """Probe of images: each agent observes bytes `(8, 8, 1)`, sampled anew at each step.
 
     The image is dark noise (0 to 63) with 2 x 2 bright pixels (255) anywhere within one quadrant. The agent must name
-    the quadrant, numbered row by row. The team's reward is the fraction of agents that do. The best return is
+    the quadrant, numbered row by row. The team's reward is the fraction of right names. The best return is
     `horizon`, chance is a quarter of it.
     """
 
@@ -212,11 +212,11 @@ class Image(Signal):
         return {**number, "row": row, "column": column, "noise": self._randint(64, agents, 8, 8).byte()}
 
     def _obs(self, tensors: Tensors) -> Tensor:
-        top = tensors["number"] // 2 * 4 + tensors["row"]
-        left = tensors["number"] % 2 * 4 + tensors["column"]
-        rows = one_hot(top, 8) + one_hot(top + 1, 8)
-        columns = one_hot(left, 8) + one_hot(left + 1, 8)
-        bright = (rows.unsqueeze(-1) * columns.unsqueeze(-2)) > 0
+        row = tensors["number"] // 2 * 4 + tensors["row"]  # row of the upper left bright pixel
+        column = tensors["number"] % 2 * 4 + tensors["column"]
+        bright_rows = one_hot(row, 8) + one_hot(row + 1, 8)
+        bright_columns = one_hot(column, 8) + one_hot(column + 1, 8)
+        bright = (bright_rows.unsqueeze(-1) * bright_columns.unsqueeze(-2)) > 0
         return tensors["noise"].masked_fill(bright, 255).unsqueeze(-1)
 
 

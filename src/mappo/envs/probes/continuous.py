@@ -4,7 +4,7 @@ Actions are in the units of their bounds. Errors count in halves of the width be
 
                best    middle of the box
 probe/target   0       -1.46     reply to a point by another, in a box off the origin; uniform actions: -4.79
-probe/mixed    10      -1.46 + 2.5 by chance; one agent has discrete actions, the other continuous ones
+probe/mixed    10      -1.46 + 2.5 by chance; an agent has discrete actions, the other continuous actions
 """
 
 import torch
@@ -20,7 +20,7 @@ SHIFT = 0.25
 class Target(Constant):
     """Probe of continuous actions: each agent observes a point x in [-1, 1]^2, sampled anew at each step.
 
-    An action is two numbers, the first in [1, 5] and the second in [-4, 0]. In half-widths from the middle of that box,
+    An action is two numbers, the first in [1, 5] and the second in [-4, 0]. In half-widths from the middle of the box,
     the right action is x / 2 + (1/4, -1/4), well inside: `(3.5 + x_0, -2.5 + x_1)`. The team's reward is minus the
     agents' mean squared error per number.
 
@@ -50,10 +50,10 @@ class Target(Constant):
 
 
 class Mixed(TensorGame):
-    """Probe of a team with discrete and continuous actions, both sampled anew at each step.
+    """Probe of a team with discrete and continuous actions; both agents' targets are sampled anew at each step.
 
-    agent_0 observes one of 4 numbers and earns 1 for its name, one of 4 actions. agent_1 observes x in [-1, 1], the
-    first entry of its padded observation, and acts by a number in [2, 6]. The right action is 4.5 + x, which is
+    agent_0 observes a number from 0 to 3 and earns 1 if its action names the number. agent_1 observes x in [-1, 1], the
+    first entry of its padded observation, and acts by a number in [2, 6]. The right action is 4.5 + x, or
     x / 2 + 1/4 in half-widths from the middle; agent_1 receives minus the squared error.
 
     The best returns are `horizon` and 0. Chance of the first is a quarter of `horizon`; the middle of the box costs the

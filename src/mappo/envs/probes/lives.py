@@ -1,11 +1,11 @@
-"""Probes with agents that die, respawn and arrive late; `probes.basic` describes probes in general.
+"""Probes of death, new lives and late arrival; `probes.basic` describes probes in general.
 
 Returns are not discounted.
 
                   best           chance
-probe/death       10 an agent    4      death earns 3 at once: right for a learner that counts the dead as alive
+probe/death       10 an agent    4      death earns 3 at once: right for a learner without deaths
 probe/respawn     18 or 6        12     a sacrifice pays in the next life: right for the team alone
-probe/arrival     9              2.25   one agent arrives later, and must remember its first observation
+probe/arrival     9              2.25   an agent arrives later, and must remember its first observation
 probe/combined    20             7.58   memory, masks, deaths, new lives and unequal agents at once
 """
 
@@ -24,8 +24,8 @@ class Death(Constant):
     and the learner reads the dead as zeros too: no critic can tell them apart, and values of the dead must not count.
 
     For `env.reward=agent` and gamma 0.9: to stay forever is worth 1 / (1 - gamma) = 10, and 1 + 9 is more than 3. A
-    learner that counts on after death expects 3 + 9 from the jump. An agent that stays gets `horizon`, an agent that
-    jumps at once gets 3, and chance is 4 (1 - 2^-horizon).
+    learner with values after death expects 3 + 9 from the jump. The return is `horizon` for staying, 3 for a jump at
+    once, and 4 (1 - 2^-horizon) by chance.
     """
 
     shared_reward = False
@@ -47,14 +47,14 @@ class Death(Constant):
 
 
 class Respawn(TensorGame):
-    """Probe of new lives: two agents live 3 steps, are dead for one step, and live anew.
+    """Probe of new lives: two agents live 3 steps, are dead for a step, and live anew.
 
-    agent_1 is one step ahead, at the start too, so that one agent is always alive. In the last step of a life, action 0
+    agent_1 is a step ahead, at the start too: an agent is always alive. In the last step of a life, action 0
     earns 1 now, and action 1 ("sacrifice") earns 3 in the first step of the next life. No other action matters. An
     agent observes its age, one-hot of 3, and in the first step of a life also whether it will receive the 3.
 
     Each agent has 3 last steps in the 13 steps of an episode, and all sacrifices pay before the time limit. With
-    `env.reward=team` the return outlives the agent, so that sacrifice is right (2.4 for 1 at gamma 0.9): the team
+    `env.reward=team` the return outlives the agent, and sacrifice is right (2.4 for 1 at gamma 0.9): the team
     gets 18. With `env.reward=agent` the return ends with the life, and action 0 is right: 6. Chance is 12.
     """
 
@@ -90,10 +90,10 @@ class Respawn(TensorGame):
 class Arrival(TensorGame):
     """Probe of late arrival: agent_0 is active for all 8 steps, agent_1 from step 3 on.
 
-    agent_0 observes one of 4 numbers, sampled anew at each step, and earns 1 for each number that it names. agent_1
+    agent_0 observes a number from 0 to 3, sampled anew at each step, and earns 1 for each right name. agent_1
     observes a number at its arrival and zeros afterwards, and earns 1 if it names the number in the last step.
 
-    The best returns are 8 and 1, chance is 2 and 1/4. Without memory, or with a memory that carries anything from
+    The best returns are 8 and 1, chance is 2 and 1/4. Without memory, or with a memory of the time
     before the arrival, the returns are 8 and 1/4. The episode ends by itself, as in `Memory`.
     """
 
@@ -129,15 +129,15 @@ class Arrival(TensorGame):
 class Combined(TensorGame):
     """Probe of all features at once: three unequal agents, with 3, 4 and 5 actions and observations of 3, 5 and 7.
 
-    An episode has 10 steps. The first observation of a life shows agent i one of as many numbers as it has actions;
+    An episode has 10 steps. The first observation of a life shows agent i a number below its number of actions;
     later observations are zeros. The name of the number is number + i (mod actions). As in `Mask`, the name or the
     action after it is illegal, sampled anew at each step, and the other action is right: it earns 1 in each step but
-    the first of a life. agent_0 lives until the end; agent_1 dies after 3 to 7 steps; agent_2 too, and one step later
+    the first of a life. agent_0 lives until the end; agent_1 dies after 3 to 7 steps; agent_2 too, and a step later
     begins another life, with another number. The dead have no legal action.
 
     Rewarded steps are 9, 4 (of 2 to 6) and 7 in expectation, in all 20: the best return. Chance among legal actions is
     9/2 + 4/3 + 7/4 = 7.58. A policy without the masks gets at most 10, and so does a policy without memory: among the
-    legal actions, both neighbours of an illegal one are right equally often. The episode ends by itself, as in
+    legal actions, both neighbours of an illegal action are right equally often. The episode ends by itself, as in
     `Memory`.
     """
 
@@ -149,13 +149,13 @@ class Combined(TensorGame):
     def _begin_episodes(self) -> Tensors:
         never = torch.full((self.num_envs,), 2 * self.horizon, device=self.device)
         dies = torch.stack([never, 3 + self._randint(5), 3 + self._randint(5)], -1)
-        return {"number": self._numbers(), "legal": self._randint(2, 3), "dies": dies}
+        return {"number": self._sample_numbers(), "legal": self._randint(2, 3), "dies": dies}
 
     def _next_tensors(self, tensors: Tensors, action: Tensor) -> Tensors:
-        number = torch.where(self._since_death(tensors) == 0, self._numbers(), tensors["number"])
+        number = torch.where(self._since_death(tensors) == 0, self._sample_numbers(), tensors["number"])
         return {"number": number, "legal": self._randint(2, 3)}
 
-    def _numbers(self) -> Tensor:
+    def _sample_numbers(self) -> Tensor:
         """Sample a number for each agent: `(E, 3)`."""
         return torch.stack([self._randint(3), self._randint(4), self._randint(5)], -1)
 
