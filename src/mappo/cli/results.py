@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mappo.config.presets import TWINS
 from mappo.envs import is_code
 from mappo.errors import UserError
 from mappo.evaluation.options import EvaluateOptions
