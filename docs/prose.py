@@ -106,7 +106,14 @@ def main() -> int:
     figures = [
         ("relative words in 100 of docstrings and comments", relative_words(prose), MAX_RELATIVE),
         ("relative words in 100 of messages and help", relative_words(texts), MAX_RELATIVE),
-        *((f"relative words in 100 of {p.name}", relative_words([p.read_text("utf-8")]), MAX_RELATIVE) for p in pages),
+        *(
+            (
+                f"relative words in 100 of {p.name}",
+                relative_words([re.sub(r"`[^`]*`|\]\([^)]*\)", " ", p.read_text("utf-8"))]),
+                MAX_RELATIVE,
+            )
+            for p in pages
+        ),
         ("oblique openings in 100", 100 * sum(word in OBLIQUE for word in openings) / len(openings), MAX_OBLIQUE),
         ("packed assignments in 1,000 lines", 1000 * num_packed / num_lines, MAX_PACKED),
         ("banned names", len(banned), 0),

@@ -1,14 +1,27 @@
 """The update loop: epochs over a rollout, for a single learner or for several at once."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from mappo.algorithms.minibatch import Batch
+from mappo.backend.cuda_graphs import Graphed, addresses
 from mappo.config import Config
 from mappo.core.timestep import Rollout
+
+# Metrics of an update, in order; the schedule and the number of epochs follow.
+METRICS = (
+    *("value", "explained_variance", "total_loss", "policy_loss", "value_loss", "entropy", "approx_kl"),
+    *("clip_fraction", "grad_norm_actor", "grad_norm_critic", "skipped_steps"),
+)
+
+
+def scalars(numbers_by_name: Mapping[str, float], shape: Sequence[int], device: torch.device) -> dict[str, Tensor]:
+    """Return tensors of a shape, filled with the numbers."""
+    return {name: torch.full(shape, float(x), device=device) for name, x in numbers_by_name.items()}
 
 
 class UpdateSteps(Protocol):
@@ -23,6 +36,18 @@ class UpdateSteps(Protocol):
     def gradient_step(self, batch: Batch) -> dict[str, Tensor]: ...
 
     def finish_update(self, rollout: Rollout, values: Any) -> None: ...
+
+
+def learn(
+    learner: UpdateSteps, graphed: Graphed | None, rollout: Rollout, orders: Tensor | None
+) -> tuple[dict[str, Tensor], int]:
+    """Run all epochs on a rollout, as a CUDA graph where `graphed` is given; see `run_epochs`."""
+    work = partial(run_epochs, learner, rollout)
+    inputs = () if orders is None else (orders,)
+    if graphed is None:
+        return work(*inputs)
+    metrics, epochs = graphed(work, addresses(rollout), *inputs)
+    return {name: x.clone() for name, x in metrics.items()}, epochs  # the next replay overwrites its output
 
 
 def run_epochs(learner: UpdateSteps, rollout: Rollout, orders: Tensor | None = None) -> tuple[dict[str, Tensor], int]:

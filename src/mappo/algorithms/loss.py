@@ -1,9 +1,12 @@
 """The loss of a minibatch, or of a piece of a minibatch."""
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from mappo.algorithms.minibatch import Batch
 from mappo.config import PPOConfig
+from mappo.functional.distributions import sum_tensors
 from mappo.functional.losses import ppo_clip_loss, ppo_value_data, ppo_value_error
 from mappo.functional.weighted import weighted_mean
 from mappo.networks.network import Network
@@ -55,3 +58,30 @@ def loss(
         "clip_fraction": info.clipfrac,
     }
     return total, {name: x.detach() for name, x in metrics.items()}
+
+
+def backward(
+    loss: Callable[..., tuple[Tensor, dict[str, Tensor]]], batch: Batch, num_pieces: int, axis: int
+) -> dict[str, Tensor]:
+    """Add the gradient of a minibatch's loss to the gradients of the weights, in pieces.
+
+    Args:
+        loss: computes loss and metrics of a batch, with `total_weight` as in `loss`.
+        batch: the minibatch.
+        num_pieces: the pieces have the same sums as the minibatch, in another order.
+        axis: axis of the batch's rows, or of its chunks.
+
+    Returns:
+        The metrics of the minibatch.
+    """
+    if num_pieces <= 1:
+        total, metrics = loss(batch)
+        total.backward()
+        return metrics
+    total_weight = batch.total_weight()
+    piece_metrics: list[dict[str, Tensor]] = []
+    for piece in batch.pieces(num_pieces, axis):
+        total, metrics = loss(piece, total_weight=total_weight)
+        total.backward()
+        piece_metrics.append(metrics)
+    return {name: sum_tensors([m[name] for m in piece_metrics]) for name in piece_metrics[0]}

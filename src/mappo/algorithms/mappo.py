@@ -11,19 +11,18 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from mappo.algorithms.advantages import advantages, standardize, value_metrics
 from mappo.algorithms.critic import Critic, Values
 from mappo.algorithms.critic_input import CriticInputFunction, make_critic_input
-from mappo.algorithms.epochs import run_epochs
-from mappo.algorithms.loss import loss
-from mappo.algorithms.minibatch import Batch, to_chunks
+from mappo.algorithms.epochs import METRICS, learn, scalars
+from mappo.algorithms.loss import backward, loss
+from mappo.algorithms.minibatch import Batch
 from mappo.algorithms.optimizer import load_moments, make_optimizer, moments_by_name, set_learning_rates
-from mappo.backend.cuda_graphs import Graphed, addresses, supports_cuda_graphs
+from mappo.algorithms.prepare import prepare
+from mappo.backend.cuda_graphs import Graphed, supports_cuda_graphs
 from mappo.config import Config
 from mappo.core.spec import Spec
 from mappo.core.state_dict import flatten, subdict
 from mappo.core.timestep import Rollout, TimeStep
-from mappo.functional.distributions import sum_tensors
 from mappo.functional.weighted import SumAcross, alone
 from mappo.networks.actor_critic import build_network
 from mappo.policies.actor import Actor
@@ -32,11 +31,6 @@ from mappo.policies.policy import Policy
 # Agents' rows in a piece of a minibatch: measured best for layers of 64, no worse for wider layers
 # (docs/negative-results.md).
 PIECE_ROWS = 20_000
-# Metrics of an update, in order; the schedule and the number of epochs follow.
-METRICS = (
-    *("value", "explained_variance", "total_loss", "policy_loss", "value_loss", "entropy", "approx_kl"),
-    *("clip_fraction", "grad_norm_actor", "grad_norm_critic", "skipped_steps"),
-)
 
 
 class MAPPO:
@@ -85,7 +79,7 @@ class MAPPO:
         self.generator.manual_seed(seed)
         self.updates = 0
         self.row_axis = 0 if config.chunk_length is None else 1  # axis of a batch's rows, or of its chunks
-        self._graphed = Graphed()
+        self._graphed = Graphed() if self.uses_graphs else None
 
     def act(
         self, step: TimeStep, memory: Tensor | None = None, *, noise: Tensor | None = None
@@ -146,23 +140,12 @@ class MAPPO:
         if any(skip):
             if self.critic.memory is not None:  # it was not advanced over the skipped rollout
                 self.critic.memory.zero_()
-            metrics = {name: torch.full((), math.nan, device=self.device) for name in METRICS}
-            metrics["skipped_steps"] = torch.zeros((), device=self.device)
+            metrics = scalars({**dict.fromkeys(METRICS, math.nan), "skipped_steps": 0.0}, (), self.device)
             epochs = 0
         else:
-            metrics, epochs = self._learn(rollout, self.epoch_orders(rollout))
+            metrics, epochs = learn(self, self._graphed, rollout, self.epoch_orders(rollout))
         self.updates += 1
-        numbers = {**schedule, "epochs": epochs}
-        return metrics | {name: torch.full((), float(x), device=self.device) for name, x in numbers.items()}
-
-    def _learn(self, rollout: Rollout, orders: Tensor | None) -> tuple[dict[str, Tensor], int]:
-        """Run all epochs, as a CUDA graph where the run uses graphs."""
-        work = partial(run_epochs, self, rollout)
-        inputs = () if orders is None else (orders,)
-        if not self.uses_graphs:
-            return work(*inputs)
-        metrics, epochs = self._graphed(work, addresses(rollout), *inputs)
-        return {name: x.clone() for name, x in metrics.items()}, epochs  # the next replay overwrites its output
+        return metrics | scalars({**schedule, "epochs": epochs}, (), self.device)
 
     def set_schedule(self) -> dict[str, float]:
         """Set the learning rates and the entropy weight of the next update, and return them by name."""
@@ -181,55 +164,8 @@ class MAPPO:
 
     @torch.no_grad()
     def prepare(self, rollout: Rollout, recompute: bool = False) -> tuple[Batch, dict[str, Tensor], Values]:
-        """Compute the training data of an update.
-
-        The value statistics are updated between the advantages and the targets: advantages use the old statistics,
-        targets the new ones.
-
-        Args:
-            rollout: T steps of E environments.
-            recompute: compute the data again with the present critic; the value statistics stay.
-
-        Returns:
-            The batch, the metrics `value` and `explained_variance`, and the critic's values.
-        """
-        values = self.critic.evaluate(rollout)
-        adv, returns = advantages(rollout, values, self.spec, self.config, self.team_rows)
-        weight = rollout.active.to(adv.dtype)  # (T, E, A)
-        if self.team_rows:
-            value_weight = weight.sum(-1)
-        else:  # the team's return outlives an agent: its row is evaluated for the team after its death too
-            value_weight = torch.ones_like(weight) if self.config.env.reward == "team" else weight
-        metrics = value_metrics(values.value, adv, returns, value_weight, self.sum_across)
-        normalized_value = values.normalized_value
-        if self.config.ppo.value_norm:
-            if not recompute:
-                normalized_value = self.critic.update_value_norm(returns, value_weight, normalized_value)
-            returns = self.value_norm.normalize(returns)
-        if self.config.ppo.advantage_norm:
-            adv = standardize(adv, weight.sum(-1) if self.team_rows else weight, self.sum_across)
-        if self.team_rows:
-            adv = adv.unsqueeze(-1).expand_as(rollout.log_prob)
-        batch = Batch(
-            obs=self.network.actor.preprocess(rollout.obs, rollout.active),
-            mask=self.policy.distribution.legal_choices(rollout.mask) if rollout.mask is not None else None,
-            action=rollout.action,
-            log_prob=rollout.log_prob,
-            adv=adv,
-            weight=weight,
-            critic_obs=values.critic_obs,
-            value=normalized_value,
-            target=returns,
-            value_weight=value_weight,
-            is_first=rollout.is_first if rollout.memory is not None else None,
-            critic_is_first=values.is_first,
-        )
-        length = self.config.chunk_length
-        batch = batch.map(partial(to_chunks, length=length))
-        if values.memory_in is not None and rollout.memory is not None:
-            batch.memory = rollout.memory.flatten(0, 1).unsqueeze(0)
-            batch.critic_memory = values.memory_in[::length].flatten(0, 1).unsqueeze(0)
-        return batch, metrics, values
+        """Compute the training data of an update; see `prepare.prepare`."""
+        return prepare(rollout, self.policy, self.critic, self.config, self.sum_across, recompute)
 
     def minibatches(self, batch: Batch, order: Tensor | None) -> Iterable[Batch]:
         """Return the minibatches of an epoch; `order` is a permutation of the rows, None for a single minibatch."""
@@ -242,23 +178,10 @@ class MAPPO:
         return loss(self.policy, self.network.critic, self.config.ppo, batch, entropy_weight, total_weight)
 
     def backward(self, batch: Batch) -> dict[str, Tensor]:
-        """Add the gradient of a minibatch's loss to the gradients of the weights; return its metrics.
-
-        On a CPU a large minibatch is computed in pieces, whose activations stay in the caches: the same sums, in
-        another order.
-        """
+        """Add the gradient of a minibatch's loss to the gradients of the weights; return its metrics."""
+        # On a CPU a large minibatch is computed in pieces, whose activations stay in the caches.
         num_pieces = -(-batch.weight.numel() // PIECE_ROWS) if self.device.type == "cpu" else 1
-        if num_pieces <= 1:
-            total, metrics = self.loss(batch, self.entropy_weight)
-            total.backward()
-            return metrics
-        total_weight = batch.total_weight()
-        piece_metrics: list[dict[str, Tensor]] = []
-        for piece in batch.pieces(num_pieces, self.row_axis):
-            total, metrics = self.loss(piece, self.entropy_weight, total_weight)
-            total.backward()
-            piece_metrics.append(metrics)
-        return {name: sum_tensors([m[name] for m in piece_metrics]) for name in piece_metrics[0]}
+        return backward(partial(self.loss, entropy_weight=self.entropy_weight), batch, num_pieces, self.row_axis)
 
     def gradient_step(self, batch: Batch) -> dict[str, Tensor]:
         """Take a gradient step on a minibatch and return its metrics. A non-finite gradient changes nothing."""

@@ -34,6 +34,20 @@ class Batch(TensorStruct):
     critic_is_first: Tensor | None = None  # (L, R) or (L, R, A)
     critic_memory: Tensor | None = None  # (1, R, H) or (1, R, A, H)
 
+    def to_chunks(self, length: int | None, memory: Tensor | None, critic_memory: Tensor | None) -> "Batch":
+        """Reshape `(T, E, ...)` to rows or chunks; see the function `to_chunks`.
+
+        Args:
+            length: L; None for rows.
+            memory: the actors' memory before each chunk, `(T/L, E, A, H)`.
+            critic_memory: the critic's memory before each step, `(T, E, [A,] H)`.
+        """
+        batch = self.map(partial(to_chunks, length=length))
+        if memory is not None and critic_memory is not None:
+            batch.memory = memory.flatten(0, 1).unsqueeze(0)
+            batch.critic_memory = critic_memory[::length].flatten(0, 1).unsqueeze(0)
+        return batch
+
     def minibatches(self, order: Tensor, count: int, axis: int) -> Iterator["Batch"]:
         """Yield `count` minibatches; `order` is a permutation of the rows along `axis`."""
         for index in order.chunk(count):

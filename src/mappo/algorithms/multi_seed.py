@@ -6,7 +6,6 @@ are computed for all seeds in a single call, by `torch.func.vmap` over weights w
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from typing import Any, cast
 
 import torch
@@ -14,10 +13,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap  # pyright: ignore[reportUnknownVariableType]
 
 from mappo.algorithms.critic import Values
-from mappo.algorithms.epochs import run_epochs
+from mappo.algorithms.epochs import learn, scalars
 from mappo.algorithms.mappo import MAPPO
 from mappo.algorithms.minibatch import Batch
-from mappo.backend.cuda_graphs import Graphed, addresses
+from mappo.backend.cuda_graphs import Graphed
 from mappo.core.slices import equal_slices
 from mappo.core.timestep import Rollout, TimeStep
 from mappo.errors import UserError
@@ -43,7 +42,7 @@ class MultiSeed:
         self.device = first.device
         self.static_shapes = first.static_shapes
         self._first = first
-        self._graphed = Graphed()
+        self._graphed = Graphed() if first.uses_graphs else None
         self._stacked = _StackedNetworks([agent.network for agent in agents]) if first.static_shapes else None
 
     @torch.no_grad()
@@ -123,16 +122,12 @@ class MultiSeed:
         schedules = [agent.set_schedule() for agent in self.agents]  # equal for all seeds
         slices = equal_slices(rollout.ended.shape[1], len(self.agents))
         orders = [a.epoch_orders(rollout.slice_envs(envs)) for a, envs in zip(self.agents, slices, strict=True)]
-        inputs = [] if orders[0] is None else [torch.stack(cast("list[Tensor]", orders), 1)]  # (epochs, S, rows)
-        work = partial(run_epochs, self, rollout)
-        metrics, epochs = self._graphed(work, addresses(rollout), *inputs) if self._first.uses_graphs else work(*inputs)
+        order = None if orders[0] is None else torch.stack(cast("list[Tensor]", orders), 1)  # (epochs, S, rows)
+        metrics, epochs = learn(self, self._graphed, rollout, order)
         for agent in self.agents:
             agent.updates += 1
-        shape = (len(self.agents),)
-        numbers = {**schedules[0], "epochs": epochs}
-        return {name: x.clone() for name, x in metrics.items()} | {
-            name: torch.full(shape, float(x), device=self.device) for name, x in numbers.items()
-        }
+        constants = scalars({**schedules[0], "epochs": epochs}, (len(self.agents),), self.device)
+        return metrics | constants
 
     def prepare(
         self, rollout: Rollout, recompute: bool = False
@@ -195,17 +190,17 @@ class _StackedNetworks:
         }
         for name, stacked in self._weights.items():
             stacked.requires_grad_().grad = torch.zeros_like(stacked)
-            for network, own, gradient in zip(networks, stacked.detach(), cast(Tensor, stacked.grad), strict=True):
+            for network, weight, gradient in zip(networks, stacked.detach(), cast(Tensor, stacked.grad), strict=True):
                 parameter = network.get_parameter(name)
-                parameter.data = own
+                parameter.data = weight
                 parameter.grad = gradient
         # Buffers: statistics, and untrained weights of a user's encoder.
         states = [dict(network.named_buffers()) | dict(network.named_parameters()) for network in networks]
         names = [name for name in networks[0].state_dict() if name in states[0] and name not in self._weights]
         self._buffers = {name: torch.stack([state[name].detach() for state in states]) for name in names}
         for name, stacked in self._buffers.items():
-            for state, own in zip(states, stacked, strict=True):
-                state[name].data = own
+            for state, buffer in zip(states, stacked, strict=True):
+                state[name].data = buffer
 
     def zero_grad(self) -> None:
         """Set all gradients to zero in place: the networks hold views of them."""

@@ -86,13 +86,13 @@ class ActionDistribution:
 
     def for_agent(self, agent: int) -> "ActionDistribution":
         """Return the distribution of a single agent, for rows `(*B, 1)`."""
-        one = copy.copy(self)
+        distribution = copy.copy(self)
         index = slice(agent, agent + 1)
-        one.static_mask = None if self.static_mask is None else self.static_mask[index]
+        distribution.static_mask = None if self.static_mask is None else self.static_mask[index]
         if self.continuous and self.low.ndim == 2:
             for name in ("low", "high", "continuous_mask", "center", "half_width"):
-                setattr(one, name, getattr(self, name)[index])
-        return one
+                setattr(distribution, name, getattr(self, name)[index])
+        return distribution
 
     def legal_choices(self, mask: Tensor | None) -> Tensor | None:
         """Merge a mask with the static mask: `(*B, A, N)`, or None where everything is legal.
