@@ -34,6 +34,7 @@ BANNED = {
     "numbers",
     "answer",
 }
+CODE = re.compile(r"`[^`]*`|\]\([^)]*\)")
 MAX_RELATIVE = 1.5
 MAX_OBLIQUE = 2.0
 MAX_PACKED = 8.0
@@ -79,8 +80,8 @@ def names(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def relative_words(texts: list[str]) -> float:
-    """Return the relative words in 100 words."""
-    words = [word.lower() for text in texts for word in re.findall(r"[A-Za-z]+", text)]
+    """Return the relative words in 100 words, without code spans and links."""
+    words = [word.lower() for text in texts for word in re.findall(r"[A-Za-z]+", CODE.sub(" ", text))]
     return 100 * sum(word in RELATIVE for word in words) / max(1, len(words))
 
 
@@ -109,7 +110,7 @@ def main() -> int:
         *(
             (
                 f"relative words in 100 of {p.name}",
-                relative_words([re.sub(r"`[^`]*`|\]\([^)]*\)", " ", p.read_text("utf-8"))]),
+                relative_words([p.read_text("utf-8")]),
                 MAX_RELATIVE,
             )
             for p in pages

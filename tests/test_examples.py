@@ -40,7 +40,7 @@ def test_a_network_of_ones_own_trains_is_saved_and_plays(network: ModuleType, tm
     actor = mappo.load_actor(run.path).agent("agent_1")
     assert actor(torch.zeros(18))[0].shape == ()
     del ENCODERS["residual"]
-    with pytest.raises(UserError, match=r"'residual' is not known.*import the module that calls"):
+    with pytest.raises(UserError, match=r"'residual' is not known.*import the module with the call"):
         mappo.load_actor(run.path)
 
 

@@ -318,7 +318,7 @@ def test_an_interrupt_in_this_process_may_be_the_users_and_passes_with_the_run_s
 
 def test_an_interrupt_of_an_environments_own_is_told_by_the_program():
     code, _, err = told("check", "hostile:RaisesInterrupt")
-    assert (code, err) == (2, "mappo: stopped by a KeyboardInterrupt that the environment raised\n")
+    assert (code, err) == (2, "mappo: stopped by a KeyboardInterrupt of the environment\n")
 
 
 @pytest.mark.parametrize(

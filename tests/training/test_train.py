@@ -273,7 +273,7 @@ def test_a_function_called_as_an_environment_is_not_taken_for_it(tmp_path: Path)
 
     run = train(spread, small(tmp_path / "run"))
     assert run.env == "custom/spread"
-    with pytest.raises(UserError, match="custom/spread has no name that mappo knows: give the environment"):
+    with pytest.raises(UserError, match="custom/spread has no name in mappo: give the environment"):
         run.evaluate(4)
     assert set(run.evaluate(4, env=trainer.envs.from_factory(spread, 2))["baselines"]) == {"random"}
 

@@ -40,7 +40,7 @@ class Train:
     settings: Annotated[Path | None, tyro.conf.arg(name="config")] = None
     """JSON file of settings, such as the config.json of another run."""
     resume: Flag = False
-    """Continue the run that --run.name or --run.dir names."""
+    """Continue the run of --run.name or --run.dir."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Evaluate(EvaluateOptions):
     run: RunPath
     """Run directory."""
     json: bool = False
-    """Print one JSON object and nothing else."""
+    """Print a single JSON object and nothing else."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Check:
     seed: int = 0
     """Seed of the first reset; further resets count up."""
     time_limit: int | None = None
-    """Steps after which an episode is cut off, like --env.time-limit in training."""
+    """Steps before an episode is cut off, like --env.time-limit in training."""
     options: tuple[str, ...] = ()
     """Options of the environment, as NAME=VALUE."""
 

@@ -65,7 +65,7 @@ def main(args: Sequence[str], close_limit: CloseLimit = nullcontext) -> int:
         print("mappo: stopped", file=sys.stderr)
         return 128 + stop.number
     except KeyboardInterrupt:  # signals raise `Stopped`, so the environment raised
-        print("mappo: stopped by a KeyboardInterrupt that the environment raised", file=sys.stderr)
+        print("mappo: stopped by a KeyboardInterrupt of the environment", file=sys.stderr)
         return USER_ERROR
     except BrokenPipeError:  # the reader left, as in `mappo evaluate RUN | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -41,17 +41,18 @@ class EnvConfig:
     num_agents: Annotated[int | None, at_least(1), at_most(10_000)] = None
     """Number of agents, where the environment has a choice; by default the environment's own number."""
     reward: Literal["team", "agent"] = "team"
-    """`team`: one reward, the sum over agents; `agent`: each agent's own reward, with a critic row for each agent."""
+    """`team`: a single reward, the sum over agents; `agent`: each agent's own reward, with its own critic row."""
     options: tuple[str, ...] = ()
     """Options of the environment itself, as NAME=VALUE, such as local_ratio=0 max_cycles=50."""
     time_limit: Annotated[int | None, at_least(1)] = None
     """Maximum steps of an episode, for Python environments; an episode ended by the limit counts as truncated."""
     workers: Annotated[int | None, at_least(0), at_most(4096)] = None
-    """Number of processes that step Python environments; 0: step all in this process; by default one for each core."""
+    """Number of worker processes for Python environments; 0: step all in this process; by default
+    the number of cores."""
     restart: bool = False
-    """Replace a worker that dies or hangs; its episodes are cut off. By default the run is saved and stops."""
+    """Replace a dead or hanging worker; its episodes are cut off. By default the run is saved and stops."""
     worker_timeout: Annotated[float, above(0)] = 60.0
-    """Maximum seconds of a worker for one step of its environments; a slower worker counts as hanging."""
+    """Maximum seconds of a worker for a step of its environments; a slower worker counts as hanging."""
 
     @property
     def env_kwargs(self) -> dict[str, Any]:
@@ -100,7 +101,7 @@ class NetworkConfig:
     obs_norm: bool = False
     """Normalise observations by their running mean and standard deviation; for vectors, not images."""
     action_bounds: Literal["clip", "tanh"] = "clip"
-    """Method that keeps a Gaussian action within its bounds: clip the action, or squash it by tanh."""
+    """Method to keep a Gaussian action within its bounds: clip the action, or squash it by tanh."""
     action_std: Literal["free", "state"] = "free"
     """Standard deviation of a Gaussian action: `free`: a parameter; `state`: an output of the network."""
     initial_std: Annotated[float, above(0)] = 0.5
@@ -152,13 +153,13 @@ class PPOConfig:
     target_kl: Annotated[float | None, above(0)] = None
     """Stop the epochs of an update after the first epoch with a mean KL above this; none by default."""
     huber_delta: Annotated[float | None, above(0)] = None
-    """Error at which the value loss turns from square to linear; 10 in the paper; none by default."""
+    """Error size where the value loss turns from square to linear; 10 in the paper; none by default."""
     value_norm: bool = True
     """Train the critic on returns normalised by their running mean and standard deviation."""
     value_norm_decay: Annotated[float, between(0, 1)] = 0.99
     """Weight of earlier rollouts in the running return statistics; below 1."""
     popart: bool = False
-    """Rescale the critic's last layer with the return statistics, so that values stay the same (arXiv:1602.07714)."""
+    """Rescale the critic's last layer with the return statistics, to keep values the same (arXiv:1602.07714)."""
     advantage_norm: bool = True
     """Normalise advantages to mean 0 and standard deviation 1 over each rollout."""
     value_weight: Annotated[float, at_least(0)] = 1.0
@@ -198,7 +199,7 @@ class RunConfig:
     """The run: length, directory, evaluations and checkpoints."""
 
     total_steps: Annotated[int, at_least(1)] = 2_000_000
-    """Environment steps of the run, summed over environments; in one step all agents act.
+    """Environment steps of the run, summed over environments; in a step all agents act.
     Rounded up to whole rollouts."""
     seed: Annotated[int, at_least(0)] = 1
     """Seed of all random numbers."""

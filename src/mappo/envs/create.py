@@ -117,7 +117,7 @@ def for_training(env: Any, config: Config, device: torch.device) -> tuple[Enviro
         refuse_time_limit(name_of(env), env_options.time_limit)
         return cast(Any, env), None
     if env_options.num_agents is not None and not isinstance(env, str):
-        raise UserError("env.num-agents is for environments that have a name: your environment sets its own number")
+        raise UserError("env.num-agents is for named environments: your environment sets its own number")
     if is_made_here:
         training = _make_for_seeds(env, config, device)
         try:

@@ -29,7 +29,7 @@ def run_benchmark(device_name: str, num_envs: int, threads: int, rounds: int) ->
     device = choose_device(device_name, "--device")
     former_threads = torch.get_num_threads()
     torch.set_num_threads(threads)
-    print(f"measuring on {device.type}, which takes about half a minute on a quiet machine ...", file=sys.stderr)
+    print(f"measuring on {device.type}: about half a minute on a quiet machine ...", file=sys.stderr)
     rows: list[list[str]] = []
     try:
         for recipe in RECIPES:

@@ -175,7 +175,8 @@ def make_encoder(groups: int, shape: tuple[int, ...], network_config: NetworkCon
     if name not in ENCODERS:
         raise UserError(
             f"network.encoder {name!r} is not known; there are: auto, {', '.join(ENCODERS)}. "
-            f"An encoder of your own must be registered first: import the module that calls mappo.register_encoder"
+            f"An encoder of your own must be registered first: import the module with the call of "
+            f"mappo.register_encoder"
         )
     encoder = ENCODERS[name](groups, shape, network_config)
     if name not in BUILT_IN:

@@ -70,13 +70,13 @@ class CsvLog:
                     repeated.append(update)
                 rows[update] = line  # the last row of an update is valid
         missing = [n for n in range(1, updates + 1) if n not in rows]
-        for numbers, before, after in (
+        for lines_or_updates, before, after in (
             (damaged, "is damaged at lines", ": they are left out"),
             (missing, "lacks the rows of updates", ": they are lost"),
             (repeated, "had the rows of updates", " twice: the last ones are kept"),
         ):
-            if numbers:
-                self.notes.append(f"{self._path} {before} {_ranges(numbers)}{after}")
+            if lines_or_updates:
+                self.notes.append(f"{self._path} {before} {_ranges(lines_or_updates)}{after}")
         return [*lines[:1], *(rows[n] for n in sorted(rows))]
 
     def row(self, fixed: list[int], values: Mapping[str, float]) -> str:
@@ -93,8 +93,8 @@ class CsvLog:
             raise UserError(f"{self._path} has no column for {', '.join(unknown)}")
         if missing := [name for name in self._names if name not in values]:
             raise UserError(f"no value for column {', '.join(missing)} of {self._path}")
-        numbers = [float(values[name]) for name in self._names]
-        cells = ["" if math.isnan(number) else repr(number) for number in numbers]
+        floats = [float(values[name]) for name in self._names]
+        cells = ["" if math.isnan(x) else repr(x) for x in floats]
         return text + ",".join([*map(str, fixed), *cells]) + "\n"
 
     def append(self, row: str) -> None:
@@ -117,10 +117,10 @@ class CsvLog:
             raise UserError(f"could not write {self._path}: {error_text(error)}; {hint}") from None
 
 
-def _ranges(numbers: list[int]) -> str:
-    """Format numbers as ranges: 1, 2, 3, 7 as `1 to 3, 7`. Of many ranges the first five are shown."""
+def _ranges(integers: list[int]) -> str:
+    """Format integers as ranges: 1, 2, 3, 7 as `1 to 3, 7`. Of many ranges the first five are shown."""
     ranges: list[tuple[int, int]] = []
-    for n in sorted(set(numbers)):
+    for n in sorted(set(integers)):
         if ranges and ranges[-1][1] == n - 1:
             ranges[-1] = (ranges[-1][0], n)
         else:

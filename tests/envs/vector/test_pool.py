@@ -586,7 +586,7 @@ def test_environments_that_differ_share_no_memory(tmp_path: Path):
             return Game(state=False)
         return Game()
 
-    with pytest.raises(UserError, match="the function makes environments that differ: their states"):
+    with pytest.raises(UserError, match="the function makes different environments: their states"):
         WorkerPool(make, 2, EnvOptions(workers=2))
 
 

@@ -217,7 +217,7 @@ class WorkerPool:
         if not difference and not layout.matches(self._layout):
             difference = "their states, dtypes or shared rewards do"
         if difference:
-            raise UserError(f"the function makes environments that differ: {difference}")
+            raise UserError(f"the function makes different environments: {difference}")
         handle.attach(self._reader.arrays, self.num_envs)
 
     def _check_open(self) -> None:
