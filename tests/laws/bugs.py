@@ -497,9 +497,9 @@ BUGS = [
     Bug(
         "6",
         "value norm: absent agents count",
-        "algorithms/mappo.py",
-        "self.critic.update_value_norm(returns, value_weight, normalized_value)",
-        "self.critic.update_value_norm(returns, torch.ones_like(value_weight), normalized_value)",
+        "algorithms/prepare.py",
+        "critic.update_value_norm(returns, value_weight, normalized_value)",
+        "critic.update_value_norm(returns, torch.ones_like(value_weight), normalized_value)",
         "algorithms/test_mappo.py::test_value_statistics_are_those_of_the_agents_that_act",
     ),
     Bug(
@@ -789,7 +789,7 @@ BUGS = [
     Bug(
         "11",
         "team rows: any agent weighs like all",
-        "algorithms/mappo.py",
+        "algorithms/prepare.py",
         "value_weight = weight.sum(-1)",
         "value_weight = (weight.sum(-1) > 0).to(weight.dtype)",
         "algorithms/test_mappo.py::test_one_critic_row_for_the_team_has_the_loss_and_gradient_of_a_row_for_each_agent",
@@ -797,9 +797,9 @@ BUGS = [
     Bug(
         "11",
         "team rows: advantages weigh alike",
-        "algorithms/mappo.py",
-        "standardize(adv, weight.sum(-1) if self.team_rows else weight, self.sum_across)",
-        "standardize(adv, torch.ones_like(adv), self.sum_across)",
+        "algorithms/prepare.py",
+        "standardize(adv, weight.sum(-1) if team_rows else weight, sum_across)",
+        "standardize(adv, torch.ones_like(adv), sum_across)",
         "algorithms/test_mappo.py::test_advantages_are_normal_over_the_agents_that_act",
     ),
     # Law 12: learning
@@ -1038,8 +1038,8 @@ BUGS = [
         "graphs",
         "the entropy weight is that of the recording",
         "algorithms/mappo.py",
-        "total, metrics = self.loss(batch, self.entropy_weight)",
-        "total, metrics = self.loss(batch, float(self.entropy_weight))",
+        "partial(self.loss, entropy_weight=self.entropy_weight)",
+        "partial(self.loss, entropy_weight=float(self.entropy_weight))",
         "backend/test_cuda_graphs.py::test_recorded_training_is_the_training_that_is_recorded",
     ),
     Bug(

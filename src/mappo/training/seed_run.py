@@ -200,6 +200,6 @@ def _check_all_begun(seed_runs: Sequence[SeedRun]) -> None:
         path = begun[0].path
         raise UserError(
             f"{path.parent}: there is no checkpoint of {missing}, so that its seeds cannot go on together. If the run "
-            f"ended before the first checkpoint of all seeds, delete it, and start it again; to continue a single seed: "
+            f"ended before the first checkpoint of all seeds, delete it and start it again; to continue a single seed: "
             f"mappo resume {path}"
         )
