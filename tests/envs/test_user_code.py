@@ -97,7 +97,7 @@ def test_environments_may_be_equal_to_none():
     [
         ("nothing", "the function that makes environments returned None"),
         ("needs", "code_of_mine:needs cannot be called without size, speed"),
-        ("many", "code_of_mine:many makes many games at once (it takes num_envs), and what is checked are single ones"),
+        ("many", "code_of_mine:many is batched (it takes num_envs), and only single environments can be checked"),
     ],
 )
 def test_a_check_says_so_too(name: str, message: str, capsys: pytest.CaptureFixture[str]):

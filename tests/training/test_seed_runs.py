@@ -13,9 +13,8 @@ import torch
 
 import mappo
 from games import Game
-from mappo import envs
 from mappo.cli.main import main
-from mappo.config import Config
+from mappo.config import Config, presets
 from mappo.envs.batched.battle import Battle
 from mappo.errors import UserError
 from mappo.evaluation.options import EvaluateOptions
@@ -157,7 +156,7 @@ def test_the_command_line_resumes_scores_and_draws_it(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     # The original package takes 15 seconds for a score.
-    monkeypatch.setitem(envs.NATIVE, "spread", replace(envs.NATIVE["spread"], originals={}))
+    monkeypatch.delitem(presets.TWINS, "spread")
     path = tmp_path / "run"
     train("spread", seeds(CONFIG, path), callback=stop_after(2))
     assert main(["resume", str(path), "--progress", "plain"]) == 0
