@@ -261,8 +261,8 @@ def test_otherwise_the_run_stops_and_says_where(on: str, tmp_path: Path):
 class Breaks(MAPPO):
     """At its second and third update one number of the loss is none."""
 
-    def loss(self, batch: Any, *args: Any) -> Any:
-        total, metrics = super().loss(batch, *args)
+    def loss(self, batch: Any, *args: Any, **kwargs: Any) -> Any:
+        total, metrics = super().loss(batch, *args, **kwargs)
         if self.updates in (1, 2):
             head = self.network.critic.head.weight
             total = total + (head * math.inf).sum() * 0

@@ -97,7 +97,7 @@ def test_where_the_process_died_between_two_saves_all_go_back_to_the_step_that_a
         assert_same(a, b)
     shutil.rmtree(children(tmp_path / "run")[1] / "checkpoints")
     with pytest.raises(
-        UserError, match=r"no checkpoint of seed-2, .* delete it, and start it again; .* mappo resume .*seed-1$"
+        UserError, match=r"no checkpoint of seed-2, .* delete it and start it again; .* mappo resume .*seed-1$"
     ):
         train("spread", config, resume=True)
     with pytest.raises(
