@@ -42,9 +42,9 @@ def read_floors() -> list[list[str]]:
 
 
 def read_purpose(room: str) -> list[str]:
-    """Return the docstring of a room, wrapped to fit its box."""
+    """Return the first paragraph of a room's docstring, wrapped to fit its box."""
     docstring = ast.get_docstring(ast.parse((ROOT / "src/mappo" / room / "__init__.py").read_text())) or ""
-    return [html.escape(line) for line in textwrap.wrap(docstring, 32)]
+    return [html.escape(line) for line in textwrap.wrap(docstring.partition("\n\n")[0], 32)]
 
 
 def find_imports(rooms: list[str]) -> list[Edge]:
