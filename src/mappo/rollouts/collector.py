@@ -69,10 +69,7 @@ class Collector:
                 `nonfinite` instead.
         """
         noise = self._sample_noise()
-        if self.graphed is None:
-            totals = self._fill(noise)
-        else:
-            totals = self.graphed(self._fill, noise, self.rollout)
+        totals = self._fill(noise) if self.graphed is None else self.graphed(self._fill, noise, self.rollout)
         self._check_finite()
         sums = totals.reshape(len(self.seed_slices), -1, 3).sum(1)
         count, return_sum, length = (sums if len(self.seed_slices) > 1 else sums[0]).unbind(-1)
@@ -152,8 +149,7 @@ class Collector:
         """Return the state of a seed: its generator and, for environments with `state_dict`, its episodes."""
         state = {"generator": self.generators[seed].get_state()}
         envs = self.seed_slices[seed]
-        env = self._seed_env(seed)
-        if isinstance(env, Resumable):
+        if isinstance(env := self._seed_env(seed), Resumable):
             state |= {"running": self.running_return[envs], "steps": self.running_length[envs]}
             state |= flatten("env", env.state_dict())
             if self.memory is not None:
@@ -229,8 +225,9 @@ class Collector:
         fields: dict[str, Any] = dict.fromkeys(vars(step))
         for name, x in step.tensors().items():
             fields[name] = torch.zeros((self.length, *x.shape), dtype=x.dtype, device=x.device)
-        num_chunks = self.length // self.chunk_length
-        memory = None if self.memory is None else self.memory.new_zeros(num_chunks, *self.memory.shape)
+        memory = (
+            None if self.memory is None else self.memory.expand(self.length // self.chunk_length, -1, -1, -1).clone()
+        )
         spec = self.env.spec
         return Rollout(
             **fields,
