@@ -655,6 +655,22 @@ BUGS = [
         "pass",
         "training/test_train.py::test_a_run_that_was_stopped_and_resumed_is_the_run_that_was_not",
     ),
+    Bug(
+        "7",
+        "batched: a saved state goes on with the environment",
+        "envs/batched/base.py",
+        "(x[self._slice] if x.ndim else x).clone()",
+        "(x[self._slice] if x.ndim else x)",
+        "envs/batched/test_base.py::test_what_was_saved_stays_as_it_was",
+    ),
+    Bug(
+        "7",
+        "batched: an episode begins in new tensors, which a CUDA graph does not read",
+        "envs/batched/tensor_game.py",
+        "self._tensors[name].copy_(x)",
+        "self._tensors[name] = x",
+        "envs/batched/test_base.py::test_nothing_moves_in_memory_so_that_a_cuda_graph_can_be_replayed",
+    ),
     # Law 9: batched environments against their originals
     Bug(
         "9",
