@@ -587,8 +587,8 @@ BUGS = [
         "7",
         "resume: new games",
         "rollouts/collector.py",
-        "                present.copy_(step)\n\n    def _seed_env",
-        "                pass\n\n    def _seed_env",
+        "            self._set_present(self._split(concat_steps(steps)))\n",
+        "            pass\n",
         "training/test_train.py::test_a_run_that_was_stopped_and_resumed_is_the_run_that_was_not",
     ),
     Bug(

@@ -13,6 +13,7 @@ from mappo.core.timestep import OUTCOME_FIELDS, PRESENT_FIELDS, Rollout, TimeSte
 from mappo.errors import UserError
 from mappo.rollouts.env_checks import check_first_step, find_nonfinite
 from mappo.rollouts.graphed import graphed_rollouts
+from mappo.rollouts.unsplit import Unsplit
 
 
 class Collector:
@@ -42,7 +43,7 @@ class Collector:
         self.seed_slices = equal_slices(env.num_envs, len(self.generators))
         # All seeds act in one call, so that a slice would have to hold equally many environments of each.
         is_split = len(self.generators) == 1 and provides(env, "slices", "send", "receive")
-        self.split_env = cast(SplitEnvironment, env) if is_split else _Unsplit(env)
+        self.split_env = cast(SplitEnvironment, env) if is_split else Unsplit(env)
         self.steps = [s.map(torch.clone) for s in self._split(check_first_step(step, env))]
         self.memory = agent.new_memory(env.num_envs)
         self.chunk_length = agent.config.chunk_length or 1
@@ -92,12 +93,16 @@ class Collector:
                 self._act(t, index, steps[index], noise)
         for index in range(len(steps)):
             steps[index] = self._receive(self.length - 1, index, totals)
+        self._set_present(steps)
+        return totals
+
+    def _set_present(self, steps: list[TimeStep]) -> None:
+        """Set the present of the environments; a graph reads it at fixed addresses."""
         if self.graphed is None:
             self.steps = steps
-        else:  # a graph reads the present at fixed addresses
+        else:
             for present, step in zip(self.steps, steps, strict=True):
                 present.copy_(step)
-        return totals
 
     def _check_finite(self) -> None:
         """Record or raise the first non-finite number of each seed; reset the affected memories."""
@@ -187,8 +192,7 @@ class Collector:
             if self.memory is not None:
                 self.memory[envs] = state["memory"]
         if is_loaded:
-            for present, step in zip(self.steps, self._split(concat_steps(steps)), strict=True):
-                present.copy_(step)
+            self._set_present(self._split(concat_steps(steps)))
 
     def _seed_env(self, seed: int) -> object:
         """Return the environments of a seed, to be saved by themselves."""
@@ -235,17 +239,3 @@ class Collector:
             log_prob=zeros(*step.active.shape),
             memory=memory,
         )
-
-
-class _Unsplit:
-    """An environment in the form of a single slice."""
-
-    def __init__(self, env: Environment) -> None:
-        self._env = env
-        self.slices = (slice(0, env.num_envs),)
-
-    def send(self, index: int, action: Tensor) -> None:
-        self._action = action
-
-    def receive(self, index: int) -> TimeStep:
-        return self._env.step(self._action)
