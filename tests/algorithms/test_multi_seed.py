@@ -203,15 +203,32 @@ def test_gradients_are_clipped_as_torch_does(limit: float):
         assert_close([g[k] for g in gradients], own)
 
 
+def record_calls(owner: Any, name: str, monkeypatch: Any) -> list[str]:
+    """A list that grows by the name at each call of the method."""
+    calls: list[str] = []
+    function = getattr(owner, name)
+
+    def recorded(*args: Any, **kwargs: Any) -> Any:
+        calls.append(name)
+        return function(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, recorded)
+    return calls
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_minibatch_in_pieces_is_the_minibatch(name: str, monkeypatch: Any):
     make, config = CASES[name]
     if config.chunk_length is not None:  # of which a minibatch then has several
         config = replace(config, ppo=replace(config.ppo, chunk_length=5, minibatches=2))
     states: list[Any] = []
+    calls: list[int] = []
     for most in (7, 10**9):  # rows of a piece: pieces of unequal weight, some of agents that do not act
         monkeypatch.setattr(learner_module, "PIECE_ROWS", most)
         agent, collector = alone(make, config)[0]
+        num_losses = record_calls(agent, "loss", monkeypatch)
         metrics = [agent.update(collector.collect()[0]) for _ in range(3)]
         states.append([agent.state_dict(), metrics])
+        calls.append(len(num_losses))
     assert_close(*states, rtol=1e-9, atol=1e-9)
+    assert calls[0] > calls[1] > 0

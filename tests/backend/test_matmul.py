@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -12,7 +12,6 @@ from torch.func import vmap  # pyright: ignore[reportUnknownVariableType]
 from torch.testing import assert_close
 
 from mappo.algorithms.mappo import MAPPO
-from mappo.algorithms.minibatch import Batch
 from mappo.backend import matmul as products
 from mappo.backend.matmul import MIN_WORK, affine
 from mappo.experiments import workload
@@ -172,15 +171,3 @@ def test_what_a_policy_answers_does_not_depend_on_how_many_ask(monkeypatch: Any)
     together = agent.act(step, noise=noise)[1]
     apart = [agent.act(step.slice_envs(part), noise=noise[part])[1] for part in (slice(0, 16), slice(16, 256))]
     assert torch.equal(torch.cat(apart), together)
-
-
-@pytest.mark.parametrize(("rows", "count"), [(2503, 3), (25_600, 4), (16_000, 3), (5, 3), (7, 20)])
-def test_pieces_are_all_there_and_can_be_convolved(rows: int, count: int):
-    numbers = torch.arange(rows * 1.0)
-    absent = {field.name: None for field in fields(Batch)}
-    whole = Batch(**{**absent, "log_prob": numbers, "obs": numbers, "adv": numbers})  # pyright: ignore
-    pieces = whole.pieces(count, 0)
-    assert torch.equal(torch.cat([piece.obs for piece in pieces]), whole.obs)
-    assert len(pieces) <= count
-    sizes = [len(piece.adv) for piece in pieces]
-    assert all(size % products.IMAGES == 0 for size in sizes[:-1]) or max(sizes) < products.IMAGES

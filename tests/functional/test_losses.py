@@ -355,3 +355,11 @@ def test_compiled_as_one_graph_they_give_the_same():
     for function, data in cases:
         compiled = torch.compile(function, fullgraph=True, backend="eager")
         assert_close(compiled(data), function(data), rtol=0, atol=0)
+
+
+def test_clips_are_a_fifth_unless_told():
+    policy, value = policy_data(), value_data()
+    assert_close(ppo_policy_error(policy), ppo_policy_error(policy, clip_ratio=0.2), rtol=0, atol=0)
+    assert_close(ppo_value_error(value), ppo_value_error(value, clip_ratio=0.2), rtol=0, atol=0)
+    adv, new, old = policy.adv, policy.adv / 10, policy.adv / 7
+    assert_close(ppo_clip_loss(new, old, adv), ppo_clip_loss(new, old, adv, clip_ratio=0.2), rtol=0, atol=0)

@@ -160,7 +160,7 @@ BUGS = [
         "functional/distributions.py",
         "return log_prob - _log_slope(action),",
         "return log_prob,",
-        "policies/test_policy.py::test_log_density_of_a_squashed_gaussian_is_that_of_torch",
+        "functional/test_distributions.py::test_log_density_of_a_squashed_gaussian_is_that_of_torch",
     ),
     Bug(
         "2",
@@ -168,7 +168,7 @@ BUGS = [
         "functional/distributions.py",
         "entropy + _log_slope(mean + log_std.exp() * epsilon)",
         "entropy",
-        "policies/test_policy.py::test_the_entropy_of_a_squashed_gaussian_is_estimated_without_bias_and_so_is_its_gradient",
+        "functional/test_distributions.py::test_the_entropy_of_a_squashed_gaussian_is_estimated_without_bias_and_so_is_its_gradient",
     ),
     Bug(
         "2",
@@ -176,7 +176,7 @@ BUGS = [
         "functional/distributions.py",
         "return 2 * (math.log(2) - u - torch.logaddexp(torch.zeros_like(u), -2 * u))",
         "return torch.log(1 - torch.tanh(u).square() + 1e-6)",
-        "policies/test_policy.py::test_far_beyond_the_bounds_density_and_gradient_are_exact_and_finite",
+        "functional/test_distributions.py::test_far_beyond_the_bounds_density_and_gradient_are_exact_and_finite",
     ),
     Bug(
         "2",

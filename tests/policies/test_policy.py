@@ -1,4 +1,4 @@
-"""What an actor's numbers mean: densities, agents with different actions side by side, and an agent alone."""
+"""What an actor's numbers mean: agents with different actions side by side, and an agent alone."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ import pytest
 import torch
 from gymnasium import spaces
 from torch import Tensor
-from torch.distributions import Categorical, Normal, TanhTransform, TransformedDistribution
+from torch.distributions import Categorical, Normal
 from torch.testing import assert_close
 
 from mappo.algorithms.mappo import MAPPO
@@ -18,7 +18,6 @@ from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
 from mappo.core.spec import ActionHeads, Spec
 from mappo.core.state_dict import subdict
 from mappo.errors import UserError
-from mappo.functional.distributions import gaussian_log_prob, gaussian_sample, tanh_gaussian_log_prob
 from mappo.networks.actor_critic import build_actor
 from mappo.policies.action_distribution import ActionDistribution
 from mappo.policies.actor import Actor
@@ -38,108 +37,6 @@ def float64() -> Iterator[None]:
 def assert_equal(a: Any, b: Any) -> None:
     """Bit for bit, however nested."""
     assert_close(a, b, rtol=0, atol=0)
-
-
-# Densities of one number
-
-
-def numbers(count: int = 200) -> tuple[Tensor, Tensor, Tensor]:
-    """Means, log standard deviations and drawn numbers, float64."""
-    mean, log_std, z = torch.randn(3, count, dtype=torch.float64)
-    return mean, log_std, mean + log_std.exp() * z
-
-
-def even_noise(count: int) -> Tensor:
-    """Noise that is spread evenly in place of at random: means over it converge fast."""
-    return (torch.arange(count, dtype=torch.float64) + 0.5) / count
-
-
-def test_log_density_and_entropy_of_a_gaussian_are_those_of_torch():
-    mean, log_std, u = numbers()
-    log_prob, entropy = gaussian_log_prob(mean, log_std, u)
-    assert_close(log_prob, Normal(mean, log_std.exp()).log_prob(u), rtol=1e-12, atol=1e-12)
-    assert_close(entropy, Normal(mean, log_std.exp()).entropy(), rtol=1e-12, atol=1e-12)
-
-
-def test_log_density_of_a_squashed_gaussian_is_that_of_torch():
-    mean, log_std, u = numbers()
-    kept = u.abs() < 5  # torch's density is rounded where tanh(u) comes close to 1
-    squashed = TransformedDistribution(Normal(mean, log_std.exp()), TanhTransform(cache_size=1))
-    log_prob, _ = tanh_gaussian_log_prob(mean, log_std, u)
-    assert_close(log_prob[kept], squashed.log_prob(torch.tanh(u))[kept], rtol=1e-9, atol=1e-9)
-    assert kept.sum() > 150
-
-
-def squashed_density(mean: Tensor, log_std: Tensor) -> tuple[Tensor, Tensor, float]:
-    """The density of y = tanh(u), and its logarithm, at evenly spread y in (-1, 1); and their distance."""
-    count = 400_000
-    y = (torch.arange(count, dtype=torch.float64) + 0.5) * (2 / count) - 1
-    log_prob, _ = tanh_gaussian_log_prob(mean, log_std, torch.atanh(y))
-    return log_prob.exp(), log_prob, 2 / count
-
-
-SHAPES = [(0.0, -1.0), (0.7, -0.7), (-1.5, -0.4), (0.3, -0.1)]  # mean, log std
-
-
-@pytest.mark.parametrize(("mean", "log_std"), SHAPES)
-def test_the_density_of_a_squashed_gaussian_integrates_to_1(mean: float, log_std: float):
-    density, _, width = squashed_density(torch.tensor(mean), torch.tensor(log_std))
-    assert density.sum().item() * width == pytest.approx(1, abs=1e-5)
-
-
-def entropy_by_integration(mean: float, log_std: float) -> float:
-    density, log_prob, width = squashed_density(torch.tensor(mean).double(), torch.tensor(log_std).double())
-    return -(density * log_prob).nan_to_num(0.0).sum().item() * width
-
-
-@pytest.mark.parametrize(("mean", "log_std"), SHAPES)
-def test_the_entropy_of_a_squashed_gaussian_is_estimated_without_bias_and_so_is_its_gradient(
-    mean: float, log_std: float
-):
-    at = [torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (mean, log_std)]
-    u = gaussian_sample(at[0], at[1], even_noise(200_000)).detach()
-    estimate = tanh_gaussian_log_prob(at[0], at[1], u)[1].mean()
-    assert estimate.item() == pytest.approx(entropy_by_integration(mean, log_std), abs=1e-4)
-    step = 1e-3
-    by_mean = entropy_by_integration(mean + step, log_std) - entropy_by_integration(mean - step, log_std)
-    by_std = entropy_by_integration(mean, log_std + step) - entropy_by_integration(mean, log_std - step)
-    gradient = [x.item() for x in torch.autograd.grad(estimate, at)]
-    assert gradient == pytest.approx([by_mean / (2 * step), by_std / (2 * step)], abs=2e-3)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("u", [20.0, -20.0, 100.0])
-def test_far_beyond_the_bounds_density_and_gradient_are_exact_and_finite(dtype: torch.dtype, u: float):
-    mean = torch.tensor(u - 0.5, dtype=dtype, requires_grad=True)
-    log_std = torch.tensor(0.0, dtype=dtype, requires_grad=True)
-    log_prob, entropy = tanh_gaussian_log_prob(mean, log_std, torch.tensor(u, dtype=dtype))
-    slope = 2 * math.log(2) - 2 * abs(u)  # log(1 - tanh(u)^2), so far out
-    assert log_prob.item() == pytest.approx(-0.125 - 0.5 * math.log(2 * math.pi) - slope, rel=1e-6)
-    assert entropy.item() == pytest.approx(0.5 * math.log(2 * math.pi * math.e) + slope, rel=1e-6)
-    by_mean, by_std = torch.autograd.grad(log_prob + entropy, [mean, log_std])
-    sign = math.copysign(1, u)
-    assert by_mean.item() == pytest.approx(0.5 - 2 * sign, rel=1e-5)
-    assert by_std.item() == pytest.approx(0.25 - 1 + 1 - 2 * sign * 0.5, rel=1e-5, abs=1e-6)
-
-
-def test_numbers_are_drawn_by_the_quantiles_of_a_normal_distribution():
-    noise, mean, log_std = even_noise(100_001), torch.tensor(3.0).double(), torch.tensor(-0.5).double()
-    drawn = gaussian_sample(mean, log_std, noise)
-    z = (drawn - mean) / log_std.exp()
-    moments = [z.mean().item(), z.square().mean().item(), z.pow(3).mean().item(), z.pow(4).mean().item()]
-    assert moments == pytest.approx([0, 1, 0, 3], abs=5e-3)
-    assert_close(drawn, Normal(mean, log_std.exp()).icdf(noise), rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_least_and_the_most_noise_draw_finite_numbers(dtype: torch.dtype):
-    most = 1 - 2.0 ** (-24 if dtype == torch.float32 else -53)
-    mean = torch.zeros(2, dtype=dtype)
-    drawn = gaussian_sample(mean, mean, torch.tensor([0.0, most], dtype=dtype))
-    assert drawn.isfinite().all()
-    assert drawn[0] < -5
-    assert drawn[1] > 5
-    assert tanh_gaussian_log_prob(mean, mean, drawn)[0].isfinite().all()
 
 
 # Agents with different actions, side by side

@@ -1,0 +1,106 @@
+"""The rows of a critic, against a loop over environments and agents; and what is said of them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from mappo.algorithms.critic_input import CriticInput, make_critic_input
+from mappo.config import Config, NetworkConfig
+from mappo.core.spec import ActionHeads, Spec
+from mappo.errors import UserError
+
+NUM_AGENTS = 3
+
+
+def one_row(made: CriticInput, obs: list[Tensor], state: Tensor | None, agent: int, is_active: list[bool]) -> Tensor:
+    """The row of an agent in one environment at one time, part by part."""
+    seen = [x if alive else torch.zeros_like(x) for x, alive in zip(obs, is_active, strict=True)]
+    joint = torch.cat(seen, -1)
+    full = 255 if obs[0].dtype == torch.uint8 else 1
+    name = torch.zeros(*obs[0].shape[:-1], NUM_AGENTS, dtype=obs[0].dtype)
+    name[..., agent] = full
+    if made.mode == "joint":
+        return joint
+    if made.mode == "own":
+        return torch.cat([seen[agent], name], -1) if made.has_id else seen[agent]
+    parts = torch.cat([joint if state is None else state, seen[agent]], -1)
+    if made.death_mask and not is_active[agent]:
+        parts = torch.zeros_like(parts)
+    return torch.cat([parts, name], -1)
+
+
+@pytest.mark.parametrize("made", [
+    CriticInput("joint", (), True),
+    CriticInput("own", (), False),
+    CriticInput("own", (), False, has_id=True),
+    CriticInput("agent", (), False, has_state=True),
+    CriticInput("agent", (), False),
+    CriticInput("agent", (), False, death_mask=True, has_state=True),
+], ids=lambda x: f"{x.mode}{' id' * x.has_id}{' state' * x.has_state}{' death mask' * x.death_mask}")  # fmt: skip
+@pytest.mark.parametrize("batch", [(2,), (4, 2)], ids=["step", "rollout"])
+@pytest.mark.parametrize("see", [(4,), (7, 6, 3)], ids=["vector", "image"])
+def test_rows_are_those_of_a_loop(made: CriticInput, batch: tuple[int, ...], see: tuple[int, ...]):
+    generator = torch.Generator().manual_seed(0)
+    dtype = torch.uint8 if len(see) == 3 else torch.float32
+    obs = torch.randint(1, 256, (*batch, NUM_AGENTS, *see), generator=generator).to(dtype)
+    state = torch.randint(256, (*batch, *see[:-1], 7), generator=generator).to(dtype) if made.has_state else None
+    active = torch.rand(*batch, NUM_AGENTS, generator=generator) < 0.6
+    rows = made(obs, state, active)
+    assert rows.dtype == dtype
+    assert not active.all()
+    for at in torch.cartesian_prod(*map(torch.arange, batch)).reshape(-1, len(batch)).tolist():
+        place = tuple(at)
+        of_env = None if state is None else state[place]
+        for agent in range(NUM_AGENTS):
+            row = one_row(made, list(obs[place]), of_env, agent, active[place].tolist())
+            assert torch.equal(rows[place] if made.team_rows else rows[place][agent], row)
+
+
+@pytest.mark.parametrize(("made", "text"), [
+    (CriticInput("env", (7,), True), "the environment's state (env), 7 numbers, one row for the team"),
+    (CriticInput("joint", (5, 2, 9), True), "all observations side by side (joint), 5 x 2 x 9, one row for the team"),
+    (CriticInput("agent", (9,), False, has_state=True),
+     "the state, the own observation and an id (agent), 9 numbers, a row for each agent"),
+    (CriticInput("agent", (9,), False),
+     "all observations, the own observation and an id (agent), 9 numbers, a row for each agent"),
+    (CriticInput("own", (4,), False), "the agent's own observation (own), 4 numbers, a row for each agent"),
+    (CriticInput("own", (6,), False, has_id=True),
+     "the agent's own observation and id (own), 6 numbers, a row for each agent"),
+    (CriticInput("user", (2,), True),
+     "the result of the critic_input function (user), 2 numbers, one row for the team"),
+])  # fmt: skip
+def test_it_is_described_in_words(made: CriticInput, text: str):
+    assert made.describe() == text
+
+
+def spec_of(obs_shape: tuple[int, ...], state_shape: tuple[int, ...] | None) -> Spec:
+    space = spaces.Box(0, 255, obs_shape, np.uint8) if len(obs_shape) == 3 else spaces.Box(-1, 1, obs_shape)
+    return Spec(("a", "b"), (space,) * 2, (ActionHeads((2,)),) * 2, state_shape=state_shape)
+
+
+def with_critic(mode: str) -> Config:
+    return replace(Config(), network=NetworkConfig(critic_input=mode))  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(("obs_shape", "state_shape", "shape"), [
+    ((4,), (9,), (15,)),
+    ((4,), None, (14,)),
+    ((7, 6, 3), (7, 6, 1), (7, 6, 6)),
+    ((7, 6, 3), None, (7, 6, 11)),
+])  # fmt: skip
+def test_the_row_of_an_agent_has_the_shape_of_its_parts(
+    obs_shape: tuple[int, ...], state_shape: tuple[int, ...] | None, shape: tuple[int, ...]
+):
+    assert make_critic_input(spec_of(obs_shape, state_shape), with_critic("agent")).shape == shape
+
+
+@pytest.mark.parametrize(("obs_shape", "state_shape"), [((7, 6, 3), (9,)), ((4,), (7, 6, 3)), ((7, 6, 3), (6, 7, 3))])
+def test_state_and_observations_of_two_kinds_are_not_concatenated(
+    obs_shape: tuple[int, ...], state_shape: tuple[int, ...]
+):
+    with pytest.raises(UserError, match="not of one kind: use env, joint or own"):
+        make_critic_input(spec_of(obs_shape, state_shape), with_critic("agent"))
