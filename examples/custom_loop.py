@@ -1,4 +1,4 @@
-"""Your own loop over `act` and `update`: everything else (logs, checkpoints, schedules of your own) is yours.
+"""A training loop of your own, over `Collector.collect` and `MAPPO.update`, without log files and checkpoints.
 
 Run it with `python examples/custom_loop.py`.
 """
@@ -9,15 +9,15 @@ import mappo
 
 
 def main(updates: int = 60) -> float:
-    """Trains spread for `updates` rollouts; returns the last mean return (sum over agents)."""
+    """Train spread for `updates` rollouts; return the last mean return (sum over agents)."""
     torch.set_num_threads(1)
     config = mappo.preset("spread")
     env = mappo.make("spread", config.env.num_envs)
     agent = mappo.MAPPO(env.spec, config, seed=1)
 
-    # A `Collector` fills a `Rollout` of (T, E, ...) tensors from any `Environment`. To see what it does, or to
-    # write your own, read src/mappo/rollouts/collector.py: it calls `agent.act(step, memory)`, and `env.step` with what
-    # `agent.env_action` makes of the actions.
+    # A `Collector` fills a `Rollout` of (T, E, ...) tensors from any `Environment`. A collector of
+    # your own calls `agent.act(step, memory)`, and `env.step` with the result of `agent.env_action`; see
+    # src/mappo/rollouts/collector.py.
     noise = torch.Generator().manual_seed(2)
     collector = mappo.Collector(env, agent, config.ppo.rollout_length, env.reset(seed=3), noise)
 
@@ -32,11 +32,11 @@ def main(updates: int = 60) -> float:
                 f"kl {metrics['approx_kl']:.4f}  entropy {metrics['entropy']:.2f}"
             )
 
-    # The policy, alone: greedy by default, and it needs nothing but an agent's own observation.
+    # The policy alone acts greedily by default, on an agent's own observation.
     actor = agent.actor()
     step = env.reset(seed=4)
     action, _ = actor(step.obs[0, 0])
-    print(f"the first agent of the first game would play {action.tolist()}")
+    print(f"the first agent of the first environment would take action {action.tolist()}")
     return episode_return
 
 

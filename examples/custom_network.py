@@ -25,18 +25,18 @@ class Residual(nn.Module):
 
 @mappo.register_encoder("residual")
 def make_residual(groups: int, shape: tuple[int, ...], net: mappo.NetworkConfig) -> nn.Module:
-    """Answers as many features as the last hidden layer has."""
+    """Return an encoder with the number of outputs of the last hidden layer."""
     return Residual(groups, shape[-1], net.hidden[-1])
 
 
 def main(total_steps: int = 200_000, directory: str | None = None) -> mappo.Run:
-    """Trains spread with it; actor and critic each get one."""
+    """Train spread with this encoder, in the actor and in the critic."""
     config = mappo.Config.from_dict(
         {"network": {"encoder": "residual"}, "run": {"total_steps": total_steps, "dir": directory}},
         mappo.preset("spread"),
     )
     run = mappo.train("spread", config)
-    actor = mappo.load_actor(run.path)  # wherever this file has been imported
+    actor = mappo.load_actor(run.path)  # needs this module imported, which registers the encoder
     action, _ = actor.agent("agent_0")(torch.zeros(18))
     print(f"{run.path}: agent_0 would play {action.item()}")
     return run

@@ -63,12 +63,12 @@ def training_step(
     local_state, global_state, reward = batch["local_state"], batch["global_state"], batch["reward"]
     team_state = global_state.ndim == 2
 
-    # How good was what happened? Answered by the critic before it learns, without gradient.
+    # Returns and advantages come from the critic before the gradient step, without gradient.
     with torch.no_grad():
         value = model.critic(global_state)[0].squeeze(-1)  # (B + 1, A), or (B + 1) of the team's states
         if team_state:
-            # One value for the team foretells the team's return, the sum over agents. (B, 1) against the
-            # rewards (B, A) would broadcast without a word: every agent's return, fitted by one number.
+            # One value for the team predicts the team's return, the sum over agents. (B, 1) against the
+            # rewards (B, A) would broadcast silently and fit every agent's return by one number.
             value, reward = value.unsqueeze(-1), reward.sum(-1, keepdim=True)  # (B + 1, 1), (B, 1)
         value_old, next_value = value[:-1], value[1:]  # V(s_t) and V(s_{t+1}): one step apart, never the same
         done, traj_flag = batch["done"], batch["traj_flag"]
@@ -98,7 +98,7 @@ def training_step(
     half = ppo_value_error(ppo_value_data(value_new, value_old, return_, None), clip_ratio=None)
     torch.testing.assert_close(VALUE_WEIGHT * value_loss, half)
 
-    # The entropy is a bonus, and so has a minus: a policy that is sure of itself too soon stops exploring.
+    # The entropy is a bonus, so its sign is minus: a policy that becomes deterministic too early stops exploring.
     total_loss = loss.policy_loss + VALUE_WEIGHT * value_loss - ENTROPY_WEIGHT * loss.entropy_loss
     optimizer.zero_grad()
     total_loss.backward()

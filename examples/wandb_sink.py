@@ -1,4 +1,4 @@
-"""Metrics to another service: `callback` is the only hook. Needs `pip install wandb`.
+"""Send the metrics to another service: pass a `callback` to `mappo.train`. Needs `pip install wandb`.
 
 Run it with `python examples/wandb_sink.py`.
 """

@@ -12,7 +12,7 @@ class StopTraining(Exception):
     """Request of a callback to end a run early: the run is saved, and can be resumed."""
 
 
-def suggest(name: str, known: Iterable[str], *, count: int = 1, cutoff: float = 0.6) -> str:
+def suggest(name: str, known: Iterable[str], *, count: int = 1, cutoff: float = 0.6, prefix: str = "") -> str:
     """Return the hint behind a name that is not known: `; did you mean 'spread'?`, or `.` if no name is similar.
 
     Args:
@@ -20,6 +20,7 @@ def suggest(name: str, known: Iterable[str], *, count: int = 1, cutoff: float = 
         known: all valid names.
         count: largest number of names in the hint.
         cutoff: least similarity of a name in the hint, from 0 to 1.
+        prefix: printed before each name of the hint.
     """
     similar = difflib.get_close_matches(name, list(known), count, cutoff)
-    return f"; did you mean {' or '.join(map(repr, similar))}?" if similar else "."
+    return f"; did you mean {' or '.join(repr(prefix + x) for x in similar)}?" if similar else "."

@@ -490,7 +490,7 @@ def test_control_c_in_a_real_process_saves_and_resumes(told: Told, tmp_path: Pat
         finally:
             process.kill()
     assert process.returncode == 130
-    assert err == "\nmappo: stopping after this update, and saving; once more leaves at once\n"
+    assert err == "\nmappo: stopping after this update, and saving; press Ctrl-C again to leave at once\n"
     assert f"saved.  Go on with:  mappo resume {path}" in out
     done = checkpoint.load(path).state["updates"]
     assert 0 < done < updates

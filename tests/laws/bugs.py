@@ -87,7 +87,7 @@ BUGS = [
         "functional/returns.py",
         "cut[-1].fill_(True)",
         "cut[-1] |= False",
-        "functional/test_returns.py::test_discounted_return_equals_its_definition",
+        "functional/test_returns.py::test_n_step_return_equals_its_definition",
     ),
     Bug(
         "1",

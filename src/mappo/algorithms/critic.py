@@ -59,7 +59,7 @@ class Critic:
         if not self.network.memory_size:
             output, _ = self.network(critic_obs)
         else:
-            memory = self.memory_of(*self.network.leading_shape(critic_obs)[1:])
+            memory = self.ensure_memory(*self.network.leading_shape(critic_obs)[1:])
             # The memory before the first step is zero already where an episode begins.
             is_first = torch.cat([torch.zeros_like(rollout.ended[:1]), rollout.ended[:-1]])
             is_first = is_first if self.critic_input.team_rows else is_first.unsqueeze(-1) | rollout.is_first
@@ -70,8 +70,8 @@ class Critic:
         next_value = self._next_value(rollout, value, memory_out)
         return Values(critic_obs, normalized_value, value, next_value, is_first, memory_in, memory_out)
 
-    def memory_of(self, *rows: int) -> Tensor:
-        """Return the memory before the next rollout, `(*rows, H)`; zeros where the number of rows has changed."""
+    def ensure_memory(self, *rows: int) -> Tensor:
+        """Return the memory before the next rollout, `(*rows, H)`; allocate zeros for a new number of rows."""
         shape = (*rows, self.network.memory_size)
         if self.memory is None or self.memory.shape != shape:
             self.memory = self.network.head.weight.new_zeros(shape).detach()

@@ -35,19 +35,19 @@ def loss(
     Returns:
         The loss, a scalar, and metrics, scalars without gradient.
     """
-    weight, value_weight = (None, None) if total_weight is None else total_weight.unbind()
+    policy_total, value_total = (None, None) if total_weight is None else total_weight.unbind()
     memory = None if batch.memory is None else batch.memory[0]
     dist_params, _ = policy.network(batch.obs, memory, batch.is_first)
     legal = policy.distribution.static_mask if batch.mask is None else batch.mask
     log_prob, entropies = policy.distribution.log_prob(dist_params, batch.action, legal)
     policy_loss, info = ppo_clip_loss(
-        log_prob, batch.log_prob, batch.adv, batch.weight, ppo.clip_ratio, ppo.dual_clip, weight
+        log_prob, batch.log_prob, batch.adv, batch.weight, ppo.clip_ratio, ppo.dual_clip, policy_total
     )
-    entropy = weighted_mean(entropies, batch.weight, weight)
+    entropy = weighted_mean(entropies, batch.weight, policy_total)
     critic_memory = None if batch.critic_memory is None else batch.critic_memory[0]
     value = critic(batch.critic_obs, critic_memory, batch.critic_is_first)[0].squeeze(-1)
     value_data = ppo_value_data(value, batch.value, batch.target, batch.value_weight)
-    value_loss = ppo_value_error(value_data, ppo.value_clip, ppo.huber_delta, value_weight)
+    value_loss = ppo_value_error(value_data, ppo.value_clip, ppo.huber_delta, value_total)
     total = policy_loss + ppo.value_weight * value_loss - entropy_weight * entropy
     metrics = {
         "total_loss": total,

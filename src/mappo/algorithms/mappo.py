@@ -34,7 +34,7 @@ PIECE_ROWS = 20_000
 
 
 class MAPPO:
-    """The learner. A training loop of your own needs `act` and `update` alone.
+    """The learner. A training loop of your own needs `Collector.collect` and `update`.
 
     Args:
         spec: the environment's.
@@ -72,7 +72,7 @@ class MAPPO:
         self.critic = Critic(self.network.critic, self.critic_input, config.ppo, self.static_shapes, sum_across)
         self.value_norm = self.critic.value_norm.to(self.device)
         if config.network.memory_size:
-            self.critic.memory_of(config.env.num_envs, *(() if self.team_rows else (spec.num_agents,)))
+            self.critic.ensure_memory(config.env.num_envs, *(() if self.team_rows else (spec.num_agents,)))
         self.optimizer = make_optimizer(self.network, config.ppo, self.uses_graphs)
         self.entropy_weight = torch.zeros((), dtype=self.network.critic.head.weight.dtype, device=self.device)
         self.generator = torch.Generator(self.device)

@@ -17,6 +17,7 @@ from mappo.config.presets import preset
 from mappo.envs import FAMILIES, NATIVE, check_name
 from mappo.errors import UserError, suggest
 from mappo.evaluation.options import SCORE_SEED, CheckpointName, EvaluateOptions
+from mappo.system.files import error_text
 from mappo.system.safe_read import MAX_JSON, parse_json, read_text
 
 RunPath = Annotated[Path, tyro.conf.arg(metavar="RUN"), tyro.conf.Positional]
@@ -30,13 +31,14 @@ class Train:
     """Train a team, score it, and draw its learning curve and a replay.
 
     Order of settings: the environment's default preset, then --preset or --config, then the options given here.
+    Defaults below are general. `mappo train ENV --help` shows the defaults of the environment ENV.
     """
 
     env: EnvName
     """Name of the environment, such as spread."""
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
     preset: str | None = None
-    """Settings known to learn, such as long; see the README."""
+    """Named settings, such as long; the README lists the presets."""
     settings: Annotated[Path | None, tyro.conf.arg(name="config")] = None
     """JSON file of settings, such as the config.json of another run."""
     resume: Flag = False
@@ -200,7 +202,7 @@ def _read_config(file: Path, base: Config) -> Config:
     try:
         data: Any = parse_json(read_text(file, MAX_JSON))
     except (OSError, ValueError) as error:
-        raise UserError(f"--config {file}: {error}") from None
+        raise UserError(f"--config {file}: {error_text(error)}") from None
     if isinstance(data, dict) and "config" in data:  # the config.json of a run
         data = cast(Any, data)["config"]
     if not isinstance(data, dict):

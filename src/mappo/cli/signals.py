@@ -153,7 +153,7 @@ class Signals(Interrupts):
         self._caught_at = time.monotonic()
         if self._is_waiting:
             signal.setitimer(signal.ITIMER_REAL, GRACE)
-        _print_error(b"\nmappo: stopping after this update, and saving; once more leaves at once\n")
+        _print_error(b"\nmappo: stopping after this update, and saving; press Ctrl-C again to leave at once\n")
 
     @contextmanager
     def waiting(self) -> Generator[None]:

@@ -85,8 +85,8 @@ class NetworkConfig:
     actor_gain: Annotated[float, above(0)] = 0.01
     """Initial scale of the actor's last layer; a small scale means a nearly uniform policy."""
     critic_input: Literal["auto", "env", "joint", "agent", "own", "user"] = "auto"
-    """`env`: the environment's state; `joint`: all observations; `agent`: both and an id;
-    `own`: the agent's observation alone (IPPO); `user`: a function, see `train`.
+    """`env`: the environment's state; `joint`: all observations; `agent`: the state (else all observations),
+    the own observation and an id; `own`: the own observation (IPPO); `user`: a function, see `train`.
     `auto`: `env` if the environment has a state, else `joint`; `agent` for agent rewards."""
     death_mask: bool = False
     """Critic rows of dead agents hold zeros and the agent's id alone (arXiv:2103.01955, "death masking")."""
@@ -127,7 +127,8 @@ class PPOConfig:
     epochs: Annotated[int, at_least(1)] = 10
     """Passes over each rollout."""
     minibatches: Annotated[int, at_least(1)] = 1
-    """Number of random minibatches in each pass; must divide rollout-length x num-envs."""
+    """Number of random minibatches in each pass; must divide rollout-length x num-envs,
+    or with chunks rollout-length / chunk-length x num-envs."""
     minibatch_by: Literal["sample", "sequence"] = "sample"
     """Unit of a minibatch: a single step, or a chunk of consecutive steps; with a memory always chunks."""
     chunk_length: int | None = None

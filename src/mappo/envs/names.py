@@ -105,28 +105,30 @@ def require_package(family: Family) -> None:
         UserError: the package is missing.
     """
     if family.extra is not None and not is_installed(family):
-        raise not_installed(family.package, family.extra)
+        raise not_installed(family.package, f"'mappo[{family.extra}]'")
 
 
-def require(module: str, extra: str) -> Any:
+def require(module: str, package: str, requirement: str) -> Any:
     """Import and return a module of an optional package.
 
     Args:
-        module: the module, such as `vmas` or `rware.warehouse`.
-        extra: the extra of mappo with the package.
+        module: full name of the module, such as `rware.warehouse`.
+        package: name of the package, for the error message.
+        requirement: the words after `pip install`, such as `'mappo[vmas]'`.
 
     Raises:
-        UserError: the package is not installed.
+        UserError: the package, or a package that it needs, is missing.
     """
     try:
         return importlib.import_module(module)
-    except ImportError as error:
-        raise not_installed(module.split(".")[0], extra, f" ({error})") from error
+    except (ImportError, TypeError) as error:  # protobuf raises a TypeError if its version is wrong
+        reason = str(error).partition("\n")[0]
+        raise not_installed(package, requirement, f", or not completely ({reason})") from error
 
 
-def not_installed(package: str, extra: str, detail: str = "") -> UserError:
+def not_installed(package: str, requirement: str, detail: str = "") -> UserError:
     """Return the error to raise for a missing package, with the command to install it."""
-    return UserError(f"{package} is not installed{detail}: pip install 'mappo[{extra}]'")
+    return UserError(f"{package} is not installed{detail}: pip install {requirement}")
 
 
 def check_options(name: str, options: Iterable[str], known: Collection[str]) -> None:
@@ -140,7 +142,6 @@ def check_options(name: str, options: Iterable[str], known: Collection[str]) -> 
     Raises:
         UserError: an option is not known; the message lists the known options.
     """
-    for option in options:
-        if option not in known:
-            choice = f"there are: {', '.join(known)}" if known else "it has none"
-            raise UserError(f"{name} has no option {option!r}; {choice}")
+    if unknown := [option for option in options if option not in known]:
+        choice = f"there are: {', '.join(known)}" if known else "it has none"
+        raise UserError(f"{name} has no option {', '.join(map(repr, unknown))}; {choice}")

@@ -1,6 +1,6 @@
 """Dense, norm and recurrent layers, each with a single set of parameters, or with a set for each of several groups.
 
-A group stands for an agent, a kind of agent or a seed. With `groups = 1` rows are `(*B, F)`; with more, `(G, *B, F)`.
+A group stands for an agent or a kind of agent. With `groups = 1` rows are `(*B, F)`; with more, `(G, *B, F)`.
 Initialisation as in the code of the MAPPO paper (arXiv:2103.01955): orthogonal matrices, biases 0.
 """
 

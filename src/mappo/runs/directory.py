@@ -3,6 +3,8 @@
 runs/NAME/config.json               the environment, the config and the spaces
           metrics.csv, timing.csv   see logger.py
           checkpoints/              see checkpoint.py
+          curve.png, replay.gif     the learning curve, and episodes of the trained team
+          tensorboard/              the metrics, for TensorBoard
           seed-N/                   with several seeds (`run.seeds`): a run of its own for each seed, with all files
 
 `open_run` makes or resumes a directory, `read_run` reads one.

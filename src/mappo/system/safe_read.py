@@ -27,11 +27,10 @@ def open_plain(file: Path, limit: int) -> BinaryIO:
     """
     # Opening a pipe without O_NONBLOCK blocks until another process writes into the pipe.
     descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    stream = open(descriptor, "rb")  # noqa: SIM115 (the caller closes it)
     found = os.fstat(descriptor)
     if stat.S_ISREG(found.st_mode) and found.st_size <= limit:
-        return stream
-    stream.close()
+        return open(descriptor, "rb")
+    os.close(descriptor)
     if stat.S_ISREG(found.st_mode):
         raise ValueError(f"{found.st_size:,} bytes are more than the limit of {limit:,} bytes")
     raise ValueError("a directory, not a file" if stat.S_ISDIR(found.st_mode) else "not a plain file")

@@ -23,8 +23,9 @@ from torch import Tensor
 
 from mappo.core.spec import ActionHeads, Spec
 from mappo.core.timestep import TimeStep
-from mappo.envs.adapters.packages import construction, load, refuse_options, unknown
+from mappo.envs.adapters.packages import construction, refuse_options, unknown
 from mappo.envs.batched.base import expand_seeds, time_step_of_team
+from mappo.envs.names import require
 from mappo.errors import UserError
 
 # For each environment, the keys of observations per agent, and of observations common to all agents.
@@ -177,7 +178,7 @@ def _load(env_name: str) -> Any:
         )
     if env_name not in _OBS_KEYS:
         raise unknown("envpool", env_name, _OBS_KEYS)
-    return load("envpool", "envpool", "'mappo[envpool]'")
+    return require("envpool", "envpool", "'mappo[envpool]'")
 
 
 def _legal_actions(obs: Mapping[str, np.ndarray]) -> Tensor:

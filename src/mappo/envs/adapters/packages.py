@@ -1,39 +1,18 @@
-"""Imports of optional packages, and the errors for wrong names and options. Loads no torch: workers import it.
+"""Construction of environments of optional packages, and the errors for wrong names. Loads no torch: workers import it.
 
-Every adapter loads its package by `load`, checks names by `unknown` and options by `check_options`, and constructs the
-environment within `construction`.
+Every adapter imports its package by `require`, checks names by `unknown` and options by `check_options`, and constructs
+the environment within `construction`.
 """
 
 import contextlib
-import difflib
-import importlib
 import inspect
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any
 
-from mappo.errors import UserError
+from mappo.envs.names import check_options
+from mappo.errors import UserError, suggest
 
 _NOT_OPTIONS = ("kwargs", "map_info", "map_name", "render_mode")  # the name and the way of rendering decide them
-
-
-def load(module: str, package: str, requirement: str) -> Any:
-    """Import a module of an optional package.
-
-    Args:
-        module: full name of the module.
-        package: name of the package, for the error message.
-        requirement: the words after `pip install`, such as `'mappo[vmas]'`.
-
-    Raises:
-        UserError: the package, or a package that it needs, is missing.
-    """
-    try:
-        return importlib.import_module(module)
-    except (ImportError, TypeError) as error:  # protobuf raises a TypeError if its version is wrong
-        reason = str(error).partition("\n")[0]
-        raise UserError(
-            f"{package} is not installed, or not completely ({reason}): pip install {requirement}"
-        ) from error
 
 
 def unknown(family: str, name: str, known: Iterable[str], form: str = "") -> UserError:
@@ -46,16 +25,9 @@ def unknown(family: str, name: str, known: Iterable[str], form: str = "") -> Use
         form: examples of names; by default the error lists all names.
     """
     names = list(known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
-    hint = f"; did you mean {' or '.join(repr(f'{family}/{n}') for n in near)}?" if near else "."
+    hint = suggest(name, names, count=3, prefix=f"{family}/")
     names_text = f"Names are like {form}" if form else f"There are: {', '.join(names)}"
     return UserError(f"unknown environment {f'{family}/{name}'!r}{hint} {names_text}")
-
-
-def check_options(name: str, options: Iterable[str], known: Sequence[str]) -> None:
-    """Raise UserError for options outside `known`, which the error lists."""
-    if strange := [option for option in options if option not in known]:
-        raise UserError(f"{name} has no option {', '.join(map(repr, strange))}; there are: {', '.join(known)}")
 
 
 def refuse_options(name: str, options: Iterable[str], reserved: Iterable[str], use: str) -> None:

@@ -29,7 +29,8 @@ from collections.abc import Generator, Mapping
 from functools import partial
 from typing import Any, cast
 
-from mappo.envs.adapters.packages import check_options, construction, load, unknown
+from mappo.envs.adapters.packages import construction, unknown
+from mappo.envs.names import check_options, require
 from mappo.envs.registry import FAMILIES
 from mappo.envs.vector.time_limit import TimeLimit
 
@@ -135,7 +136,7 @@ def _load(family: str, module: str) -> Any:
     # The packages announce their next versions, and Box2D crashes if its deprecation warnings are errors.
     with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        return load(module, FAMILIES[family].package, f"'mappo[{FAMILIES[family].extra}]'")
+        return require(module, FAMILIES[family].package, f"'mappo[{FAMILIES[family].extra}]'")
 
 
 def _set_headless(family: str) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 import gymnasium
 
-from mappo.envs.adapters.packages import build, load, unknown
+from mappo.envs.adapters.packages import build, unknown
 from mappo.envs.adapters.tuple_env import TupleEnv, render_without_display
+from mappo.envs.names import require
 from mappo.errors import UserError
 
 _SIZES = {"tiny": (1, 3), "small": (2, 3), "medium": (2, 5), "large": (3, 5)}  # rows and columns of shelves
@@ -99,7 +100,7 @@ def settings(name: str) -> dict[str, Any]:
 
 
 def _load_package() -> Any:
-    return load("rware.warehouse", "rware", "'mappo[rware]'")
+    return require("rware.warehouse", "rware", "'mappo[rware]'")
 
 
 def _enum_options(name: str, package: Any, options: Mapping[str, Any]) -> dict[str, Any]:

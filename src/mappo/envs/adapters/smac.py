@@ -19,8 +19,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from mappo.envs.adapters.packages import build, load, unknown
+from mappo.envs.adapters.packages import build, unknown
 from mappo.envs.adapters.smac_env import SmacEnv
+from mappo.envs.names import require
 from mappo.errors import UserError
 
 # SMAC's own limits, because SMAClite has none.
@@ -190,7 +191,7 @@ def _team_settings(race: str, num_units: int, num_enemies: int) -> dict[str, Any
 
 
 def _load(family: str, module: str) -> Any:
-    return load(module, family, _INSTALL[family])
+    return require(module, family, _INSTALL[family])
 
 
 def _check_starcraft(name: str, map_name: str, version: str | None) -> None:

@@ -21,8 +21,9 @@ from torch.nn import functional
 
 from mappo.core.spec import ActionHeads, Spec
 from mappo.core.timestep import TimeStep
-from mappo.envs.adapters.packages import construction, load, refuse_options, unknown
+from mappo.envs.adapters.packages import construction, refuse_options, unknown
 from mappo.envs.batched.base import expand_seeds, time_step_of_team
+from mappo.envs.names import require
 from mappo.errors import UserError
 
 _RESERVED = (
@@ -224,8 +225,8 @@ def make(name: str, num_envs: int, device: torch.device | str, options: Mapping[
 def _load(scenario: str) -> Any:
     """Import the package, if it has the scenario."""
     with contextlib.redirect_stderr(io.StringIO()):  # gym, which vmas needs, prints a notice about its maintenance
-        load("gym", "vmas", "'mappo[vmas]'")
-    package = load("vmas", "vmas", "'mappo[vmas]'")
+        require("gym", "vmas", "'mappo[vmas]'")
+    package = require("vmas", "vmas", "'mappo[vmas]'")
     known: list[str] = [*package.scenarios, *package.mpe_scenarios, *package.debug_scenarios]
     if scenario not in known:
         raise unknown("vmas", scenario, known)

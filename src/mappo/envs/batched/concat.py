@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mappo.core.protocols import Environment
 from mappo.core.timestep import TimeStep, concat_steps
+from mappo.envs.batched.base import expand_seeds
 
 
 class ConcatEnv:
@@ -32,7 +33,7 @@ class ConcatEnv:
         """Reset all environments, optionally from one seed each; an int s stands for s, s + 1, ..."""
         if seed is None:
             return concat_steps([env.reset() for env in self.joined_envs])
-        seeds = range(seed, seed + self.num_envs) if isinstance(seed, int) else seed
+        seeds = expand_seeds("concatenated environments", seed, self.num_envs)
         size = self.size
         return concat_steps([env.reset(seeds[k * size : (k + 1) * size]) for k, env in enumerate(self.joined_envs)])
 
