@@ -531,6 +531,19 @@ def test_a_gradient_that_is_not_finite_skips_the_step_and_is_counted(garbage: fl
     assert all(not torch.equal(x, y) for x, y in zip(weights(agent), before[0], strict=True))
 
 
+def test_a_skipped_update_changes_nothing_but_the_schedule():
+    agent = make()
+    rollout = collect(agent)
+    before = copy.deepcopy(agent.network.state_dict())
+    metrics = agent.update(rollout, [True])
+    assert_equal(agent.network.state_dict(), before)
+    assert agent.updates == 1
+    assert metrics["epochs"] == 0
+    assert metrics["skipped_steps"] == 0
+    assert all(metrics[name].isnan() for name in ("total_loss", "approx_kl", "value"))
+    assert agent.update(rollout, [False])["epochs"] == agent.config.ppo.epochs
+
+
 def test_only_the_steps_that_are_not_finite_are_skipped():
     agent = make(advantage_norm=False, minibatches=6, epochs=1)
     batch, _, _ = agent.prepare(rollout := collect(agent))
