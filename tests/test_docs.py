@@ -73,3 +73,13 @@ def test_options_named_in_the_readme_exist(capsys):
     known = capsys.readouterr().out
     for option in set(re.findall(r"(--[a-z][a-z.-]+[a-z])", (ROOT / "README.md").read_text(encoding="utf-8"))):
         assert option in known, option
+
+
+def test_the_training_step_in_the_readme_runs():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
+    step = next(block for block in blocks if "ppo_policy_error" in block)
+    names: dict[str, object] = {}
+    exec(step, names)
+    model = names["model"]
+    assert isinstance(model, mappo.CTDEActorCriticNetwork)
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
