@@ -17,6 +17,7 @@ from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
 from mappo.core.spec import ActionHeads
 from mappo.core.timestep import TimeStep
 from mappo.envs.batched.spread import Spread
+from mappo.envs.probes.basic import Constant
 from mappo.envs.vector.serial import SerialEnvs
 from mappo.errors import UserError
 from mappo.rollouts.collector import OUTCOME_FIELDS, PRESENT_FIELDS, Collector
@@ -114,6 +115,24 @@ def test_episodes_are_counted_as_a_plain_book_would():
         mean = [sum(column) / len(finished) for column in zip(*finished, strict=True)]
         assert statistics["return_sum"].item() == pytest.approx(mean[0], rel=1e-4, abs=1e-5)
         assert statistics["episode_length"].item() == pytest.approx(mean[1])
+
+
+def test_a_long_episode_loses_no_small_reward():
+    collect = collector(Constant(2, horizon=STEPS))
+    collect.running_return.fill_(2.0**24)  # where float32 has no odd numbers
+    _, statistics = collect.collect()
+    assert statistics["return_sum"].item() == 2**24 + STEPS
+
+
+def test_a_run_that_summed_in_float32_goes_on_so():
+    first, second = collector(Spread(6)), collector(Spread(6))
+    first.collect()
+    earlier = {name: x.float() if name in ("running", "steps") else x.clone() for name, x in first.state_dict().items()}
+    second.load_state_dict(earlier)
+    assert {second.state_dict()[name].dtype for name in ("running", "steps")} == {torch.float32}
+    assert second.collect()[1]["return_sum"].dtype == torch.float32
+    with pytest.raises(ValueError, match="running is"):
+        second.load_state_dict(earlier | {"running": earlier["running"].int()})
 
 
 def test_where_no_episode_ended_the_means_are_nan():

@@ -52,9 +52,10 @@ class Collector:
         self.rollout = self._allocate(step)
         self.graphed = graphed_rollouts(env) if agent.static_shapes and agent.config.run.graphs else None
         self.nonfinite = [""] * len(self.seed_slices)  # for each seed, the first bad number of its last rollout
-        # Raw rewards of the episodes under way: return of each agent (E, A), and steps (E,).
-        self.running_return = torch.zeros_like(step.reward)
-        self.running_length = torch.zeros_like(step.reward[:, 0])
+        # Raw rewards of the episodes under way: return of each agent (E, A), and steps (E,). In float32 a long episode
+        # would lose its small rewards.
+        self.running_return = torch.zeros_like(step.reward, dtype=torch.float64)
+        self.running_length = torch.zeros_like(self.running_return[:, 0])
 
     @torch.no_grad()
     def collect(self) -> tuple[Rollout, dict[str, Tensor]]:
@@ -170,6 +171,10 @@ class Collector:
             ValueError: a state is of other environments.
         """
         for seed, state in enumerate(states):
+            if "running" in state and state["running"].dtype == torch.float32:
+                # A run of an earlier version goes on in float32, to keep its numbers.
+                self.running_return = self.running_return.float()
+                self.running_length = self.running_length.float()
             expected = self.state_dict(seed)
             # A state of another kind of device has no generator and no episodes.
             optional = [name for name in expected if "running" not in state and (name != "generator" or not state)]

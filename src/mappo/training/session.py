@@ -171,7 +171,7 @@ class Session:
         skip = [bool(problem) for problem in self.collector.nonfinite]
         tensors = {**episode_metrics, **self.learner.update(rollout, skip)}
         # A single transfer from the device for all metrics and seeds.
-        stacked: Any = torch.stack([x.float().reshape(-1) for x in tensors.values()], 1)  # (S, metrics)
+        stacked: Any = torch.stack([x.double().reshape(-1) for x in tensors.values()], 1)  # (S, metrics)
         rows: list[list[float]] = stacked.tolist()
         return [dict(zip(tensors, row, strict=True)) | {"eval_return": math.nan} for row in rows]
 
