@@ -1,6 +1,8 @@
 """What may go wrong in a user's hands: each case ends with one message that says what is wrong, or simply works."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -57,6 +59,36 @@ def test_two_processes_do_not_train_in_one_directory(tmp_path: Path):
     ):
         train("spread", quick(tmp_path / "run"), resume=True)
     assert train("spread", quick(tmp_path / "run"), resume=True).finished
+
+
+HELPER = """
+import ctypes, os, sys, time
+from pathlib import Path
+from mappo.runs.lock import lock_directory
+
+with lock_directory(Path(sys.argv[1])):
+    helper = os.fork() if sys.argv[2] == "killed" else ctypes.PyDLL(None).fork()
+    if not helper:
+        time.sleep(60)
+        os._exit(0)
+    print(helper, flush=True)
+    if sys.argv[2] == "killed":
+        os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("end", ["closed", "killed"])
+def test_a_helper_that_an_environment_forked_does_not_keep_the_run_locked(end: str, tmp_path: Path):
+    """Forked by Python it holds no lock at all; forked by compiled code it holds none once the run is over."""
+    with subprocess.Popen([sys.executable, "-c", HELPER, tmp_path, end], stdout=subprocess.PIPE) as run:
+        helper = int(run.stdout.readline() if run.stdout else 0)
+        try:
+            assert run.wait() == 0
+            with lock_directory(tmp_path):
+                pass
+        finally:
+            os.kill(helper, signal.SIGKILL)
 
 
 @pytest.mark.parametrize(

@@ -218,19 +218,27 @@ class Waits(Drawn):
             time.sleep(1000)
         return super().step(actions)
 
+class NeverReset(Drawn):
+    def reset(self, seed=None, options=None):
+        open("hangs", "w").close()
+        time.sleep(1000)
+
 class NeverMade(Drawn):
     def __init__(self):
         open("hangs", "w").close()
         time.sleep(1000)
 """
 ONE_BY_ONE = "--env.num-envs 1 --env.workers 0 --network.hidden 8 --ppo.rollout-length 10 --ppo.epochs 1 --run.dir run"
-QUICK = "from mappo.cli import signals; signals.GRACE, signals.DEAF = 0.5, 0.2; "
+QUICK = (
+    "from mappo.cli import signals; signals.GRACE, signals.DEAF = 0.5, 0.2; "
+    "from mappo.envs.vector import pool; pool.CLOSE_TIMEOUT = 0.5; "
+)
 
 
 @contextmanager
-def hanging(folder: Path, name: str, **variables: str) -> Generator[subprocess.Popen[bytes]]:
+def hanging(folder: Path, name: str, *more: str, **variables: str) -> Generator[subprocess.Popen[bytes]]:
     (folder / "mine.py").write_text(HANGS)
-    args = command("train", f"mine:{name}", *ONE_BY_ONE.split(), "--run.total-steps", 1000, before=QUICK)
+    args = command("train", f"mine:{name}", *ONE_BY_ONE.split(), "--run.total-steps", 1000, *more, before=QUICK)
     with running(args, cwd=folder, env=ENV | variables) as process:
         until(lambda: (folder / "hangs").exists() or process.poll() is not None)
         yield process
@@ -251,6 +259,15 @@ def test_an_environment_that_is_never_made_is_left(tmp_path: Path):
         process.communicate(timeout=30)
     assert process.returncode == 129
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_an_environment_that_never_returns_from_its_first_reset_is_left(workers: str, tmp_path: Path):
+    with hanging(tmp_path, "NeverReset", "--env.num-envs", "2", "--env.workers", workers) as process:
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == b"mappo: stopped"
 
 
 def test_a_second_control_c_leaves_at_once_whatever_does_not_listen(tmp_path: Path):

@@ -1,5 +1,8 @@
 """A user's own environment by `module:function`: what is wrong with the name, or with what it makes, is told."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ from mappo.cli import main as cli
 from mappo.envs import make
 from mappo.envs.user_code import split_name
 from mappo.errors import UserError
+from paths import PYTHONPATH
 
 CODE = """
 from games import Game
@@ -104,3 +108,32 @@ def test_a_check_says_so_too(name: str, message: str, capsys: pytest.CaptureFixt
     assert cli.main(["check", f"code_of_mine:{name}"]) == 2
     out, err = capsys.readouterr()
     assert message in " ".join((out + err).split())
+
+
+def test_modules_of_the_current_folder_do_not_replace_those_of_python(tmp_path: Path):
+    """Consent was given to one module alone: neither the command nor its workers import another one from there."""
+    (tmp_path / "mine.py").write_text("import statistics\nfrom games import Game\n")
+    for name in ("statistics", "colorsys"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a file of the folder was imported')\n")
+    code = (
+        "from mappo.envs import make\n"
+        "env = make('mine:Game', 2, workers=1)\n"
+        "env.reset(0); env.close()\n"
+        "import colorsys, sys; print(sys.path.index(sys.argv[1]) == len(sys.path) - 1)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, tmp_path],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": PYTHONPATH},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("True\n", "")
+
+
+def test_a_function_that_is_missing_is_told_with_the_file_it_was_looked_for_in():
+    with pytest.raises(UserError, match=r"code_of_mine \(.*code_of_mine\.py\) has no 'fin'; did you mean 'fine'\?"):
+        make("code_of_mine:fin", 2)
+    with pytest.raises(UserError, match=r"sys \(built into Python\) has no 'make_env'"):
+        make("sys:make_env", 2)

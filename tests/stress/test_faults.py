@@ -12,7 +12,7 @@ import pytest
 
 import memory
 from faults import damage, kills, operations
-from faults.runs import Violation, command, outcome, resuming, words
+from faults.runs import Violation, command, forked, outcome, resuming, words
 
 UPDATES, EVERY = operations.UPDATES, operations.EVERY
 
@@ -76,6 +76,18 @@ def test_kills_at_random_moments_change_nothing(kind: str, tmp_path: Path, monke
     chain = kills.Chain(tmp_path / "chain", kind, kills.uninterrupted(tmp_path / "whole", kind), random.Random())
     chain.go(2)
     assert sum(chain.fell.values()) == 2
+
+
+def test_a_run_killed_between_the_first_checkpoints_of_two_seeds_is_begun_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(kills, "UPDATES", 2)
+    chain = kills.Chain(tmp_path, "seeds", {}, random.Random())
+    forked(words("seeds", chain.run, 2), chain.log)
+    for seed in (2, 3):
+        shutil.rmtree(chain.run / f"seed-{seed}" / "checkpoints")
+    assert chain.arguments()[0] == "train"
+    assert not chain.run.exists()
 
 
 def test_every_damage_to_a_checkpoint_is_noticed_and_the_one_before_used(tmp_path: Path):

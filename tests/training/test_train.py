@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from torch import Tensor
 
 import mappo
 from chaos import Chaos
-from mappo.config import Config, EnvConfig, PPOConfig
+from games import Game
+from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
 from mappo.core.protocols import Environment
 from mappo.core.seeding import derive_seed
 from mappo.core.timestep import TimeStep
@@ -63,6 +64,32 @@ def test_a_run_that_was_stopped_and_resumed_is_the_run_that_was_not(
     rest = train("spread", config, resume=True)
     assert rest.finished
     assert_same(whole[name].path, rest.path)
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize("mode", ["no_grad", "inference_mode"])
+@pytest.mark.parametrize("when", ["reset", "step"])
+def test_an_environment_that_turns_gradients_off_trains_all_the_same(
+    mode: str, when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    config = Config(
+        env=EnvConfig(num_envs=2, workers=0),
+        network=NetworkConfig(hidden=(8,)),
+        ppo=PPOConfig(rollout_length=8, epochs=2, minibatches=2),
+        run=RunConfig(total_steps=32, eval_episodes=2, progress="off"),
+    )
+    whole = train(Game, within(config, tmp_path / "whole"))
+    method = getattr(Game, when)
+    with ExitStack() as stack:
+
+        def turns_off(*args: Any, **kwargs: Any) -> Any:
+            stack.enter_context(getattr(torch, mode)())
+            return method(*args, **kwargs)
+
+        monkeypatch.setattr(Game, when, turns_off)
+        run = train(Game, within(config, tmp_path / "run"))
+        assert not torch.is_grad_enabled()
+    assert (run.path / "metrics.csv").read_bytes() == (whole.path / "metrics.csv").read_bytes()
 
 
 @pytest.mark.usefixtures("no_pictures")

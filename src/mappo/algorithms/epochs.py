@@ -38,6 +38,7 @@ class UpdateSteps(Protocol):
     def finish_update(self, rollout: Rollout, values: Any) -> None: ...
 
 
+@torch.inference_mode(False)  # turns gradients on: an environment may have turned them off in this process
 def learn(
     learner: UpdateSteps, graphed: Graphed | None, rollout: Rollout, orders: Tensor | None
 ) -> tuple[dict[str, Tensor], int]:

@@ -43,9 +43,9 @@ def load_function(name: str) -> Callable[..., Any]:
         UserError: the module or the function does not exist, or the import fails.
     """
     module, attribute = split_name(name)
-    # First on the path, as for `python -m`.
+    # Last on the path: a typing.py in the folder must not replace Python's own, for any import to come.
     if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+        sys.path.append(os.getcwd())
     try:
         found: Any = importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -56,7 +56,8 @@ def load_function(name: str) -> Callable[..., Any]:
         raise UserError(f"{module} cannot be imported: {type(error).__name__}: {error}") from error
     for part in attribute.split("."):
         if not hasattr(found, part):
-            raise UserError(f"{module} has no {attribute!r}{suggest(part, dir(found))}")
+            file = getattr(sys.modules[module], "__file__", None) or "built into Python"
+            raise UserError(f"{module} ({file}) has no {attribute!r}{suggest(part, dir(found))}")
         found = getattr(found, part)
     if not callable(found):
         raise UserError(f"{name} is a {type(found).__name__}: name a function that makes an environment")

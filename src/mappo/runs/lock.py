@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mappo.errors import UserError
 from mappo.system.files import error_text
+
+_locked: set[Any] = set()  # open files of the locks held by this process
 
 
 def has_checkpoint(run: Path) -> bool:
@@ -50,7 +54,22 @@ def lock_directory(run: Path) -> Generator[None, None, None]:
             raise UserError(f"another process trains in {run}: wait for it, or stop it") from None
         except OSError as error:
             raise UserError(f"cannot train in {run}: its .lock cannot be locked ({error_text(error)})") from None
-        yield
+        _locked.add(file)
+        try:
+            yield
+        finally:
+            _locked.remove(file)
+            fcntl.flock(file, fcntl.LOCK_UN)  # closing is not enough: a forked process may still hold the file
+
+
+def _close_locks() -> None:
+    """Close the locks in a forked process: a helper of an environment must not keep a run locked."""
+    for file in _locked:
+        file.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_locks)
 
 
 def _missing_seed_hint(run: Path) -> str:

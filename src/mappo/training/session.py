@@ -88,7 +88,12 @@ class Session:
         """Begin a new run."""
         for seed_run in self.seed_runs:
             seed_run.start()
-        self.learner, self.collector = make_collector(self.agents, self.env, self.config)
+        self._reset_envs()
+
+    def _reset_envs(self) -> None:
+        """Start new episodes, from seeds derived from the updates done; make learner and collector."""
+        with self.interrupts.waiting():
+            self.learner, self.collector = make_collector(self.agents, self.env, self.config, self.updates_done)
 
     def resume(self) -> None:
         """Restore the run from the last checkpoint of all seeds.
@@ -98,8 +103,7 @@ class Session:
         """
         checkpoint, collector_states, notes = resume_seed_runs(self.seed_runs)
         self.notes += notes
-        # Environments without state_dict start new episodes, from seeds derived from the updates done.
-        self.learner, self.collector = make_collector(self.agents, self.env, self.config, self.updates_done)
+        self._reset_envs()
         try:
             self.collector.load_state_dict(*collector_states)
         except (RuntimeError, LookupError, ValueError) as error:  # impossible state of a generator or environment

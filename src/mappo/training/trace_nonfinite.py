@@ -11,6 +11,7 @@ from mappo.algorithms.minibatch import Batch
 from mappo.core.timestep import Rollout
 
 
+@torch.inference_mode(False)  # as in the update
 def trace_nonfinite(agent: MAPPO, rollout: Rollout) -> str:
     """Recompute an update on the whole rollout; return where its numbers cease to be finite, or "" if nowhere.
 

@@ -51,6 +51,7 @@ class Chain:
         if self.run.exists() and not self.saved():
             told = forked(resuming(self.run, self.kind), self.log, (2,))
             reasons = ("nothing was saved in it yet", "there is no config.json in it", "the run is incomplete")
+            reasons += ("there is no checkpoint of seed-",)  # killed between the first checkpoints of two seeds
             if sum(reason in told for reason in reasons) != 1 or len(told.strip().splitlines()) != 1:
                 raise Violation(f"it is not told that nothing was saved, and nothing else: {told}")
             told = forked(words(self.kind, self.run, UPDATES), self.log, (2,))
