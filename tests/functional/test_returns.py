@@ -222,8 +222,8 @@ def test_gradients_pass_through_gae():
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"value": torch.zeros(5, 4, 1)}, ValueError, r"value must have the reward's shape \(5, 4\), got"),
-        ({"next_value": torch.zeros(5)}, ValueError, r"next_value must have the reward's shape \(5, 4\)"),
+        ({"value": torch.zeros(5, 4, 1)}, ValueError, r"value must have the shape of reward, \(5, 4\), got"),
+        ({"next_value": torch.zeros(5)}, ValueError, r"next_value must have the shape of reward, \(5, 4\)"),
         ({"done": torch.zeros(4)}, ValueError, r"done must have the reward's leading axes \(5, 4\), got \(4,\)"),
         ({"traj_flag": torch.zeros(5, 4, 1)}, ValueError, r"traj_flag must have the reward's leading axes"),
         ({"traj_flag": torch.zeros(())}, ValueError, r"traj_flag must have .* got \(\)"),

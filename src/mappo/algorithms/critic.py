@@ -8,6 +8,7 @@ from torch import Tensor
 from mappo.algorithms.critic_input import CriticInput
 from mappo.config import PPOConfig
 from mappo.core.timestep import Rollout
+from mappo.functional.shapes import append_axes
 from mappo.functional.weighted import SumAcross, alone
 from mappo.networks.network import Network
 from mappo.networks.normalizers import ValueNorm
@@ -117,7 +118,7 @@ class Critic:
     def finish_update(self, rollout: Rollout, memory_out: Tensor | None) -> None:
         """Advance the memory and update the input statistics. Call after the last gradient step."""
         if self.memory is not None and memory_out is not None:
-            ended = rollout.ended[-1].reshape(-1, *(1,) * (memory_out.ndim - 2))
+            ended = append_axes(rollout.ended[-1], memory_out.ndim - 1)
             is_kept = ~ended & memory_out[-1].isfinite().all(-1, keepdim=True)
             self.memory.copy_(torch.where(is_kept, memory_out[-1], 0.0))
         if self.network.norm is not None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from mappo.config import Config
 from mappo.core.spec import Spec
 from mappo.errors import UserError
+from mappo.functional.shapes import append_axes
 
 Mode = Literal["env", "joint", "agent", "own", "user"]
 # (obs (*B, A, *obs_shape), state (*B, *S) or None, active (*B, A)) -> (*B, F) for the team, or (*B, A, F)
@@ -59,7 +60,7 @@ class CriticInput:
             if state is None:
                 raise ValueError("critic_input 'env' needs an environment with a state")
             return state
-        is_active = active.reshape(*active.shape, *(1,) * (obs.ndim - active.ndim))
+        is_active = append_axes(active, obs.ndim)
         obs = torch.where(is_active, obs, 0)
         if self.function is not None:
             return self.function(obs, state, active)

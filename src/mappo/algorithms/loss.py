@@ -74,13 +74,10 @@ def backward(
     Returns:
         The metrics of the minibatch.
     """
-    if num_pieces <= 1:
-        total, metrics = loss(batch)
-        total.backward()
-        return metrics
-    total_weight = batch.total_weight()
+    pieces = batch.pieces(num_pieces, axis) if num_pieces > 1 else [batch]
+    total_weight = batch.total_weight() if num_pieces > 1 else None
     piece_metrics: list[dict[str, Tensor]] = []
-    for piece in batch.pieces(num_pieces, axis):
+    for piece in pieces:
         total, metrics = loss(piece, total_weight=total_weight)
         total.backward()
         piece_metrics.append(metrics)

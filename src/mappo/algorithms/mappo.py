@@ -6,18 +6,18 @@ Yu et al. 2022, "The Surprising Effectiveness of PPO in Cooperative Multi-Agent 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from mappo.algorithms.advantages import prepare
 from mappo.algorithms.critic import Critic, Values
 from mappo.algorithms.critic_input import CriticInputFunction, make_critic_input
 from mappo.algorithms.epochs import METRICS, learn, scalars
 from mappo.algorithms.loss import backward, loss
 from mappo.algorithms.minibatch import Batch
-from mappo.algorithms.optimizer import load_moments, make_optimizer, moments_by_name, set_learning_rates
-from mappo.algorithms.prepare import prepare
+from mappo.algorithms.optimizer import load_moments, make_optimizer, moments_by_name, set_learning_rates, step_if_finite
 from mappo.backend.cuda_graphs import Graphed, supports_cuda_graphs
 from mappo.config import Config
 from mappo.core.spec import Spec
@@ -75,8 +75,7 @@ class MAPPO:
             self.critic.ensure_memory(config.env.num_envs, *(() if self.team_rows else (spec.num_agents,)))
         self.optimizer = make_optimizer(self.network, config.ppo, self.uses_graphs)
         self.entropy_weight = torch.zeros((), dtype=self.network.critic.head.weight.dtype, device=self.device)
-        self.generator = torch.Generator(self.device)
-        self.generator.manual_seed(seed)
+        self.generator = torch.Generator(self.device).manual_seed(seed)
         self.updates = 0
         self.row_axis = 0 if config.chunk_length is None else 1  # axis of a batch's rows, or of its chunks
         self._graphed = Graphed() if self.uses_graphs else None
@@ -120,10 +119,7 @@ class MAPPO:
             sampled: sample actions, in place of the most probable actions. The samples have their own generator, so
                 evaluation never changes training.
         """
-        generator = None
-        if sampled:
-            generator = torch.Generator(self.device)
-            generator.manual_seed(self.updates)
+        generator = torch.Generator(self.device).manual_seed(self.updates) if sampled else None
         return Actor(self.policy, sampled, generator)
 
     def update(self, rollout: Rollout, skip: Sequence[bool] = ()) -> dict[str, Tensor]:
@@ -164,7 +160,7 @@ class MAPPO:
 
     @torch.no_grad()
     def prepare(self, rollout: Rollout, recompute: bool = False) -> tuple[Batch, dict[str, Tensor], Values]:
-        """Compute the training data of an update; see `prepare.prepare`."""
+        """Compute the training data of an update; see `advantages.prepare`."""
         return prepare(rollout, self.policy, self.critic, self.config, self.sum_across, recompute)
 
     def minibatches(self, batch: Batch, order: Tensor | None) -> Iterable[Batch]:
@@ -188,13 +184,9 @@ class MAPPO:
         self.optimizer.zero_grad()
         metrics = self.backward(batch)
         limit = self.config.ppo.max_grad_norm or math.inf
-        for name, group in zip(("actor", "critic"), self.optimizer.param_groups, strict=True):
-            metrics[f"grad_norm_{name}"] = torch.nn.utils.clip_grad_norm_(group["params"], limit)
-        nonfinite = ~(metrics["total_loss"] + metrics["grad_norm_actor"] + metrics["grad_norm_critic"]).isfinite()
-        # The fused kernel reads this flag on the device, and then changes neither weights nor moments.
-        cast(Any, self.optimizer).found_inf = nonfinite.float()
-        metrics["skipped_steps"] = nonfinite.float()
-        self.optimizer.step()
+        groups = self.optimizer.param_groups
+        norms = [torch.nn.utils.clip_grad_norm_(group["params"], limit) for group in groups]
+        step_if_finite([self.optimizer], metrics, norms)
         return metrics
 
     def finish_update(self, rollout: Rollout, values: Values) -> None:

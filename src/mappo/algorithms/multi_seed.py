@@ -16,12 +16,12 @@ from mappo.algorithms.critic import Values
 from mappo.algorithms.epochs import learn, scalars
 from mappo.algorithms.mappo import MAPPO
 from mappo.algorithms.minibatch import Batch
+from mappo.algorithms.optimizer import step_if_finite
 from mappo.backend.cuda_graphs import Graphed
 from mappo.core.slices import equal_slices
 from mappo.core.timestep import Rollout, TimeStep
 from mappo.errors import UserError
-
-Weights = dict[str, Tensor]
+from mappo.functional.shapes import append_axes
 
 
 class MultiSeed:
@@ -108,33 +108,29 @@ class MultiSeed:
         # A skipped seed, or a seed that target_kl stops, would leave the common gradient step: then in turn.
         if self._stacked is not None and not any(skip) and self.config.ppo.target_kl is None:
             return self._update_at_once(rollout)
-        slices = equal_slices(rollout.ended.shape[1], len(self.agents))
         skips = skip or [False] * len(self.agents)
         metrics = [
             # Contiguous, because the order of a sum depends on strides: bit for bit the single run.
-            agent.update(rollout.slice_envs(envs).map(torch.Tensor.contiguous), [is_skipped])
-            for agent, envs, is_skipped in zip(self.agents, slices, skips, strict=True)
+            agent.update(r.map(torch.Tensor.contiguous), [is_skipped])
+            for agent, r, is_skipped in zip(self.agents, self._split(rollout), skips, strict=True)
         ]
         return {name: torch.stack([m[name] for m in metrics]) for name in metrics[0]}
 
     def _update_at_once(self, rollout: Rollout) -> dict[str, Tensor]:
         """Learn from a rollout, with common gradient steps of all seeds."""
         schedules = [agent.set_schedule() for agent in self.agents]  # equal for all seeds
-        slices = equal_slices(rollout.ended.shape[1], len(self.agents))
-        orders = [a.epoch_orders(rollout.slice_envs(envs)) for a, envs in zip(self.agents, slices, strict=True)]
+        orders = [agent.epoch_orders(r) for agent, r in zip(self.agents, self._split(rollout), strict=True)]
         order = None if orders[0] is None else torch.stack(cast("list[Tensor]", orders), 1)  # (epochs, S, rows)
         metrics, epochs = learn(self, self._graphed, rollout, order)
         for agent in self.agents:
             agent.updates += 1
-        constants = scalars({**schedules[0], "epochs": epochs}, (len(self.agents),), self.device)
-        return metrics | constants
+        return metrics | scalars({**schedules[0], "epochs": epochs}, (len(self.agents),), self.device)
 
     def prepare(
         self, rollout: Rollout, recompute: bool = False
     ) -> tuple[Batch, dict[str, Tensor], list[tuple[Rollout, Values]]]:
         """Compute the training data of each learner; stack the batches `(S, ...)` and the metrics `(S,)`."""
-        slices = equal_slices(rollout.ended.shape[1], len(self.agents))
-        rollouts = [rollout.slice_envs(envs) for envs in slices]
+        rollouts = self._split(rollout)
         prepared = [agent.prepare(r, recompute) for agent, r in zip(self.agents, rollouts, strict=True)]
         batches, metrics, values = zip(*prepared, strict=True)
         stacked = {name: torch.stack([m[name] for m in metrics]) for name in metrics[0]}
@@ -154,28 +150,25 @@ class MultiSeed:
         stacked.zero_grad()
 
         def loss(tensors: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-            return self._first.loss(Batch(**cast(Any, _absent(batch) | tensors)), self._first.entropy_weight)
+            return self._first.loss(
+                Batch(**cast(Any, dict.fromkeys(vars(batch)) | tensors)), self._first.entropy_weight
+            )
 
         total, metrics = stacked.vmap(loss, batch.tensors())
         total.sum().backward()
         limit = self.config.ppo.max_grad_norm or math.inf
-        for name in ("actor", "critic"):
-            metrics[f"grad_norm_{name}"] = clip_grad_norm_per_seed_(stacked.gradients(name), limit)
-        nonfinite = ~(metrics["total_loss"] + metrics["grad_norm_actor"] + metrics["grad_norm_critic"]).isfinite()
-        metrics["skipped_steps"] = nonfinite.to(metrics["total_loss"].dtype)
-        for agent, found_inf in zip(self.agents, nonfinite.float(), strict=True):
-            cast(Any, agent.optimizer).found_inf = found_inf
-            agent.optimizer.step()
+        norms = [clip_grad_norm_per_seed_(stacked.gradients(name), limit) for name in ("actor", "critic")]
+        step_if_finite([agent.optimizer for agent in self.agents], metrics, norms)
         return metrics
+
+    def _split(self, rollout: Rollout) -> list[Rollout]:
+        """Return the rollout of each seed, as views."""
+        return [rollout.slice_envs(envs) for envs in equal_slices(rollout.ended.shape[1], len(self.agents))]
 
     def finish_update(self, rollout: Rollout, values: list[tuple[Rollout, Values]]) -> None:
         """Finish the update of each learner; see `MAPPO.finish_update`."""
         for agent, (seed_rollout, seed_values) in zip(self.agents, values, strict=True):
             agent.finish_update(seed_rollout, seed_values)
-
-
-def _absent(batch: Batch) -> dict[str, None]:
-    return {name: None for name in vars(batch) if name not in batch.tensors()}
 
 
 class _StackedNetworks:
@@ -214,7 +207,7 @@ class _StackedNetworks:
     def vmap(self, function: Callable[[Any], Any], arguments: Any) -> Any:
         """Call a function of the first network for all seeds, each with its own weights; arguments `(S, ...)`."""
 
-        def call(weights: Weights, arguments: Any) -> Any:
+        def call(weights: dict[str, Tensor], arguments: Any) -> Any:
             renamed = {f"network.{name}": x for name, x in weights.items()}
             return functional_call(self._caller, renamed, (function, arguments))
 
@@ -237,5 +230,5 @@ def clip_grad_norm_per_seed_(gradients: Sequence[Tensor], limit: float) -> Tenso
     norm = torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0).sqrt()
     scale = (limit / (norm + 1e-6)).clamp_max(1.0)
     for g in gradients:
-        g.mul_(scale.reshape(-1, *(1,) * (g.ndim - 1)))
+        g.mul_(append_axes(scale, g.ndim))
     return norm

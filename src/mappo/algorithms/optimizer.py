@@ -1,13 +1,14 @@
 """One fused Adam for actor and critic; its moments are saved by the names of their weights."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from mappo.config import PPOConfig
 from mappo.core.state_dict import subdict
+from mappo.functional.distributions import sum_tensors
 from mappo.networks.actor_critic import ActorCritic
 
 
@@ -19,10 +20,11 @@ def make_optimizer(network: ActorCritic, ppo: PPOConfig, capturable: bool) -> to
         ppo: learning rates, `adam_eps` and `weight_decay`.
         capturable: CUDA graphs capture the steps; learning rates are then tensors on the device.
     """
-    groups: list[dict[str, Any]] = []
-    for module, lr in ((network.actor, ppo.actor_lr), (network.critic, ppo.critic_lr)):
-        rate = torch.tensor(lr, device=module.head.weight.device) if capturable else lr
-        groups.append({"params": list(module.parameters()), "lr": rate})
+    device = network.actor.head.weight.device
+    groups = [
+        {"params": list(module.parameters()), "lr": torch.tensor(lr, device=device) if capturable else lr}
+        for module, lr in ((network.actor, ppo.actor_lr), (network.critic, ppo.critic_lr))
+    ]
     return torch.optim.AdamW(groups, eps=ppo.adam_eps, weight_decay=ppo.weight_decay, fused=True, capturable=capturable)
 
 
@@ -35,9 +37,29 @@ def set_learning_rates(optimizer: torch.optim.Optimizer, *rates: float) -> None:
             group["lr"] = rate
 
 
+def step_if_finite(
+    optimizers: Sequence[torch.optim.Optimizer], metrics: dict[str, Tensor], grad_norms: Sequence[Tensor]
+) -> None:
+    """Take the step of each optimizer, unless its loss or a gradient is not finite.
+
+    Args:
+        optimizers: an optimizer for each seed, with its gradients.
+        metrics: of the loss, scalars, or `(S,)` of several seeds; `grad_norm_actor`, `grad_norm_critic` and
+            `skipped_steps` are added.
+        grad_norms: of the actor and of the critic, as the metrics.
+    """
+    metrics |= zip(("grad_norm_actor", "grad_norm_critic"), grad_norms, strict=True)
+    nonfinite = ~sum_tensors([metrics["total_loss"], *grad_norms]).isfinite()
+    metrics["skipped_steps"] = nonfinite.float()
+    for optimizer, found_inf in zip(optimizers, metrics["skipped_steps"].reshape(-1), strict=True):
+        # The fused kernel reads this flag on the device, and then changes neither weights nor moments.
+        cast(Any, optimizer).found_inf = found_inf
+        optimizer.step()
+
+
 def moments_by_name(optimizer: torch.optim.Optimizer, network: ActorCritic) -> dict[str, Any]:
     """Return Adam's moments by parameter name; empty before the first step."""
-    names = _names(optimizer, network)
+    names = [name for name, _ in network.named_parameters()]  # the actor's, then the critic's: the optimizer's order
     return {names[i]: moments for i, moments in optimizer.state_dict()["state"].items()}
 
 
@@ -52,7 +74,7 @@ def load_moments(optimizer: torch.optim.Optimizer, network: ActorCritic, moments
     Raises:
         RuntimeError: a moment does not have the shape of its parameter.
     """
-    for name, parameter in zip(_names(optimizer, network), _parameters(optimizer), strict=True):
+    for name, parameter in network.named_parameters():
         state = optimizer.state[parameter]
         loaded = subdict(moments, name)
         for key, x in loaded.items():
@@ -61,13 +83,3 @@ def load_moments(optimizer: torch.optim.Optimizer, network: ActorCritic, moments
             state[key] = state.get(key, torch.empty_like(x, device=parameter.device)).copy_(x)
         for key in state.keys() - loaded.keys():
             state[key].zero_()
-
-
-def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    return [p for group in optimizer.param_groups for p in group["params"]]
-
-
-def _names(optimizer: torch.optim.Optimizer, network: ActorCritic) -> list[str]:
-    """Return the parameter names in the optimizer's order."""
-    names = {id(p): name for name, p in network.named_parameters()}
-    return [names[id(p)] for p in _parameters(optimizer)]

@@ -5,9 +5,9 @@ Logits `(*B, N)` hold one or more heads side by side, `heads = (n_1, ..., n_D)`,
 stays finite, and is meant to have weight 0.
 """
 
-import itertools
 import math
 from collections.abc import Sequence
+from functools import reduce
 from typing import cast
 
 import torch
@@ -129,10 +129,7 @@ def gaussian_sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> Tensor:
 
 def sum_tensors(tensors: Sequence[Tensor]) -> Tensor:
     """Add one or more tensors of one shape."""
-    total = tensors[0]
-    for tensor in tensors[1:]:
-        total = total + tensor
-    return total
+    return reduce(torch.add, tensors)
 
 
 def _split(logit: Tensor, mask: Tensor | None, heads: Sequence[int]) -> list[tuple[Tensor, Tensor | None]]:
@@ -141,11 +138,9 @@ def _split(logit: Tensor, mask: Tensor | None, heads: Sequence[int]) -> list[tup
         raise ValueError(f"logits {tuple(logit.shape)} do not fit heads of sizes {tuple(heads)}")
     if len(heads) == 1:
         return [(logit, mask)]
-    ends = list(itertools.accumulate(heads))
-    return [
-        (logit[..., end - n : end], None if mask is None else mask[..., end - n : end])
-        for n, end in zip(heads, ends, strict=True)
-    ]
+    sizes = list(heads)
+    masks = [None] * len(sizes) if mask is None else torch.split(mask, sizes, -1)
+    return list(zip(torch.split(logit, sizes, -1), masks, strict=True))
 
 
 def _fill(logit: Tensor, mask: Tensor | None) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mappo.functional.distributions import categorical_log_prob
+from mappo.functional.shapes import check_alike
 from mappo.functional.weighted import mask_out, weighted_mean
 
 
@@ -76,20 +77,20 @@ def ppo_policy_error(
         raise ValueError(f"action must have adv's shape {tuple(adv.shape)}, got {tuple(action.shape)}")
     if action.is_floating_point() or action.dtype == torch.bool:
         raise TypeError(f"action must be of an integer type, got {action.dtype}")
-    if weight is not None:
-        _check_batch(weight, "weight", adv)
-        # Masked before the softmax: its backward pass would turn a NaN behind a mask into NaN again.
-        valid = (weight != 0).unsqueeze(-1)
-        logit_new = torch.where(valid, logit_new, 0.0)
-        logit_old = torch.where(valid, logit_old, 0.0)
-        action = torch.where(weight != 0, action, 0)
-    # Many codes mask an action by -inf, and 0 * -inf would make the entropy NaN.
-    logit_new = logit_new.clamp_min(torch.finfo(logit_new.dtype).min)
-    logit_old = logit_old.clamp_min(torch.finfo(logit_old.dtype).min)
-    log_prob_new, entropy = categorical_log_prob(logit_new, action)
-    log_prob_old, _ = categorical_log_prob(logit_old, action)
+    check_alike("adv", adv, weight=weight)
+    log_prob_new, entropy = _log_prob_and_entropy(logit_new, action, weight)
+    log_prob_old, _ = _log_prob_and_entropy(logit_old, action, weight)
     policy_loss, info = ppo_clip_loss(log_prob_new, log_prob_old, adv, weight, clip_ratio, dual_clip)
     return ppo_policy_loss(policy_loss, weighted_mean(entropy, weight)), info
+
+
+def _log_prob_and_entropy(logit: Tensor, action: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+    if weight is not None:
+        # Masked before the softmax: its backward pass would turn a NaN behind a mask into NaN again.
+        logit = torch.where((weight != 0).unsqueeze(-1), logit, 0.0)
+        action = torch.where(weight != 0, action, 0)
+    # Many codes mask an action by -inf, and 0 * -inf would make the entropy NaN.
+    return categorical_log_prob(logit.clamp_min(torch.finfo(logit.dtype).min), action)
 
 
 def ppo_clip_loss(
@@ -129,12 +130,7 @@ def ppo_clip_loss(
         raise ValueError(f"clip_ratio must be above 0, got {clip_ratio}")
     if dual_clip is not None and dual_clip <= 1:
         raise ValueError(f"dual_clip must be above 1, got {dual_clip}")
-    if not adv.is_floating_point():
-        raise TypeError(f"adv must be floating point, got {adv.dtype}")
-    _check_batch(log_prob_new, "log_prob_new", adv)
-    _check_batch(log_prob_old, "log_prob_old", adv)
-    if weight is not None:
-        _check_batch(weight, "weight", adv)
+    check_alike("adv", adv, log_prob_new=log_prob_new, log_prob_old=log_prob_old, weight=weight)
     adv = mask_out(adv, weight)
     log_ratio = mask_out(log_prob_new - log_prob_old, weight)
     ratio = log_ratio.exp()
@@ -176,15 +172,8 @@ def ppo_value_error(
         raise ValueError(f"clip_ratio must be above 0 or None, got {clip_ratio}")
     if huber_delta is not None and huber_delta <= 0:
         raise ValueError(f"huber_delta must be above 0 or None, got {huber_delta}")
-    if not return_.is_floating_point():
-        raise TypeError(f"return_ must be floating point, got {return_.dtype}")
-    _check_batch(value_new, "value_new", return_, "return_")
-    _check_batch(value_old, "value_old", return_, "return_")
-    if weight is not None:
-        _check_batch(weight, "weight", return_, "return_")
-    value_new = mask_out(value_new, weight)
-    value_old = mask_out(value_old, weight)
-    return_ = mask_out(return_, weight)
+    check_alike("return_", return_, value_new=value_new, value_old=value_old, weight=weight)
+    value_new, value_old, return_ = (mask_out(x, weight) for x in (value_new, value_old, return_))
     loss = _pointwise(return_ - value_new, huber_delta)
     if clip_ratio is not None:
         near = value_old + (value_new - value_old).clamp(-clip_ratio, clip_ratio)
@@ -196,10 +185,3 @@ def _pointwise(error: Tensor, huber_delta: float | None) -> Tensor:
     if huber_delta is None:
         return error.square() / 2
     return torch.nn.functional.huber_loss(error, torch.zeros_like(error), reduction="none", delta=huber_delta)
-
-
-def _check_batch(tensor: Tensor, name: str, like: Tensor, like_name: str = "adv") -> None:
-    if tensor.shape != like.shape:
-        raise ValueError(f"{name} must have the shape of {like_name}, {tuple(like.shape)}, got {tuple(tensor.shape)}")
-    if not tensor.is_floating_point() and name != "weight":
-        raise TypeError(f"{name} must be floating point, got {tensor.dtype}")

@@ -14,6 +14,8 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
+from mappo.functional.shapes import append_axes, check_alike
+
 
 class gae_data(NamedTuple):
     """Input of `gae`; each `(T, *B)`, flags may lack trailing axes. `traj_flag=None` means `done`."""
@@ -45,7 +47,7 @@ def gae(data: gae_data | Sequence[Tensor | None], gamma: float = 0.99, lambda_: 
     """
     value, next_value, reward, done, traj_flag = gae_data(*cast(gae_data, data))
     alive, flows = _flags(next_value, reward, done, traj_flag)
-    _check_like("value", value, reward)
+    check_alike("reward", reward, value=value)
     delta = reward + gamma * alive * next_value - value
     decay = (gamma * lambda_ * flows).expand_as(delta)
     advantage = torch.zeros_like(delta[0])
@@ -137,9 +139,7 @@ def _flags(next_value: Tensor, reward: Tensor, done: Tensor | None, traj_flag: T
     """Return `1 - done` and `1 - cut`, in the reward's dtype, each broadcastable to the reward."""
     if reward.ndim == 0 or reward.shape[0] == 0:
         raise ValueError(f"reward must be (T, *B) with T > 0, got shape {tuple(reward.shape)}")
-    if not reward.is_floating_point():
-        raise TypeError(f"reward must be floating point, got {reward.dtype}")
-    _check_like("next_value", next_value, reward)
+    check_alike("reward", reward, next_value=next_value)
     ended = _flag("done", done, reward)
     return 1 - ended, (1 - ended) * (1 - _flag("traj_flag", traj_flag, reward))
 
@@ -149,11 +149,4 @@ def _flag(name: str, flag: Tensor | None, reward: Tensor) -> Tensor:
         return torch.zeros_like(reward)
     if flag.ndim == 0 or flag.shape != reward.shape[: flag.ndim]:
         raise ValueError(f"{name} must have the reward's leading axes {tuple(reward.shape)}, got {tuple(flag.shape)}")
-    return flag.to(reward.dtype).reshape(flag.shape + (1,) * (reward.ndim - flag.ndim))
-
-
-def _check_like(name: str, tensor: Tensor, reward: Tensor) -> None:
-    if tensor.shape != reward.shape:
-        raise ValueError(f"{name} must have the reward's shape {tuple(reward.shape)}, got {tuple(tensor.shape)}")
-    if not tensor.is_floating_point():
-        raise TypeError(f"{name} must be floating point, got {tensor.dtype}")
+    return append_axes(flag.to(reward.dtype), reward.ndim)

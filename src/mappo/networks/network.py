@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mappo.config import NetworkConfig
 from mappo.errors import UserError
+from mappo.functional.shapes import append_axes
 from mappo.networks.encoders import make_encoder, select_encoder
 from mappo.networks.layers import GRU, LayerNorm, Linear, ParameterSets
 from mappo.networks.normalizers import RunningNorm
@@ -94,7 +95,7 @@ class Network(nn.Module):
         x = x if self.norm is None else self.norm(x)
         if active is None:
             return x
-        return torch.where(active.reshape(*active.shape, *(1,) * len(self.shape)), x, 0)
+        return torch.where(append_axes(active, x.ndim), x, 0)
 
     def forward(self, x: Tensor, memory: Tensor | None = None, is_first: Tensor | None = None) -> tuple[Tensor, Any]:
         """Compute the outputs of rows, or of sequences of rows where there is a memory.

@@ -10,6 +10,7 @@ from torch import Tensor
 from mappo.core.protocols import Environment
 from mappo.core.timestep import Rollout, TimeStep
 from mappo.errors import UserError
+from mappo.functional.shapes import append_axes
 
 FLAGS = ("active", "is_first", "terminated", "ended", "next_active", "mask")
 
@@ -87,4 +88,4 @@ def _nonfinite(rollout: Rollout, name: str, value: Tensor) -> Tensor:
     if name not in ("obs", "next_obs"):
         return nonfinite
     active = rollout.active if name == "obs" else rollout.next_active
-    return nonfinite & active.reshape(active.shape + (1,) * (nonfinite.ndim - active.ndim))
+    return nonfinite & append_axes(active, nonfinite.ndim)

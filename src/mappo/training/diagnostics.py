@@ -9,6 +9,7 @@ from torch import Tensor
 from mappo.algorithms.mappo import MAPPO
 from mappo.config import Config
 from mappo.core.timestep import Rollout
+from mappo.functional.shapes import append_axes
 from mappo.training.trace_nonfinite import trace_nonfinite
 
 # Number of bad updates in a row before a run ends (PATIENCE), or before a note is shown (FAR).
@@ -98,9 +99,8 @@ class Diagnostics:
 
 def _largest_obs(rollout: Rollout) -> float:
     """Return the largest number in observations of active agents and in the state; bytes count as small."""
-    ones = (1,) * (rollout.obs.ndim - rollout.active.ndim)
-    active = rollout.active.reshape(*rollout.active.shape, *ones)  # (T, E, A, 1, ...)
-    return max(_largest(torch.where(active, rollout.obs, 0)), _largest(rollout.state))
+    active_obs = torch.where(append_axes(rollout.active, rollout.obs.ndim), rollout.obs, 0)
+    return max(_largest(active_obs), _largest(rollout.state))
 
 
 def _largest(x: Tensor | None) -> float:

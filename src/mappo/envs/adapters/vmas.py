@@ -19,10 +19,11 @@ from gymnasium import spaces
 from torch import Tensor
 from torch.nn import functional
 
+from mappo.core.seeding import expand_seeds
 from mappo.core.spec import ActionHeads, Spec
 from mappo.core.timestep import TimeStep
 from mappo.envs.adapters.packages import construction, refuse_options, unknown
-from mappo.envs.batched.base import expand_seeds, time_step_of_team
+from mappo.envs.batched.base import time_step_of_team
 from mappo.envs.names import require
 from mappo.errors import UserError
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mappo.core.protocols import Resumable
+from mappo.core.slices import equal_slices
 from mappo.core.spec import Spec
 from mappo.core.timestep import TimeStep
 from mappo.errors import UserError
@@ -56,8 +57,7 @@ class BatchedEnv:
 
     def seed_slice(self, index: int) -> slice:
         """Return the slice of the environments that belong to seed number `index`."""
-        size = self.num_envs // len(self.generators)
-        return slice(index * size, (index + 1) * size)
+        return equal_slices(self.num_envs, len(self.generators))[index]
 
     def close(self) -> None:
         """Do nothing: there is nothing to release."""
@@ -88,8 +88,8 @@ class BatchedEnv:
 
     def _seed_generators(self, seeds: Sequence[int]) -> None:
         """Seed each generator with the seed of the first environment of its slice."""
-        for index, generator in enumerate(self.generators):
-            generator.manual_seed(seeds[index * self.num_envs // len(self.generators)])
+        for generator, seed in zip(self.generators, seeds[:: self.num_envs // len(self.generators)], strict=True):
+            generator.manual_seed(seed)
 
     def _rand(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """Sample uniformly from [0, 1): `(E, *shape)`."""
@@ -139,23 +139,6 @@ class SeedEnv(Resumable):
         self._env.restore(merged)
         self._generator.set_state(state["generator"].cpu())
         return self._env.current_step().slice_envs(self._slice)
-
-
-def expand_seeds(name: str, seed: int | Sequence[int], num_envs: int) -> Sequence[int]:
-    """Return one seed for each environment; an int s stands for s, s + 1, ...
-
-    Args:
-        name: name of the environment, for the error message.
-        seed: one seed, or a sequence of E seeds.
-        num_envs: E.
-
-    Raises:
-        ValueError: the number of seeds is not E.
-    """
-    seeds = range(seed, seed + num_envs) if isinstance(seed, int) else seed
-    if len(seeds) != num_envs:
-        raise ValueError(f"{name}: {len(seeds)} seeds for {num_envs} environments")
-    return seeds
 
 
 def time_step_of_team(

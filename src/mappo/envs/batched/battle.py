@@ -21,9 +21,10 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from mappo.core.seeding import expand_seeds
 from mappo.core.spec import ActionHeads
 from mappo.core.timestep import TimeStep
-from mappo.envs.batched.base import expand_seeds, other_pairs, vector_length
+from mappo.envs.batched.base import other_pairs, vector_length
 from mappo.envs.batched.battle_scripts import ATTACK, HEALTH, NO_OP, RANGE, STEP, STOP, aim_at_nearest
 from mappo.envs.batched.tensor_game import TensorGame, Tensors, one_hot, spec_of
 from mappo.errors import UserError

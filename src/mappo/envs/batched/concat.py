@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from mappo.core.protocols import Environment
+from mappo.core.seeding import expand_seeds
+from mappo.core.slices import equal_slices
 from mappo.core.timestep import TimeStep, concat_steps
-from mappo.envs.batched.base import expand_seeds
 
 
 class ConcatEnv:
@@ -26,21 +27,19 @@ class ConcatEnv:
         self.joined_envs = list(envs)
         self.spec = envs[0].spec
         self.device = torch.device(envs[0].device)
-        self.size = envs[0].num_envs
-        self.num_envs = len(envs) * self.size
+        self.num_envs = len(envs) * envs[0].num_envs
+        self.seed_slices = equal_slices(self.num_envs, len(envs))
 
     def reset(self, seed: int | Sequence[int] | None = None) -> TimeStep:
         """Reset all environments, optionally from one seed each; an int s stands for s, s + 1, ..."""
         if seed is None:
             return concat_steps([env.reset() for env in self.joined_envs])
         seeds = expand_seeds("concatenated environments", seed, self.num_envs)
-        size = self.size
-        return concat_steps([env.reset(seeds[k * size : (k + 1) * size]) for k, env in enumerate(self.joined_envs)])
+        return concat_steps([self.joined_envs[k].reset(seeds[envs]) for k, envs in enumerate(self.seed_slices)])
 
     def step(self, action: Tensor) -> TimeStep:
         """Step all environments by actions `(S * E, A, D)`."""
-        size = self.size
-        return concat_steps([env.step(action[k * size : (k + 1) * size]) for k, env in enumerate(self.joined_envs)])
+        return concat_steps([self.joined_envs[k].step(action[envs]) for k, envs in enumerate(self.seed_slices)])
 
     def seed_env(self, seed: int) -> Environment:
         """Return the environments of seed number `seed`."""

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mappo.core.seeding import expand_seeds
 from mappo.core.spec import Spec
 from mappo.core.timestep import TimeStep
-from mappo.envs.batched.base import BatchedEnv, expand_seeds, move_along_larger_axis, time_step_of_team
+from mappo.envs.batched.base import BatchedEnv, move_along_larger_axis, time_step_of_team
 
 DT = 0.1
 DAMPING = 0.25

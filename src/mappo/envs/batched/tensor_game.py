@@ -12,9 +12,11 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from mappo.core.seeding import expand_seeds
 from mappo.core.spec import ActionHeads, Spec
 from mappo.core.timestep import TimeStep
-from mappo.envs.batched.base import BatchedEnv, expand_seeds
+from mappo.envs.batched.base import BatchedEnv
+from mappo.functional.shapes import append_axes
 
 Tensors = dict[str, Tensor]  # the whole state, each tensor (E, ...); "clock" counts the steps of the episode
 
@@ -66,7 +68,7 @@ class TensorGame(BatchedEnv):
         ended = over | (after["clock"] >= self.horizon)
         terminated = (self._active(tensors) & ~self._active(after)) | over.unsqueeze(-1)
         start = self._start()
-        now = {k: torch.where(ended.view(-1, *[1] * (v.ndim - 1)), start[k], v) for k, v in after.items()}
+        now = {k: torch.where(append_axes(ended, v.ndim), start[k], v) for k, v in after.items()}
         self.restore(now)
         return self._time_step(now, after, reward, terminated, ended)
 

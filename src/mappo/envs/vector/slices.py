@@ -1,23 +1,8 @@
-"""Slices of the environments for halves and workers, and the seeds of a reset."""
+"""Slices of the environments for halves and workers."""
 
 from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
 
 from mappo.core.slices import equal_slices
-
-
-def reset_seeds(seed: Any, count: int) -> np.ndarray:
-    """Return a seed for each environment; an int s stands for s, s + 1, ...
-
-    Raises:
-        ValueError: the number of seeds is not `count`.
-    """
-    seeds = list(range(seed, seed + count)) if isinstance(seed, int) else list(seed)
-    if len(seeds) != count:
-        raise ValueError(f"{len(seeds)} seeds for {count} environments")
-    return np.array(seeds, dtype=np.int64)
 
 
 def half_slices(num_envs: int) -> tuple[slice, ...]:

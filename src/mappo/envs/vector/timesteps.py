@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mappo.core.seeding import expand_seeds
 from mappo.core.timestep import TimeStep
 from mappo.envs.vector.buffers import Buffers
 from mappo.envs.vector.rules import broken
-from mappo.envs.vector.slices import reset_seeds
 from mappo.envs.vector.team_layout import TeamLayout
 from mappo.errors import UserError
 
@@ -35,7 +35,7 @@ class TimeStepReader:
         if seed is None:
             self.arrays["episode"][...] += 1
         else:
-            self.arrays["seed"][...] = reset_seeds(seed, self.num_envs)
+            self.arrays["seed"][...] = expand_seeds("reset", seed, self.num_envs)
             self.arrays["episode"][...] = 0
         self._num_resets += 1
         return self._num_resets == 1
