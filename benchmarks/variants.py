@@ -4,9 +4,9 @@
     python benchmarks/variants.py --only products bf16
 
 The work is that of speed.py. Each variant changes one thing of this library: whether large products are convolutions
-(only some processors gain, see mappo/products.py), bf16, a second thread, large minibatches in pieces, and three seeds
-in turn or at once. Ratios are without / with, within each round, the median over rounds; both by CPU time and by the
-clock, which is what a second thread is for. Adds to benchmarks/results/variants.csv.
+(only some processors gain, see mappo/backend/matmul.py), bf16, a second thread, large minibatches in pieces, and three
+seeds in turn or at once. Ratios are without / with, within each round, the median over rounds; both by CPU time and by
+the clock, which is what a second thread is for. Adds to benchmarks/results/variants.csv.
 """
 
 import argparse

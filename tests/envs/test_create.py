@@ -18,6 +18,7 @@ from mappo.envs.probes.basic import Constant, Signal
 from mappo.envs.vector.serial import SerialEnvs
 from mappo.errors import UserError
 from mappo.policies.random_policy import RandomPolicy
+from timestep_checks import check_time_step
 
 NAMES = [*envs.NATIVE, "mpe2/simple_spread_v3", "mpe2/simple_speaker_listener_v4"]
 E = 3
@@ -28,29 +29,6 @@ ENDING |= {"probe/combined", "battle"}
 ALIKE = {"matrix/climbing", "matrix/penalty"} | {f"probe/{x}" for x in ("constant", "roles", "death", "respawn")}
 FIXED = {"matrix/climbing", "matrix/penalty", "speaker_listener", "reference", "mpe2/simple_speaker_listener_v4"}
 FIXED |= {f"probe/{x}" for x in ("unequal", "respawn", "arrival", "combined", "mixed")}
-
-
-def check(env: Environment, step: TimeStep) -> None:
-    """Shapes and dtypes as `TimeStep` says."""
-    agents, spec = env.spec.num_agents, env.spec
-    for obs, active in ((step.obs, step.active), (step.next_obs, step.next_active)):
-        assert obs.shape == (E, agents, *spec.obs_shape)
-        assert obs.dtype == spec.obs_dtype
-        assert obs[active].isfinite().all()
-        for i in range(agents if len(spec.obs_shape) == 1 else 0):
-            assert not obs[active[:, i], i, spec.obs_size(i) :].any(), "padding is zeros"
-    for state in (step.state, step.next_state):
-        assert (state is None) == (spec.state_shape is None)
-        assert state is None or state.shape == (E, *(spec.state_shape or ()))
-    assert step.mask is None or (step.mask.shape == (E, agents, sum(spec.heads)) and step.mask.dtype == torch.bool)
-    for flag in (step.active, step.is_first, step.terminated, step.next_active):
-        assert flag.shape == (E, agents)
-        assert flag.dtype == torch.bool
-    assert step.ended.shape == (E,)
-    assert step.ended.dtype == torch.bool
-    assert step.reward.shape == (E, agents)
-    assert step.reward.dtype == torch.float32
-    assert not spec.shared_reward or (step.reward == step.reward[:, :1]).all()
 
 
 def steps_of(env: Environment, seed: Any, count: int) -> list[TimeStep]:
@@ -70,7 +48,7 @@ def test_an_environment_keeps_the_contract_through_its_resets(name: str):
     assert len(spec.obs_spaces) == len(spec.action_heads) == len(spec.groups) == spec.num_agents
     steps = steps_of(env, 7, 60)
     for step in steps:
-        check(env, step)
+        check_time_step(env.spec, step, E)
     start, ends = steps[0], [s for s in steps if s.ended.any()]
     assert torch.equal(start.is_first, start.active)
     assert not start.reward.any()
@@ -112,7 +90,7 @@ def test_the_number_of_agents_may_be_chosen(name: str, agents: int):
     env = make(name, E, num_agents=agents)
     assert env.spec.num_agents == agents
     for step in steps_of(env, 1, 2):
-        check(env, step)
+        check_time_step(env.spec, step, E)
 
 
 def test_a_battle_takes_two_or_more():

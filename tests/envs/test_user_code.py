@@ -14,6 +14,7 @@ from mappo.envs import make
 from mappo.envs.user_code import split_name
 from mappo.errors import UserError
 from paths import PYTHONPATH
+from vectorized import from_factory
 
 CODE = """
 from games import Game
@@ -91,9 +92,7 @@ def test_environments_may_be_equal_to_none():
         def __eq__(self, other: object) -> Any:
             raise ValueError("the truth value of an environment is ambiguous")
 
-    import mappo.envs
-
-    assert mappo.envs.from_factory(Equal, 2).num_envs == 2
+    assert from_factory(Equal, 2).num_envs == 2
 
 
 @pytest.mark.parametrize(

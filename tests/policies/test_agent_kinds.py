@@ -19,12 +19,12 @@ from mappo.algorithms.mappo import MAPPO
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
 from mappo.core.spec import ActionHeads, Spec
 from mappo.core.timestep import Rollout, TimeStep
-from mappo.envs import from_factory
 from mappo.errors import UserError
 from mappo.evaluation.episodes import play_episodes
 from mappo.networks.actor_critic import build_actor
 from mappo.networks.encoders import ENCODERS, MLP, register_encoder
 from mappo.rollouts.collector import Collector
+from vectorized import from_factory
 
 STEPS = 6
 KINDS = [

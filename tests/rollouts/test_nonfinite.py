@@ -22,7 +22,7 @@ from mappo.errors import UserError
 from mappo.rollouts.collector import Collector
 from mappo.runs import checkpoint
 from mappo.runs.directory import seed_paths
-from mappo.training.diagnostics import FAR, MAX_SKIP_NOTES, Diagnostics
+from mappo.training.diagnostics import FAR, MAX_SKIP_NOTES, SeedDiagnostics
 from mappo.training.trace_nonfinite import trace_nonfinite
 
 BAD = [math.nan, math.inf, -math.inf]
@@ -307,14 +307,14 @@ def test_a_trace_names_the_first_place(memory: int):
 
 
 def test_a_policy_that_moves_far_is_told_once():
-    watch = Diagnostics(Config())
+    watch = SeedDiagnostics(Config())
     near, far = {"approx_kl": 0.02}, {"approx_kl": 3.0}
     assert [watch.advise(x) != "" for x in [far, far, near, far, far, far, far, near, far, far, far]] == [
         *[False] * 5,
         True,
         *[False] * 5,
     ]
-    watch = Diagnostics(Config())
+    watch = SeedDiagnostics(Config())
     *_, told = [watch.advise(far) for _ in range(FAR)]
     for option in ("--ppo.actor-lr", "--ppo.epochs", "--ppo.target-kl"):
         assert option in told

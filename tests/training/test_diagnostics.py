@@ -104,7 +104,7 @@ def test_what_is_advised_helps(network: dict[str, Any], tmp_path: Path):
 
 @pytest.mark.parametrize("broken", [SKIPPED, INFINITE, SKIPPED | {"value": math.nan, "explained_variance": math.nan}])
 def test_so_many_in_a_row_are_enough_and_others_between_are_not(broken: dict[str, float]):
-    watch, seen = Diagnostics(CONFIG), rollout(torch.ones(4, 2, 2, 3))
+    watch, seen = SeedDiagnostics(CONFIG), rollout(torch.ones(4, 2, 2, 3))
     few = [broken] * (PATIENCE - 1)
     for metrics in (*few, FINE, *few):
         assert watch.check(seen, metrics) == ""
@@ -121,12 +121,12 @@ def test_so_many_in_a_row_are_enough_and_others_between_are_not(broken: dict[str
     ],
 )
 def test_what_still_teaches_something_goes_on(metrics: dict[str, float]):
-    watch, seen = Diagnostics(CONFIG), rollout(torch.ones(4, 2, 2, 3))
+    watch, seen = SeedDiagnostics(CONFIG), rollout(torch.ones(4, 2, 2, 3))
     assert [watch.check(seen, metrics) for _ in range(20)] == [""] * 20
 
 
 def test_nothing_but_smaller_steps_is_left_where_all_numbers_are_small():
-    watch, seen = Diagnostics(CONFIG), rollout(torch.ones(4, 2, 2, 3))
+    watch, seen = SeedDiagnostics(CONFIG), rollout(torch.ones(4, 2, 2, 3))
     *_, told = [watch.check(seen, SKIPPED) for _ in range(PATIENCE)]
     assert "Start another run with smaller learning rates (--ppo.actor-lr, --ppo.critic-lr); " in told
 
@@ -135,15 +135,15 @@ def test_large_observations_are_told_at_the_first_rollout():
     obs = torch.zeros(4, 2, 2, 3)
     obs[..., 1, :] = math.nan  # who is not there sees nothing
     obs[1, 1, 0, 2] = -2500
-    assert Diagnostics(CONFIG).check_first(rollout(obs)) == (
+    assert SeedDiagnostics(CONFIG).check_first(rollout(obs)) == (
         "Observations go up to 2500, from which networks learn badly: divide them in the environment, or give "
         "--network.obs-norm"
     )
     for network in ({"obs_norm": True}, {"layer_norm": True}):
-        assert Diagnostics(replace(CONFIG, network=NetworkConfig(**network))).check_first(rollout(obs)) == ""
-    assert Diagnostics(CONFIG).check_first(rollout(obs / 30)) == ""
-    assert Diagnostics(CONFIG).check_first(rollout(obs / 30, state=torch.full((4, 2, 5), 101.0)))
-    assert Diagnostics(CONFIG).check_first(rollout(torch.full((4, 2, 2, 8, 8, 3), 255, dtype=torch.uint8))) == ""
+        assert SeedDiagnostics(replace(CONFIG, network=NetworkConfig(**network))).check_first(rollout(obs)) == ""
+    assert SeedDiagnostics(CONFIG).check_first(rollout(obs / 30)) == ""
+    assert SeedDiagnostics(CONFIG).check_first(rollout(obs / 30, state=torch.full((4, 2, 5), 101.0)))
+    assert SeedDiagnostics(CONFIG).check_first(rollout(torch.full((4, 2, 2, 8, 8, 3), 255, dtype=torch.uint8))) == ""
 
 
 def test_the_note_is_shown_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -166,17 +166,17 @@ def test_statistics_take_no_number_that_is_not_finite(bad: float):
 
 
 def test_evaluations_that_take_most_of_the_time_are_told_once():
-    watches = SeedDiagnostics(CONFIG)
+    watches = Diagnostics(CONFIG)
     assert not watches.check_evaluation_time(10, 19)  # so early starts weigh too much
     told = watches.check_evaluation_time(2, 24)
     assert told.startswith("evaluations took 50% of the time: give --run.eval-interval more than 100,000 steps")
     assert not watches.check_evaluation_time(20, 44)
-    assert not SeedDiagnostics(CONFIG).check_evaluation_time(9.9, 20)
+    assert not Diagnostics(CONFIG).check_evaluation_time(9.9, 20)
 
 
 def test_what_is_told_of_evaluations_is_what_helps():
     large = replace(CONFIG, env=EnvConfig(num_envs=50_000), run=RunConfig(eval_episodes=1))
-    told = SeedDiagnostics(large).check_evaluation_time(
+    told = Diagnostics(large).check_evaluation_time(
         20, 30
     )  # an update is 200,000 steps, and each is evaluated once at most
     assert told == "evaluations took 67% of the time: give --run.eval-interval more than 200,000 steps"

@@ -23,7 +23,7 @@ from mappo.evaluation.statistics import summarize
 from mappo.networks import encoders
 from mappo.networks.layers import Linear
 from mappo.runs import checkpoint
-from mappo.training.diagnostics import Diagnostics
+from mappo.training.diagnostics import SeedDiagnostics
 from mappo.training.run import Run
 from mappo.training.session import Session
 from mappo.training.train import train
@@ -263,24 +263,24 @@ def test_an_encoder_that_cannot_be_computed_for_many_trains_in_turn_and_is_refus
 def test_one_seed_that_learns_nothing_any_more_does_not_end_the_others(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ):
-    class Lost(Diagnostics):
+    class Lost(SeedDiagnostics):
         def check(self, rollout: Any, metrics: Any, spoilt: str = "") -> str:
             assert rollout.reward.shape[1] == 8, "of one seed alone"
             return "nothing was learned" if metrics["actor_lr"] and self in lost else ""
 
-    lost: list[Diagnostics] = []
+    lost: list[SeedDiagnostics] = []
 
-    def make(config: Config) -> Diagnostics:
+    def make(config: Config) -> SeedDiagnostics:
         watch = Lost(config)
         if len(made) in which:
             lost.append(watch)
         made.append(watch)
         return watch
 
-    made: list[Diagnostics] = []
+    made: list[SeedDiagnostics] = []
     which = {1}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mappo.training.diagnostics.Diagnostics", make)
+        patch.setattr("mappo.training.diagnostics.SeedDiagnostics", make)
         config = seeds(CONFIG, tmp_path / "run")
         run = train("spread", replace(config, run=replace(config.run, progress="plain")))
         assert run.finished

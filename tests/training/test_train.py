@@ -34,6 +34,7 @@ from mappo.training import train as trainer
 from mappo.training.run import Run
 from mappo.training.train import train
 from training_runs import CONFIG, SETTINGS, SIZE, UPDATES, assert_same, everything, stop_after, within
+from vectorized import from_factory
 
 
 @pytest.fixture(scope="module")
@@ -302,7 +303,7 @@ def test_a_function_called_as_an_environment_is_not_taken_for_it(tmp_path: Path)
     assert run.env == "custom/spread"
     with pytest.raises(UserError, match="custom/spread has no name in mappo: give the environment"):
         run.evaluate(4)
-    assert set(run.evaluate(4, env=trainer.envs.from_factory(spread, 2))["baselines"]) == {"random"}
+    assert set(run.evaluate(4, env=from_factory(spread, 2))["baselines"]) == {"random"}
 
 
 @pytest.mark.usefixtures("no_pictures")

@@ -19,7 +19,7 @@ from mappo.cli.commands import Bench, Check, Envs, Evaluate, Play, Resume, Train
 from mappo.cli.results import print_score, program_name, show_result
 from mappo.cli.signals import USER_ERROR, LimitedClose, Signals, Stopped, start_listening, stop_listening
 from mappo.config import Config, EnvConfig
-from mappo.envs import is_code
+from mappo.envs import CUSTOM, is_code
 from mappo.errors import UserError
 from mappo.system import hardware
 from mappo.system.safe_read import printable
@@ -134,7 +134,7 @@ def _resume(command: Resume, close_limit: CloseLimit) -> int:
     from mappo.runs.directory import read_run
 
     env, config, _ = read_run(command.run)
-    if env.startswith("custom/"):
+    if env.startswith(CUSTOM):
         raise UserError(f"{env} is an environment of yours: mappo.train(make_env, config, resume=True) goes on with it")
     check_code(env, command.allow_code)
     time_limit = config.run.time_limit if command.time_limit is None else command.time_limit or None

@@ -111,7 +111,7 @@ class Renderable(Environment, Protocol):
         ...
 
 
-class Agent(Protocol):
+class Learner(Protocol):
     """The learner of a collector: a single policy, or the policies of several seeds."""
 
     spec: Spec

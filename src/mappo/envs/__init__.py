@@ -10,9 +10,9 @@ from mappo.envs.create import from_python as from_python
 from mappo.envs.create import make as make
 from mappo.envs.create import make_envs as make_envs
 from mappo.envs.create import num_envs_for as num_envs_for
-from mappo.envs.from_user import from_factory as from_factory
 from mappo.envs.from_user import is_batched as is_batched
 from mappo.envs.from_user import name_of as name_of
+from mappo.envs.names import CUSTOM as CUSTOM
 from mappo.envs.names import check_name as check_name
 from mappo.envs.names import is_code as is_code
 from mappo.envs.names import original_name as original_name

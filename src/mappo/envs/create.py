@@ -49,10 +49,10 @@ def make(
         device: device of environments batched in torch; all others live on the CPU.
         render: True if pictures will be asked for; packages need to know when the environment is made.
         options: keyword arguments of the environment.
-        time_limit: see `from_factory`.
-        workers: see `from_factory`.
-        restart: see `WorkerPool`.
-        worker_timeout: see `WorkerPool`.
+        time_limit: see `EnvOptions`.
+        workers: see `EnvOptions`.
+        restart: see `EnvOptions`.
+        worker_timeout: see `EnvOptions`.
 
     Raises:
         UserError: no environment has this name, its package is missing, or it has no such option.

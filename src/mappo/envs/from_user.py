@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mappo.config.settings import EnvOptions
+from mappo.envs.names import CUSTOM
 from mappo.envs.user_code import checked_options, parameters
 from mappo.errors import UserError
 from mappo.system.hardware import usable_cores
@@ -43,35 +44,17 @@ def from_function(make_env: Callable[..., Any], num_envs: int, env_options: EnvO
     return env
 
 
-def from_factory(
-    factory: Callable[[], Any],
-    num_envs: int,
-    shared_reward: bool = False,
-    *,
-    time_limit: int | None = None,
-    workers: int | None = 0,
-    restart: bool = False,
-    worker_timeout: float = 60.0,
+def vectorize(
+    factory: Callable[[], Any], num_envs: int, env_options: EnvOptions, shared_reward: bool = False
 ) -> Environment:
     """Call `factory` once for each environment, and step the environments in a loop or in worker processes.
 
     Args:
         factory: makes an environment of PettingZoo's Parallel API.
         num_envs: number of environments (E).
+        env_options: the time limit, and the options of the workers; see `EnvOptions`.
         shared_reward: True if all agents receive the team's reward; it is then not summed over agents.
-        time_limit: last step of an episode; the end of an episode there counts as truncation.
-        workers: processes; 0: this process; None: a worker for each usable core, if there are several cores.
-        restart: see `WorkerPool`.
-        worker_timeout: see `WorkerPool`.
     """
-    env_options = EnvOptions(time_limit=time_limit, workers=workers, restart=restart, worker_timeout=worker_timeout)
-    return vectorize(factory, num_envs, env_options, shared_reward)
-
-
-def vectorize(
-    factory: Callable[[], Any], num_envs: int, env_options: EnvOptions, shared_reward: bool = False
-) -> Environment:
-    """Make a batched environment of `num_envs` environments, in this process or in workers; see `from_factory`."""
     workers = usable_cores() if env_options.workers is None else env_options.workers
     # By default a pool needs several cores, and POSIX. Explicit workers are tried, and their error is shown.
     is_pointless = env_options.workers is None and (workers == 1 or os.name == "nt")
@@ -94,7 +77,7 @@ def is_batched(env: Any) -> bool:
 
 def name_of(env: Any) -> str:
     """Return `custom/NAME` for an environment without a name: never a known name, and valid as a directory."""
-    return "custom/" + re.sub(r"\W+", "-", getattr(env, "__name__", type(env).__name__)).strip("-")
+    return CUSTOM + re.sub(r"\W+", "-", getattr(env, "__name__", type(env).__name__)).strip("-")
 
 
 def refuse_time_limit(name: str, time_limit: int | None) -> None:

@@ -10,6 +10,8 @@ from mappo.config.presets import TWINS
 from mappo.envs.registry import FAMILIES, NATIVE, Family, NativeEnv
 from mappo.errors import UserError, suggest
 
+CUSTOM = "custom/"  # first part of the name of an environment given as an object or a function
+
 
 def find_family(name: str) -> tuple[Family, str] | None:
     """Return the family of `FAMILY/NAME`, and NAME; None for any other name."""

@@ -41,7 +41,7 @@ def evaluate_run(
         raise UserError(f"episodes must be at least 1, got {options.episodes}")
     name, config, spec = read_run(path)
     actors = [read_actor(seed_path, options.checkpoint, options.sampled) for seed_path in seed_paths(path, config)]
-    if env is None and name.startswith("custom/"):
+    if env is None and name.startswith(envs.CUSTOM):
         raise UserError(f"{name} has no name in mappo: give the environment, run.evaluate(env=make_env)")
     if env is not None and options.on is not None:
         raise UserError("give env, or on, but not both")
@@ -117,7 +117,7 @@ def draw_replay(
     name, config, _ = read_run(path)
     if not 1 <= episodes <= 100:
         raise UserError(f"a replay shows 1 to 100 episodes, got {episodes}")
-    if name.startswith("custom/"):
+    if name.startswith(envs.CUSTOM):
         raise UserError(f"{name} has no name in mappo: its episodes cannot be drawn from here")
     check_code(name, allow_code)
     actor, _ = read_actor(seed_paths(path, config)[0], checkpoint)

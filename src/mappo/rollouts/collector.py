@@ -6,7 +6,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from mappo.core.protocols import Agent, Environment, Resumable, SeedSharded, SplitEnvironment, provides
+from mappo.core.protocols import Environment, Learner, Resumable, SeedSharded, SplitEnvironment, provides
 from mappo.core.slices import equal_slices
 from mappo.core.state_dict import flatten, mismatch, subdict
 from mappo.core.timestep import OUTCOME_FIELDS, PRESENT_FIELDS, Rollout, TimeStep, concat_steps
@@ -31,7 +31,7 @@ class Collector:
     def __init__(
         self,
         env: Environment,
-        agent: Agent,
+        agent: Learner,
         length: int,
         step: TimeStep,
         generator: torch.Generator | Sequence[torch.Generator],

@@ -26,7 +26,7 @@ LARGE_REWARD = 1e6
 LARGE_VALUE = 1e10
 
 
-class Diagnostics:
+class SeedDiagnostics:
     """Checks of the updates of a seed.
 
     Large observations make large values; returns are built from values, and value normalisation follows the returns:
@@ -108,7 +108,7 @@ def _largest(x: Tensor | None) -> float:
     return 0.0 if x is None or x.dtype in (torch.uint8, torch.bool) else float(x.abs().max())
 
 
-class SeedDiagnostics:
+class Diagnostics:
     """Checks of the updates of all seeds of a run.
 
     Args:
@@ -120,7 +120,7 @@ class SeedDiagnostics:
         self.seeds = config.run.all_seeds
         # In notes; a single seed is not named.
         self._of_seed = [f" of seed {seed}" if len(self.seeds) > 1 else "" for seed in self.seeds]
-        self._by_seed = [Diagnostics(config) for _ in self.seeds]
+        self._by_seed = [SeedDiagnostics(config) for _ in self.seeds]
         self._num_skipped = [0] * len(self.seeds)
         # Indices of seeds without further learning, and of seeds with a traced gradient.
         self._lost: set[int] = set()

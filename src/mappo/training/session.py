@@ -20,7 +20,7 @@ from mappo.evaluation.episodes import CutOffError, play_episodes
 from mappo.evaluation.options import SELECT_SEED
 from mappo.runs.logger import Update
 from mappo.system.shutdown import Interrupts
-from mappo.training.diagnostics import SeedDiagnostics
+from mappo.training.diagnostics import Diagnostics
 from mappo.training.preflight import session_notes
 from mappo.training.seed_run import SeedRun, resume_seed_runs
 from mappo.training.setup import make_collector
@@ -57,7 +57,7 @@ class Session:
         parts = self.env.joined_envs if isinstance(self.env, Composite) else [self.env]
         self.resumable = all(isinstance(part, Resumable) for part in parts)
         self.agents = [seed_run.agent for seed_run in self.seed_runs]
-        self.diagnostics = SeedDiagnostics(self.config)
+        self.diagnostics = Diagnostics(self.config)
         self.notes = session_notes(self.name, self.config, self.env, self.eval_env, self.agents[0])
         self._eval_seeds = range(SELECT_SEED, SELECT_SEED + self.config.run.eval_episodes)
         self._total_steps = self.config.num_updates * self.config.steps_per_update

@@ -1,4 +1,4 @@
-"""Search for the first NaN or infinity of an update. `SeedDiagnostics` asks after a gradient step was skipped."""
+"""Search for the first NaN or infinity of an update. `Diagnostics` asks after a gradient step was skipped."""
 
 import math
 from typing import Any, cast

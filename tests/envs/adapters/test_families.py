@@ -35,6 +35,8 @@ from mappo.envs.vector.serial import SerialEnvs
 from mappo.errors import UserError
 from mappo.policies.random_policy import RandomPolicy
 from paths import ROOT
+from timestep_checks import check_time_step
+from vectorized import from_factory
 
 E = 4
 SEED = 7
@@ -117,7 +119,7 @@ def having(what: str, keys: Any = CASES) -> list[str]:
 def made(key: str, workers: int = 0, num_envs: int = E, **settings: Any) -> Environment:
     kind, case = FAMILIES[key.partition("/")[0]], CASES[key]
     if case.make is not None:
-        return envs.from_factory(case.make, num_envs, workers=workers)
+        return from_factory(case.make, num_envs, workers=workers)
     pytest.importorskip(kind.module)
     return envs.make(key, num_envs, options=case.options, workers=workers, **settings)
 
@@ -148,33 +150,11 @@ def same(a: TimeStep, b: TimeStep) -> None:
 @pytest.mark.parametrize("key", CASES)
 def test_reset_and_step_keep_the_contract(key: str):
     spec, steps, _ = played(key)
-    agents = spec.num_agents
     for step in steps:
-        for obs, state, active in (
-            (step.obs, step.state, step.active),
-            (step.next_obs, step.next_state, step.next_active),
-        ):
-            assert obs.shape == (E, agents, *spec.obs_shape)
-            assert obs.dtype == spec.obs_dtype
-            assert obs[active].isfinite().all()
-            for j in range(agents if len(spec.obs_shape) == 1 else 0):
-                assert not obs[:, j, spec.obs_size(j) :].any(), "padding is zeros"
-            assert (state is None) == (spec.state_shape is None)
-            assert state is None or (state.shape == (E, *spec.state_shape) and state.isfinite().all())
+        check_time_step(spec, step, E)
         assert (step.mask is not None) == (key in having("masks"))
         if step.mask is not None:
-            assert step.mask.shape == (E, agents, sum(spec.heads))
-            assert step.mask.dtype == torch.bool
             assert step.mask[step.active].any(-1).all()
-        for flag in (step.active, step.is_first, step.terminated, step.next_active):
-            assert flag.shape == (E, agents)
-            assert flag.dtype == torch.bool
-        assert step.ended.shape == (E,)
-        assert step.ended.dtype == torch.bool
-        assert step.reward.shape == (E, agents)
-        assert step.reward.dtype == torch.float32
-        assert step.reward.isfinite().all()
-        assert not spec.shared_reward or (step.reward == step.reward[:, :1]).all()
     first = steps[0]
     assert first.active.all()
     assert first.is_first.all()

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from fake_smac import EAST, NO_OP, STOP, FakeLite, FakeSmac
 from mappo.core.protocols import Environment
-from mappo.envs import from_factory
 from mappo.envs.adapters.smac import EPISODE_LIMITS, SmacLite, make_smac, make_smaclite, make_smacv2
 from mappo.envs.adapters.smac_env import SmacEnv
 from mappo.errors import UserError
+from vectorized import from_factory
 
 Policy = Callable[[dict[str, Any]], dict[str, int]]
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from mappo.core.protocols import Environment
-from mappo.envs import from_factory
 from mappo.envs.adapters import lbf, rware
 from mappo.errors import UserError
+from vectorized import from_factory
 
 foraging = pytest.importorskip("lbforaging.foraging.environment")
 warehouse = pytest.importorskip("rware.warehouse")

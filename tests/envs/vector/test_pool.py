@@ -26,7 +26,6 @@ from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
 from mappo.config.settings import EnvOptions
 from mappo.core.protocols import Environment
 from mappo.core.timestep import TimeStep
-from mappo.envs import from_factory
 from mappo.envs.vector.pool import WorkerPool
 from mappo.envs.vector.serial import SerialEnvs
 from mappo.envs.vector.slices import half_slices, worker_ranges
@@ -34,6 +33,7 @@ from mappo.errors import UserError
 from mappo.evaluation.episodes import play_episodes
 from mappo.runs import checkpoint
 from paths import PYTHONPATH
+from vectorized import from_factory
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="worker processes need POSIX")
 
