@@ -254,7 +254,8 @@ def test_an_existing_directory_is_refused(told: Told, trained: tuple[Path, str])
     code, _, err = told("train", "spread", "--run.dir", trained[0])
     assert code == 2
     assert err == (
-        f"mappo: {trained[0]} exists: choose another --run.name, or go on with it: mappo resume {trained[0]}"
+        f"mappo: {trained[0]} exists: choose another --run.name or --run.dir, "
+        f"or go on with it: mappo resume {trained[0]}"
     )
 
 

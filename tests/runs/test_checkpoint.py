@@ -23,7 +23,7 @@ from mappo.core.state_dict import flatten, subdict
 from mappo.deploy.load import load_actor
 from mappo.envs import make
 from mappo.errors import UserError
-from mappo.runs import checkpoint
+from mappo.runs import checkpoint, retention
 from mappo.runs import directory as rundir
 from mappo.runs.checkpoint import load, save
 from mappo.runs.directory import create_run, read_run
@@ -344,8 +344,10 @@ def test_what_to_do_is_told_for_what_is_there(tmp_path: Path, name: str, saved: 
     with pytest.raises(UserError) as told:
         put(run, 20)
     what = whole if name == "seed-2" else run
-    way = f"`mappo resume {what}`: the checkpoints before are whole" if saved else f"delete {what} and start it again"
-    assert way in one_line(told)
+    way = f"then `mappo resume {what}`: the checkpoints before are whole"
+    if not saved:
+        way = f"then start the run again: nothing was saved in {what} yet"
+    assert f"free some space, {way}" in one_line(told)
 
 
 def test_a_run_whose_config_cannot_be_written_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -577,5 +579,5 @@ def test_what_a_process_had_no_time_to_remove_is_removed_when_the_run_goes_on(
         inner.setattr(checkpoint, "prune", lambda *_, **__: None)
         for step in (10, 20, 30, 40):
             put(run, step)
-    checkpoint.prune(run, 30, None, None, later=False)
-    assert [p.name for p in checkpoint._steps(run / "checkpoints").values()] == [f"{n:012d}" for n in (20, 30, 40)]
+    retention.prune(run, 30, None, None, later=False)
+    assert steps(run) == [20, 30, 40]

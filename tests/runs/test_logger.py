@@ -143,7 +143,7 @@ def test_a_row_that_cannot_be_written_is_told_in_one_sentence(tmp_path: Path, mo
     run = RunLogger(tmp_path, seed=7)
     run.write(update(1))
     monkeypatch.setattr(table.Path, "open", lambda *_, **__: (_ for _ in ()).throw(PermissionError(13, "No")))
-    with pytest.raises(UserError, match=rf"^could not write {tmp_path}/metrics\.csv: No; free some space or fix"):
+    with pytest.raises(UserError, match=rf"^could not write {tmp_path}/metrics\.csv: No; fix the perm"):
         run.write(update(2))
     run.close()
 

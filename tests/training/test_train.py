@@ -394,12 +394,12 @@ def test_to_resume_a_run_must_be_named_and_there(tmp_path: Path):
 def test_runs_without_a_name_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     config = replace(CONFIG, run=replace(CONFIG.run, total_steps=SIZE))
-    assert [train("spread", config).path for _ in range(2)] == [Path("runs/spread-1"), Path("runs/spread-2")]
-    assert train("probe/signal", config).path == Path("runs/probe-signal-1")
+    assert [train("spread", config).path for _ in range(2)] == [tmp_path / "runs/spread-1", tmp_path / "runs/spread-2"]
+    assert train("probe/signal", config).path == tmp_path / "runs/probe-signal-1"
     alone = replace(config, env=EnvConfig(num_envs=1, workers=0), ppo=replace(config.ppo, minibatches=1))
-    assert train(lambda: par(), alone).path == Path("runs/custom-lambda-1")
+    assert train(lambda: par(), alone).path == tmp_path / "runs/custom-lambda-1"
     named = replace(config, run=replace(config.run, name="mine"))
-    assert train("spread", named).path == Path("runs/mine")
+    assert train("spread", named).path == tmp_path / "runs/mine"
 
 
 class Broken(Spread):

@@ -6,7 +6,6 @@ and SIGTERM. The commands import torch only when they run.
 
 import json
 import os
-import shlex
 import signal
 import sys
 import time
@@ -22,6 +21,7 @@ from mappo.config import Config, EnvConfig
 from mappo.envs import CUSTOM, is_code
 from mappo.errors import UserError
 from mappo.system import hardware
+from mappo.system.files import shell_path
 from mappo.system.safe_read import printable
 from mappo.system.shutdown import CloseLimit, exit_within
 from mappo.system.stdio import env_output_to_stderr, prepare_streams, warn_in_one_line
@@ -151,7 +151,7 @@ def _train(env: str, config: Config, resume: bool, close_limit: CloseLimit) -> i
     with Signals(close_limit) as signals:
         run = train(env, config, stop=signals, resume=resume)
     program = program_name()
-    path = shlex.quote(str(run.path))
+    path = shell_path(run.path)
     if not run.finished:
         trust = " --allow-code" if is_code(run.env) else ""
         reason = "" if signals.caught else " by run.time-limit"

@@ -1,7 +1,6 @@
 """Output of the commands at their end: scores, files and the next commands to type."""
 
 import os
-import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from mappo.config.presets import TWINS
 from mappo.envs import is_code
 from mappo.errors import UserError
 from mappo.evaluation.options import EvaluateOptions
+from mappo.system.files import shell_path
 from mappo.system.safe_read import printable
 from mappo.system.shutdown import CloseLimit
 
@@ -21,7 +21,7 @@ def program_name() -> str:
     if program.name != "mappo" or shutil.which("mappo") is not None or not program.exists():
         return "mappo"
     relative = os.path.relpath(program)
-    return shlex.quote(relative if not relative.startswith("..") else str(program))
+    return shell_path(Path(relative) if not relative.startswith("..") else program)
 
 
 def show_result(run: Any, close_limit: CloseLimit) -> None:
@@ -47,11 +47,11 @@ def show_result(run: Any, close_limit: CloseLimit) -> None:
         print(f"  {label:<15} {path}")
     print("\nNext:")
     program = program_name()
-    path = shlex.quote(str(run.path)) + (" --allow-code" if is_code(run.env) else "")
+    path = shell_path(run.path) + (" --allow-code" if is_code(run.env) else "")
     print(f"  {program} evaluate {path}{f' --on {package}' if package else ''} --episodes 2000")
     if has_replay:
         print(f"  {program} play {path} --seed 7")
-    print(f"  {program.removesuffix('mappo')}tensorboard --logdir {shlex.quote(str(run.path.parent))}")
+    print(f"  {program.removesuffix('mappo')}tensorboard --logdir {shell_path(run.path.parent)}")
 
 
 def _score(run: Any, close_limit: CloseLimit) -> str | None:

@@ -114,6 +114,7 @@ def draw_replay(
     Raises:
         UserError: there is no such run, or its environment cannot render.
     """
+    path = path.absolute()  # the environment may change the current folder
     name, config, _ = read_run(path)
     if not 1 <= episodes <= 100:
         raise UserError(f"a replay shows 1 to 100 episodes, got {episodes}")

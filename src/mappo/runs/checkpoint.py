@@ -12,7 +12,6 @@ Training calls `save`; resuming, evaluation and `load_actor` call `load`.
 import hashlib
 import json
 import os
-import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -27,14 +26,15 @@ from mappo._version import __version__
 from mappo.config.bounds import read_field
 from mappo.errors import UserError
 from mappo.runs.directory import FORMAT, check_format, read_json, saved_run_id
-from mappo.runs.lock import recovery_hint
+from mappo.runs.hints import recovery_hint
+from mappo.runs.retention import prune, remove_own, remove_unfinished
+from mappo.runs.steps import STEP_NAME, RefusedError, checkpoint_paths, read_error
 from mappo.system.files import error_text, flush_to_disk, write_text
 from mappo.system.safe_read import MAX_TENSORS, check_tensor_file, quote, read_text
 
 T = TypeVar("T")
 
-_STEP = re.compile(r"[0-9]{12,18}")  # name of a checkpoint's directory; other names in the folder are not mappo's
-NUM_KEPT = 2  # checkpoints besides the best: the last, and its predecessor in case the last is damaged
+MAX_PROBLEMS = 3  # damaged checkpoints named in a message; the others are counted
 
 
 @dataclass(frozen=True)
@@ -74,19 +74,19 @@ def save(
     """
     final = run / "checkpoints" / f"{step:012d}"
     temporary = final.with_name(f".{final.name}.tmp")
-    state = {"format": FORMAT, "mappo": __version__, "run": saved_run_id(run), "step": step, **state}
+    run_id = saved_run_id(run)
+    state = {"format": FORMAT, "mappo": __version__, "run": run_id, "step": step, **state}
     try:
-        for leftover in final.parent.glob(".*.tmp"):  # of a process killed while saving
-            shutil.rmtree(leftover, ignore_errors=True)
+        remove_unfinished(final.parent)
         _write_files(temporary, {**state, "best_step": best}, {"model": model, "trainer": trainer})
-        shutil.rmtree(final, ignore_errors=True)
+        remove_own(final, run_id)
         os.replace(temporary, final)  # the checkpoint exists from here on
         flush_to_disk(final.parent)
         flush_to_disk(run)  # the first checkpoint adds the folder `checkpoints`
         prune(run, step, best, every)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise UserError(f"could not save the checkpoint {final}: {error}; {recovery_hint(run)}") from None
+        raise UserError(f"could not save the checkpoint {final}: {error}; {recovery_hint(run, error)}") from None
     return final
 
 
@@ -107,27 +107,6 @@ def _write_files(folder: Path, state: dict[str, Any], tensors: Mapping[str, Mapp
     sums["state.json"] = _digest_state(state)
     write_text(folder / "state.json", json.dumps({**state, "sha256": sums}, indent=2) + "\n")
     flush_to_disk(folder)
-
-
-def prune(run: Path, step: int, best: int | None, every: int | None, later: bool = True) -> None:
-    """Delete all checkpoints except the last ones, the best, and the first in each interval of `every` steps.
-
-    Args:
-        run: the run directory.
-        step: step of the last checkpoint.
-        best: step of the best checkpoint, if any.
-        every: length of the intervals in steps; None: keep none for its interval.
-        later: also delete checkpoints after `step`: a run was rewound past these, because they are damaged.
-    """
-    steps = _steps(run / "checkpoints")
-    earlier = [number for number in steps if number <= step]
-    keep = {*earlier[-NUM_KEPT:], best}
-    if every is not None:
-        first = {number // every: number for number in reversed(earlier)}
-        keep |= {number for interval, number in first.items() if interval}
-    for number, path in steps.items():
-        if number not in keep and (later or number < step):
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def load(run: Path, which: str = "last", until: int | None = None) -> Checkpoint:
@@ -158,14 +137,22 @@ def _newest(run: Path, until: int | None, read: Callable[[Path, str | None], T])
     """Return the newest checkpoint accepted by `read`, and the errors of later checkpoints."""
     run_id = saved_run_id(run)
     problems: list[str] = []
-    for step, path in reversed(_steps(run / "checkpoints").items()):
+    for step, path in reversed(checkpoint_paths(run).items()):
         if until is None or step <= until:
             try:
-                return read(path, run_id), problems
+                return read(path, run_id), _first_of(problems)
+            except RefusedError:  # no older checkpoint may take the place of one that may be whole
+                raise
             except UserError as error:
                 problems.append(str(error))
     late = "nothing was saved in it yet" if until is None else f"none of step {until:,} or before is left"
-    raise UserError("; ".join(problems) or f"{run} holds no checkpoint: {late}")
+    raise UserError("; ".join(_first_of(problems)) or f"{run} holds no checkpoint: {late}")
+
+
+def _first_of(problems: list[str]) -> list[str]:
+    """Return the first problems, and the number of the others."""
+    more = len(problems) - MAX_PROBLEMS
+    return problems[:MAX_PROBLEMS] + ([f"{more:,} more checkpoints are damaged"] if more > 0 else [])
 
 
 def _read_best(run: Path, state: dict[str, Any]) -> Checkpoint:
@@ -198,7 +185,7 @@ def _read_checkpoint(path: Path, run_id: str | None) -> Checkpoint:
         except UserError:
             raise
         except (OSError, ValueError, SafetensorError) as error:
-            raise UserError(f"cannot read {file}: {quote(error_text(error))}") from None
+            raise read_error(f"cannot read {file}: {quote(error_text(error))}", error) from None
     return Checkpoint(path, state, tensors["model"], tensors["trainer"])
 
 
@@ -227,13 +214,7 @@ def _best_step(folder: Path, state: dict[str, Any]) -> int | None:
         best = read_text(folder / "best", 100).strip()
     except (OSError, ValueError):
         return None
-    return int(best) if _STEP.fullmatch(best) and int(best) <= state["step"] else None
-
-
-def _steps(folder: Path) -> dict[int, Path]:
-    """Return the directories with the names of checkpoints, by step, in ascending order."""
-    names = sorted((path.name for path in folder.glob("[0-9]*") if _STEP.fullmatch(path.name)), key=int)
-    return {int(name): folder / name for name in names if name == f"{int(name):012d}" and (folder / name).is_dir()}
+    return int(best) if STEP_NAME.fullmatch(best) and int(best) <= state["step"] else None
 
 
 def _digest_state(state: dict[str, Any]) -> str:

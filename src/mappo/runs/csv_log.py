@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mappo.errors import UserError
-from mappo.runs.lock import recovery_hint
+from mappo.runs.hints import recovery_hint
 from mappo.system.files import error_text, flush_to_disk, write_text
 from mappo.system.safe_read import read_text
 
@@ -113,7 +113,7 @@ class CsvLog:
         try:
             yield
         except OSError as error:
-            hint = recovery_hint(self._path.parent)
+            hint = recovery_hint(self._path.parent, error)
             raise UserError(f"could not write {self._path}: {error_text(error)}; {hint}") from None
 
 

@@ -13,11 +13,8 @@ runs/NAME/config.json               the environment, the config and the spaces
 import hashlib
 import itertools
 import json
-import os
 import re
 import shutil
-import stat
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -29,9 +26,10 @@ from mappo.config import Config
 from mappo.config.bounds import read_field
 from mappo.core.spec import Spec
 from mappo.errors import UserError
-from mappo.runs.lock import has_checkpoint
+from mappo.runs.own_files import check_no_links, holds_only_own_files
 from mappo.runs.spec_json import spec_from_dict, spec_to_dict
-from mappo.system.files import error_text, write_text
+from mappo.runs.steps import has_checkpoint, read_error
+from mappo.system.files import error_text, shell_path, write_text
 from mappo.system.safe_read import MAX_JSON, parse_json, quote, read_text
 
 FORMAT = 2
@@ -41,26 +39,31 @@ _ENV = ("workers", "restart", "worker_timeout")
 # A change of threads or device changes the rounding; another kind of device, the random streams.
 RESUMABLE_SETTINGS = {("run", name) for name in _RUN} | {("env", name) for name in _ENV}
 
-# Names of mappo's own files and folders in a run directory. Names with a leading dot are temporary files and the lock.
-_OWN = re.compile(r"config\.json|metrics\.csv|timing\.csv|curve\.png|replay\.gif|checkpoints|tensorboard|seed-\d+|\..*")
-_ANY = re.compile(".*", re.DOTALL)
-_FOLDERS = re.compile(r"checkpoints|tensorboard|seed-\d+|\.?\d{12,18}(\.tmp)?")
+
+def runs_folder(config: Config) -> Path:
+    """Return `run.dir`, or else the folder of all runs, as an absolute path.
+
+    Call this before any environment is made: its code may change the current folder of the process.
+    """
+    return Path(config.run.dir or "runs").absolute()
 
 
-def open_run(name: str, config: Config, spec: Spec, resume: bool) -> Path:
-    """Make the directory of a new run, or check the directory of a run to resume. Return the directory.
+def open_run(name: str, config: Config, spec: Spec, resume: bool, folder: Path | None = None) -> Path:
+    """Make the directory of a new run, or check the directory of a run to resume. Return its absolute path.
 
     Args:
         name: the environment's name.
         config: the run's settings.
         spec: the environment's agents and spaces.
         resume: resume the run in the directory.
+        folder: result of `runs_folder`; by default of the current folder.
 
     Raises:
         UserError: a new run's directory exists; or a resumed run is missing, or has another config.
     """
     run = config.run
-    path = Path(run.dir) if run.dir else Path("runs") / run.name if run.name else None
+    folder = folder or runs_folder(config)
+    path = folder if run.dir else folder / run.name if run.name else None
     if resume:
         if path is None:
             raise UserError("to resume, name the run: --run.name or --run.dir")
@@ -68,7 +71,7 @@ def open_run(name: str, config: Config, spec: Spec, resume: bool) -> Path:
         return path
     if path is None:
         stem = re.sub(r"[^\w.-]", "-", name)
-        numbered = (Path("runs") / f"{stem}-{number}" for number in itertools.count(1))
+        numbered = (folder / f"{stem}-{number}" for number in itertools.count(1))
         path = next(path for path in numbered if not path.exists())
     create_run(path, name, config, spec)
     for seed, seed_path in zip(config.run.all_seeds, seed_paths(path, config), strict=True):
@@ -102,7 +105,7 @@ def create_run(path: Path, env: str, config: Config, spec: Spec) -> None:
     try:
         path.mkdir(parents=True)
     except FileExistsError:
-        raise UserError(f"{path} exists: choose another --run.name, or {_existing_run_hint(path)}") from None
+        raise UserError(f"{path} exists{_existing_run_hint(path)}") from None
     except (OSError, ValueError) as error:  # ValueError: a name with a null character
         raise UserError(f"cannot make {path}: {error_text(error)}") from None
     try:
@@ -113,11 +116,22 @@ def create_run(path: Path, env: str, config: Config, spec: Spec) -> None:
 
 
 def _existing_run_hint(path: Path) -> str:
-    if not all(has_checkpoint(run) for run in (list(path.glob("seed-*")) or [path])):
-        return "delete it, for no checkpoint was saved in it"
-    if not (path / "config.json").exists():
-        return "delete it, for it holds no config.json"
-    return f"go on with it: mappo resume {path}"
+    """Return the advice for a new run in the place of something else. Only an empty run may be deleted."""
+    other = "choose another --run.name or --run.dir"
+    try:
+        is_run = _read_config_json(path).keys() >= {"format", "env", "config"}
+    except UserError:
+        is_run = False
+    if not is_run:
+        return f" and is not a run: {other}"
+    seeds = sorted(path.glob("seed-*")) or [path]
+    begun = [run for run in seeds if has_checkpoint(run)]
+    if begun:
+        kept = path if begun == seeds else begun[0]
+        return f": {other}, or go on with it: mappo resume {shell_path(kept)}"
+    if holds_only_own_files(path):
+        return f": {other}, or delete it, for no checkpoint was saved in it"
+    return f", without a checkpoint, and holds other files too: {other}"
 
 
 def _run_id(data: dict[str, Any]) -> str:
@@ -210,33 +224,7 @@ def read_json(file: Path, problem: str) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{problem}: there is no {file.name} in it") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{problem}: {file.name} cannot be read ({error})") from None
+        raise read_error(f"{problem}: {file.name} cannot be read ({error})", error) from None
     if not isinstance(data, dict):
         raise UserError(f"{problem}: {file.name} does not hold an object")
     return cast(dict[str, Any], data)
-
-
-def check_no_links(run: Path) -> None:
-    """Check that mappo's own names in a run directory are files and directories. No write may lead elsewhere.
-
-    Raises:
-        UserError: a name is a link, a pipe, a socket or a device.
-    """
-    for entry in _entries(run, _OWN):
-        mode = entry.stat(follow_symlinks=False).st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            kind = "a symbolic link" if stat.S_ISLNK(mode) else "a pipe, a socket or a device"
-            raise UserError(f"{quote(entry.path)} is {kind}: replace it by the file itself, or remove it")
-
-
-def _entries(folder: Path, names: re.Pattern[str], depth: int = 0) -> Iterator[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as found:
-            entries = [entry for entry in found if names.fullmatch(entry.name)]
-    except (OSError, ValueError):  # the reader of the folder reports the error
-        return
-    for entry in entries:
-        yield entry
-        if depth < 3 and _FOLDERS.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
-            inside = _OWN if entry.name.startswith("seed-") else _ANY
-            yield from _entries(Path(entry.path), inside, depth + 1)

@@ -1,4 +1,4 @@
-"""Lock of a run directory: a single process trains in it at a time. Also hints after errors."""
+"""Lock of a run directory: a single process trains in it at a time."""
 
 from __future__ import annotations
 
@@ -9,24 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from mappo.errors import UserError
+from mappo.runs.hints import missing_hint
 from mappo.system.files import error_text
 
 _locked: set[Any] = set()  # open files of the locks held by this process
-
-
-def has_checkpoint(run: Path) -> bool:
-    """Return True if a run directory holds a checkpoint."""
-    return any(run.glob("checkpoints/[0-9]*"))
-
-
-def recovery_hint(run: Path) -> str:
-    """Return advice for a write error in the directory of a run or of a seed."""
-    whole = run.parent if run.name.startswith("seed-") and (run.parent / "config.json").exists() else run
-    if has_checkpoint(run):
-        action = f"`mappo resume {whole}`: the checkpoints before are whole"
-    else:
-        action = f"delete {whole} and start it again: nothing was saved in it yet"
-    return f"free some space or fix the permissions, then {action}"
 
 
 @contextmanager
@@ -42,7 +28,7 @@ def lock_directory(run: Path) -> Generator[None, None, None]:
         yield
         return
     if not run.is_dir():
-        raise UserError(f"{run} is missing: {_missing_seed_hint(run)}")
+        raise UserError(f"{run} is missing: {missing_hint(run)}")
     try:
         file = open(run / ".lock", "w")  # noqa: SIM115 (closed below)
     except OSError as error:
@@ -70,10 +56,3 @@ def _close_locks() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_close_locks)
-
-
-def _missing_seed_hint(run: Path) -> str:
-    others = [path for path in sorted(run.parent.glob("seed-*")) if has_checkpoint(path)]
-    if others:
-        return f"go on with another seed by itself: mappo resume {others[0]}"
-    return f"the run is incomplete, delete {run.parent} and start it again"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +34,11 @@ def flush_to_disk(path: Path) -> None:
 def error_text(error: Exception) -> str:
     """Return the system's words for a file error, without the file's name: the caller's message names the file."""
     return getattr(error, "strerror", None) or str(error)
+
+
+def shell_path(path: Path) -> str:
+    """Return a path as a word for a shell: quoted where needed, and never like an option."""
+    return shlex.quote(f"./{path}" if str(path).startswith("-") else str(path))
 
 
 def replace_file(out: Path, write: Callable[[Path], None]) -> None:

@@ -15,6 +15,9 @@ from mappo.errors import UserError
 from mappo.runs import checkpoint
 from mappo.runs.checkpoint import Checkpoint
 from mappo.runs.logger import RunLogger
+from mappo.runs.retention import prune
+from mappo.runs.steps import has_checkpoint
+from mappo.system.files import shell_path
 
 
 class SeedRun:
@@ -75,7 +78,7 @@ class SeedRun:
         self.best = -math.inf if best is None else float(best)
         self.logger = RunLogger(self.path, seed=self.seed, resume=(updates, self.saved_step))
         # The process may have died between writing a checkpoint and removing the checkpoints it replaces.
-        checkpoint.prune(self.path, self.saved_step, self.best_step, self.keep_every, later=False)
+        prune(self.path, self.saved_step, self.best_step, self.keep_every, later=False)
         parent = self.path.parent / "config.json"
         if self.path.name.startswith("seed-") and self.agent.config.run.seeds == 1 and parent.exists():
             notes.append(
@@ -180,7 +183,7 @@ def load_common_checkpoints(seed_runs: Sequence[SeedRun]) -> tuple[list[Checkpoi
             steps_text = ", ".join(f"{run.path.name} {int(f.state['step']):,}" for run, f in pairs)
             raise UserError(
                 f"{seed_runs[0].path.parent}: its seeds have no step in common any more ({steps_text}): go on with "
-                f"each by itself, as in mappo resume {seed_runs[0].path}"
+                f"each by itself, as in mappo resume {shell_path(seed_runs[0].path)}"
             ) from None
     step = int(found[0].state["step"])
     notes: list[str] = []
@@ -194,12 +197,12 @@ def load_common_checkpoints(seed_runs: Sequence[SeedRun]) -> tuple[list[Checkpoi
 
 def _check_all_begun(seed_runs: Sequence[SeedRun]) -> None:
     """Raise `UserError` if some seeds have a checkpoint and others have none."""
-    begun = [run for run in seed_runs if any((run.path / "checkpoints").glob("[0-9]*"))]
+    begun = [run for run in seed_runs if has_checkpoint(run.path)]
     missing = ", ".join(run.path.name for run in seed_runs if run not in begun)
     if begun and missing:
         path = begun[0].path
         raise UserError(
             f"{path.parent}: there is no checkpoint of {missing}, so that its seeds cannot go on together. If the run "
             f"ended before the first checkpoint of all seeds, delete it and start it again; to continue a single seed: "
-            f"mappo resume {path}"
+            f"mappo resume {shell_path(path)}"
         )

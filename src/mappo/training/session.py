@@ -19,6 +19,7 @@ from mappo.errors import StopTraining, UserError
 from mappo.evaluation.episodes import CutOffError, play_episodes
 from mappo.evaluation.options import SELECT_SEED
 from mappo.runs.logger import Update
+from mappo.system.files import shell_path
 from mappo.system.shutdown import Interrupts
 from mappo.training.diagnostics import Diagnostics
 from mappo.training.preflight import session_notes
@@ -230,7 +231,7 @@ class Session:
             return ""
         self.save()
         trust = " --allow-code" if envs.is_code(self.name) else ""
-        return f"\nThe run is saved at step {self.step:,}; mappo resume {self.path}{trust} goes on with it"
+        return f"\nThe run is saved at step {self.step:,}; mappo resume {shell_path(self.path)}{trust} goes on with it"
 
     def close(self) -> None:
         """Close the logs."""

@@ -18,7 +18,7 @@ from mappo.core.protocols import Environment
 from mappo.core.seeding import derive_seed
 from mappo.errors import StopTraining, UserError
 from mappo.evaluation.episodes import StopCallback
-from mappo.runs.directory import open_run, seed_paths
+from mappo.runs.directory import open_run, runs_folder, seed_paths
 from mappo.runs.lock import lock_directory
 from mappo.system.shutdown import Interrupts, close_all
 from mappo.training.run import Run
@@ -72,6 +72,7 @@ def _train(
     """Train with interruptions in place of the plain callable `stop`, see `train`."""
     name = env if isinstance(env, str) else envs.name_of(env)
     config = _checked_config(name, config, critic_input)
+    folder = runs_folder(config)
     interrupts.set_time_limit(config.run.time_limit)
     device = choose_device(config.run.device)
     with ExitStack() as stack:
@@ -86,7 +87,7 @@ def _train(
         num_envs = training_env.num_envs // config.run.seeds
         config = replace(config, env=replace(config.env, num_envs=num_envs))  # an environment object has its own number
         agents = _make_agents(training_env, config, critic_input)
-        path = open_run(name, config, training_env.spec, resume)
+        path = open_run(name, config, training_env.spec, resume, folder)
         seed_runs = _make_seed_runs(path, config, agents, stack)
         session = Session(path, name, config, seed_runs, training_env, eval_env, interrupts)
         stack.callback(session.close)
