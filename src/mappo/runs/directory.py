@@ -127,8 +127,8 @@ def _existing_run_hint(path: Path) -> str:
     seeds = sorted(path.glob("seed-*")) or [path]
     begun = [run for run in seeds if has_checkpoint(run)]
     if begun:
-        kept = path if begun == seeds else begun[0]
-        return f": {other}, or go on with it: mappo resume {shell_path(kept)}"
+        resumable = path if begun == seeds else begun[0]
+        return f": {other}, or go on with it: mappo resume {shell_path(resumable)}"
     if holds_only_own_files(path):
         return f": {other}, or delete it, for no checkpoint was saved in it"
     return f", without a checkpoint, and holds other files too: {other}"
