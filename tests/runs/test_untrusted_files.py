@@ -294,7 +294,7 @@ TENSORS: dict[str, tuple[str, Callable[[dict[str, Any]], Any], str]] = {
     "updates": ("trainer", lambda t: t.update(updates=torch.ones(3).long()), "updates is (3,) of torch.int64"),
     "generator": ("trainer", lambda t: t.update(generator=torch.zeros(5).byte()), "generator is (5,) of"),
     "no generator": ("trainer", lambda t: t["generator"].fill_(255), "does not fit"),
-    "running": ("trainer", lambda t: t.update({"collector.running": torch.ones(1)}), "running is (1,) of"),
+    "running": ("trainer", lambda t: t.update({"collector.running": torch.ones(1).double()}), "running is (1,) of"),
     "noise": ("trainer", lambda t: t.pop("collector.generator"), "missing tensor generator"),
     "foreign": ("trainer", lambda t: t.update(evil=torch.ones(1)), "unexpected tensor 'evil'"),
     "episodes": ("trainer", lambda t: t.update({"collector.env.x": torch.ones(1)}), "unexpected tensor 'env.x'"),
