@@ -22,6 +22,7 @@ class EnvOptions:
         workers: processes that step Python environments; 0: this process; None: one for each core.
         restart: replace a worker that dies or hangs; the default is an error.
         worker_timeout: seconds that a worker may take for one step of its environments.
+        agents: names of the agents in the order of a run; an environment with the same names takes this order.
     """
 
     num_agents: int | None = None
@@ -30,6 +31,7 @@ class EnvOptions:
     workers: int | None = 0
     restart: bool = False
     worker_timeout: float = 60.0
+    agents: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,9 @@ def factory(name: str, env_options: EnvOptions, render: bool = False) -> Callabl
     return partial(_family_maker(found[0]), found[1], _family_options(name, *found, env_options), render)
 
 
-def for_training(env: Any, config: Config, device: torch.device) -> tuple[Environment, Environment | None]:
+def for_training(
+    env: Any, config: Config, device: torch.device, agents: tuple[str, ...] = ()
+) -> tuple[Environment, Environment | None]:
     """Make the environments to train in, and the environments to evaluate in; None where a second set is impossible.
 
     Args:
@@ -108,8 +110,9 @@ def for_training(env: Any, config: Config, device: torch.device) -> tuple[Enviro
             environment, with a warning.
         config: the configuration of the run.
         device: device of environments batched in torch.
+        agents: the agents of a run to resume, in its order.
     """
-    env_options = config.env.env_options
+    env_options = replace(config.env.env_options, agents=agents)
     is_made_here = isinstance(env, str) or (callable(env) and not is_batched(env))
     if config.run.seeds > 1 and not is_made_here:
         raise UserError("run.seeds needs environments for each seed: give a name, or a function that makes them")
@@ -119,7 +122,9 @@ def for_training(env: Any, config: Config, device: torch.device) -> tuple[Enviro
     if env_options.num_agents is not None and not isinstance(env, str):
         raise UserError("env.num-agents is for named environments: your environment sets its own number")
     if is_made_here:
-        training = _make_for_seeds(env, config, device)
+        training = _make_for_seeds(env, config, env_options, device)
+        # In another process a set of names may have another order.
+        env_options = replace(env_options, agents=training.spec.agents)
         try:
             return training, _make_some(env, num_envs_for(env, config.run.eval_episodes), env_options, device)
         except BaseException:
@@ -168,10 +173,12 @@ def _make_some(
     return from_function(env, num_envs, env_options)
 
 
-def _make_for_seeds(env: str | Callable[..., Any], config: Config, device: torch.device) -> Environment:
+def _make_for_seeds(
+    env: str | Callable[..., Any], config: Config, env_options: EnvOptions, device: torch.device
+) -> Environment:
     """Make `env.num-envs` environments for each seed of a run."""
     seeds = config.run.seeds
-    make_some = partial(_make_some, env, env_options=config.env.env_options, device=device)
+    make_some = partial(_make_some, env, env_options=env_options, device=device)
     is_native = isinstance(env, str) and env in NATIVE
     # Environments in Python need no set for each seed: each of their episodes has a seed of its own.
     if seeds == 1 or is_native or not is_batched_env(env):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mappo import envs
-from mappo.config import EnvConfig
+from mappo.config.settings import EnvOptions
 from mappo.core.protocols import Environment
 from mappo.deploy.load import read_actor
 from mappo.errors import UserError
@@ -48,7 +48,8 @@ def evaluate_run(
     if env is None:
         check_code(name, options.allow_code)
     settings = config.env if options.workers is None else replace(config.env, workers=options.workers)
-    with _make_env(name if env is None else env, name, settings, options, close_limit) as (name, env):
+    env_options = replace(settings.env_options, agents=spec.agents)
+    with _make_env(name if env is None else env, name, env_options, options, close_limit) as (name, env):
         if difference := spec.mismatch(env.spec):
             raise UserError(f"{path} was trained in another environment: {difference}")
         header = {
@@ -63,13 +64,12 @@ def evaluate_run(
 
 @contextmanager
 def _make_env(
-    env: Any, name: str, config: EnvConfig, options: EvaluateOptions, close_limit: CloseLimit
+    env: Any, name: str, env_options: EnvOptions, options: EvaluateOptions, close_limit: CloseLimit
 ) -> Generator[tuple[str, Environment]]:
     """Give the name of the environment to play in and the batched environment; close an environment made here."""
     if envs.is_batched(env):
         yield name, env
         return
-    env_options = config.env_options
     if not isinstance(env, str):
         batched = envs.from_python(env, options.episodes, env_options)
     else:
@@ -115,7 +115,7 @@ def draw_replay(
         UserError: there is no such run, or its environment cannot render.
     """
     path = path.absolute()  # the environment may change the current folder
-    name, config, _ = read_run(path)
+    name, config, spec = read_run(path)
     if not 1 <= episodes <= 100:
         raise UserError(f"a replay shows 1 to 100 episodes, got {episodes}")
     if name.startswith(envs.CUSTOM):
@@ -123,7 +123,7 @@ def draw_replay(
     check_code(name, allow_code)
     actor, _ = read_actor(seed_paths(path, config)[0], checkpoint)
     out = path / "replay.gif"
-    env = envs.make_envs(name, 1, config.env.env_options, render=True)
+    env = envs.make_envs(name, 1, replace(config.env.env_options, agents=spec.agents), render=True)
     with closing(env, close_limit):
         frames = replay(env, actor, range(seed, seed + episodes))
     try:

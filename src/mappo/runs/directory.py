@@ -27,7 +27,7 @@ from mappo.config.bounds import read_field
 from mappo.core.spec import Spec
 from mappo.errors import UserError
 from mappo.runs.own_files import check_no_links, holds_only_own_files
-from mappo.runs.spec_json import spec_from_dict, spec_to_dict
+from mappo.runs.spec_json import check_readable, spec_from_dict, spec_to_dict
 from mappo.runs.steps import has_checkpoint, read_error
 from mappo.system.files import error_text, shell_path, write_text
 from mappo.system.safe_read import MAX_JSON, parse_json, quote, read_text
@@ -63,7 +63,7 @@ def open_run(name: str, config: Config, spec: Spec, resume: bool, folder: Path |
     """
     run = config.run
     folder = folder or runs_folder(config)
-    path = folder if run.dir else folder / run.name if run.name else None
+    path = named_path(config, folder)
     if resume:
         if path is None:
             raise UserError("to resume, name the run: --run.name or --run.dir")
@@ -79,6 +79,11 @@ def open_run(name: str, config: Config, spec: Spec, resume: bool, folder: Path |
             seed_config = replace(config, run=replace(run, seed=seed, seeds=1, name=None, dir=None))
             create_run(seed_path, name, seed_config, spec)
     return path
+
+
+def named_path(config: Config, folder: Path) -> Path | None:
+    """Return the directory that the settings name, in the folder of all runs; None for a number that is free."""
+    return folder if config.run.dir else folder / config.run.name if config.run.name else None
 
 
 def seed_paths(path: Path, config: Config) -> list[Path]:
@@ -102,6 +107,8 @@ def create_run(path: Path, env: str, config: Config, spec: Spec) -> None:
         "spec": spec_to_dict(spec),
     }
     data["id"] = _run_id(data)
+    text = json.dumps(data, indent=2) + "\n"
+    check_readable(text)
     try:
         path.mkdir(parents=True)
     except FileExistsError:
@@ -109,7 +116,7 @@ def create_run(path: Path, env: str, config: Config, spec: Spec) -> None:
     except (OSError, ValueError) as error:  # ValueError: a name with a null character
         raise UserError(f"cannot make {path}: {error_text(error)}") from None
     try:
-        write_text(path / "config.json", json.dumps(data, indent=2) + "\n")
+        write_text(path / "config.json", text)
     except OSError as error:
         shutil.rmtree(path, ignore_errors=True)  # made above: remove it, so that the name is free again
         raise UserError(f"cannot write {path / 'config.json'}: {error_text(error)}; nothing was begun") from None

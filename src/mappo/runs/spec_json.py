@@ -11,7 +11,7 @@ from gymnasium import spaces
 from mappo.config.bounds import between, read_field
 from mappo.core.spec import ActionHeads, Spec
 from mappo.errors import UserError
-from mappo.system.safe_read import quote
+from mappo.system.safe_read import MAX_JSON, parse_json, quote
 
 # Limits of an untrusted file, checked before memory of the stated size is allocated.
 MAX_AGENTS = 10_000
@@ -63,6 +63,20 @@ def spec_from_dict(data: dict[str, Any]) -> Spec:
         state_shape=state_shape,
         shared_reward=read_field(data, "shared_reward", bool),
     )
+
+
+def check_readable(text: str) -> None:
+    """Check the text of a `config.json`: a run that is not read again would be lost.
+
+    Raises:
+        UserError: the text is too long, or its Spec larger than the limits above.
+    """
+    try:
+        if len(text) > MAX_JSON:
+            raise UserError(f"config.json would have {len(text):,} characters, more than the limit of {MAX_JSON:,}")
+        spec_from_dict(parse_json(text)["spec"])
+    except (TypeError, ValueError) as error:  # UserError is a ValueError
+        raise UserError(f"a run in this environment could never be read again: {error}") from None
 
 
 def _finite(bounds: tuple[float, ...]) -> list[float | None]:

@@ -18,7 +18,7 @@ from mappo.core.protocols import Environment
 from mappo.core.seeding import derive_seed
 from mappo.errors import StopTraining, UserError
 from mappo.evaluation.episodes import StopCallback
-from mappo.runs.directory import open_run, runs_folder, seed_paths
+from mappo.runs.directory import named_path, open_run, read_run, runs_folder, seed_paths
 from mappo.runs.lock import lock_directory
 from mappo.system.shutdown import Interrupts, close_all
 from mappo.training.run import Run
@@ -75,10 +75,12 @@ def _train(
     folder = runs_folder(config)
     interrupts.set_time_limit(config.run.time_limit)
     device = choose_device(config.run.device)
+    path = named_path(config, folder)
+    agents = read_run(path)[2].agents if resume and path is not None else ()
     with ExitStack() as stack:
         stack.enter_context(_torch_settings(config, device))
         with interrupts.waiting():
-            training_env, eval_env = envs.for_training(env, config, device)
+            training_env, eval_env = envs.for_training(env, config, device, agents)
         if isinstance(env, str) or callable(env):  # an environment object belongs to the caller
             for env_to_close in (training_env, eval_env):
                 stack.callback(close_all, env_to_close, limit=interrupts.close_limit)
@@ -86,9 +88,9 @@ def _train(
             raise UserError(f"run.device cuda: {name} is stepped on the CPU, and trains there: use cpu or auto")
         num_envs = training_env.num_envs // config.run.seeds
         config = replace(config, env=replace(config.env, num_envs=num_envs))  # an environment object has its own number
-        agents = _make_agents(training_env, config, critic_input)
+        learners = _make_agents(training_env, config, critic_input)
         path = open_run(name, config, training_env.spec, resume, folder)
-        seed_runs = _make_seed_runs(path, config, agents, stack)
+        seed_runs = _make_seed_runs(path, config, learners, stack)
         session = Session(path, name, config, seed_runs, training_env, eval_env, interrupts)
         stack.callback(session.close)
         if resume:

@@ -191,7 +191,7 @@ class ByHand:
         self.now = self.begun()
 
     def begun(self) -> dict[str, Any]:
-        derived = np.random.SeedSequence([self.seed, self.episode]).generate_state(1)[0]
+        derived = np.random.SeedSequence([self.seed, self.episode]).generate_state(1)[0] % 2**31
         obs, infos = self.env.reset(seed=int(derived) if self.episode else self.seed)
         self.infos, state = infos, self.state()
         return {"obs": self.rows(obs), "state": state, "active": self.there(), "is_first": self.there()}

@@ -132,6 +132,29 @@ class Twins(Team):
         self.possible_agents = ["a", "b", "b"]
 
 
+@bug("old-gym", "team, a")
+class OldSpaces(Team):
+    def action_space(self, agent: str) -> Any:
+        return type("Discrete", (), {"__module__": "gym.spaces"})()
+
+
+@bug("no-space", "team, a")
+class NoSpace(Team):
+    observes: Any = None
+
+
+@bug("state-arguments")
+class StateOfAnAgent(Team):
+    def state(self, agent: str) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return np.zeros(2)
+
+
+@bug("state-value")
+class StateByName(Team):
+    def state(self) -> Any:
+        return {"clock": self.clock}
+
+
 @bug("spaces")
 class Letters(Team):
     observes = spaces.Text(3)
@@ -675,7 +698,10 @@ def test_every_rule_has_its_bug():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (Twins, "possible_agents is ['a', 'b', 'b']"),
+        (Twins, "possible_agents is ['a', 'b', 'b']: two agents are b as text"),
+        (NoSpace, "observation_space of a is None, which is no space of gymnasium"),
+        (StateOfAnAgent, "state(agent: str) -> Any takes arguments"),
+        (StateByName, "state() is {'clock': 0}, which is no array of numbers"),
         (OldReset, "reset returned dict"),
         (OldStep, "step returned (dict, dict, dict, dict)"),
         (LimitCalledEnd, "all 3 episodes terminated at step 8: this looks like a time limit"),

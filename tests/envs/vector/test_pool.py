@@ -216,7 +216,7 @@ def test_a_worker_that_is_lost_is_replaced_and_its_episodes_are_cut_off(act: Act
             assert torch.equal(step.next_active[lost], last.active[lost])
             for field in fields(TimeStep):
                 assert torch.equal(getattr(step, field.name)[well], getattr(kept, field.name)[well])
-            seeds = [int(np.random.SeedSequence([10 + i, 1]).generate_state(1)[0]) for i in lost]
+            seeds = [int(np.random.SeedSequence([10 + i, 1]).generate_state(1)[0]) % 2**31 for i in lost]
             assert step.obs[lost, 1, 0].tolist() == [s % 997 for s in seeds], "the next episodes of the same seeds"
         after = env.step(actions(env, generator))
         assert not after.ended[[0, 3, 4]].any()

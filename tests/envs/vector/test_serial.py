@@ -128,7 +128,8 @@ def test_mpe2_in_a_batch_is_a_plain_loop_over_single_environments():
             if step.ended[i]:
                 resets += 1
                 # Any seed will do, if only it differs from game to game; the batch's own says which it took.
-                obs, _ = env.reset(seed=int(np.random.SeedSequence([seeds[i], t // 4 + 1]).generate_state(1)[0]))
+                derived = np.random.SeedSequence([seeds[i], t // 4 + 1]).generate_state(1)[0]
+                obs, _ = env.reset(seed=int(derived) % 2**31)
             assert np.array_equal(step.obs[i], np.stack([obs[a] for a in names]))
             assert np.array_equal(step.state[i], env.state())
             assert step.is_first[i].tolist() == [bool(step.ended[i])] * 3

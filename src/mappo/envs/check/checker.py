@@ -16,7 +16,7 @@ from mappo.envs.check.random_play import RandomPlayer
 from mappo.envs.check.recorder import Recorder, StopChecking, last_lines
 from mappo.envs.check.report import AgentGroup, Report, Violation, show, workers
 from mappo.envs.vector.api_checks import METHODS, check_api
-from mappo.envs.vector.rules import broken
+from mappo.envs.vector.rules import RuleError, broken
 from mappo.envs.vector.team_layout import TeamLayout
 from mappo.envs.vector.time_limit import TimeLimit
 from mappo.errors import UserError
@@ -87,7 +87,7 @@ def _prepare(recorder: Recorder, make: Callable[[], Any], name: str, seed: int) 
     try:
         spec = TeamLayout(env).spec
     except UserError as error:
-        recorder.add(broken("spaces", error=error))
+        recorder.add(error.finding if isinstance(error, RuleError) else broken("spaces", error=error))
         raise StopChecking from None
     report.agents = spec.agents
     report.shared_reward = spec.shared_reward

@@ -13,7 +13,7 @@ from mappo.envs.check.rules import check_absent, check_agents, check_step, rewar
 from mappo.envs.check.spaces import check_mask_values, check_observation, leaves
 from mappo.envs.vector.api_checks import check_state_order
 from mappo.envs.vector.rules import Finding, broken
-from mappo.envs.vector.team_layout import find_mask
+from mappo.envs.vector.team_layout import find_mask, needs_reset
 
 _NUM_REPLAYED = 100  # steps of the first episode, to be replayed
 
@@ -57,7 +57,9 @@ class RandomPlayer:
         self.rng = np.random.default_rng(seed)
         self.trace = Trace(seed)
         self.episode_stats: list[EpisodeStats] = []
-        self.state_shape: tuple[int, ...] | None = getattr(getattr(env, "state_space", None), "shape", None)
+        self.state_shape: tuple[int, ...] | None = None
+        if has_state and not needs_reset(env):
+            self.state_shape = env.state_space.shape
         self.masks: dict[str, np.ndarray] = {}
         self._had_mask: dict[str, bool] = {}  # by agent, from its first time in the environment
         self._returned: list[tuple[str, np.ndarray, np.ndarray]] = []  # arrays, and copies from when they were returned

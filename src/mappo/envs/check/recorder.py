@@ -10,7 +10,8 @@ from typing import Any
 
 from mappo.envs.check.report import Report, Violation
 from mappo.envs.vector.api_checks import check_return, check_seed
-from mappo.envs.vector.rules import RULES, Finding, broken
+from mappo.envs.vector.rules import RULES, Finding, RuleError, broken
+from mappo.envs.vector.team_layout import listed_agents
 from mappo.system.tracebacks import is_own_code
 
 
@@ -95,17 +96,22 @@ class Recorder:
         """Reset the environment; return observations and infos."""
         result = self.call("reset", env.reset, seed=seed)
         self.stop_if(check_return("reset", result))
-        if not isinstance(getattr(env, "agents", None), list | tuple):
-            self.stop_if(broken("missing", names="agents after reset, a list of the agents that act"))
-        if not env.agents:
+        try:
+            agents = listed_agents(env)
+        except RuleError as error:
+            agents = set[Any]()
+            self.stop_if(error.finding)
+        if not agents:
             self.stop_if(broken("nobody", agents=env.agents))
-        return result
+        obs, infos = result
+        return obs, {} if infos is None else infos
 
     def step_env(self, env: Any, actions: dict[str, Any]) -> tuple[Any, Any, Any, Any, Any]:
         """Step the environment; return observations, rewards, terminations, truncations and infos."""
         result = self.call("step", env.step, actions)
         self.stop_if(check_return("step", result))
-        return result
+        obs, rewards, terminations, truncations, infos = result
+        return obs, rewards, terminations, truncations, {} if infos is None else infos
 
 
 def last_lines(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from mappo.envs.vector.rules import Level
+from mappo.envs.vector.api_rules import Level
 from mappo.system.hardware import usable_cores
 
 _MAX_POOL_SPEED = 20_000  # steps in a CPU second; a pool pays below

@@ -19,7 +19,7 @@ def check_agents(possible: Sequence[str], agents: Sequence[str], **dicts: Mappin
         if finding := check_names(what, names, known):
             yield finding
     places = [possible.index(a) for a in agents if a in known]
-    if places != sorted(places):
+    if places != sorted(places) and not isinstance(agents, set | frozenset):
         yield broken("agent-order", agents=join(agents), possible=join(possible))
 
 

@@ -3,11 +3,13 @@
 Each function returns the broken rule as a `Finding`, or None. All of them run at each step, and are kept cheap.
 """
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, cast
 
 import numpy as np
+from gymnasium import spaces
 
 from mappo.envs.vector.rules import Finding, broken
 
@@ -25,8 +27,49 @@ def check_api(env: Any) -> Finding | None:
     missing += [f"method {name}" for name in METHODS if name not in missing and not callable(getattr(env, name))]
     if missing:
         return broken("missing", names=", no ".join(missing))
-    possible = list(env.possible_agents)
-    return broken("agents", agents=possible) if not possible or len(set(possible)) < len(possible) else None
+    return check_possible(env.possible_agents) or _check_state_method(getattr(env, "state", None))
+
+
+def check_possible(possible: Any) -> Finding | None:
+    """Check `possible_agents` for names that tell the agents apart, in other processes and as text in files too."""
+    if not isinstance(possible, Iterable):
+        return broken("agents", agents=short(possible), problem="this is no list")
+    agents = list(cast("Iterable[Any]", possible))
+    problem = "there is no agent" if not agents else _name_problem(agents)
+    return broken("agents", agents=short(agents), problem=problem) if problem else None
+
+
+def _name_problem(agents: list[Any]) -> str:
+    try:
+        set(agents)
+    except TypeError:
+        return "names must be keys of a dict"
+    if any(type(a).__str__ is object.__str__ and type(a).__repr__ is object.__repr__ for a in agents):
+        return "an object is no name, for another process has other objects"
+    texts = list(map(str, agents))
+    twin = next((text for text in texts if texts.count(text) > 1), None)
+    return "" if twin is None else f"two agents are {twin} as text"
+
+
+def _check_state_method(state: Any) -> Finding | None:
+    """Check `state`, if it is a method, for arguments."""
+    try:
+        signature = inspect.signature(state)
+    except (TypeError, ValueError):  # not callable, or compiled
+        return None
+    try:
+        signature.bind()
+    except TypeError:
+        return broken("state-arguments", signature=signature)
+    return None
+
+
+def check_space(what: str, space: Any, agent: Any) -> Finding | None:
+    """Check the result of `observation_space` or `action_space`, called `what`, for a space of gymnasium."""
+    if isinstance(space, spaces.Space):
+        return None
+    is_old = any(kind.__module__.partition(".")[0] == "gym" for kind in type(space).__mro__)
+    return broken("old-gym" if is_old else "no-space", agent, what=what, space=short(space))
 
 
 def check_seed(error: BaseException) -> Finding | None:
@@ -36,11 +79,12 @@ def check_seed(error: BaseException) -> Finding | None:
 
 
 def check_return(call: str, result: Any) -> Finding | None:
-    """Check the result of `reset` for two dicts by agent, or the result of `step` for five."""
+    """Check the result of `reset` for two dicts by agent, or the result of `step` for five; infos may be None."""
     if isinstance(result, tuple):
         values = cast("tuple[Any, ...]", result)
         # `type(x) is dict` spares dicts the slow `isinstance`.
-        if len(values) == _RETURN_SIZES[call] and all(type(x) is dict or isinstance(x, Mapping) for x in values):
+        dicts = values[:-1] if values and values[-1] is None else values
+        if len(values) == _RETURN_SIZES[call] and all(type(x) is dict or isinstance(x, Mapping) for x in dicts):
             return None
         return broken(f"{call}-return", kinds=f"({', '.join(type(x).__name__ for x in values)})")
     return broken(f"{call}-return", kinds=type(result).__name__)

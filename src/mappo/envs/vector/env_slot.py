@@ -93,7 +93,7 @@ class EnvSlot:
         if episode:
             seed = int(np.random.SeedSequence([seed, episode]).generate_state(1)[0])
         try:
-            result: Any = self.env.reset(seed=seed)
+            result: Any = self.env.reset(seed=seed % 2**31)  # many environments keep their seed in an int32
         except TypeError as error:
             raise_finding(self.env, check_seed(error))
             raise

@@ -55,6 +55,7 @@ class WorkerPool:
         self.num_envs = num_envs
         self.device = torch.device("cpu")
         self.restart = env_options.restart
+        self._agents = env_options.agents
         self.restarts = 0
         self.num_workers = min(env_options.workers or 1, num_envs)
         self.slices = half_slices(num_envs)
@@ -80,6 +81,7 @@ class WorkerPool:
         except OSError as error:
             raise UserError(f"{self.num_workers} worker processes cannot be started: {error}") from error
         self._layout = layouts[0]
+        self._layout.arrange(self._agents)
         self.spec = self._layout.spec
         memory = self._memory.map(Buffers.size(self._layout, self.num_envs))
         self._reader = TimeStepReader(self._layout, Buffers(self._layout, self.num_envs, memory))
@@ -213,12 +215,13 @@ class WorkerPool:
 
     def _attach(self, handle: WorkerHandle, layout: TeamLayout) -> None:
         """Attach a worker to the shared memory, if its environments are like the others."""
+        layout.arrange(self.spec.agents)  # a set of names may have another order in each process
         difference = layout.spec.mismatch(self.spec)
         if not difference and not layout.matches(self._layout):
             difference = "their states, dtypes or shared rewards do"
         if difference:
             raise UserError(f"the function makes different environments: {difference}")
-        handle.attach(self._reader.arrays, self.num_envs)
+        handle.attach(self._reader.arrays, self.num_envs, self.spec.agents)
 
     def _check_open(self) -> None:
         if not self._close.alive:

@@ -5,62 +5,13 @@ mappo, or teaches something wrong. With a warning an environment trains, but a u
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
-Level = Literal["error", "warning"]
-
-
-class Rule(NamedTuple):
-    """A rule: its level, the message with the facts in braces, and the fix."""
-
-    level: Level
-    message: str
-    fix: str
-
+from mappo.envs.vector.api_rules import API_RULES, Rule
+from mappo.errors import UserError
 
 RULES: dict[str, Rule] = {
-    # The environment as a whole
-    "raised": Rule("error", "{call} raised {error}", "fix the code in these lines"),
-    "unreadable": Rule(
-        "error",
-        "a value that the environment returned cannot be read: {error}",
-        "return dicts by agent of arrays, numbers and booleans, as in PettingZoo's Parallel API",
-    ),
-    "turn-based": Rule("error", "the environment is turn-based (AEC)", "use parallel_env(...) in place of env(...)"),
-    "none": Rule("error", "the function that makes environments returned None", "return the environment"),
-    "missing": Rule(
-        "error",
-        "this is not an environment of PettingZoo's Parallel API: it has no {names}",
-        "add what PettingZoo's ParallelEnv has",
-    ),
-    "same-object": Rule(
-        "error",
-        "the function that makes environments returned one {kind} several times",
-        "make a new environment at each call",
-    ),
-    "agents": Rule("error", "possible_agents is {agents}", "name each agent once in possible_agents"),
-    "spaces": Rule(
-        "error",
-        "{error}",
-        "use spaces of a fixed size (Box, Discrete, MultiDiscrete, MultiBinary), and images of one shape",
-    ),
-    "reset-seed": Rule("error", "reset takes no seed: {error}", "declare reset(self, seed=None, options=None)"),
-    "reset-return": Rule("error", "reset returned {kinds}", "return observations, infos: two dicts by agent"),
-    "step-return": Rule(
-        "error",
-        "step returned {kinds}",
-        "return observations, rewards, terminations, truncations, infos: five dicts by agent",
-    ),
-    "never-ends": Rule(
-        "error",
-        "the episode had not ended after {steps:,} steps",
-        "truncate the episode after some steps, or use --env.time-limit (in mappo check, --time-limit)",
-    ),
-    "limit-as-termination": Rule(
-        "warning",
-        "all {episodes} episodes terminated at step {step}: this looks like a time limit",
-        "if it is a time limit, report it in truncations, or give --env.time-limit {step}",
-    ),
+    **API_RULES,
     # The agents in env.agents
     "nobody": Rule(
         "error",
@@ -229,6 +180,19 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.message}; {self.fix}"
+
+
+class RuleError(UserError):
+    """Error of training for a broken rule.
+
+    Args:
+        finding: the broken rule.
+        where: the environment, before the message.
+    """
+
+    def __init__(self, finding: Finding, where: str = "") -> None:
+        super().__init__(f"{where}{finding}")
+        self.finding = finding
 
 
 def broken(code: str, agent: Any = "", **facts: Any) -> Finding:

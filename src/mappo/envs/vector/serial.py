@@ -26,7 +26,7 @@ class SerialEnvs:
     Args:
         make: called once for each environment.
         num_envs: number of environments (E).
-        env_options: the time limit applies.
+        env_options: the time limit and the order of the agents apply.
         shared_reward: True if all agents receive the team's reward; it is then not summed over agents.
 
     Raises:
@@ -41,8 +41,10 @@ class SerialEnvs:
         shared_reward: bool = False,
     ) -> None:
         self.slices = half_slices(num_envs)
-        time_limit = None if env_options is None else env_options.time_limit
-        self.group = EnvGroup(make, [range(s.start, s.stop) for s in self.slices], shared_reward, time_limit)
+        env_options = env_options or EnvOptions()
+        ranges = [range(s.start, s.stop) for s in self.slices]
+        self.group = EnvGroup(make, ranges, shared_reward, env_options.time_limit)
+        self.group.layout.arrange(env_options.agents)
         self.envs = self.group.envs
         self.spec = self.group.layout.spec
         self.num_envs = num_envs

@@ -70,7 +70,8 @@ def _serve(link: Connection, memory: int) -> None:
         return
     link.send_bytes(cloudpickle.dumps(group.layout))  # its spaces may be classes of the main script
     try:
-        num_envs: int = link.recv()  # the pool has set the size of the memory by now
+        num_envs, agents = link.recv()  # the pool has set the size of the memory by now
+        group.layout.arrange(agents)
         shared = mmap.mmap(memory, Buffers.size(group.layout, num_envs))
         group.attach(Buffers(group.layout, num_envs, shared))
         while True:

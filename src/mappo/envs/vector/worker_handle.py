@@ -120,10 +120,10 @@ class WorkerHandle:
             raise reply
         return reply
 
-    def attach(self, arrays: Buffers, num_envs: int) -> None:
-        """Let the worker write into the shared memory."""
+    def attach(self, arrays: Buffers, num_envs: int, agents: Sequence[str]) -> None:
+        """Let the worker write into the shared memory, with the agents in the order of all workers."""
         self.arrays = arrays
-        self.send(pickle.dumps(num_envs))
+        self.send(pickle.dumps((num_envs, agents)))
 
     def send(self, data: bytes) -> None:
         """Send a message, such as a command of `worker`; a dead worker is reported by the missing reply."""
