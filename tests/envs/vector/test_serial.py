@@ -701,7 +701,6 @@ def test_other_observation_spaces_are_flattened_as_gymnasium_does(space: spaces.
         spaces.Dict(a=spaces.Sequence(box(1)), b=box(1)),
         spaces.Graph(box(1), None),
         spaces.Dict(action_mask=spaces.MultiBinary(2)),
-        None,
     ],
 )
 def test_what_has_no_fixed_size_is_refused(space: Any):
