@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Generator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 BROKEN = (errno.EPIPE, errno.EIO)  # a pipe without a reader, a terminal already closed
 
@@ -21,11 +21,14 @@ class PipeSafeFile(io.FileIO):
     """File for pipes and terminals: drops output after the reader has gone. A closed terminal must not end a run."""
 
     def write(self, data: Any, /) -> int:
-        """Write like any file; data without a reader counts as written."""
+        """Write all data; data without a reader counts as written."""
+        rest = memoryview(data).cast("B")
         try:
-            while (written := super().write(data)) is None:  # a full non-blocking pipe
-                select.select([], [self], [])
-            return written
+            while rest:
+                written = super().write(rest)
+                if written is None:  # a full non-blocking pipe
+                    select.select([], [self], [])
+                rest = rest[written or 0 :]
         except OSError as error:
             # Redirect the descriptor: writes past this object must be dropped too.
             devnull = os.open(os.devnull, os.O_WRONLY)
@@ -33,21 +36,24 @@ class PipeSafeFile(io.FileIO):
             os.close(devnull)
             if error.errno not in BROKEN:  # such as a full disk: raised once, dropped from then on
                 raise
-            return memoryview(data).nbytes
+        return memoryview(data).nbytes
 
 
 def ignore_broken_pipe() -> None:
-    """Make standard output and error take any character and ignore a closed terminal or pipe."""
+    """Make standard output and error take any character, ignore a closed terminal or pipe, and show each line at once.
+
+    Python holds lines back in a pipe or a file: a log would show them minutes later.
+    """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper) and stream.fileno() in (1, 2):  # any other stream has no reader to lose
             stream.flush()
             raw = PipeSafeFile(stream.fileno(), "wb", closefd=False)
             safe = io.TextIOWrapper(
-                io.BufferedWriter(raw),
+                cast(Any, raw),  # as for `python -u`: without a buffer below, in which text would wait
                 encoding=stream.encoding,
                 errors="replace",  # a terminal without some character must not end a run
-                line_buffering=stream.line_buffering,
+                line_buffering=True,
                 write_through=stream.write_through,
             )
             setattr(sys, name, safe)
