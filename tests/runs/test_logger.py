@@ -191,12 +191,33 @@ def test_changed_names_are_named_and_nothing_is_written(tmp_path: Path, resumed:
     before = {name: (tmp_path / name).read_bytes() for name in ("metrics.csv", "timing.csv")}
     with pytest.raises(ValueError, match="no value for column entropy"):
         run.write(update(2))
-    with pytest.raises(ValueError, match="no column for surprise"):
-        run.write(update(2, entropy=1.0, surprise=1.0))
+    if not resumed:
+        with pytest.raises(ValueError, match="no column for surprise"):
+            run.write(update(2, entropy=1.0, surprise=1.0))
     with pytest.raises(ValueError, match="no value for column collect_s"):
         run.write(update(2, entropy=1.0, timing={"elapsed_s": 1.0}))
     assert before == {name: (tmp_path / name).read_bytes() for name in before}
     run.close()
+
+
+def test_a_resumed_run_of_an_earlier_version_gets_the_new_columns_and_no_others_later(tmp_path: Path) -> None:
+    record(tmp_path, range(1, 4))
+    run = RunLogger(tmp_path, seed=7, resume=(2, 200))
+    run.write(update(3, entropy=0.5, value=2.0))
+    with pytest.raises(ValueError, match="no column for surprise"):
+        run.write(update(4, entropy=0.5, value=2.0, surprise=1.0))
+    with pytest.raises(ValueError, match="no value for column value"):
+        run.write(update(4, entropy=0.5))
+    run.write(update(4, entropy=0.5, value=2.0))
+    run.close()
+    assert (tmp_path / "metrics.csv").read_text() == (
+        "seed,update,step,return_sum,eval_return,entropy,value\n"
+        "7,1,100,-0.3333333333333333,,,\n"
+        "7,2,200,-0.6666666666666666,,,\n"
+        "7,3,300,-1.0,,0.5,2.0\n"
+        "7,4,400,-1.3333333333333333,,0.5,2.0\n"
+    )
+    assert record(tmp_path, range(5, 5), resume=4) == []
 
 
 def test_tensorboard_reads_the_events_and_forgets_dropped_ones(tmp_path: Path) -> None:

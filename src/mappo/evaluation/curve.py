@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from mappo.errors import UserError
 from mappo.system.files import replace_file
-from mappo.system.safe_read import printable, read_text
+from mappo.system.safe_read import printable, read_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -108,9 +107,7 @@ def _read(paths: Sequence[Path]) -> tuple[Seeds, Seeds]:
     names = ["seed", "step", "return_sum", "eval_return"]
     points: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for path in paths:
-        text = read_text(path)
-        # Drop an incomplete last line: the run may be writing it at the moment.
-        rows = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
+        rows = csv.DictReader(read_lines(path))  # without an incomplete last line: the run may be writing it
         if missing := [name for name in names if name not in (rows.fieldnames or names)]:
             raise ValueError(f"{path} lacks the columns {', '.join(missing)}")
         try:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-import re
+import warnings
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from mappo.errors import UserError
+from mappo.runs.csv_repair import Repair
 from mappo.runs.hints import recovery_hint
 from mappo.system.files import error_text, flush_to_disk, write_text
-from mappo.system.safe_read import read_text
-
-_COUNT = re.compile(r"[0-9]{1,19}")
+from mappo.system.safe_read import MAX_TABLE, read_lines
 
 
 class CsvLog:
@@ -33,73 +32,61 @@ class CsvLog:
         self._fixed = fixed
         self._names: list[str] | None = None
         self.notes: list[str] = []
+        self._is_resumed = resume is not None
         if resume is None:
             if path.exists():
                 raise FileExistsError(f"{path} exists: resume that run or choose another folder")
             return
-        try:
-            text = read_text(path) if path.exists() else ""
-        except (OSError, ValueError) as error:  # ValueError: not UTF-8, not a plain file, or too large
-            raise UserError(f"cannot read {path}: {error_text(error)}") from None
-        # A crash may cut a line short. The last element is this half line, or "" after a newline.
-        lines = self._lines_up_to(text.split("\n")[:-1], *resume)
+        repair = Repair(path, fixed, *resume)
+        if repair.header:
+            self._names = repair.header[len(fixed) :]
         if path.exists():
             with self._writing():
-                write_text(path, "".join(f"{line}\n" for line in lines))
-
-    def _lines_up_to(self, lines: list[str], updates: int, step: int) -> list[str]:
-        """Return the header, and a single line for each update up to a step. Add notes about other lines."""
-        num_fixed = len(self._fixed)
-        header = lines[0].split(",") if lines else []
-        if lines:
-            if header[:num_fixed] != self._fixed:
-                raise UserError(f"{self._path} has columns {lines[0]!r}, expected {','.join(self._fixed)},…")
-            self._names = header[num_fixed:]
-        rows: dict[int, str] = {}
-        repeated: list[int] = []
-        damaged: list[int] = []
-        for number, line in enumerate(lines[1:], start=2):
-            cells = line.split(",")
-            counts = cells[num_fixed - 2 : num_fixed]
-            if len(cells) != len(header) or not all(map(_COUNT.fullmatch, counts)):
-                damaged.append(number)
-                continue
-            update, row_step = map(int, counts)
-            if row_step <= step:
-                if update in rows:
-                    repeated.append(update)
-                rows[update] = line  # the last row of an update is valid
-        missing = [n for n in range(1, updates + 1) if n not in rows]
-        for lines_or_updates, before, after in (
-            (damaged, "is damaged at lines", ": they are left out"),
-            (missing, "lacks the rows of updates", ": they are lost"),
-            (repeated, "had the rows of updates", " twice: the last ones are kept"),
-        ):
-            if lines_or_updates:
-                self.notes.append(f"{self._path} {before} {_ranges(lines_or_updates)}{after}")
-        return [*lines[:1], *(rows[n] for n in sorted(rows))]
+                write_text(path, repair.lines())
+        self.notes = repair.notes()
 
     def row(self, fixed: list[int], values: Mapping[str, float]) -> str:
-        """Return the line of a row, with the header ahead of the first row. NaN is an empty cell.
+        """Return the line of a row. NaN is an empty cell.
+
+        The first row of a resumed run may bring new columns: an earlier version of mappo began the file.
 
         Raises:
             UserError: the names differ from the names of the first row.
         """
-        text = ""
-        if self._names is None:
-            self._names = list(values)
-            text = ",".join([*self._fixed, *self._names]) + "\n"
-        if unknown := [name for name in values if name not in self._names]:
-            raise UserError(f"{self._path} has no column for {', '.join(unknown)}")
-        if missing := [name for name in self._names if name not in values]:
+        names = list(values) if self._names is None else self._names
+        if missing := [name for name in names if name not in values]:
             raise UserError(f"no value for column {', '.join(missing)} of {self._path}")
-        floats = [float(values[name]) for name in self._names]
+        if unknown := [name for name in values if name not in names]:
+            if not self._is_resumed:
+                raise UserError(f"{self._path} has no column for {', '.join(unknown)}")
+            self._add_columns(unknown)
+            names = [*names, *unknown]
+        self._names = names
+        self._is_resumed = False
+        floats = [float(values[name]) for name in names]
         cells = ["" if math.isnan(x) else repr(x) for x in floats]
-        return text + ",".join([*map(str, fixed), *cells]) + "\n"
+        return ",".join([*map(str, fixed), *cells]) + "\n"
+
+    def _add_columns(self, names: list[str]) -> None:
+        """Add columns to the file, empty in all rows so far."""
+        if self._path.exists():
+            ends = ["," * len(names), "," + ",".join(names)]  # of a row, of the header
+            lines = enumerate(read_lines(self._path))
+            with self._writing():
+                write_text(self._path, (line + ends[number == 0] + "\n" for number, line in lines))
 
     def append(self, row: str) -> None:
-        """Append a line. The file is opened for each line: a killed process loses no row and leaves no open file."""
+        """Append a line. The file is opened for each line: a killed process loses no row and leaves no open file.
+
+        A new file, or a file deleted meanwhile, begins with the header.
+        """
         with self._writing(), self._path.open("a", encoding="utf-8", newline="") as file:
+            size = file.tell()
+            if size + len(row) > MAX_TABLE:  # a resume could not read the file any more
+                warnings.warn(f"{self._path} is full: no more rows than {MAX_TABLE:,} bytes are written", stacklevel=3)
+                return
+            if size == 0:
+                file.write(",".join([*self._fixed, *(self._names or [])]) + "\n")
             file.write(row)
 
     def flush(self) -> None:
@@ -115,15 +102,3 @@ class CsvLog:
         except OSError as error:
             hint = recovery_hint(self._path.parent, error)
             raise UserError(f"could not write {self._path}: {error_text(error)}; {hint}") from None
-
-
-def _ranges(integers: list[int]) -> str:
-    """Format integers as ranges: 1, 2, 3, 7 as `1 to 3, 7`. Of many ranges the first five are shown."""
-    ranges: list[tuple[int, int]] = []
-    for n in sorted(set(integers)):
-        if ranges and ranges[-1][1] == n - 1:
-            ranges[-1] = (ranges[-1][0], n)
-        else:
-            ranges.append((n, n))
-    texts = [f"{low}" if low == high else f"{low} to {high}" for low, high in ranges[:5]]
-    return ", ".join(texts) + (f" and {len(ranges) - 5} more" if len(ranges) > 5 else "")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 
-def write_text(file: Path, text: str) -> None:
-    """Write a text file atomically: under a temporary name, flushed to disk, renamed."""
+def write_text(file: Path, text: str | Iterable[str]) -> None:
+    """Write a text file, or its parts in turn, atomically: under a temporary name, flushed to disk, renamed."""
     temporary = file.with_name(f".{file.name}.tmp")
     with open(temporary, "w", encoding="utf-8", newline="") as stream:
-        stream.write(text)
+        stream.writelines([text] if isinstance(text, str) else text)
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(temporary, file)

@@ -4,19 +4,22 @@ Every reader of run directories, checkpoints and `--config` files opens files th
 problem but not the file: the caller names the file.
 """
 
+import io
 import json
 import math
 import os
 import stat
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 # Largest files, in bytes.
 MAX_JSON = 1 << 24
-MAX_TABLE = 1 << 31
+MAX_TABLE = 1 << 28
 MAX_TENSORS = 1 << 32
 MAX_HEADER = 1 << 22
+MAX_LINE = 1 << 20  # of a table
 
 
 def open_plain(file: Path, limit: int) -> BinaryIO:
@@ -36,7 +39,20 @@ def open_plain(file: Path, limit: int) -> BinaryIO:
     raise ValueError("a directory, not a file" if stat.S_ISDIR(found.st_mode) else "not a plain file")
 
 
-def read_text(file: Path, limit: int = MAX_TABLE) -> str:
+def read_lines(file: Path) -> Iterator[str]:
+    """Yield the lines of a table, read as a stream; without a last line that a crash has cut short.
+
+    Raises:
+        OSError, ValueError: see `open_plain`; or the text is not UTF-8, or a line is longer than `MAX_LINE`.
+    """
+    with io.TextIOWrapper(open_plain(file, MAX_TABLE), encoding="utf-8", newline="\n") as stream:
+        while (line := stream.readline(MAX_LINE)).endswith("\n"):
+            yield line[:-1]
+        if len(line) == MAX_LINE:
+            raise ValueError(f"a line is longer than the limit of {MAX_LINE:,} characters")
+
+
+def read_text(file: Path, limit: int) -> str:
     """Return the whole text of a file.
 
     Raises:

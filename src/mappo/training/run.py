@@ -1,7 +1,6 @@
 """A trained run: the result of `train`, and of loading a run directory."""
 
 import csv
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from mappo.config import Config
 from mappo.evaluation.options import CheckpointName, EvaluateOptions
 from mappo.evaluation.score_run import evaluate_run
 from mappo.runs.directory import seed_paths
-from mappo.system.safe_read import read_text
+from mappo.system.safe_read import read_lines
 
 
 @dataclass(frozen=True)
@@ -36,12 +35,10 @@ class Run:
 
         Several seeds are concatenated; the column `seed` names the seed.
         """
-        names: list[str] = []
-        rows: list[list[str]] = []
-        for path in seed_paths(self.path, self.config):
-            names, *seed_rows = list(csv.reader(io.StringIO(read_text(path / "metrics.csv"))))
-            rows += seed_rows
-        return {name: np.array([float(row[i] or "nan") for row in rows]) for i, name in enumerate(names)}
+        tables = [read_lines(path / "metrics.csv") for path in seed_paths(self.path, self.config)]
+        rows = [row for table in tables for row in csv.DictReader(table)]
+        names = dict.fromkeys(name for row in rows for name in row)  # seeds may differ, where versions of mappo do
+        return {name: np.array([float(row.get(name) or "nan") for row in rows]) for name in names}
 
     def evaluate(
         self,
