@@ -102,6 +102,16 @@ class RaisesAtClose(Team):
 
 
 @bug("unreadable", "team, episode 1, step 1")
+class NoCamera(Team):
+    def __array__(self, *_: Any) -> Any:
+        raise OSError("no camera")
+
+    def step(self, actions: dict[str, Any]) -> Any:
+        obs, *others = super().step(actions)
+        return {**obs, "a": self}, *others
+
+
+@bug("flag-value", "team, a, episode 1, step 1")
 class FlagsForAllInOne(Team):
     def step(self, actions: dict[str, Any]) -> Any:
         obs, rewards, ends, cuts, infos = super().step(actions)
@@ -311,6 +321,13 @@ class PaysTheTeam(Haunted):
 
     def pay(self, agent: str) -> Any:
         return 7.0
+
+
+@bug("flag-value", "team, a, episode 1, step 1")
+class FlagAsText(Team):
+    def step(self, actions: dict[str, Any]) -> Any:
+        observations, rewards, terminations, truncations, infos = super().step(actions)
+        return observations, rewards, {**terminations, "a": "False"}, truncations, infos
 
 
 @bug("reward-after-end", "team, b, episode 1, step 4")
@@ -722,7 +739,7 @@ def test_every_rule_has_its_bug():
         (Infinite, "the observation of b holds inf"),
         (StateInfinite, "state() holds nan"),
         (LongMask, "a has an action mask of shape (4,); its actions need (3,)"),
-        (LogitsForAMask, "a has an action mask that holds -1000000000.0"),
+        (LogitsForAMask, "a has an action mask that holds -1e+09"),
         (LateMask, "a has an action mask, and had none before"),
         (StateOfTheLiving, "state() has shape (6,) in place of (9,)"),
         (StateBackwards, "state() holds the observations in the order c, b, a, but possible_agents is a, b, c"),
@@ -1067,23 +1084,24 @@ def test_the_page(monkeypatch: pytest.MonkeyPatch):
         "  speed     2,000 steps in a CPU second, 1,000 by the clock",
         "  workers   4 (one for each core: a pool pays below 20,000 steps in a CPU second)",
         "",
-        f"  error    reward-after-end  team, b, episode 1, step 4, {report.violations[0].times} times",
+        f"  warning  reward-after-end  team, b, episode 1, step 4, {report.violations[0].times} times",
         "           b is not in env.agents and received the reward -1",
-        "           fix: pay at the step at which the agent ends: later rewards are not counted",
+        "           fix: pay at the step at which the agent ends: a later reward counts for the team, but",
+        "           teaches the agent nothing",
         "",
-        "  1 error, 0 warnings: fix the errors before you train",
+        "  0 errors, 1 warning: ready to train",
         "",
     ]
     assert page(check(Team)).rstrip().endswith("  0 errors, 0 warnings: ready to train")
 
 
 def test_errors_are_shown_before_warnings():
-    class Both(Doubles, PaysTheDead):
+    class Both(Doubles, FlagAsText):
         pass
 
     report = check(Both)
-    assert codes(report) == ["obs-dtype", "reward-after-end"]
-    assert page(report).index("reward-after-end") < page(report).index("obs-dtype")
+    assert codes(report) == ["obs-dtype", "flag-value"]
+    assert page(report).index("flag-value") < page(report).index("obs-dtype")
 
 
 def test_names_with_brackets_are_shown_as_they_are():

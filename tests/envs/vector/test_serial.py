@@ -189,7 +189,7 @@ def test_an_agent_that_arrives_late_starts_a_life_then():
     assert before.active.tolist() == booleans("100")
     assert arrives.active.tolist() == arrives.next_active.tolist() == booleans("110")
     assert arrives.is_first.tolist() == booleans("010")
-    assert arrives.reward.tolist() == [[1, 0, 0]], "what came before its first action is not its reward"
+    assert arrives.reward.tolist() == [[1, 2, 0]], "whatever is paid counts"
     assert torch.equal(arrives.obs, seen((1, 20), (1, 21), (0, 0)))
     assert not after.is_first.any()
     assert after.reward.tolist() == [[1, 2, 0]]
@@ -715,15 +715,19 @@ def test_what_has_no_fixed_size_is_refused(space: Any):
     ("space", "seen", "message"),
     [
         (box(2, 3), np.zeros((3, 2)), r"^the observation of a has shape \(3, 2\); its space says \(2, 3\); "),
-        (box(2), [[1, 2], [3]], r"^the observation of a is \[\[1, 2\], \[3\]\]; its space says Box.*\(ValueError"),
+        (box(2), [[1, 2], [3]], r"^the observation of a is \[\[1, 2\], \[3\]\]; its space says Box"),
         (
             NESTED,
             {"place": np.zeros(2)},
-            r"^the observation of a is {'place': .*; its space says Dict.*\(KeyError: 'kind'\)",
+            r"^the observation of a is a dict of place; its space says a dict of place, kind, more; ",
         ),
-        (spaces.Discrete(3), None, r"^the observation of a is None; its space says Discrete\(3\) \(TypeError"),
-        (spaces.Discrete(3), 3, r"^the observation of a is 3; its space says Discrete\(3\) \(IndexError"),
-        (spaces.Dict(x=box(2)), {"x": np.zeros(3)}, r"^the observation of a has shape \(3,\); its space says \(2,\); "),
+        (spaces.Discrete(3), None, r"^the observation of a is None; its space says Discrete\(3\); "),
+        (spaces.Discrete(3), 3, r"^the observation of a is 3; its space says Discrete\(3\); "),
+        (
+            spaces.Dict(x=box(2)),
+            {"x": np.zeros(3)},
+            r"^'x' in the observation of a has shape \(3,\); its space says \(2,\); ",
+        ),
         (
             box(2),
             {"obs": 1, "action_mask": 2},

@@ -36,6 +36,7 @@ class Foraging(TupleEnv):
     def __init__(self, env: Any, actions: Iterable[Any]) -> None:
         super().__init__(env)
         self._actions = tuple(actions)
+        self._infos_of_moves: dict[tuple[int, ...], dict[str, Any]] = {}
 
     def reset(self, seed: int | None = None, options: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
         # The package counts the last positions as taken: a seed would start another episode than in a new environment.
@@ -48,9 +49,16 @@ class Foraging(TupleEnv):
 
     def _infos(self) -> dict[str, Any]:
         # The public `get_valid_actions` lists all joint actions: exponentially many.
-        valid = self.env._valid_actions.values()
-        masks = (np.array([action in legal for action in self._actions]) for legal in valid)
-        return {agent: {"action_mask": mask} for agent, mask in zip(self.possible_agents, masks, strict=True)}
+        return dict(zip(self.possible_agents, map(self._info, self.env._valid_actions.values()), strict=True))
+
+    def _info(self, legal: list[Any]) -> dict[str, Any]:
+        """Return the info with the mask of a player's legal moves, made once for each set of moves."""
+        key = tuple(map(id, legal))  # members of an enum are unique, and their hash is slow
+        if key not in self._infos_of_moves:
+            mask = np.array([action in legal for action in self._actions])
+            mask.flags.writeable = False
+            self._infos_of_moves[key] = {"action_mask": mask}
+        return self._infos_of_moves[key]
 
 
 def make(name: str, options: Mapping[str, Any], render: bool = False) -> Foraging:

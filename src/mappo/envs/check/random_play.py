@@ -1,6 +1,7 @@
 """Episodes of random legal actions, with a check of all values against the rules. Loads no torch."""
 
 import copy
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,11 +10,12 @@ from gymnasium import spaces
 from mappo.core.spec import ActionHeads
 from mappo.envs.check.determinism import Trace, digest, digests
 from mappo.envs.check.recorder import Recorder
-from mappo.envs.check.rules import check_absent, check_agents, check_step, reward_number
-from mappo.envs.check.spaces import check_mask_values, check_observation, leaves
-from mappo.envs.vector.api_checks import check_state_order
+from mappo.envs.check.rules import check_absent, check_agents, check_flags, check_step, reward_number
+from mappo.envs.check.spaces import check_observation, leaves
+from mappo.envs.vector.api_checks import check_mask, check_state_order
+from mappo.envs.vector.mask_reader import find_mask
 from mappo.envs.vector.rules import Finding, broken
-from mappo.envs.vector.team_layout import find_mask, needs_reset
+from mappo.envs.vector.team_layout import needs_reset
 
 _NUM_REPLAYED = 100  # steps of the first episode, to be replayed
 
@@ -107,10 +109,11 @@ class RandomPlayer:
         self._check_unchanged()
         if recorder.episode == 1 and len(self.trace.steps) < _NUM_REPLAYED:
             self.trace.steps.append((sent, digests(obs, rewards, terminations, truncations)))
+        recorder.stop_if(check_flags(acting, terminations=terminations, truncations=truncations))
         over = [a for a in acting if terminations.get(a) or truncations.get(a)]
         has_ended = all(a in over for a in self.env.agents)
         flags = {"rewards": rewards, "terminations": terminations, "truncations": truncations}
-        agents = self._check_observations(obs, infos, has_ended, **flags)
+        agents = self._check_observations(obs, infos, self.possible if has_ended else over, **flags)
         recorder.add(*check_step(acting, agents, obs, rewards, terminations, truncations))
         absent = [a for a in self.possible if a not in acting and a not in agents]
         recorder.add(*check_absent(absent, report.shared_reward, observations=obs, **flags))
@@ -124,8 +127,8 @@ class RandomPlayer:
         ending = "truncated" if is_cut else "terminated"
         return agents, ending if has_ended else ""
 
-    def _check_observations(self, obs: Any, infos: Any, has_ended: bool = False, **dicts: Any) -> list[str]:
-        """Check names, observations and masks; return the agents in `env.agents`."""
+    def _check_observations(self, obs: Any, infos: Any, over: Sequence[Any] = (), **dicts: Any) -> list[str]:
+        """Check names, observations and masks; return the agents in `env.agents`. Masks of agents `over` may be bad."""
         agents = [a for a in self.env.agents if a in self.possible]
         self.recorder.add(*check_agents(self.possible, self.env.agents, observations=obs, **dicts))
         self.masks = {}
@@ -134,13 +137,18 @@ class RandomPlayer:
                 self.recorder.add(*check_observation(agent, self.obs_spaces[agent], obs[agent]))
             elif agent in agents:
                 self.recorder.add(broken("no-observation", agent, names=", ".join(map(str, obs))))
-            if agent in agents and not has_ended:
-                self._check_mask(agent, find_mask(obs.get(agent), infos.get(agent)))
+            if agent in agents:
+                self._check_mask(agent, find_mask(obs.get(agent), infos.get(agent)), agent in over)
         self._keep_copies("an observation", obs)
         return agents
 
-    def _check_mask(self, agent: str, mask: Any) -> None:
+    def _check_mask(self, agent: str, mask: Any, is_over: bool) -> None:
         has_mask = mask is not None
+        if is_over:
+            legal = check_mask(agent, self.heads[agent].categorical, mask) if has_mask else None
+            if isinstance(legal, np.ndarray):
+                self.masks[agent] = legal
+            return
         if self._had_mask.setdefault(agent, has_mask) != has_mask:
             change = "an action mask, and had none before" if has_mask else "no action mask, and had a mask before"
             self.recorder.add(broken("mask-late", agent, change=change))
@@ -148,7 +156,7 @@ class RandomPlayer:
             return
         self.recorder.report.masks = True
         self._keep_copies("a mask", mask)
-        legal = check_mask_values(agent, self.heads[agent].categorical, mask)
+        legal = check_mask(agent, self.heads[agent].categorical, mask)
         if isinstance(legal, Finding):
             self.recorder.add(legal)
             return

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mappo.envs.vector.api_checks import check_names, check_reward, short
+from mappo.envs.vector.api_checks import check_flag, check_names, check_reward, short
 from mappo.envs.vector.rules import Finding, broken
 
 
@@ -57,6 +57,13 @@ def check_step(
             yield broken("no-final-observation", a)
         if a in over and a in agents:
             yield broken("not-emptied", a) if has_ended else broken("over-but-listed", a, when="")
+
+
+def check_flags(acting: Sequence[str], **flags: Mapping[str, Any]) -> Finding | None:
+    """Find a termination or a truncation that is no truth value; a missing one is found by `check_step`."""
+    values = ((a, what, by_agent.get(a)) for what, by_agent in flags.items() for a in acting)
+    findings = (check_flag(a, flag, what) for a, what, flag in values if flag is not None)
+    return next((finding for finding in findings if isinstance(finding, Finding)), None)
 
 
 def check_absent(absent: Sequence[str], is_shared: bool, **dicts: Mapping[str, Any]) -> Iterator[Finding]:

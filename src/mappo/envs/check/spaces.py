@@ -6,7 +6,7 @@ from typing import Any, cast
 import numpy as np
 from gymnasium import spaces
 
-from mappo.envs.vector.api_checks import check_array, check_bounds, check_mask, mask_pieces, short
+from mappo.envs.vector.api_checks import as_numbers, check_array, check_bounds, short
 from mappo.envs.vector.rules import Finding, broken
 
 
@@ -40,7 +40,7 @@ def check_observation(agent: str, space: Any, value: Any, what: str = "") -> Ite
 
 
 def _check_box(agent: str, space: Any, value: Any, what: str) -> Iterator[Finding]:
-    x = _numbers(value)
+    x = as_numbers(value)
     if x is None:
         yield broken("obs-space", agent, what=what, value=short(value), space="numbers")
     elif finding := check_array(what, x, space.shape, space.dtype, agent):
@@ -54,32 +54,14 @@ def _check_box(agent: str, space: Any, value: Any, what: str) -> Iterator[Findin
             yield finding
 
 
-def check_mask_values(agent: str, heads: tuple[int, ...], mask: Any) -> Finding | np.ndarray:
-    """Return an action mask as bool `(sum of heads,)`, or the finding for a mask with other values than 0 and 1."""
-    for piece in mask_pieces(mask):
-        if _numbers(piece) is None:
-            return broken("mask-values", agent, value=short(mask))
-        if not np.isin(piece, (0, 1)).all():
-            return broken("mask-values", agent, value=piece[~np.isin(piece, (0, 1))][0])
-    return check_mask(agent, heads, mask)
-
-
 def leaves(x: Any) -> list[np.ndarray]:
     """Return all arrays within a nested value, in order and without copies."""
     if isinstance(x, Mapping):
         x = list(cast(Any, x).values())
     if isinstance(x, list | tuple):
         return [leaf for part in cast(Any, x) for leaf in leaves(part)]
-    return [np.asarray(x)]
-
-
-def _numbers(x: Any) -> np.ndarray | None:
-    """Return an array of numbers; None for anything else."""
-    try:
-        array = np.asarray(x)
-    except (TypeError, ValueError):
-        return None
-    return array if array.dtype.kind in "biuf" else None
+    array = as_numbers(x)
+    return [np.asarray(x) if array is None else array]
 
 
 def _contains(space: Any, x: Any) -> bool:

@@ -1,5 +1,6 @@
 """Conversion between an agent's own spaces and its row in the padded layout of a `Spec`. Loads no torch."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, cast
@@ -8,8 +9,9 @@ import numpy as np
 from gymnasium import spaces
 
 from mappo.core.spec import ActionHeads, Spec
-from mappo.envs.vector.api_checks import check_array, check_bounds, check_mask, short
-from mappo.envs.vector.rules import Finding, broken
+from mappo.envs.vector.api_checks import check_mask
+from mappo.envs.vector.rules import Finding, RuleError, broken
+from mappo.envs.vector.space_readers import NUMBERS, reader
 from mappo.errors import UserError
 
 
@@ -22,16 +24,14 @@ class Flattener:
         shape_rule: the rule against values of another shape.
 
     Raises:
-        UserError: the space has no fixed size.
+        UserError: the space has no fixed size, or holds no number.
     """
 
     def __init__(self, what: str, space: Any, shape_rule: str = "obs-shape") -> None:
         self.what = what
         self.space: Any = space
-        self._own_space = space
-        self._shape_rule = shape_rule
-        self._is_box = isinstance(space, spaces.Box)
-        if not self._is_box or len(space.shape) not in (1, 3):
+        is_box = isinstance(space, spaces.Box)
+        if not is_box or len(space.shape) not in (1, 3):
             try:
                 self.space = spaces.flatten_space(space)
             except (ValueError, NotImplementedError):
@@ -41,27 +41,18 @@ class Flattener:
                 raise UserError(
                     f"{what} has the space {space}, which does not flatten to a fixed count of numbers: use a Box"
                 )
-        self._shape = cast("tuple[int, ...]", space.shape if self._is_box else self.space.shape)
-        self._dtype = np.dtype(np.uint8 if space.dtype == np.uint8 else np.float32)  # kept as bytes or as floats
+        if not math.prod(self.space.shape):
+            raise UserError(f"{what} has the space {space}, which holds no number: use a Box of at least one number")
+        keep = np.uint8 if self.space.dtype == np.uint8 else np.float32  # kept as bytes or as floats
+        # Returns a value as an array in the shape of its Box, or as a vector, and raises a RuleError for a bad value.
+        self.read = reader(what, space, shape_rule, keep).read
+        self._shape: Any = space.shape if is_box or isinstance(space, spaces.MultiBinary) else self.space.shape
 
-    def read(self, value: Any) -> np.ndarray:
-        """Return a value as a vector `(size,)`.
-
-        Raises:
-            UserError: the value is not in the space.
-        """
-        try:
-            x = np.asarray(value if self._is_box else spaces.flatten(self._own_space, value))
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            reason = f"{self._own_space} ({type(error).__name__}: {error})"
-            raise UserError(str(broken("obs-space", what=self.what, value=short(value), space=reason))) from error
-        finding = check_array(self.what, x, self._shape, self._dtype, code=self._shape_rule)
-        # Integers of another size are bytes if all lie in the range of bytes.
-        if finding is None and self._dtype == np.uint8 and x.dtype != np.uint8:
-            finding = check_bounds(self.what, x, 0, 255)
-        if finding is not None:
-            raise UserError(str(finding))
-        return x.reshape(-1)
+    def own_part(self, row: np.ndarray) -> np.ndarray:
+        """Return the view of a padded row, `(H, W, C)` or `(O,)`, in the shape that `read` returns."""
+        if row.ndim == 3:
+            return row if row.shape == self._shape else np.moveaxis(row, -1, 0)
+        return row[: math.prod(self._shape)].reshape(self._shape)
 
 
 class AgentSpaces:
@@ -81,6 +72,7 @@ class AgentSpaces:
         self.name = name
         self.heads = ActionHeads.from_space(action_space)
         self._action_space = action_space
+        self._mask_shape = (sum(self.heads.categorical),)
         self._is_wrapped = True  # a dict holds the observation beside the mask
         if isinstance(obs_space, spaces.Dict):
             # An ordered dict keeps its order: gymnasium sorts the keys of any other dict.
@@ -92,45 +84,48 @@ class AgentSpaces:
 
     def set_columns(self, spec: Spec, index: int) -> None:
         """Store the agent's place in the padded layout, once the spaces of all agents are known."""
-        self.size = spec.obs_size(index)
-        self.choices = np.array(spec.choice_indices(index), dtype=np.intp)
+        choices = spec.choice_indices(index)
+        is_slice = choices == list(range(len(choices)))
+        self.choices: Any = slice(len(choices)) if is_slice else np.array(choices, dtype=np.intp)
         self._columns = np.array(spec.action_columns(index), dtype=np.intp)
-        self._to_channels_last = spec.to_channels_last if len(spec.obs_shape) == 3 else None
 
     def read_obs(self, value: Any) -> np.ndarray:
-        """Return an observation as a vector `(own size,)`.
+        """Return an observation in the shape of its Box, or as a vector; not necessarily a copy.
 
         Raises:
-            UserError: the observation is not in its space.
+            RuleError: the observation is not in its space.
         """
-        if self._is_wrapped and isinstance(value, Mapping):
-            if "observation" not in value:
-                keys = f"a dict of {', '.join(map(str, cast(Any, value)))}"
-                finding = broken("obs-space", what=self.flattener.what, value=keys, space="a dict of observation")
-                raise UserError(str(finding))
-            value = cast(Any, value)["observation"]
-        row = self.flattener.read(value)
-        if self._to_channels_last is None:
-            return row
-        return self._to_channels_last(row.reshape(self.flattener.space.shape)).reshape(-1)
+        # Comparing types spares arrays the slow `isinstance`.
+        if self._is_wrapped and type(value) is not np.ndarray and isinstance(value, Mapping):
+            held = cast("Mapping[Any, Any]", value)
+            if "observation" not in held:
+                keys = f"a dict of {', '.join(map(str, held))}"
+                fact = "a dict of observation"
+                raise RuleError(broken("obs-space", what=self.flattener.what, value=keys, space=fact))
+            value = held["observation"]
+        return self.flattener.read(value)
+
+    def mask_fits(self, mask: Any) -> bool:
+        """Return True for a flat array of numbers, one for each choice."""
+        return type(mask) is np.ndarray and mask.shape == self._mask_shape and cast(Any, mask).dtype in NUMBERS
 
     def read_mask(self, mask: Any) -> np.ndarray:
         """Return an action mask, flat or head by head, as bool `(sum of own heads,)`.
 
         Raises:
-            UserError: the mask has another size, or allows nothing.
+            RuleError: the mask has another size or other values than 0 and 1, or allows nothing.
         """
         legal = check_mask(self.name, self.heads.categorical, mask)
         if isinstance(legal, Finding):
-            raise UserError(str(legal))
+            raise RuleError(legal)
         return legal
 
     def to_env_action(self, action: np.ndarray) -> list[Any]:
         """Return the agent's padded actions `(E, D)` as E actions of its own space."""
-        env_actions: Any = self.heads.to_space_action(action[:, self._columns])
         space = self._action_space
         if isinstance(space, spaces.Discrete):
-            return env_actions.tolist()
+            return (action[:, 0].astype(np.int64) + int(cast(Any, space).start)).tolist()
+        env_actions: Any = self.heads.to_space_action(action[:, self._columns])
         env_actions = env_actions.astype(space.dtype)
         if isinstance(space, spaces.Box):
             env_actions = env_actions.clip(space.low, space.high)  # bounds in float64 may lie within those in float32

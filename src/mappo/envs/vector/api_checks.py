@@ -100,10 +100,29 @@ def check_names(what: str, names: Mapping[Any, Any], possible: Mapping[Any, Any]
 
 def check_reward(agent: Any, reward: Any) -> float | Finding:
     """Return a reward as a number, infinite and NaN included; or the finding for anything but a number."""
-    try:
-        return float(reward) if isinstance(reward, int | float) else float(np.asarray(reward).item())
-    except (TypeError, ValueError):
-        return broken("reward-number", agent, reward=short(reward))
+    if isinstance(reward, int | float):
+        return float(reward)
+    x = as_numbers(reward)
+    return broken("reward-number", agent, reward=short(reward)) if x is None or x.size != 1 else float(x.item())
+
+
+def check_flag(agent: Any, flag: Any, what: str) -> bool | Finding:
+    """Return an agent's termination or truncation; or the finding for anything but a truth value."""
+    x = as_numbers(flag)
+    if x is None or x.size != 1 or x.item() not in (0, 1):
+        return broken("flag-value", agent, what=what, flag=short(flag))
+    return bool(x.item())
+
+
+def as_numbers(value: Any) -> np.ndarray | None:
+    """Return a value as an array of numbers, tensors included; None for anything else."""
+    if type(value) is not np.ndarray:
+        try:
+            # A tensor of torch may lie on a GPU, and may require gradients.
+            value = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+        except (TypeError, ValueError, RuntimeError):
+            return None
+    return value if value.dtype.kind in "biuf" else None
 
 
 def check_array(
@@ -136,21 +155,29 @@ def check_bounds(what: str, x: np.ndarray, low: Any, high: Any, agent: Any = "")
 
 
 def check_mask(agent: Any, heads: tuple[int, ...], mask: Any) -> np.ndarray | Finding:
-    """Return an action mask as bool `(sum of heads,)`, or the finding for a mask of another size.
+    """Return an action mask as bool `(sum of heads,)`, or the finding for a mask of another size or other values.
 
     Args:
         agent: the agent's name.
         heads: sizes of the agent's categorical heads.
         mask: the mask as the environment returned it, flat or head by head.
     """
-    pieces = mask_pieces(mask)
-    sizes = tuple(map(len, pieces))
-    if sizes not in (heads, (sum(heads),)):
-        by_head = f" or, head by head, {heads}" if len(heads) > 1 else ""
-        return broken("mask-size", agent, shape=sizes, expected=f"({sum(heads)},){by_head}")
-    legal = np.concatenate(pieces).astype(bool, copy=False)
+    if type(mask) is np.ndarray and mask.shape == (sum(heads),):
+        joined = mask
+    else:
+        pieces = mask_pieces(mask)
+        sizes = tuple(map(len, pieces))
+        if sizes not in (heads, (sum(heads),)):
+            by_head = f" or, head by head, {heads}" if len(heads) > 1 else ""
+            return broken("mask-size", agent, shape=sizes, expected=f"({sum(heads)},){by_head}")
+        joined = np.concatenate(pieces)
+    if joined.dtype.kind not in "biuf":
+        return broken("mask-values", agent, value=short(mask))
+    legal = joined.astype(bool, copy=False)
+    if legal is not joined and np.count_nonzero(is_other := legal != joined):
+        return broken("mask-values", agent, value=f"{float(joined[is_other][0]):g}")
     head_is_legal = np.logical_or.reduceat(legal, _head_starts(heads)) if heads else legal
-    if not head_is_legal.all():
+    if np.count_nonzero(head_is_legal) < len(heads):
         where = f" for head {head_is_legal.argmin() + 1} of {len(heads)}" if len(heads) > 1 else ""
         return broken("mask-empty", agent, where=where)
     return legal
@@ -158,15 +185,17 @@ def check_mask(agent: Any, heads: tuple[int, ...], mask: Any) -> np.ndarray | Fi
 
 def mask_pieces(mask: Any) -> list[np.ndarray]:
     """Return the innermost arrays of a nested mask, in order, each with an axis or more."""
-    if isinstance(mask, np.ndarray):
-        is_nested = mask.ndim > 1
-    else:
-        is_nested = isinstance(mask, list | tuple) and any(
-            isinstance(piece, list | tuple | np.ndarray) for piece in cast(Any, mask)
-        )
+    if not isinstance(mask, list | tuple):
+        x = as_numbers(mask)
+        mask = np.asarray(mask) if x is None else x
+    is_nested = mask.ndim > 1 if isinstance(mask, np.ndarray) else any(map(_has_length, cast(Any, mask)))
     if is_nested:
         return [piece for nested in cast(Any, mask) for piece in mask_pieces(nested)]
     return [np.atleast_1d(np.asarray(cast(Any, mask)))]
+
+
+def _has_length(piece: Any) -> bool:
+    return isinstance(piece, list | tuple) or getattr(piece, "ndim", 0) > 0
 
 
 @cache

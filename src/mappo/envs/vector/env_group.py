@@ -94,13 +94,11 @@ class EnvGroup:
         envs = self.ranges[index]
         if not envs:
             return
-        layout = self.layout
         action = self.arrays["action"][envs.start : envs.stop]  # (e, A, D)
-        env_actions = [agent.to_env_action(action[:, j]) for j, agent in enumerate(layout.agent_spaces)]
-        for i in envs:
+        by_agent = [agent.to_env_action(action[:, j]) for j, agent in enumerate(self.layout.agent_spaces)]
+        for i, actions in zip(envs, zip(*by_agent, strict=True), strict=True):
             self._begin_call(i, "stepped")
             with _WrapErrors(self):
-                actions = {agent: env_actions[j][i - envs.start] for j, agent in enumerate(layout.agents)}
                 self.slots[i].step(actions)
             self._busy[i] = 0
 

@@ -1,13 +1,13 @@
 """An environment of PettingZoo's Parallel API: resets, steps, and their results as arrays. Loads no torch."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from mappo.envs.vector.api_checks import check_names, check_return, check_reward, check_seed
+from mappo.envs.vector.api_checks import check_flag, check_names, check_return, check_reward, check_seed
 from mappo.envs.vector.rules import Finding, broken
-from mappo.envs.vector.team_layout import TeamLayout, TeamRow, raise_finding
+from mappo.envs.vector.team_layout import TeamLayout, TeamRow, raise_finding, refuse
 
 
 class EnvSlot:
@@ -25,22 +25,25 @@ class EnvSlot:
         self.env = env
         self.layout = layout
         self.rows = rows
+        self.present = layout.row(rows)
+        self.reached = layout.row(rows, "next_")
         self.warnings: list[str] = []
-        self._ended_before = set[str]()  # agents with an end at the last step, if others went on
+        self._active: list[bool] = []
+        self._ended_before = set[Any]()  # agents with an end at the last step, if others went on
         self._has_warned = False
 
     def reset(self, check_order: bool = False) -> None:
         """Start the episode determined by `seed` and `episode`, as after a reset of all environments."""
         self.rows["masked"][...] = 0
-        row = self._start_episode()
+        self._start_episode()
         self._ended_before.clear()
-        if check_order and (warning := self.layout.order_warning(row)):
+        if check_order and (warning := self.layout.order_warning(self.present)):
             self.warnings.append(warning)
-        self._write(row, "next_")
+        _copy(self.present, self.reached)
         for name in ("reward", "terminated", "ended"):
             self.rows[name][...] = 0
 
-    def step(self, actions: Mapping[str, Any]) -> None:
+    def step(self, actions: Sequence[Any]) -> None:
         """Step the environment, and write the results.
 
         Args:
@@ -50,43 +53,52 @@ class EnvSlot:
             UserError: the environment breaks a rule of its API.
         """
         agents = self.layout.agents
-        was_active = self.rows["active"].copy()  # (A,)
-        acting = {a: actions[a] for j, a in enumerate(agents) if was_active[j]}
+        was_active = self._active
+        acting = {a: x for a, x, acts in zip(agents, actions, was_active, strict=True) if acts}
         observations, rewards, terminations, truncations, infos = self._call_step(acting)
-        row, masked = self.layout.read(self.env, observations, infos)
-        over = {a for a in acting if terminations.get(a) or truncations.get(a)}
-        is_over = np.array([a in over for a in agents])
-        terminated = np.array([a in acting and bool(terminations.get(a, False)) for a in agents])
-        self._write_rewards(rewards, acting, was_active)
-        self._check_relisted(over)
-        self.rows["masked"][...] = self.rows["masked"] or masked
-        has_ended = not (row.active & ~is_over).any()
-        self.rows["ended"][...] = has_ended
-        if has_ended:
-            cut = any(truncations.get(a) and not terminations.get(a) for a in acting)
+        terminated = self._read_flags(terminations, acting, "terminations")
+        truncated = self._read_flags(truncations, acting, "truncations")
+        over = terminated | truncated
+        active = self.layout.read_active(self.env)
+        self._write_rewards(rewards, acting)
+        rows = self.rows
+        if not any(x and a not in over for a, x in zip(agents, active, strict=True)):
             # The episode ended by itself only if no agent was cut off by a time limit.
-            self.rows["terminated"][...] = terminated | (not cut)
-            self._end_episode(row, was_active & ~terminated, observations)
-        else:
+            is_cut = not truncated <= terminated
+            rows["ended"][...] = True
+            rows["terminated"][...] = [not is_cut or a in terminated for a in agents]
+            self._end_episode(
+                observations, [x and a not in terminated for a, x in zip(agents, was_active, strict=True)]
+            )
+            return
+        self._active = active
+        self.layout.read_obs(self.env, observations, active, self.reached)
+        self.reached.active[...] = active
+        _copy(self.reached, self.present)
+        self._read_masks(observations, infos, over)
+        rows["ended"][...] = False
+        rows["terminated"][...] = False
+        rows["is_first"][...] = False
+        if over or active != was_active:
             # A truncated life, while others go on: nothing follows the life in this episode.
-            self.rows["terminated"][...] = terminated | is_over
-            row.obs[~row.active] = 0
-            self._write(row, "next_")
-            self._write(row)
+            rows["terminated"][...] = [a in over for a in agents]
             # An agent over, and still in env.agents, has respawned.
-            self.rows["is_first"][...] = row.active & (~was_active | is_over)
-        self._ended_before = set[str]() if has_ended else over
+            rows["is_first"][...] = self.present.active & (~np.array(was_active) | rows["terminated"])
+            self._check_relisted(over)
+        self._ended_before = over
 
-    def _end_episode(self, row: TeamRow, next_active: np.ndarray, observations: Collection[str]) -> None:
-        """Write the last observations `(A, O)` of an episode, then start the next episode."""
-        for j in next_active.nonzero()[0]:
-            if self.layout.agents[j] not in observations:
-                raise_finding(self.env, broken("no-final-observation", self.layout.agents[j]))
-        self._write(TeamRow(row.obs, row.state, row.mask, next_active), "next_")
+    def _end_episode(self, observations: Mapping[Any, Any], reached_active: list[bool]) -> None:
+        """Write the last observations of an episode, then start the next episode."""
+        for agent, is_needed in zip(self.layout.agents, reached_active, strict=True):
+            if is_needed and agent not in observations:
+                refuse(self.env, broken("no-final-observation", agent))
+        self.layout.read_obs(self.env, observations, reached_active, self.reached, others=True)
+        self.reached.active[...] = reached_active
+        self._ended_before = set[Any]()
         self.rows["episode"][...] += 1
         self._start_episode()
 
-    def _start_episode(self) -> TeamRow:
+    def _start_episode(self) -> None:
         """Reset the environment: with the seed itself at first, then with seeds derived from (seed, episode)."""
         seed = int(self.rows["seed"])
         episode = int(self.rows["episode"])
@@ -98,46 +110,71 @@ class EnvSlot:
             raise_finding(self.env, check_seed(error))
             raise
         raise_finding(self.env, check_return("reset", result))
-        row, masked = self.layout.read(self.env, *result)
-        row.obs[~row.active] = 0
-        if not row.active.any():
-            raise_finding(self.env, broken("nobody", agents=repr(self.env.agents)))
-        self.rows["masked"][...] = self.rows["masked"] or masked
-        self._write(row)
+        observations, infos = result
+        self._active = self.layout.read_active(self.env)
+        if not any(self._active):
+            refuse(self.env, broken("nobody", agents=repr(self.env.agents)))
+        self.layout.read_obs(self.env, observations, self._active, self.present)
+        self.present.active[...] = self._active
+        self._read_masks(observations, infos)
         self.rows["is_first"][...] = True
-        return row
 
-    def _call_step(self, acting: dict[str, Any]) -> Any:
+    def _call_step(self, acting: dict[Any, Any]) -> Any:
         result = self.env.step(acting)
         raise_finding(self.env, check_return("step", result))
-        for agent in acting:
-            if agent not in result[1]:
-                raise_finding(self.env, broken("no-reward", agent))
-        for what, values in zip(("rewards", "terminations", "truncations"), result[1:4], strict=True):
-            raise_finding(self.env, check_names(what, values, self.layout.names))
+        names = self.layout.names.keys()
+        if not (result[1].keys() == result[2].keys() == result[3].keys() == names):
+            for what, values in zip(("rewards", "terminations", "truncations"), result[1:4], strict=True):
+                raise_finding(self.env, check_names(what, values, self.layout.names))
         return result
 
-    def _write_rewards(self, rewards: Mapping[str, Any], acting: Collection[str], was_active: np.ndarray) -> None:
-        values = [check_reward(a, rewards[a]) if a in acting else 0.0 for a in self.layout.agents]
-        for value in values:
+    def _read_flags(self, flags: Mapping[Any, Any], acting: Collection[Any], what: str) -> set[Any]:
+        """Return the agents with a flag, of those that acted."""
+        flagged = set[Any]()
+        for agent in acting:
+            flag = flags.get(agent)
+            if flag is None or flag is False:
+                continue
+            value = check_flag(agent, flag, what)
             if isinstance(value, Finding):
-                raise_finding(self.env, value)
-        reward = np.array(values)
+                refuse(self.env, value)
+            if value:
+                flagged.add(agent)
+        return flagged
+
+    def _write_rewards(self, rewards: Mapping[Any, Any], acting: Collection[Any]) -> None:
+        values = [self._read_reward(a, rewards, acting) for a in self.layout.agents]
         # A reward shared by the team goes to absent agents too.
         is_shared = self.layout.spec.shared_reward
-        self.rows["reward"][...] = reward[int(was_active.argmax())] if is_shared else reward
+        self.rows["reward"][...] = values[self._active.index(True)] if is_shared else values
 
-    def _write(self, row: TeamRow, prefix: str = "") -> None:
-        self.rows[prefix + "obs"][...] = row.obs
-        self.rows[prefix + "active"][...] = row.active
-        if row.state is not None:
-            self.rows[prefix + "state"][...] = row.state
-        if not prefix:
-            self.rows["mask"][...] = row.mask
+    def _read_reward(self, agent: Any, rewards: Mapping[Any, Any], acting: Collection[Any]) -> float:
+        """Return an agent's reward. A reward of an absent agent, such as a dead agent, is paid to the team."""
+        reward = rewards.get(agent)
+        if type(reward) is float:
+            return reward
+        if reward is None and agent not in acting:
+            return 0.0
+        value = check_reward(agent, reward) if agent in rewards else broken("no-reward", agent)
+        return refuse(self.env, value) if isinstance(value, Finding) else value
 
-    def _check_relisted(self, over: Collection[str]) -> None:
+    def _read_masks(self, observations: Mapping[Any, Any], infos: Any, over: Collection[Any] = ()) -> None:
+        """Read the masks; infos may be None."""
+        masked_agent = self.layout.masks.read(observations, infos or {}, self._active, over, self.rows["mask"])
+        if masked_agent and not self.rows["masked"]:
+            self.rows["masked"][...] = masked_agent
+
+    def _check_relisted(self, over: Collection[Any]) -> None:
         """Warn, once, of an agent with an end at two steps in a row: it was probably meant to be dead."""
         again = self._ended_before.intersection(over)
         if again and not self._has_warned:
             self.warnings.append(str(broken("over-but-listed", min(again), when=" at two steps in a row")))
             self._has_warned = True
+
+
+def _copy(source: TeamRow, target: TeamRow) -> None:
+    """Copy observations, state and `active`."""
+    target.obs[...] = source.obs
+    target.active[...] = source.active
+    if source.state is not None and target.state is not None:
+        target.state[...] = source.state

@@ -52,9 +52,9 @@ RULES: dict[str, Rule] = {
         "leave agents out of the dicts after they have ended",
     ),
     "reward-after-end": Rule(
-        "error",
+        "warning",
         "{agent} is not in env.agents and received the reward {reward:g}",
-        "pay at the step at which the agent ends: later rewards are not counted",
+        "pay at the step at which the agent ends: a later reward counts for the team, but teaches the agent nothing",
     ),
     # Observations, rewards and flags of an agent
     "no-observation": Rule(
@@ -77,6 +77,11 @@ RULES: dict[str, Rule] = {
     ),
     "reward-number": Rule(
         "error", "{agent} received the reward {reward}, which is not one finite number", "return one finite number"
+    ),
+    "flag-value": Rule(
+        "error",
+        "{agent} has {flag} in {what}, which is neither True nor False",
+        "return True or False for each agent that acted",
     ),
     "not-shared": Rule(
         "error",

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import numpy as np
 from gymnasium import spaces
@@ -10,16 +10,21 @@ from gymnasium import spaces
 from mappo.core.spec import Spec, is_channels_first
 from mappo.envs.vector.agent_spaces import AgentSpaces, Flattener
 from mappo.envs.vector.api_checks import check_api, check_names, check_space, check_state_order, short
+from mappo.envs.vector.mask_reader import MaskReader
 from mappo.envs.vector.rules import Finding, RuleError, broken
 
 
 @dataclass
 class TeamRow:
-    """Observations of an environment, agents in order: `(A, *obs_shape)`, `(*S)`, `(A, N)`, `(A,)`."""
+    """Views of an environment's row in the arrays, agents in order: `(A, *obs_shape)`, `(*S)`, `(A,)`.
+
+    `parts` views the own part of each agent's observation, and `state_part` the state, in the shapes they are read.
+    """
 
     obs: np.ndarray
+    parts: list[np.ndarray]
     state: np.ndarray | None
-    mask: np.ndarray
+    state_part: np.ndarray | None
     active: np.ndarray
 
 
@@ -63,55 +68,68 @@ class TeamLayout:
             agents=tuple(map(str, self.agents)),
             obs_spaces=tuple(agent.flattener.space for agent in self.agent_spaces),
             action_heads=tuple(agent.heads for agent in self.agent_spaces),
-            state_shape=None if self._state is None else _channels_last_shape(self._state.space.shape),
+            state_shape=None if self._state is None else _channels_last(self._state.space.shape),
             shared_reward=self._is_shared,
         )
         for j, agent in enumerate(self.agent_spaces):
             agent.set_columns(self.spec, j)
         self.names = dict.fromkeys(self.agents)
-        self._obs_shape = (len(self.agents), *self.spec.obs_shape)  # (A, *obs_shape)
+        self.masks = MaskReader(self.agent_spaces, self.spec)
         self.obs_dtype: Any = np.uint8 if self.spec.observes_bytes else np.float32
 
-    def read(self, env: Any, observations: Mapping[str, Any], infos: Mapping[str, Any] | None) -> tuple[TeamRow, int]:
-        """Read an environment's observations and masks; a missing observation is zeros, and infos may be None.
+    def row(self, arrays: Mapping[str, np.ndarray], prefix: str = "") -> TeamRow:
+        """Return the views of an environment's row: of the present, or of what was reached, `next_`."""
+        obs = arrays[prefix + "obs"]
+        state = arrays.get(prefix + "state")
+        return TeamRow(
+            obs=obs,
+            parts=[agent.flattener.own_part(x) for agent, x in zip(self.agent_spaces, obs, strict=True)],
+            state=state,
+            state_part=None if state is None or self._state is None else self._state.own_part(state),
+            active=arrays[prefix + "active"],
+        )
 
-        Returns:
-            The row, and the number of an agent with a mask, counted from 1; 0 if no agent has a mask.
+    def read_active(self, env: Any) -> list[bool]:
+        """Return for each agent True if it is in `env.agents`.
 
         Raises:
-            UserError: an active agent has no observation, or a value breaks a rule.
+            UserError: `env.agents` holds another name.
         """
-        obs = np.zeros(self._obs_shape, dtype=self.obs_dtype)
-        obs_vectors = obs.reshape(len(self.agents), -1)  # (A, O)
-        mask = self.spec.static_mask.copy()
-        masked_agent = 0
-        infos = {} if infos is None else infos
-        active_names = listed_agents(env)  # read once: slow behind wrappers
-        active = np.array([a in active_names for a in self.agents])
-        for j, agent in enumerate(self.agents):
-            if agent not in observations:
-                if active[j]:
-                    raise_finding(env, broken("no-observation", agent, names=", ".join(map(str, observations))))
-                continue
-            agent_spaces = self.agent_spaces[j]
-            value = observations[agent]
-            obs_vectors[j, : agent_spaces.size] = agent_spaces.read_obs(value)
-            own_mask = find_mask(value, infos.get(agent))
-            if own_mask is not None and active[j]:
-                legal = agent_spaces.read_mask(own_mask)
-                mask[j, agent_spaces.choices] = legal
-                masked_agent = masked_agent or (j + 1 if legal.size else 0)
-        raise_finding(env, check_names("observations", observations, self.names))
-        state = None if self._state is None else self._read_state(env.state(), self._state)
-        return TeamRow(obs, state, mask, active), masked_agent
+        if (getattr(env, "agents", None) == self.agents) is True:  # often so
+            return [True] * len(self.agents)
+        active_names = dict.fromkeys(listed_agents(env))
+        raise_finding(env, check_names("agents", active_names, self.names))
+        return [a in active_names for a in self.agents]
 
-    def _read_state(self, value: Any, flattener: Flattener) -> np.ndarray:
-        if value is None:
-            raise RuleError(broken("state-value", value=value))
-        state = flattener.read(value).reshape(flattener.space.shape)
-        state = np.moveaxis(state, 0, -1) if state.ndim == 3 and is_channels_first(state.shape) else state
-        # A copy: the environment may go on writing into its own array.
-        return state.astype(self.state_dtype)
+    def read_obs(
+        self, env: Any, observations: Mapping[str, Any], needed: Sequence[bool], row: TeamRow, others: bool = False
+    ) -> None:
+        """Read an environment's observations and its state into a row.
+
+        Args:
+            env: the environment.
+            observations: observations by agent.
+            needed: for each agent, True if its observation is needed.
+            row: the row to write.
+            others: True to read the observations of other agents too, where they are given; else they are zeros.
+
+        Raises:
+            UserError: a needed observation is missing, or a value breaks a rule.
+        """
+        if not all(needed):
+            row.obs[...] = 0
+        for agent, agent_spaces, part, is_needed in zip(self.agents, self.agent_spaces, row.parts, needed, strict=True):
+            value = observations.get(agent)
+            if is_needed and value is None and agent not in observations:
+                refuse(env, broken("no-observation", agent, names=", ".join(map(str, observations))))
+            if is_needed or (others and value is not None):
+                part[...] = agent_spaces.read_obs(value)
+        raise_finding(env, check_names("observations", observations, self.names))
+        if row.state_part is not None:
+            state = env.state()
+            if state is None:
+                raise RuleError(broken("state-value", value=state))
+            row.state_part[...] = cast(Flattener, self._state).read(state)
 
     def matches(self, other: "TeamLayout") -> bool:
         """Return True if states and observations have the same shapes and dtypes, and rewards the same meaning."""
@@ -125,14 +143,18 @@ class TeamLayout:
         """
         if row.state is None:
             return ""
-        parts = [x.reshape(-1)[: agent.size] for x, agent in zip(row.obs, self.agent_spaces, strict=True)]
-        return str(check_state_order(self.agents, parts, row.state) or "")
+        return str(check_state_order(self.agents, [x.reshape(-1) for x in row.parts], row.state) or "")
 
 
 def raise_finding(env: Any, finding: Finding | None) -> None:
     """Raise a UserError for a broken rule, with the kind of the environment."""
     if finding is not None:
-        raise RuleError(finding, f"{type(env).__name__}: ")
+        refuse(env, finding)
+
+
+def refuse(env: Any, finding: Finding) -> NoReturn:
+    """Raise the error for a broken rule, with the kind of the environment."""
+    raise RuleError(finding, f"{type(env).__name__}: ")
 
 
 def listed_agents(env: Any) -> set[Any]:
@@ -144,8 +166,7 @@ def listed_agents(env: Any) -> set[Any]:
     try:
         return set(env.agents)
     except (AttributeError, TypeError):
-        missing = broken("missing", names="agents after reset, a list of the agents that act")
-        raise RuleError(missing, f"{type(env).__name__}: ") from None
+        refuse(env, broken("missing", names="agents after reset, a list of the agents that act"))
 
 
 def _agent_spaces(env: Any, agent: Any) -> AgentSpaces:
@@ -154,14 +175,6 @@ def _agent_spaces(env: Any, agent: Any) -> AgentSpaces:
     action_space = env.action_space(agent)
     raise_finding(env, check_space("action_space", action_space, agent))
     return AgentSpaces(agent, obs_space, action_space)
-
-
-def find_mask(observation: Any, info: Any) -> Any:
-    """Return an agent's action mask as the environment returned it, or None."""
-    if isinstance(observation, Mapping) and "action_mask" in observation:
-        return cast(Any, observation)["action_mask"]
-    # `type(info) is dict` spares dicts the slow `isinstance`.
-    return cast(Any, info).get("action_mask") if type(info) is dict or isinstance(info, Mapping) else None
 
 
 def state_space(env: Any) -> Any:
@@ -202,6 +215,6 @@ def needs_reset(env: Any) -> bool:
     return callable(getattr(env, "state", None)) and not is_declared
 
 
-def _channels_last_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+def _channels_last(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape of a state; of an image, with the channels last."""
     return (*shape[1:], shape[0]) if len(shape) == 3 and is_channels_first(shape) else shape
