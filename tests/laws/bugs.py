@@ -264,8 +264,8 @@ BUGS = [
         "4",
         "memory: chunks mix times and environments",
         "algorithms/minibatch.py",
-        "return x.reshape(-1, length, *x.shape[1:]).transpose(0, 1).flatten(1, 2)",
-        "return x.reshape(length, -1, *x.shape[1:]).flatten(1, 2)",
+        "x.reshape(-1, length, *x.shape[1:]).transpose(0, 1).flatten(1, 2)",
+        "x.reshape(length, -1, *x.shape[1:]).flatten(1, 2)",
         "algorithms/test_recurrent.py::test_three_rollouts_in_a_row_are_read_again_with_the_same_numbers",
     ),
     Bug(
@@ -336,7 +336,7 @@ BUGS = [
     Bug(
         "5",
         "critic: it does not see the state",
-        "networks/actor_critic.py",
+        "networks/tutorial.py",
         "self.critic(global_obs)[0]",
         "self.critic(0 * global_obs)[0]",
         "networks/test_actor_critic.py::test_the_state_changes_the_value_and_observations_do_not",
@@ -344,7 +344,7 @@ BUGS = [
     Bug(
         "5",
         "agents: each has its own offset",
-        "networks/actor_critic.py",
+        "networks/tutorial.py",
         "ActorCriticOutput(self.actor(local_obs)[0], ",
         "ActorCriticOutput(self.actor(local_obs)[0] + torch.arange(self.agent_num)[:, None], ",
         "networks/test_actor_critic.py::test_permuting_agents_permutes_the_outputs",
@@ -522,8 +522,8 @@ BUGS = [
         "6",
         "masks: a choice that an agent lacks is legal if said so",
         "policies/action_distribution.py",
-        "mask[..., end - n : end] & choices",
-        "mask[..., end - n : end]",
+        "(mask & static_mask, static_mask)",
+        "(mask, static_mask)",
         "policies/test_policy.py::test_a_masked_action_of_any_head_is_never_drawn_nor_the_mode",
     ),
     Bug(
@@ -666,9 +666,9 @@ BUGS = [
     Bug(
         "7",
         "batched: an episode begins in new tensors, which a CUDA graph does not read",
-        "envs/batched/tensor_game.py",
-        "self._tensors[name].copy_(x)",
-        "self._tensors[name] = x",
+        "envs/batched/base.py",
+        "tensors[name].copy_(x)",
+        "tensors[name] = x",
         "envs/batched/test_base.py::test_nothing_moves_in_memory_so_that_a_cuda_graph_can_be_replayed",
     ),
     # Law 9: batched environments against their originals

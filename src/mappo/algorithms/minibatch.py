@@ -68,6 +68,4 @@ class Batch(TensorStruct):
 
 def to_chunks(x: Tensor, length: int | None) -> Tensor:
     """Reshape `(T, E, ...)` to rows `(T E, ...)`, or to chunks of `length` steps `(L, T/L E, ...)`."""
-    if length is None:
-        return x.flatten(0, 1)
-    return x.reshape(-1, length, *x.shape[1:]).transpose(0, 1).flatten(1, 2)
+    return x.flatten(0, 1) if length is None else x.reshape(-1, length, *x.shape[1:]).transpose(0, 1).flatten(1, 2)

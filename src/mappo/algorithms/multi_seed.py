@@ -41,6 +41,8 @@ class MultiSeed:
         self.config = first.config
         self.device = first.device
         self.static_shapes = first.static_shapes
+        self.new_memory = first.new_memory
+        self.env_action = first.env_action
         self._first = first
         self._graphed = Graphed() if first.uses_graphs else None
         self._stacked = _StackedNetworks([agent.network for agent in agents]) if first.static_shapes else None
@@ -86,14 +88,6 @@ class MultiSeed:
 
         output = {name: x.flatten(0, 1) for name, x in self._stacked.vmap(act, arguments).items()}
         return output["action"], output["log_prob"], output.get("memory")
-
-    def new_memory(self, num_envs: int) -> Tensor | None:
-        """Return the actors' memory at the start of episodes; see `MAPPO.new_memory`."""
-        return self._first.new_memory(num_envs)
-
-    def env_action(self, action: Tensor) -> Tensor:
-        """Convert actions for the environment; see `MAPPO.env_action`."""
-        return self._first.env_action(action)
 
     def update(self, rollout: Rollout, skip: Sequence[bool] = ()) -> dict[str, Tensor]:
         """Learn from a rollout of S x E environments.

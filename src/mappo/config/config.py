@@ -72,9 +72,8 @@ class Config:
         ppo = self.ppo
         progress = min(updates / self.num_updates, 1.0)
         rate = 1 + (ppo.lr_final - 1) * progress
-        entropy = 1 + (ppo.entropy_final - 1) * progress
-        weight = ppo.entropy_weight * entropy
-        return {"actor_lr": ppo.actor_lr * rate, "critic_lr": ppo.critic_lr * rate, "entropy_weight": weight}
+        entropy_weight = ppo.entropy_weight * (1 + (ppo.entropy_final - 1) * progress)
+        return {"actor_lr": ppo.actor_lr * rate, "critic_lr": ppo.critic_lr * rate, "entropy_weight": entropy_weight}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as nested dicts, section by section."""

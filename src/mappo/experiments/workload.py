@@ -42,7 +42,7 @@ class TimedPart:
 
     name: str
     work: Callable[[], object]
-    before: Callable[[], object] | None = None
+    before: Callable[[], object] = lambda: None
     """Preparation before each run, not timed."""
 
 
@@ -223,8 +223,7 @@ def _time_part(part: TimedPart, repeats: int, steps: int, sync: Callable[[], Non
     cpu = 0.0
     wall = 0.0
     for _ in range(repeats):
-        if part.before is not None:
-            part.before()
+        part.before()
         sync()
         cpu -= time.process_time()
         wall -= time.perf_counter()

@@ -1,12 +1,13 @@
 """Actor-critic networks with the names and sizes of the tutorial, for a training loop of your own."""
 
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, cast
 
 from torch import Tensor, nn
 
 from mappo.config import NetworkConfig
-from mappo.networks.actor_critic import ActorCritic, ActorCriticOutput
+from mappo.networks.actor_critic import ActorCritic
 from mappo.networks.encoders import make_encoder
 from mappo.networks.layers import Linear
 from mappo.networks.network import Network
@@ -14,7 +15,48 @@ from mappo.networks.network import Network
 Activation = Literal["relu", "tanh"]
 
 
-class CTDEActorCriticNetwork(ActorCritic):
+@dataclass(frozen=True)
+class ActorCriticOutput:
+    """`logit (B, A, N)`, and `value (B, A, 1)`, or `(B, 1)` where the team shares a state."""
+
+    logit: Tensor
+    value: Tensor
+
+    def __getitem__(self, name: str) -> Tensor:
+        return cast(Tensor, getattr(self, name))
+
+
+class _TeamActorCritic(ActorCritic):
+    """An actor and a critic without a memory, of a team of `agent_num` agents."""
+
+    def __init__(self, agent_num: int, actor: Network, critic: Network) -> None:
+        super().__init__(actor, critic)
+        self.agent_num = agent_num
+
+    def forward(self, local_obs: Tensor, global_obs: Tensor) -> ActorCriticOutput:
+        """Compute logits and values.
+
+        Args:
+            local_obs: `(B, A, O)`.
+            global_obs: `(B, S)`, shared by the team, or `(B, A, S)`, one for each agent.
+
+        Returns:
+            logit `(B, A, N)`; value `(B, 1)` for a shared state, else `(B, A, 1)`.
+
+        Raises:
+            ValueError: A or B does not fit.
+        """
+        rows = self.actor.leading_shape(local_obs)
+        if len(rows) != 2 or rows[1] != self.agent_num:
+            raise ValueError(f"local_obs must be (B, A, O) with A = {self.agent_num}, got {tuple(local_obs.shape)}")
+        if self.critic.leading_shape(global_obs) not in (rows[:1], rows):
+            raise ValueError(
+                f"global_obs must be (B, S) or (B, A, S) with (B, A) = {rows}, got {tuple(global_obs.shape)}"
+            )
+        return ActorCriticOutput(self.actor(local_obs)[0], self.critic(global_obs)[0])
+
+
+class CTDEActorCriticNetwork(_TeamActorCritic):
     """Centralised training, decentralised execution: the actor reads `local_obs`, the critic `global_obs`.
 
     Args:
@@ -45,7 +87,7 @@ class CTDEActorCriticNetwork(ActorCritic):
         super().__init__(agent_num, actor, Network(_shape(global_obs_shape), 1, network_config))
 
 
-class IndependentActorCriticNetwork(ActorCritic):
+class IndependentActorCriticNetwork(_TeamActorCritic):
     """An actor and a critic for each agent, both of the agent's own observation; computed as one batch.
 
     Arguments as in `CTDEActorCriticNetwork`, with `obs_shape` for O.

@@ -1,7 +1,6 @@
 """The distribution of a team's actions, given the outputs of an actor."""
 
 import copy
-import itertools
 
 import torch
 from torch import Tensor
@@ -17,6 +16,7 @@ from mappo.functional.distributions import (
     sample_heads,
     tanh_gaussian_log_prob,
 )
+from mappo.functional.weighted import mask_out
 
 UNBOUNDED = 1e30  # float32's largest numbers stand for no bounds
 
@@ -47,7 +47,6 @@ class ActionDistribution:
 
     def __init__(self, spec: Spec, network_config: NetworkConfig, device: torch.device | str = "cpu") -> None:
         self.heads = spec.heads
-        self.head_ends = list(itertools.accumulate(self.heads))
         self.num_logits = sum(spec.heads)
         self.continuous = spec.continuous
         self.is_squashed = network_config.action_bounds == "tanh"
@@ -102,11 +101,8 @@ class ActionDistribution:
         if mask is None or not self.heads:
             return self.static_mask
         static_mask = torch.ones_like(mask) if self.static_mask is None else self.static_mask
-        heads: list[Tensor] = []
-        for n, end in zip(self.heads, self.head_ends, strict=True):
-            choices = static_mask[..., end - n : end]
-            legal = mask[..., end - n : end] & choices
-            heads.append(torch.where(legal.any(-1, keepdim=True), legal, choices))
+        pairs = zip(*(x.split_with_sizes(self.heads, -1) for x in (mask & static_mask, static_mask)), strict=True)
+        heads = [torch.where(legal.any(-1, keepdim=True), legal, choices) for legal, choices in pairs]
         return heads[0] if len(heads) == 1 else torch.cat(heads, -1)
 
     def sample(self, dist_params: Tensor, noise: Tensor, legal: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -156,8 +152,7 @@ class ActionDistribution:
         if not self.continuous:
             return action
         num_heads = len(self.heads)
-        number = action[..., num_heads:]
-        number = torch.tanh(number) if self.is_squashed else number
+        number = torch.tanh(action[..., num_heads:]) if self.is_squashed else action[..., num_heads:]
         number = torch.clamp(self.center + self.half_width * number, self.low, self.high)
         return torch.cat([action[..., :num_heads], number], -1) if num_heads else number
 
@@ -173,9 +168,6 @@ class ActionDistribution:
         """Compute log-density and entropy of the continuous columns, each `(*B, A)`."""
         log_prob_and_entropy = tanh_gaussian_log_prob if self.is_squashed else gaussian_log_prob
         if self.needs_continuous_mask:  # masked first, so that absent columns give no infinite value or gradient
-            has_column = self.continuous_mask > 0
-            mean = torch.where(has_column, mean, 0.0)
-            log_std = torch.where(has_column, log_std, 0.0)
-            number = torch.where(has_column, number, 0.0)
+            mean, log_std, number = (mask_out(x, self.continuous_mask) for x in (mean, log_std, number))
         log_prob, entropy = log_prob_and_entropy(mean, log_std, number)
         return (log_prob * self.continuous_mask).sum(-1), (entropy * self.continuous_mask).sum(-1)

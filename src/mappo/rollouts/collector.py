@@ -1,7 +1,7 @@
 """The collector: steps an environment with a policy and fills rollouts."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -13,7 +13,20 @@ from mappo.core.timestep import OUTCOME_FIELDS, PRESENT_FIELDS, Rollout, TimeSte
 from mappo.errors import UserError
 from mappo.rollouts.env_checks import check_first_step, find_nonfinite
 from mappo.rollouts.graphed import graphed_rollouts
-from mappo.rollouts.unsplit import Unsplit
+
+
+class Unsplit:
+    """An environment without slices, in the form of a `SplitEnvironment` with a single slice."""
+
+    def __init__(self, env: Environment) -> None:
+        self._env = env
+        self.slices = (slice(0, env.num_envs),)
+
+    def send(self, index: int, action: Tensor) -> None:
+        self._action = action
+
+    def receive(self, index: int) -> TimeStep:
+        return self._env.step(self._action)
 
 
 class Collector:
@@ -227,20 +240,13 @@ class Collector:
 
     def _allocate(self, step: TimeStep) -> Rollout:
         """Allocate a rollout with the fields of a step, `(T, E, ...)`."""
-
-        def zeros(*shape: int, dtype: torch.dtype | None = None) -> Tensor:
-            return torch.zeros(self.length, *shape, dtype=dtype, device=self.agent.device)
-
-        fields: dict[str, Any] = dict.fromkeys(vars(step))
-        for name, x in step.tensors().items():
-            fields[name] = torch.zeros((self.length, *x.shape), dtype=x.dtype, device=x.device)
-        memory = (
-            None if self.memory is None else self.memory.expand(self.length // self.chunk_length, -1, -1, -1).clone()
-        )
         spec = self.env.spec
+        shape = (self.length, *step.active.shape)
+        device = self.agent.device
+        chunks = self.length // self.chunk_length
         return Rollout(
-            **fields,
-            action=zeros(*step.active.shape, spec.action_size, dtype=spec.action_dtype),
-            log_prob=zeros(*step.active.shape),
-            memory=memory,
+            **vars(step.map(lambda x: x.new_zeros(self.length, *x.shape))),
+            action=torch.zeros(*shape, spec.action_size, dtype=spec.action_dtype, device=device),
+            log_prob=torch.zeros(shape, device=device),
+            memory=None if self.memory is None else self.memory.expand(chunks, -1, -1, -1).clone(),
         )

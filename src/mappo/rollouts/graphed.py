@@ -12,35 +12,26 @@ from mappo.core.timestep import Rollout
 MAX_PHASES = 8  # graphs at most; each phase at the begin of a rollout has its own
 
 
-class GraphedRollouts:
-    """Replays rollouts of graphable environments.
+def graphed_rollouts(env: Environment) -> Callable[[Callable[[Tensor], Tensor], Tensor, Rollout], Tensor] | None:
+    """Return a function to replay the rollouts of an environment, or None without an environment to capture.
 
-    Args:
-        envs: the environments; their phase selects the graph.
+    The function takes `fill`, a function with equally many steps of all environments, its argument, and the rollout
+    that it fills; it returns `fill(noise)`.
     """
-
-    def __init__(self, envs: list[Graphable]) -> None:
-        self._envs = envs
-        generators = [generator for env in envs for generator in env.generators]
-        self._graphed = Graphed(generators, MAX_PHASES)
-
-    def __call__(self, fill: Callable[[Tensor], Tensor], noise: Tensor, rollout: Rollout) -> Tensor:
-        """Return `fill(noise)`, a function with equally many steps of all environments."""
-        phases = tuple(env.phase for env in self._envs)
-
-        def fill_and_count(noise: Tensor) -> tuple[Tensor, list[int]]:
-            totals = fill(noise)
-            return totals, [env.phase for env in self._envs]
-
-        totals, last_phases = self._graphed(fill_and_count, (phases, addresses(rollout)), noise)
-        for env, phase in zip(self._envs, last_phases, strict=True):
-            env.phase = phase  # a replay runs no line of Python
-        return totals
-
-
-def graphed_rollouts(env: Environment) -> GraphedRollouts | None:
-    """Return the graphed rollouts of an environment, or None without an environment to capture."""
     envs = env.joined_envs if isinstance(env, Composite) else [env]
     if not all(provides(e, "phase", "generators") for e in envs):
         return None
-    return GraphedRollouts(cast("list[Graphable]", envs))
+    graphables = cast("list[Graphable]", envs)
+    graphed = Graphed([generator for e in graphables for generator in e.generators], MAX_PHASES)
+
+    def replay(fill: Callable[[Tensor], Tensor], noise: Tensor, rollout: Rollout) -> Tensor:
+        def fill_and_count(noise: Tensor) -> tuple[Tensor, list[int]]:
+            return fill(noise), [e.phase for e in graphables]
+
+        phases = tuple(e.phase for e in graphables)  # they select the graph
+        totals, last_phases = graphed(fill_and_count, (phases, addresses(rollout)), noise)
+        for graphable, phase in zip(graphables, last_phases, strict=True):
+            graphable.phase = phase  # a replay runs no line of Python
+        return totals
+
+    return replay

@@ -3,6 +3,7 @@
 `Particles` and `TensorGame` build on `BatchedEnv`. `SeedEnv` saves and loads the environments of one seed.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 import torch
@@ -15,11 +16,11 @@ from mappo.core.timestep import TimeStep
 from mappo.errors import UserError
 
 
-class BatchedEnv:
+class BatchedEnv(ABC):
     """E environments that sample from one generator, or S equal slices of them with one generator each.
 
-    Each slice belongs to one seed of a run. A subclass lists its tensors `(E, ...)` in `state_tensors`, overwrites them
-    in `restore`, and shows them in `current_step`.
+    Each slice belongs to one seed of a run. A subclass lists its tensors `(E, ...)` in `state_tensors`, and shows
+    them in `current_step`.
 
     The state never moves in memory: a subclass allocates each tensor once, and `copy_` writes every new value. A CUDA
     graph of `step` can therefore be replayed. A `TimeStep` shows fresh tensors, which later steps leave alone.
@@ -59,7 +60,7 @@ class BatchedEnv:
         """Return the slice of the environments that belong to seed number `index`."""
         return equal_slices(self.num_envs, len(self.generators))[index]
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """Do nothing: there is nothing to release."""
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -74,17 +75,19 @@ class BatchedEnv:
         """
         return self.seed_env(0).load_state_dict(state)
 
+    @abstractmethod
     def state_tensors(self) -> dict[str, Tensor]:
         """Return all tensors of the state by name: `(E, ...)`, or scalars common to all environments."""
-        raise NotImplementedError
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Overwrite the tensors of `state_tensors` in place."""
-        raise NotImplementedError
+        """Overwrite tensors of `state_tensors` in place: a CUDA graph reads and writes them at fixed addresses."""
+        tensors = self.state_tensors()
+        for name, x in state.items():
+            tensors[name].copy_(x)
 
+    @abstractmethod
     def current_step(self) -> TimeStep:
         """Return the present time step, in the form of a time step after a reset."""
-        raise NotImplementedError
 
     def _seed_generators(self, seeds: Sequence[int]) -> None:
         """Seed each generator with the seed of the first environment of its slice."""

@@ -4,6 +4,7 @@ The end of an episode is therefore known without waiting for the device. `spread
 build on `Particles`, on the baselines' steering and on the constants below.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -88,32 +89,32 @@ class Particles(BatchedEnv):
         return {**{name: getattr(self, f"_{name}") for name in self.names}, "clock": torch.tensor(self.phase)}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        self._write({name: state[name] for name in self.names})
+        super().restore(state)
         self.phase = int(state["clock"])
 
     def current_step(self) -> TimeStep:
         obs = self._observe()
         return self._time_step(obs, obs, torch.zeros_like(self._everyone, dtype=self.dtype), ended=False)
 
+    @abstractmethod
     def _sample_from_seeds(self, generators: list[np.random.Generator]) -> dict[str, Tensor]:
         """Sample the start of each episode as mpe2 does, from one generator per environment."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _sample_state(self) -> dict[str, Tensor]:
         """Sample the start of all episodes from the device's generators."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _advance(self, action: Tensor) -> dict[str, Tensor]:
         """Return the new values of the tensors moved by actions `(E, A)`, by attribute name."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _reward(self) -> Tensor:
         """Return the rewards `(E, A)` of the present positions; `_observe` runs before."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _observe(self) -> Tensor:
         """Return the observations: float32 `(E, A, O)`."""
-        raise NotImplementedError
 
     def _write(self, tensors: dict[str, Tensor]) -> None:
         """Overwrite tensors in place: a CUDA graph reads and writes them at fixed addresses."""

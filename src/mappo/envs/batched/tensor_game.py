@@ -4,6 +4,7 @@ The state is a dict of tensors, with a clock for each environment. No line waits
 episodes at their end, and every step samples new episodes for all environments, needed or not.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,10 +76,6 @@ class TensorGame(BatchedEnv):
     def state_tensors(self) -> Tensors:
         return self._tensors
 
-    def restore(self, state: Tensors) -> None:
-        for name, x in state.items():
-            self._tensors[name].copy_(x)
-
     def current_step(self) -> TimeStep:
         now = {name: x.clone() for name, x in self._tensors.items()}
         return self._time_step(now, now, self._nobody.float(), self._nobody, self._nobody[:, 0])
@@ -99,9 +96,9 @@ class TensorGame(BatchedEnv):
         """Return the reward of the action: `(E, A)`, ignored for inactive agents."""
         raise NotImplementedError
 
+    @abstractmethod
     def _obs(self, tensors: Tensors) -> Tensor:
         """Return the observations `(E, A, *shape)`, in the padded layout."""
-        raise NotImplementedError
 
     def _state(self, tensors: Tensors) -> Tensor | None:
         """Return the state `(E, *S)`, or None for environments without a state."""
