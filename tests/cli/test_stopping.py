@@ -40,7 +40,7 @@ def command(*args: object, before: str = "") -> list[str]:
     return [sys.executable, "-c", before + CODE, *map(str, args)]
 
 
-def until(happens: Any, seconds: float = 60) -> None:
+def until(happens: Any, seconds: float = 120) -> None:
     last = time.monotonic() + seconds
     while not happens():
         assert time.monotonic() < last, "it never happened"
@@ -117,7 +117,7 @@ def test_a_signal_that_comes_twice_at_once_is_one(tmp_path: Path):
         for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGHUP):
             process.send_signal(number)
             time.sleep(0.02)
-        out, _ = process.communicate(timeout=30)
+        out, _ = process.communicate(timeout=120)
     assert process.returncode == 143
     assert b"Go on with" in out
     assert stopped_whole(run) > 2
@@ -158,7 +158,7 @@ def test_a_closed_terminal_saves_and_leaves(hangup: bool, tmp_path: Path):
         until(lambda: rows(run) > before_ + 50 or process.poll() is not None)
         assert process.poll() is None, "it goes on without its terminal"
         process.terminate()
-    assert process.wait(60) == (129 if hangup else 143)
+    assert process.wait(120) == (129 if hangup else 143)
     assert stopped_whole(run) > 2
 
 
@@ -228,6 +228,28 @@ class NeverMade(Drawn):
         open("hangs", "w").close()
         time.sleep(1000)
 """
+FORKS = """
+import multiprocessing, signal
+from hostile import Drawn
+
+class Forks(Drawn):
+    def reset(self, seed=None, options=None):
+        self.steps = getattr(self, "steps", 0)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if self.episodes < 2:
+            self.helpers = multiprocessing.get_context("fork").Pool(2)
+            self.helpers.map(abs, [1])
+        if self.episodes == 0:
+            self.helpers.terminate()
+        return super().reset(seed)
+
+    def step(self, actions):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        self.steps += 1
+        if self.steps == 30:
+            open("ready", "w").close()
+        return super().step(actions)
+"""
 ONE_BY_ONE = "--env.num-envs 1 --env.workers 0 --network.hidden 8 --ppo.rollout-length 10 --ppo.epochs 1 --run.dir run"
 QUICK = (
     "from mappo.cli import signals; signals.GRACE, signals.DEAF = 0.5, 0.2; "
@@ -247,16 +269,38 @@ def hanging(folder: Path, name: str, *more: str, **variables: str) -> Generator[
 def test_an_environment_that_hangs_is_left_and_what_was_learned_is_saved(tmp_path: Path):
     with hanging(tmp_path, "Waits") as process:
         process.terminate()
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=120)
     assert process.returncode == 143, err
     assert stopped_whole(tmp_path / "run") == 2
     assert b"The run is saved at step 20; mappo resume run --allow-code goes on with it" in out
 
 
+def in_session(session: int) -> list[str]:
+    """The processes of a session, but for those that have ended."""
+    table = subprocess.run(["ps", "-eo", "sess=,stat=,pid=,args="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(maxsplit=2) for line in table.splitlines()]
+    return [rest for number, state, rest in rows if int(number) == session and state[0] != "Z"]
+
+
+def test_an_environment_with_processes_and_handlers_of_its_own_neither_ends_the_run_nor_keeps_it(tmp_path: Path):
+    """Its processes end by signals that the run does not hear; the run hears its own, and leaves none behind."""
+    (tmp_path / "mine.py").write_text(FORKS)
+    args = command("train", "mine:Forks", *ONE_BY_ONE.split(), "--run.total-steps", 10**6, "--run.eval-interval", 10**6)
+    with running(args, cwd=tmp_path, env=ENV, start_new_session=True) as process:
+        until(lambda: (tmp_path / "ready").exists() or process.poll() is not None)
+        assert len(in_session(process.pid)) == 3
+        process.terminate()
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert b"Go on with" in out
+    assert stopped_whole(tmp_path / "run") >= 2
+    assert in_session(process.pid) == []
+
+
 def test_an_environment_that_is_never_made_is_left(tmp_path: Path):
     with hanging(tmp_path, "NeverMade") as process:
         process.send_signal(signal.SIGHUP)
-        process.communicate(timeout=30)
+        process.communicate(timeout=120)
     assert process.returncode == 129
     assert not (tmp_path / "run").exists()
 
@@ -265,7 +309,7 @@ def test_an_environment_that_is_never_made_is_left(tmp_path: Path):
 def test_an_environment_that_never_returns_from_its_first_reset_is_left(workers: str, tmp_path: Path):
     with hanging(tmp_path, "NeverReset", "--env.num-envs", "2", "--env.workers", workers) as process:
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert err.splitlines()[-1] == b"mappo: stopped"
 
@@ -276,7 +320,7 @@ def test_a_second_control_c_leaves_at_once_whatever_does_not_listen(tmp_path: Pa
         process.send_signal(signal.SIGINT)
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
+        process.communicate(timeout=120)
     assert process.returncode == 130
 
 

@@ -15,7 +15,9 @@ from types import FrameType
 from typing import Any
 
 from mappo.errors import StopTraining
+from mappo.system.deadline import Deadline
 from mappo.system.shutdown import CloseLimit, CloseTimeoutError, Interrupts, start_watchdog
+from mappo.system.signals import hold
 
 USER_ERROR = 2
 # SIGHUP comes from a closed terminal; some systems have no such signal.
@@ -51,7 +53,7 @@ def start_listening() -> None:
     after the second signal.
     """
     for number in _handled_signals():
-        signal.signal(number, _raise_stopped)
+        hold(number, _raise_stopped)
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -67,16 +69,16 @@ def stop_listening() -> None:
     """End the process on these signals at once from now on, without a traceback."""
     for number in STOPS:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
+            hold(number, signal.SIG_DFL)
 
 
 def _raise_stopped(number: int, _frame: FrameType | None) -> None:
     # A second signal during the shutdown ends the process at once.
     for other in STOPS:
         if other != HANGUP and signal.getsignal(other) is _raise_stopped:
-            signal.signal(other, signal.SIG_DFL)
+            hold(other, signal.SIG_DFL)
     if number == HANGUP:
-        signal.signal(number, signal.SIG_IGN)
+        hold(number, signal.SIG_IGN)
     Stopped.raised = number
     raise Stopped(number)
 
@@ -101,15 +103,31 @@ def _print_error(text: bytes) -> None:
         os.write(2, text)
 
 
-@contextmanager
-def _on_alarm(handler: Callable[[int, FrameType | None], None]) -> Generator[None]:
-    """Handle SIGALRM by `handler` within the context; stop the timer at its end."""
-    former = signal.signal(signal.SIGALRM, handler)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, former)
+class _Alarm:
+    """Calls a function in the main thread after so many seconds, see `Deadline`; once it has been stopped, never."""
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        self._action = action
+        self._former: Any = None
+        self._deadline: Deadline | None = None
+
+    def start(self, seconds: float) -> None:
+        """Start to count; a signal handler may call this."""
+        self._deadline = Deadline(seconds)
+        self._former = signal.signal(signal.SIGALRM, self._count)
+        signal.setitimer(signal.ITIMER_REAL, self._deadline.tick, self._deadline.tick)
+
+    def _count(self, _number: int, _frame: FrameType | None) -> None:
+        if self._deadline is not None and self._deadline.count():
+            self.stop()
+            self._action()
+
+    def stop(self) -> None:
+        """Stop to count, and restore the former handler of SIGALRM. An alarm on its way has no effect."""
+        if self._deadline is not None:
+            self._deadline = None
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, self._former)
 
 
 class Signals(Interrupts):
@@ -127,16 +145,17 @@ class Signals(Interrupts):
         self.caught = 0
         self._caught_at = 0.0
         self._is_waiting = False
+        self._alarm = _Alarm(self._leave)
         self._former: dict[int, Any] = {}
 
     def __enter__(self) -> "Signals":
         for number in _handled_signals():
-            self._former[number] = signal.signal(number, self._catch)
+            self._former[number] = hold(number, self._catch)
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._former.items():
-            signal.signal(number, handler)
+            hold(number, handler)
 
     def _stop_if_caught(self) -> None:
         if self.caught:
@@ -152,27 +171,25 @@ class Signals(Interrupts):
         self.caught = number
         self._caught_at = time.monotonic()
         if self._is_waiting:
-            signal.setitimer(signal.ITIMER_REAL, GRACE)
+            self._alarm.start(GRACE)
         _print_error(b"\nmappo: stopping after this update, and saving; press Ctrl-C again to leave at once\n")
 
     @contextmanager
     def waiting(self) -> Generator[None]:
         """Raise `Stopped` in the context `GRACE` seconds after a signal: the environment does not return."""
-        if not hasattr(signal, "setitimer"):
+        self._is_waiting = hasattr(signal, "setitimer")
+        if self._is_waiting and self.caught:
+            self._alarm.start(GRACE)
+        try:
             yield
-            return
+        finally:
+            self._is_waiting = False
+            self._alarm.stop()
+            for number in self._former:  # compiled code may have replaced them
+                hold(number, self._catch)
 
-        def leave(_number: int, _frame: FrameType | None) -> None:
-            raise Stopped(self.caught)
-
-        with _on_alarm(leave):
-            self._is_waiting = True
-            if self.caught:
-                signal.setitimer(signal.ITIMER_REAL, GRACE)
-            try:
-                yield
-            finally:
-                self._is_waiting = False
+    def _leave(self) -> None:
+        raise Stopped(self.caught)
 
 
 class LimitedClose:
@@ -188,26 +205,21 @@ class LimitedClose:
     @contextmanager
     def __call__(self) -> Generator[None]:
         """Limit the time within the context."""
-        is_closing = True
-
-        def interrupt(_number: int, _frame: FrameType | None) -> None:
-            if is_closing:
-                seconds = self.seconds
-                self.seconds = min(seconds, 1.0)
-                raise CloseTimeoutError(
-                    f"the environment's close() did not return within {seconds:g} s, and is waited for no longer"
-                )
-
-        watchdog = start_watchdog(2 * self.seconds, _exit_stuck)
+        cancel_watchdog = start_watchdog(2 * self.seconds, _exit_stuck)
+        alarm = _Alarm(self._interrupt)
+        alarm.start(self.seconds)
         try:
-            with _on_alarm(interrupt):
-                signal.setitimer(signal.ITIMER_REAL, self.seconds)
-                try:
-                    yield
-                finally:
-                    is_closing = False  # an alarm on its way is then ignored
+            yield
         finally:
-            watchdog.cancel()
+            alarm.stop()
+            cancel_watchdog()
+
+    def _interrupt(self) -> None:
+        seconds = self.seconds
+        self.seconds = min(seconds, 1.0)
+        raise CloseTimeoutError(
+            f"the environment's close() did not return within {seconds:g} s, and is waited for no longer"
+        )
 
 
 def _exit_stuck() -> None:

@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from typing import Any
 
 from mappo.errors import StopTraining
+from mappo.system.deadline import Deadline
 
 # Makes a context for closing environments; the context may raise `CloseTimeoutError`.
 CloseLimit = Callable[[], AbstractContextManager[Any]]
@@ -87,13 +88,17 @@ def closing(env: Any, limit: CloseLimit = nullcontext) -> Generator[Any]:
         close_all(env, limit=limit)
 
 
-def start_watchdog(seconds: float, action: Callable[[], None]) -> threading.Timer:
-    """Call `action` in a thread of its own after so many seconds, unless the returned timer is cancelled."""
-    watchdog = threading.Timer(seconds, action)
-    watchdog.daemon = True
+def start_watchdog(seconds: float, action: Callable[[], None]) -> Callable[[], None]:
+    """Call `action` in a thread of its own after so many seconds, see `Deadline`. Return a function to cancel this."""
+    is_cancelled = threading.Event()
+
+    def watch() -> None:
+        if not Deadline(seconds).wait(is_cancelled.wait):
+            action()
+
     with suppress(RuntimeError):  # no further thread can be started
-        watchdog.start()
-    return watchdog
+        threading.Thread(target=watch, daemon=True).start()
+    return is_cancelled.set
 
 
 def exit_within(seconds: float, code: int, prefix: str = "") -> None:

@@ -1,6 +1,8 @@
 """The worker pool: the same numbers as the plain loop, and what happens when a worker is lost."""
 
+import ctypes
 import gc
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -8,7 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -389,11 +391,135 @@ def test_workers_leave_when_the_learner_is_killed(how: signal.Signals, tmp_path:
         pids = [int(pid) for pid in learner.stdout.readline().split()]
         assert len(pids) == 2
         learner.send_signal(how)
-    for _ in range(100):
-        if not any(alive(pid) for pid in pids):
-            return
-        time.sleep(0.05)
-    pytest.fail("workers outlive the learner")
+    until(lambda: not any(map(alive, pids)))
+
+
+def until(happens: Callable[[], bool]) -> None:
+    """Waits, however busy the machine may be."""
+    last = time.monotonic() + 120
+    while not happens():
+        assert time.monotonic() < last, "it never happened"
+        time.sleep(0.02)
+
+
+class Pools(Game):
+    """Works with processes of its own, which it forks and ends."""
+
+    def reset(self, seed: int | None = None, options: Any = None) -> Any:
+        if not self.episodes:
+            with multiprocessing.get_context("fork").Pool(2) as helpers:
+                assert helpers.map(abs, [-1, -2]) == [1, 2]
+        return super().reset(seed, options)
+
+
+def test_an_environment_may_work_with_processes_of_its_own():
+    """They end by SIGTERM, which the worker itself does not hear."""
+    with pool(Pools, 2) as env:
+        same(env.reset(0), SerialEnvs(Game, 2).reset(0))
+
+
+HELD = """
+import ctypes, os, subprocess, time
+from pathlib import Path
+import torch
+from games import Game
+from mappo.config.settings import EnvOptions
+from mappo.envs.vector.pool import WorkerPool
+
+class Holds(Game):
+    def reset(self, seed=None, options=None):
+        Path("helper").write_text(str(subprocess.Popen(["sleep", "300"]).pid))
+        return super().reset(seed, options)
+
+    def step(self, actions):
+        Path("held").touch()
+        if "PYTHON" in os.environ:
+            time.sleep(300)
+        libc, lock = ctypes.PyDLL(None), ctypes.create_string_buffer(64)  # keeps the lock of the interpreter
+        libc.pthread_mutex_lock(lock)
+        libc.pthread_mutex_lock(lock)
+
+env = WorkerPool(Holds, 1, EnvOptions(workers=1))
+env.reset(0)
+print(env._handles[0].process.pid, flush=True)
+env.step(torch.zeros(1, 2, 3))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux tells processes of their parent's end")
+@pytest.mark.parametrize("mode", ["COMPILED", "PYTHON"])
+def test_a_worker_in_compiled_code_does_not_outlive_the_learner(mode: str, tmp_path: Path):
+    """Nor does what its environment has started, where Python runs at all."""
+    variables = os.environ | {"PYTHONPATH": PYTHONPATH, mode: "1"}
+    args = [sys.executable, "-c", HELD]
+    with subprocess.Popen(args, stdout=subprocess.PIPE, env=variables, cwd=tmp_path) as learner:
+        worker = int(learner.stdout.readline() if learner.stdout else 0)
+        helper = int((tmp_path / "helper").read_text())
+        until((tmp_path / "held").exists)
+        learner.kill()
+    try:
+        until(lambda: not alive(worker))
+        if mode == "PYTHON":
+            until(lambda: not alive(helper))
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(helper, signal.SIGKILL)
+
+
+def test_a_worker_that_dies_is_missed_at_once_though_a_helper_holds_its_connection():
+    def act(_now: dict[str, Any]) -> None:
+        ctypes.PyDLL(None).fork() or time.sleep(300)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with pool(partial(Game, act=act), 1, 1) as env:
+        env.reset(0)
+        with pytest.raises(UserError, match="was killed by SIGKILL"):
+            steps(env, 1)
+
+
+PAUSED = """
+import os, signal, subprocess, time
+import torch
+from games import Game
+from mappo.config.settings import EnvOptions
+from mappo.envs.vector.pool import WorkerPool
+
+class Slow(Game):
+    def step(self, actions):
+        time.sleep(0.7)
+        return super().step(actions)
+
+env = WorkerPool(Slow, 1, EnvOptions(workers=1, worker_timeout=1.5))
+env.reset(0)
+pids = f"{os.getpid()} {env._handles[0].process.pid}"
+subprocess.Popen(["sh", "-c", f"sleep 0.3; kill -STOP {pids}; sleep 2; kill -CONT {pids}"])
+for _ in range(2):
+    env.step(torch.zeros(1, 2, 3))
+env.close()
+print("done")
+"""
+
+
+def test_a_pause_of_all_processes_is_longer_than_the_limit_of_a_worker_and_ends_nothing():
+    told = subprocess.run(
+        [sys.executable, "-c", PAUSED],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": PYTHONPATH},
+    )
+    assert (told.stdout, told.stderr) == ("done\n", "")
+
+
+def test_a_forked_process_leaves_the_workers_to_its_parent():
+    with pool() as env:
+        env.reset(0)
+        pid = os.fork()
+        if not pid:
+            env.close()
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        steps(env, 1)
 
 
 def alive(pid: int) -> bool:

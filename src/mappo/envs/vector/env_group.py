@@ -12,6 +12,7 @@ from mappo.envs.vector.team_layout import TeamLayout, needs_reset
 from mappo.envs.vector.time_limit import TimeLimit
 from mappo.errors import UserError
 from mappo.system.shutdown import close_all
+from mappo.system.signals import is_ignored
 from mappo.system.tracebacks import format_error
 
 
@@ -157,6 +158,6 @@ class _WrapErrors:
         if error is None or isinstance(error, UserError):
             return
         # Ctrl-C is the user's, unless the process ignores SIGINT: then the environment itself raised the exception.
-        if isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        if isinstance(error, KeyboardInterrupt) and not is_ignored(signal.SIGINT):
             return
         raise self._group.wrap_error(error) from error

@@ -1,7 +1,6 @@
 """Python environments in several worker processes, through shared memory."""
 
 import os
-import time
 import warnings
 import weakref
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from mappo.envs.vector.timesteps import TimeStepReader
 from mappo.envs.vector.worker import CHECKED_RESET, RESET
 from mappo.envs.vector.worker_handle import START_TIMEOUT, SharedMemory, WorkerHandle, WorkerLostError
 from mappo.errors import UserError
+from mappo.system.deadline import Deadline
 
 CLOSE_TIMEOUT = 5.0  # seconds, for all workers together
 _MAX_FAILURES = 3  # in a row; the next failure ends the run
@@ -31,8 +31,7 @@ class WorkerPool:
     Observations and actions go through shared memory. Commands go through a socket for each worker: its byte wakes a
     process as a semaphore would, and it shows at once when the other side is gone. Each worker has one thread.
 
-    The environments form two `slices`, to be stepped in turn (`send`, `receive`): a half is stepped while the
-    learner computes the actions of the other half.
+    The environments form two `slices`: a half is stepped while the learner acts for the other (`send`, `receive`).
 
     Args:
         make: called once for each environment, in a worker; may be a lambda, or a function of the main script.
@@ -64,7 +63,7 @@ class WorkerPool:
             WorkerHandle(index, ranges, job, self._memory, env_options.worker_timeout)
             for index, ranges in enumerate(worker_ranges(self.slices, self.num_workers))
         ]
-        self._close = weakref.finalize(self, _close, self._handles, self._memory)  # at the latest when the program ends
+        self._close = weakref.finalize(self, _close, self._handles, self._memory, os.getpid())
         try:
             self._start_workers()
         except BaseException:
@@ -140,8 +139,8 @@ class WorkerPool:
     def close(self) -> None:
         """Close all environments, and end the workers."""
         if stuck := self._close():
-            text = f"{' and '.join(stuck)} did not close the environments within {CLOSE_TIMEOUT:g} s"
-            warnings.warn(f"{text}, and {'was' if len(stuck) == 1 else 'were'} killed", stacklevel=2)
+            end = f"within {CLOSE_TIMEOUT:g} s, and {'was' if len(stuck) == 1 else 'were'} killed"
+            warnings.warn(f"{' and '.join(stuck)} did not close the environments {end}", stacklevel=2)
 
     def _await_step(self, handle: WorkerHandle) -> None:
         try:
@@ -176,7 +175,7 @@ class WorkerPool:
         self.restarts += 1
         # Include the process id: Python shows equal warnings once, and kernel logs name it.
         warnings.warn(f"{lost}\n{consequence}; it was process {handle.process.pid}.", stacklevel=6)
-        handle.close(0)
+        handle.close(Deadline(0))
 
     def _replace(self, handle: WorkerHandle, lost: Exception) -> None:
         """Start another process for the same environments; their episodes end and begin anew."""
@@ -242,11 +241,13 @@ def _dump(make: Callable[[], Any]) -> bytes:
         ) from error
 
 
-def _close(handles: Sequence[WorkerHandle], memory: SharedMemory) -> list[str]:
-    """End all workers; return the names of the killed workers."""
+def _close(handles: Sequence[WorkerHandle], memory: SharedMemory, learner: int) -> list[str]:
+    """End all workers (at the latest when the program ends); return the names of the killed ones."""
+    if os.getpid() != learner:  # in a forked process
+        return []
     for handle in handles:
         handle.disconnect()
-    deadline = time.monotonic() + CLOSE_TIMEOUT
-    stuck = [handle.name for handle in handles if not handle.close(max(deadline - time.monotonic(), 0))]
+    deadline = Deadline(CLOSE_TIMEOUT)
+    stuck = [handle.name for handle in handles if not handle.close(deadline)]
     memory.file.close()
     return stuck

@@ -1,13 +1,16 @@
 """A worker process for some environments of a pool. Loads no torch: numpy and the environments' packages."""
 
 import contextlib
+import ctypes
 import faulthandler
 import mmap
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -17,6 +20,7 @@ from mappo.envs.vector.buffers import Buffers
 from mappo.envs.vector.env_group import EnvGroup
 from mappo.errors import UserError
 from mappo.system.shutdown import exit_within
+from mappo.system.signals import hold, ignore_signal
 from mappo.system.stdio import ignore_broken_pipe, warn_in_one_line
 
 # Any other command is the index of the half to step, as text.
@@ -24,7 +28,7 @@ RESET = b"r"
 CHECKED_RESET = b"R"
 
 
-def main(control: int, memory: int, blackbox: int, parent: int) -> None:
+def main(control: int, memory: int, blackbox: int, parent: int, in_main_thread: int) -> None:
     """Serve a pool until it disconnects.
 
     Args:
@@ -32,32 +36,50 @@ def main(control: int, memory: int, blackbox: int, parent: int) -> None:
         memory: file descriptor of the shared memory.
         blackbox: file descriptor for the stack in a crash, or when the pool sends SIGUSR1.
         parent: process id of the learner.
+        in_main_thread: 1 if the main thread of the learner started this process.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the pool decides when to stop
-    # SIGTERM and SIGHUP go to all processes when a job or a session ends: the learner saves first. A handler in place
-    # of SIG_IGN: programs started by an environment would inherit SIG_IGN.
-    for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _ignore_signal)
+    # SIGTERM and SIGHUP go to all processes when a job or a session ends: the learner saves first, and decides when to
+    # stop its workers.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        hold(number, ignore_signal)
     ignore_broken_pipe()
     warn_in_one_line()
     faulthandler.enable(blackbox)
     faulthandler.register(signal.SIGUSR1, blackbox)
+    if in_main_thread and sys.platform == "linux":  # the kernel signals the end of the thread
+        _set_death_signal()
     threading.Thread(target=_exit_with_parent, args=(parent,), daemon=True).start()
+    link = Connection(control)
+    os.register_at_fork(after_in_child=partial(_leave_pool, link))
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the pool was closed, or died
-        _serve(Connection(control), memory)
+        _serve(link, memory)
     exit_within(1.0, 0)
 
 
-def _ignore_signal(_number: int, _frame: Any) -> None:
-    """Do nothing."""
+def _set_death_signal() -> None:
+    """Make the kernel end this process after the learner, even if compiled code keeps all Python threads waiting.
+
+    The signal calls `alarm(3)` of the C library, which needs no Python; 3 is its number. In these 3 s the thread of
+    `_exit_with_parent` ends the helpers of the environment too, if it can.
+    """
+    libc = ctypes.CDLL(None)
+    libc.signal(signal.SIGQUIT, ctypes.cast(libc.alarm, ctypes.c_void_p))
+    pr_set_pdeathsig = 1
+    libc.prctl(pr_set_pdeathsig, signal.SIGQUIT)
 
 
 def _exit_with_parent(parent: int) -> None:
-    """Exit when the learner is gone, even if an environment hangs."""
+    """Kill this process and the helpers of its environments when the learner is gone, even if an environment hangs."""
     while os.getppid() == parent:
         time.sleep(1)
-    os._exit(1)
+    os.killpg(0, signal.SIGKILL)
+
+
+def _leave_pool(link: Connection) -> None:
+    """Separate a process forked by an environment from the pool."""
+    link.close()  # the pool notices the end of this worker by the end of its connection
+    faulthandler.unregister(signal.SIGUSR1)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 def _serve(link: Connection, memory: int) -> None:

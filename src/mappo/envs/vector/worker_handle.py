@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -20,11 +21,12 @@ from mappo.envs.vector.buffers import Buffers
 from mappo.envs.vector.env_group import EnvFailedError
 from mappo.envs.vector.team_layout import TeamLayout
 from mappo.errors import UserError
+from mappo.system.deadline import Deadline
 
 # Not multiprocessing.Process: it would run the user's script once more in each worker.
 _CODE = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[4])\n"
-    "from mappo.envs.vector.worker import main; main(*map(int, sys.argv[1:4]), int(sys.argv[5]))"
+    "from mappo.envs.vector.worker import main; main(*map(int, sys.argv[1:4]), *map(int, sys.argv[5:]))"
 )
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 START_TIMEOUT = 600.0  # seconds; some environments start a program of their own
@@ -87,8 +89,10 @@ class WorkerHandle:
         path = json.dumps([str(entry) for entry in sys.path])
         handles = (worker_link.fileno(), self._memory.fd, blackbox.fileno())
         try:
+            in_main_thread = threading.current_thread() is threading.main_thread()
+            parent = (str(os.getpid()), str(int(in_main_thread)))
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _CODE, *map(str, handles), path, str(os.getpid())],
+                [sys.executable, "-P", "-c", _CODE, *map(str, handles), path, *parent],
                 env=os.environ | _ONE_THREAD,
                 pass_fds=handles,
                 stdin=subprocess.DEVNULL,
@@ -154,11 +158,8 @@ class WorkerHandle:
             line.shutdown(socket.SHUT_RDWR)
         self._link.close()
 
-    def close(self, patience: float = 5.0) -> bool:
-        """Disconnect, and kill the worker if it does not exit, with all processes of its environments.
-
-        Args:
-            patience: seconds to wait before the worker is killed.
+    def close(self, deadline: Deadline) -> bool:
+        """Disconnect, and kill the worker if it does not exit in time, with all processes of its environments.
 
         Returns:
             True if the worker exited by itself.
@@ -166,30 +167,40 @@ class WorkerHandle:
         if self.process is None:
             return True
         self.disconnect()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(patience)
-        has_exited = self.process.poll() is not None
+        has_exited = deadline.wait(self._has_exited)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self._blackbox.close()
         return has_exited
 
+    def _has_exited(self, seconds: float) -> bool:
+        """Wait for the end of the process, so many seconds at most; return whether it has ended."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(seconds)
+        return self.process.returncode is not None
+
+    def _has_news(self, seconds: float) -> bool:
+        """Wait for a message or for the end of the process, so many seconds at most."""
+        # A process forked by an environment in compiled code may hold the connection of a dead worker open.
+        return self._link.poll(seconds) or self.process.poll() is not None
+
     def _receive(self, timeout: float) -> bytes:
         try:
-            if self._link.poll(timeout):
+            if not Deadline(timeout).wait(self._has_news):
+                raise WorkerLostError(self._hang_message(timeout))
+            if self._link.poll():
                 return self._link.recv_bytes()
         except (EOFError, OSError):  # also in the midst of a message
-            raise WorkerLostError(self._death_message()) from None
-        raise WorkerLostError(self._hang_message(timeout))
+            pass
+        raise WorkerLostError(self._death_message())
 
     def _death_message(self) -> str:
-        try:
-            code = self.process.wait(5)
-        except subprocess.TimeoutExpired:  # a thread of the environment keeps the process alive
+        if not Deadline(5.0).wait(self._has_exited):  # a thread of the environment keeps the process alive
             self.process.kill()
             self.process.wait()
             return f"{self.name} disconnected and did not exit {self._env_message()}{self._stack()}"
+        code = self.process.returncode
         try:
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         except ValueError:
@@ -200,7 +211,7 @@ class WorkerHandle:
     def _hang_message(self, timeout: float) -> str:
         where = self._env_message()
         self.process.send_signal(signal.SIGUSR1)  # the worker writes its stack into the black box
-        time.sleep(0.5)
+        Deadline(2.0).wait(self._has_stack)
         self.process.kill()
         return f"{self.name} gave no answer for {timeout:g} s {where} (env.worker-timeout){self._stack()}"
 
@@ -213,6 +224,12 @@ class WorkerHandle:
             return "between two steps"
         seed, episode = (int(self.arrays[name][index]) for name in ("seed", "episode"))
         return f"while environment {index} (seed {seed}, episode {episode}) was at work"
+
+    def _has_stack(self, seconds: float) -> bool:
+        """Wait so many seconds; return whether the black box was filled before."""
+        is_filled = os.fstat(self._blackbox.fileno()).st_size > 0
+        time.sleep(seconds)
+        return is_filled
 
     def _stack(self) -> str:
         self._blackbox.seek(0)
