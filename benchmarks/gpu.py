@@ -29,8 +29,9 @@ from record import RESULTS, append, circumstances, fail
 import mappo
 from mappo import envs
 from mappo.backend.cuda_graphs import WARM_UP
+from mappo.evaluation.episodes import play_episodes
 from mappo.evaluation.options import SELECT_SEED
-from mappo.evaluation.statistics import play_baselines
+from mappo.evaluation.statistics import baseline_policies
 from mappo.experiments.workload import TimedPart, Workload, matmul_part, measure, reference, synchronizer
 
 NETWORKS = {"feed-forward": 0, "gru": 64}
@@ -145,7 +146,8 @@ def learning(num_envs: int, steps: int, deadline: float, device: torch.device) -
         config = replace(base, env=replace(base.env, num_envs=num_envs), run=run)
         testing = envs.make("spread", games, device=device)
         seeds = range(SELECT_SEED, SELECT_SEED + games)  # those that the run is evaluated on
-        planner = float(play_baselines(testing, "spread", seeds)["planner"].mean())
+        policy = baseline_policies(testing, "spread", SELECT_SEED)["planner"]
+        planner = float(play_episodes(testing, policy, seeds).team_returns.mean())
         yield Found("central planner", planner, "return")
         started, seen, passed = time.perf_counter(), list[float](), list[tuple[float, int]]()
 

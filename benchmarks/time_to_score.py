@@ -139,7 +139,8 @@ def score(run: Path, episodes: int) -> dict[str, Any]:
     if done.returncode:
         fail(f"mappo evaluate: {done.stderr.strip()}")
     result = json.loads(done.stdout)
-    mean, (low, high) = result["return_sum"]["mean"], result["return_sum"]["ci95"]
+    mean = result["return_sum"]["mean"]
+    low, high = result["return_sum"]["ci95"] or (mean, mean)  # a single episode has no interval
     return {
         "score": round(mean, 2),
         "score_low": round(low, 2),

@@ -64,7 +64,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     with pytest.MonkeyPatch.context() as patch:
         draw, shown = evaluate.draw_replay, []
         patch.delitem(TWINS, "spread", raising=False)
-        patch.setattr(evaluate, "draw_replay", lambda path, **_: draw(path, 1))  # of four games
+        patch.setattr(evaluate, "draw_replay", lambda path, *_, **__: draw(path, 1))  # of four games
         patch.setattr("builtins.print", lambda *text, **_: shown.append(" ".join(map(str, text))))
         assert main(["train", "spread", "--run.dir", str(path), "--run.progress", "off", *SMALL]) == 0
     return path, "\n".join(shown)
@@ -214,7 +214,8 @@ def test_a_directory_is_no_settings_file(told: Told, tmp_path: Path):
 
 def test_training_ends_with_its_files_and_the_next_commands(trained: tuple[Path, str]):
     path, out = trained
-    assert "Scoring 320 episodes" in out
+    assert "Scoring up to 320 episodes of each policy" in out
+    assert "Drawing a replay, greedy policy ..." in out
     *_, files, after = re.split("\n\n|\n(?=Next)", out.replace("\n\n", "\n"))
     for name in ("curve.png", "replay.gif", "metrics.csv"):
         assert str(path / name) in files
@@ -277,8 +278,9 @@ def test_a_run_of_other_settings_is_not_resumed(told: Told, run: Path):
 def test_evaluate_prints_a_table(told: Told, trained: tuple[Path, str]):
     code, out, err = told("evaluate", trained[0], "--episodes", 20, "--checkpoint", "best", "--sampled")
     assert (code, err) == (0, "")
-    assert f"spread (mappo {mappo.__version__}), 20 episodes, sampled policy, best checkpoint" in out
-    for row in ("this run", "random", "planner"):
+    assert f"spread (mappo {mappo.__version__}), 20 episodes, best checkpoint" in out
+    assert "sampled is ahead by" in out
+    for row in ("run (greedy)", "run (sampled)", "random", "planner"):
         assert row in out
 
 
@@ -380,7 +382,7 @@ def test_play_writes_a_replay_of_the_games_asked_for(told: Told, run: Path, monk
     (run / "replay.gif").unlink()
     assert told("play", run, "--episodes", 2, "--seed", 7) == (0, str(run / "replay.gif"), "")
     assert (run / "replay.gif").read_bytes().startswith(b"GIF")
-    assert seen == [7, 8]
+    assert seen == [7, 7, 7, 8, 8], "to try a picture; and each once for its length, and once for its pictures"
 
 
 def test_a_missing_original_is_scored_on_the_built_in_one(

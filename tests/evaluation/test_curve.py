@@ -85,7 +85,7 @@ def scene(step: int, title: str = "", caption: str = "") -> NDArray[np.uint8]:
 
 def test_gif_repeats_the_frames(tmp_path: Path) -> None:
     frames = [scene(step, title=f"step {step} of 5") for step in range(5)]
-    write_gif(frames, tmp_path / "new/episode.gif")
+    write_gif([frames], tmp_path / "new/episode.gif")
     with Image.open(tmp_path / "new/episode.gif") as gif:
         assert (gif.format, gif.size, gif.info["loop"]) == ("GIF", (480, 548), 0)
         assert gif.info["duration"] == 120  # 8 a second, in hundredths
@@ -104,9 +104,11 @@ def test_gif_refuses_frames_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least one frame"):
         write_gif([], tmp_path / "x.gif")
     with pytest.raises(ValueError, match="uint8"):
-        write_gif([scene(0), scene(1)[:-1]], tmp_path / "x.gif")
+        write_gif([[scene(0), scene(1)[:-1]]], tmp_path / "x.gif")
     with pytest.raises(ValueError, match="uint8"):
-        write_gif([scene(0).astype(np.float32)], tmp_path / "x.gif")  # type: ignore[list-item]
+        write_gif([[scene(0)], [scene(1)[:-1]]], tmp_path / "x.gif")
+    with pytest.raises(ValueError, match="uint8"):
+        write_gif([[scene(0).astype(np.float32)]], tmp_path / "x.gif")  # type: ignore[list-item]
     assert list(tmp_path.iterdir()) == []
 
 

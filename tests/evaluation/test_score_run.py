@@ -1,5 +1,6 @@
 """Episodes of a policy, and what may be said of them; law 5 for a saved actor."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,10 @@ from mappo.envs.batched.spread import Spread, central_planner
 from mappo.envs.probes.basic import Constant
 from mappo.errors import UserError
 from mappo.evaluation import episodes as playing
-from mappo.evaluation.episodes import play_episodes
+from mappo.evaluation import progress
+from mappo.evaluation.episodes import Budget, CutOffError, play_episodes
 from mappo.evaluation.options import SCORE_SEED, SELECT_SEED
+from mappo.evaluation.replay import replay
 from mappo.evaluation.statistics import score, summarize
 from mappo.policies.random_policy import RandomPolicy
 from mappo.runs import checkpoint
@@ -116,13 +119,54 @@ def test_the_policy_sees_masks_first_steps_and_its_memory():
 
 
 def test_an_endless_environment_is_refused(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(playing, "MAX_STEPS", 20)
-    assert play_episodes(Dice(2, fixed=20), always(0), [1, 2]).lengths.tolist() == [20, 20]
-    with pytest.raises(UserError, match="an episode did not end within 20 steps: the environment needs a time limit"):
-        play_episodes(Dice(2, endless=True), always(0), [1, 2])
+    monkeypatch.setattr(playing, "LONG_EPISODE", 10)
+    budget = playing.Budget(max_length=20)
+    assert play_episodes(Dice(2, fixed=10), always(0), [1, 2], budget=budget).lengths.tolist() == [10, 10]
+    message = "an episode did not end within 20 steps: the environment needs a time limit"
+    with pytest.raises(CutOffError, match=message), pytest.warns(UserWarning, match="goes on after 10 steps, up to 20"):
+        play_episodes(Dice(2, endless=True), always(0), [1, 2], budget=budget)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 100])
+@pytest.mark.parametrize(("steps", "games"), [(0, 4), (40, 4), (41, 8), (79, 8), (81, 10), (10_000, 10)])
+def test_no_game_begins_once_the_steps_are_used_up_and_each_that_began_ends(steps: int, games: int):
+    whole = play_episodes(Dice(4, fixed=10), always(0), range(10))
+    told: list[float] = []
+    played = play_episodes(Dice(4, fixed=10), always(0), range(10), told.append, Budget(steps=steps or 1))
+    assert played.lengths.tolist() == [10] * games
+    assert np.array_equal(played.returns, whole.returns[:games])
+    assert told == sorted(told)
+    assert (told[0], max(told)) == (0.0, told[-1])
+    assert told[-1] <= 1
+
+
+def test_time_ends_games_too_where_no_number_depends_on_it(monkeypatch: pytest.MonkeyPatch):
+    clock = iter(range(100))
+    monkeypatch.setattr(playing.time, "monotonic", lambda: next(clock))
+    assert len(play_episodes(Dice(4), always(0), range(40), budget=Budget(seconds=2.0)).lengths) == 8
+    assert playing.EVALUATION_BUDGET.seconds == math.inf, "metrics.csv is the same on any machine"
+
+
+def test_the_notes_on_progress_say_what_is_left(monkeypatch: pytest.MonkeyPatch):
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    notes: list[str] = []
+    stops: list[float] = []
+    on_step = progress.progress_notes("score", notes.append, lambda: stops.append(clock[0]))
+    for second in range(35):
+        clock[0] = float(second)
+        on_step(second / 40)
+    assert notes == ["score: 25%, 0:30 left", "score: 50%, 0:20 left", "score: 75%, 0:10 left"]
+    assert stops == list(range(35))
+    clock[0] = 50.0
+    progress.progress_notes("score", notes.append)(0.0)
+    assert len(notes) == 3
+    halves = [playing.part_of(notes.append, index, 2) for index in (0, 1)]  # type: ignore[arg-type]
+    halves[0](0.5)
+    halves[1](1.0)
+    assert notes[3:] == [0.25, 1.0]
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 7, 100])
 def test_summary_is_what_numpy_says(count: int):
     values = np.random.default_rng(count).normal(5, 2, count)
     told = summarize(values)
@@ -154,7 +198,7 @@ def test_the_interval_is_that_of_the_mean():
 def test_score_compares_game_by_game(monkeypatch: pytest.MonkeyPatch):
     """Games differ by hundreds; the better action pays 3 games long for both agents, so always 3 more."""
     monkeypatch.setattr(envs, "baselines", lambda name, num_agents: {"lazy": always(0)})
-    told = score(Dice(4, fixed=3), "dice", always(1), 10, seed=50)
+    told = score(Dice(4, fixed=3), "dice", {"greedy": [always(1)]}, 10, seed=50)
     assert told["episodes"] == 10
     assert told["seed"] == 50
     assert told["episode_length"] == 3
@@ -172,7 +216,7 @@ def test_score_compares_game_by_game(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_the_planner_and_chance_are_what_spread_is_measured_by():
-    told = score(Spread(40), "spread", central_planner, 40)
+    told = score(Spread(40), "spread", {"greedy": [central_planner]}, 40)
     assert set(told["baselines"]) == {"random", "planner"}
     assert told["baselines"]["planner"]["difference"] == {"mean": 0.0, "ci95": [0.0, 0.0]}
     low, high = told["baselines"]["random"]["difference"]["ci95"]
@@ -226,16 +270,15 @@ def test_sums_are_over_agents_and_a_shared_reward_counts_once():
     assert shared.team_returns.tolist() == [7.0, 7.0]
 
 
-def test_a_replay_shows_each_game_and_lingers_on_its_end():
-    frames = playing.replay(Spread(2, horizon=3), always(0), [5, 6])
-    assert len(frames) == 2 * (3 + 4)
-    assert all(np.array_equal(f, frames[2]) for f in frames[3:7])
-    assert not np.array_equal(frames[0], frames[7])
+def test_a_replay_shows_each_game():
+    first, second = replay(Spread(2, horizon=3), always(0), [5, 6])
+    assert (len(first), len(second)) == (3, 3)
+    assert not np.array_equal(first[0], second[0])
 
 
 def test_a_replay_needs_an_environment_that_draws():
     with pytest.raises(UserError, match=r"cannot draw a replay: it has no render\(index\)"):
-        playing.replay(Dice(1), always(0), [1])
+        next(replay(Dice(1), always(0), [1]))
 
 
 @pytest.fixture

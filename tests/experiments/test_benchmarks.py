@@ -385,7 +385,7 @@ def test_training_stops_where_the_planner_is_passed(gpu: ModuleType, monkeypatch
         return SimpleNamespace(step=100 * len(seen))
 
     monkeypatch.setattr(mappo, "train", train)
-    monkeypatch.setattr(gpu, "play_baselines", lambda *_: {"planner": np.array([-25.0, -24.0])})
+    monkeypatch.setattr(gpu, "play_episodes", lambda *_: SimpleNamespace(team_returns=np.array([-25.0, -24.0])))
     found = list[Any]()
     section = partial(gpu.learning, 16, 3000, float("inf"), torch.device("cpu"))
     found = list(gpu.rows_of(section, float("inf")))

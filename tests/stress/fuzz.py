@@ -250,8 +250,8 @@ def bounded() -> Generator[None]:
             raise UserError("this would take long")
         return for_training(env, config, device)
 
-    def few(env: Any, name: str, policy: Any, episodes: int, *rest: Any) -> Any:
-        return score(env, name, policy, min(episodes, 3), *rest)
+    def few(env: Any, name: str, teams: Any, episodes: int, **rest: Any) -> Any:
+        return score(env, name, teams, min(episodes, 3), **rest)
 
     with (
         mock.patch.object(envs, "for_training", training),

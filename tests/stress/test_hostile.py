@@ -30,6 +30,7 @@ from mappo.envs.vector.pool import WorkerPool
 from mappo.envs.vector.serial import SerialEnvs
 from mappo.errors import UserError
 from mappo.evaluation import episodes as playing
+from mappo.evaluation import replay as pictures
 from mappo.evaluation.options import EvaluateOptions
 from mappo.evaluation.score_run import evaluate_run
 from mappo.runs import checkpoint
@@ -220,11 +221,11 @@ def test_the_baselines_of_a_run_that_is_complete_are_not_waited_for(tmp_path: Pa
 
 
 def test_a_replay_of_a_game_that_goes_on_shows_its_beginning(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(playing, "MAX_FRAMES", 10)
+    monkeypatch.setattr(pictures, "LONG_EPISODE", 10)
     env = SerialEnvs(hostile.NeverEnds, 1)
     with pytest.warns(UserWarning, match="the episode of seed 5 is shown up to step 10: it went on"):
-        frames = playing.replay(env, lambda obs, memory=None, **_: (torch.zeros(1, 2, 3), memory), [5])
-    assert len(frames) == 10 + 4
+        [frames] = pictures.replay(env, lambda obs, memory=None, **_: (torch.zeros(1, 2, 3), memory), [5])
+    assert len(frames) == 10
 
 
 # What they raise

@@ -53,7 +53,7 @@ def make_config(changes: dict[str, Any], path: Path) -> Config:
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing a curve and the baselines beside it takes longer than these runs."""
     monkeypatch.setattr("mappo.training.session.draw_curve", lambda *_: None)
-    monkeypatch.setattr("mappo.training.session.measure_baselines", lambda *_: {})
+    monkeypatch.setattr("mappo.training.evaluator.Evaluator.measure_at_end", lambda *_: {})
 
 
 @pytest.mark.usefixtures("no_pictures")

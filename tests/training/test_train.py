@@ -48,7 +48,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing a curve and the baselines beside it takes longer than these runs."""
     monkeypatch.setattr("mappo.training.session.draw_curve", lambda *_: None)
-    monkeypatch.setattr("mappo.training.session.measure_baselines", lambda *_: {})
+    monkeypatch.setattr("mappo.training.evaluator.Evaluator.measure_at_end", lambda *_: {})
 
 
 @pytest.mark.usefixtures("no_pictures")

@@ -16,7 +16,7 @@ from mappo.config.bounds import at_least, at_most, coerce
 from mappo.config.presets import preset
 from mappo.envs import FAMILIES, NATIVE, check_name
 from mappo.errors import UserError, suggest
-from mappo.evaluation.options import SCORE_SEED, CheckpointName, EvaluateOptions
+from mappo.evaluation.options import REPLAY_EPISODES, SCORE_SEED, CheckpointName, EvaluateOptions
 from mappo.system.files import error_text
 from mappo.system.safe_read import MAX_JSON, parse_json, read_text
 
@@ -76,7 +76,7 @@ class Play:
 
     run: RunPath
     """Run directory."""
-    episodes: int = 4
+    episodes: int = REPLAY_EPISODES
     """Number of episodes, 1 to 100."""
     seed: int = SCORE_SEED
     """Reset seed of the first episode; further episodes count up."""

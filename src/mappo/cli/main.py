@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from mappo.cli.commands import Bench, Check, Envs, Evaluate, Play, Resume, Train, parse
-from mappo.cli.results import print_score, program_name, show_result
+from mappo.cli.results import note_progress, print_score, program_name, show_result
 from mappo.cli.signals import USER_ERROR, LimitedClose, Signals, Stopped, start_listening, stop_listening
 from mappo.config import Config, EnvConfig
 from mappo.envs import CUSTOM, is_code
@@ -173,10 +173,12 @@ def _train(env: str, config: Config, resume: bool, close_limit: CloseLimit) -> i
 
 
 def _evaluate(command: Evaluate, close_limit: CloseLimit) -> int:
+    from mappo.evaluation.progress import progress_notes
     from mappo.evaluation.score_run import evaluate_run
 
     with env_output_to_stderr():
-        result = evaluate_run(command.run, command, close_limit=close_limit)
+        on_step = progress_notes("score", note_progress)
+        result = evaluate_run(command.run, command, close_limit=close_limit, on_step=on_step)
     if command.json:
         print(json.dumps(result))
     else:
@@ -185,13 +187,20 @@ def _evaluate(command: Evaluate, close_limit: CloseLimit) -> int:
 
 
 def _play(command: Play, close_limit: CloseLimit) -> int:
+    from mappo.evaluation.progress import progress_notes
     from mappo.evaluation.score_run import draw_replay
 
     if not 0 <= command.seed < 2**63:
         raise UserError(f"seed must be at least 0 and below 2^63, got {command.seed}")
     with env_output_to_stderr():
         path = draw_replay(
-            command.run, command.episodes, command.seed, command.checkpoint, command.allow_code, close_limit
+            command.run,
+            command.episodes,
+            command.seed,
+            command.checkpoint,
+            command.allow_code,
+            close_limit,
+            progress_notes("replay", note_progress),
         )
     print(path)
     return DONE

@@ -1,15 +1,18 @@
 """Output of the commands at their end: scores, files and the next commands to type."""
 
+import math
 import os
 import shutil
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mappo.config.presets import TWINS
 from mappo.envs import is_code
 from mappo.errors import UserError
-from mappo.evaluation.options import EvaluateOptions
+from mappo.evaluation.options import REPLAY_EPISODES, REPLAY_SECONDS, EvaluateOptions
 from mappo.system.files import shell_path
 from mappo.system.safe_read import printable
 from mappo.system.shutdown import CloseLimit
@@ -31,17 +34,31 @@ def show_result(run: Any, close_limit: CloseLimit) -> None:
         run: a complete `Run`.
         close_limit: context for closing environments.
     """
+    from mappo.evaluation.progress import progress_notes
     from mappo.evaluation.score_run import draw_replay
 
+    settings = run.config.run
     package = _score(run, close_limit)
     files = [("learning curve", run.path / "curve.png")]
-    has_replay = True
-    try:
-        files.append(("replay", draw_replay(run.path, allow_code=True, close_limit=close_limit)))
-    except UserError as error:
-        has_replay = False
-        print(f"no replay: {error}")
-    files.append(("numbers", run.path / ("metrics.csv" if run.config.run.seeds == 1 else "seed-*/metrics.csv")))
+    has_replay = settings.replay_episodes != 0
+    if has_replay:
+        episodes = settings.replay_episodes or REPLAY_EPISODES
+        budget_s = REPLAY_SECONDS if settings.replay_episodes is None else math.inf
+        print(f"Drawing a replay, {settings.eval_policy} policy ...", flush=True)
+        try:
+            replay = draw_replay(
+                run.path,
+                episodes,
+                allow_code=True,
+                close_limit=close_limit,
+                on_step=progress_notes("replay", note_progress),
+                budget_s=budget_s,
+            )
+            files.append(("replay", replay))
+        except UserError as error:
+            has_replay = False
+            print(f"no replay: {error}")
+    files.append(("numbers", run.path / ("metrics.csv" if settings.seeds == 1 else "seed-*/metrics.csv")))
     print()
     for label, path in files:
         print(f"  {label:<15} {path}")
@@ -54,24 +71,49 @@ def show_result(run: Any, close_limit: CloseLimit) -> None:
     print(f"  {program.removesuffix('mappo')}tensorboard --logdir {shell_path(run.path.parent)}")
 
 
+def note_progress(text: str) -> None:
+    """Print a line about the progress at once, apart from the results."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def _score(run: Any, close_limit: CloseLimit) -> str | None:
     """Score a run, on the original package if known, and print the score; return the package used."""
+    from mappo.evaluation.episodes import NO_BUDGET, SCORE_BUDGET
+    from mappo.evaluation.progress import progress_notes
     from mappo.evaluation.score_run import evaluate_run
 
+    settings = run.config.run
     package = TWINS[run.env].partition("/")[0] if run.env in TWINS else None
-    options = EvaluateOptions(on=package, allow_code=True)
+    if settings.score_episodes == 0:
+        return package
+    evaluate = partial(
+        evaluate_run,
+        run.path,
+        close_limit=close_limit,
+        on_step=progress_notes("score", note_progress),
+        budget=SCORE_BUDGET if settings.score_episodes is None else NO_BUDGET,
+    )
+    is_sampled = settings.eval_policy == "sampled"
+    options = EvaluateOptions(on=package, sampled=is_sampled, allow_code=True)
+    options = replace(options, episodes=settings.score_episodes or options.episodes)
     where = f" on the {package} package itself (may take minutes)" if package else ""
-    print(f"\nScoring {options.episodes} episodes{where} ...")
+    most = "up to " if settings.score_episodes is None else ""
+    print(f"\nScoring {most}{options.episodes:,} episodes of each policy{where} ...", flush=True)
     try:
-        result = evaluate_run(run.path, options, close_limit=close_limit)
+        result = evaluate(options)
     except UserError as error:
         if package is None:
             raise UserError(f"the run is complete, in {run.path}; it could not be scored: {error}") from error
         # The package is not installed: the built-in environment gives the same numbers.
         print(f"mappo: {error}; scoring on the built-in {run.env}", file=sys.stderr)
         package = None
-        result = evaluate_run(run.path, EvaluateOptions(allow_code=True), close_limit=close_limit)
+        result = evaluate(replace(options, on=None))
     print_score(result)
+    if result["episodes"] < options.episodes:
+        print(
+            f"Episodes are long, {result['episode_length']:,.0f} steps: {result['episodes']} were scored in place of "
+            f"{options.episodes}. For more: {program_name()} evaluate, or --run.score-episodes."
+        )
     return package
 
 
@@ -85,21 +127,26 @@ def print_score(result: dict[str, Any]) -> None:
     from rich.table import Table
 
     title = f"{result['env']} ({result['package_version']}), {result['episodes']:,} episodes"
-    seeds = f"; {len(result['by_policy'])} seeds, its intervals over them" if "by_policy" in result else ""
-    print(
-        f"\n{printable(title)}, {result['policy']} policy, {result['checkpoint']} checkpoint; the team's return{seeds}:"
-    )
+    num_seeds = len(result.get("by_policy", [0]))
+    seeds = f"; {num_seeds} seeds, its intervals over them" if num_seeds > 1 else ""
+    print(f"\n{printable(title)}, {result['checkpoint']} checkpoint; the team's return{seeds}:")
     table = Table()
     table.add_column("policy")
-    for column in ("mean return", "95 % interval", "this run is ahead by"):
+    for column in ("mean return", "95 % interval", f"{result['policy']} is ahead by"):
         table.add_column(column, justify="right")
-    scores = {"this run": result["return_sum"], **result["baselines"]}
+    scores = {f"run ({policy})": score["return_sum"] for policy, score in sorted(result["scores"].items())}
+    scores |= result["baselines"]
     digits = 1 if max(abs(score["mean"]) for score in scores.values()) >= 10 else 3
     for name, score in scores.items():
-        low, high = score["ci95"]
         ahead = ""
         if "difference" in score:
             difference = score["difference"]
-            ahead = "{:+.{n}f}  ({:+.{n}f} to {:+.{n}f})".format(difference["mean"], *difference["ci95"], n=digits)
-        table.add_row(name, f"{score['mean']:.{digits}f}", f"{low:.{digits}f} to {high:.{digits}f}", ahead)
+            interval = _interval(difference, f"+.{digits}f")
+            ahead = f"{difference['mean']:+.{digits}f}" + (f"  ({interval})" if interval else "")
+        table.add_row(name, f"{score['mean']:.{digits}f}", _interval(score, f".{digits}f"), ahead)
     Console().print(table)
+
+
+def _interval(score: dict[str, Any], digits: str) -> str:
+    """Format the interval of a mean; a single value has none."""
+    return "" if score["ci95"] is None else " to ".join(format(bound, digits) for bound in score["ci95"])

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mappo.config.bounds import coerce, nearest_divisor
-from mappo.config.settings import EnvConfig, NetworkConfig, PPOConfig, RunConfig
+from mappo.config.run_settings import RunConfig
+from mappo.config.settings import EnvConfig, NetworkConfig, PPOConfig
 from mappo.errors import UserError
 
 __all__ = ["Config", "EnvConfig", "NetworkConfig", "PPOConfig", "RunConfig"]

@@ -6,7 +6,8 @@
 from dataclasses import replace
 
 from mappo.config.config import Config
-from mappo.config.settings import EnvConfig, NetworkConfig, PPOConfig, RunConfig
+from mappo.config.run_settings import RunConfig
+from mappo.config.settings import EnvConfig, NetworkConfig, PPOConfig
 from mappo.errors import UserError, suggest
 
 # mpe2's simple_spread: two million steps in the fewest CPU-seconds. Many small gradient steps, on each rollout twice
@@ -73,7 +74,8 @@ BATTLE = replace(
 )
 
 # Level-based foraging: whole episodes of 50 steps. Without an id all agents act alike, and wait for each other for
-# ever under greedy actions; an id tells agents apart.
+# ever under greedy actions; an id tells agents apart. In larger games greedy agents wait all the same, so evaluations
+# sample, as published figures do.
 LBF = Config(
     env=EnvConfig(num_envs=64),
     network=NetworkConfig(hidden=(64, 64), activation="tanh", agent_id=True),
@@ -88,7 +90,7 @@ LBF = Config(
         lr_final=0.0,
         entropy_final=0.0,
     ),
-    run=RunConfig(total_steps=2_000_000, eval_episodes=64),
+    run=RunConfig(total_steps=2_000_000, eval_episodes=64, eval_policy="sampled"),
 )
 
 # MuJoCo's robots, a joint or a leg for each agent. Agents have equal spaces but different bodies: each agent has its
@@ -109,7 +111,8 @@ MAMUJOCO = Config(
     run=RunConfig(total_steps=1_000_000, eval_episodes=16),
 )
 
-# Robots in a warehouse. Rewards are rare, and come long after the action: a long horizon, lasting exploration.
+# Robots in a warehouse. Rewards are rare, and come long after the action: a long horizon, lasting exploration. In
+# one run greedy actions delivered 1.25, sampled actions 4.04: evaluations sample.
 RWARE = Config(
     env=EnvConfig(num_envs=32),
     network=NetworkConfig(hidden=(128, 128), activation="tanh"),
@@ -122,7 +125,7 @@ RWARE = Config(
         actor_lr=1e-3,
         critic_lr=1e-3,
     ),
-    run=RunConfig(total_steps=1_000_000, eval_interval=200_000, eval_episodes=32),
+    run=RunConfig(total_steps=1_000_000, eval_interval=200_000, eval_episodes=32, eval_policy="sampled"),
 )
 
 # VMAS. Two million steps of balance reach a return of 64 to 67. Drag limits the rise of the package to 0.06 in a unit

@@ -126,7 +126,7 @@ def for_training(
         # In another process a set of names may have another order.
         env_options = replace(env_options, agents=training.spec.agents)
         try:
-            return training, _make_some(env, num_envs_for(env, config.run.eval_episodes), env_options, device)
+            return training, _make_some(env, num_envs_for(env, config.run.most_eval_episodes), env_options, device)
         except BaseException:
             training.close()
             raise

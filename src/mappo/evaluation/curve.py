@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mappo.errors import UserError
+from mappo.evaluation.statistics import mean_interval
 from mappo.system.files import replace_file
 from mappo.system.safe_read import printable, read_lines
 
@@ -23,9 +24,10 @@ Floats = NDArray[np.float64]
 Seeds = list[tuple[Floats, Floats]]
 
 # Okabe and Ito's palette stays distinct for colour-blind readers.
-_SAMPLED = "#56B4E9"
+_TRAINING = "#56B4E9"
 _SMOOTHED = "#0072B2"
-_GREEDY = "#D55E00"
+_EVALUATION = "#D55E00"
+_AT_END = "#7B3294"
 _BASELINES = ["#4D4D4D", "#009E73", "#CC79A7", "#E69F00", "#8C6D1F"]
 _TEXT = "#333333"
 _GRID = "#E3E3E3"
@@ -38,10 +40,12 @@ def plot_curve(
     *,
     title: str | None = None,
     tables: Sequence[Path] = (),
+    policy: str = "greedy",
+    at_end: float = math.nan,
 ) -> Path:
     """Draw the learning curve of a run as a PNG of 1200 x 750 pixels; return the file.
 
-    Several seeds are shown as their mean and its 95 % bootstrap interval.
+    Several seeds are shown as their mean and its 95 % interval (see `mean_interval`).
 
     Args:
         run: run directory.
@@ -49,11 +53,13 @@ def plot_curve(
         out: file to write, by default `run/curve.png`.
         title: by default the name of the run directory.
         tables: `metrics.csv` of each seed, by default `run/metrics.csv` alone.
+        policy: policy of the evaluations, greedy or sampled.
+        at_end: mean return of the other policy at the end of the run.
 
     Raises:
         ValueError: a table lacks columns.
     """
-    sampled, greedy = _read(tables or [run / "metrics.csv"])
+    training, evaluation = _read(tables or [run / "metrics.csv"])
     # Imported late: matplotlib writes files of its own, and warns where it cannot.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -61,25 +67,28 @@ def plot_curve(
     figure = Figure(figsize=(8, 5), dpi=150, layout="constrained", facecolor="white")
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    _draw_seeds(axes, sampled, greedy)
+    _draw_seeds(axes, training, evaluation, policy, at_end)
     _draw_baselines(axes, {name: value for name, value in baselines.items() if math.isfinite(value)})
-    _draw_frame(axes, run.resolve().name if title is None else title, max(len(sampled), len(greedy)))
+    _draw_frame(axes, run.resolve().name if title is None else title, max(len(training), len(evaluation)))
     out = run / "curve.png" if out is None else out
     replace_file(out, lambda temporary: canvas.print_png(temporary))
     return out
 
 
-def _draw_seeds(axes: Axes, sampled: Seeds, greedy: Seeds) -> None:
-    """Draw sampled returns, their smoothed mean and the greedy evaluations over environment steps."""
-    last = max((float(steps[-1]) for steps, _ in sampled + greedy), default=0.0)
+def _draw_seeds(axes: Axes, training: Seeds, evaluation: Seeds, policy: str, at_end: float) -> None:
+    """Draw returns in training, their smoothed mean and the evaluations over environment steps."""
+    last = max((float(steps[-1]) for steps, _ in training + evaluation), default=0.0)
     unit, unit_name = (1e6, "millions") if last >= 1e5 else (1e3, "thousands")
-    for index, (steps, values) in enumerate(sampled):
-        label = "" if index else "Sampled"  # an empty label is not listed in the legend
-        axes.plot(steps / unit, values, color=_SAMPLED, alpha=0.5, lw=0.7, label=label)
-    smoothed = [(steps, _smooth(values)) for steps, values in sampled]
-    _draw_mean(axes, smoothed, unit, "Sampled, smoothed", _SMOOTHED, "")
-    _draw_mean(axes, greedy, unit, "Greedy evaluation", _GREEDY, "o")
-    if not sampled and not greedy:
+    for index, (steps, values) in enumerate(training):
+        label = "" if index else "Training (sampled)"  # an empty label is not listed in the legend
+        axes.plot(steps / unit, values, color=_TRAINING, alpha=0.5, lw=0.7, label=label)
+    smoothed = [(steps, _smooth(values)) for steps, values in training]
+    _draw_mean(axes, smoothed, unit, "Training, smoothed", _SMOOTHED, "")
+    _draw_mean(axes, evaluation, unit, f"{policy.capitalize()} evaluation", _EVALUATION, "o")
+    if math.isfinite(at_end):
+        label = "Greedy at the end" if policy == "sampled" else "Sampled at the end"
+        axes.plot(last / unit, at_end, color=_AT_END, marker="D", ms=7, ls="", label=label, clip_on=False, zorder=3)
+    if not training and not evaluation:
         axes.text(0.5, 0.5, "no finished episodes yet", transform=axes.transAxes, ha="center", color=_TEXT)
     axes.set_xlim(0.0, last / unit or 1.0)
     axes.set_xlabel(f"Environment steps ({unit_name})", color=_TEXT)
@@ -103,7 +112,7 @@ def _draw_frame(axes: Axes, title: str, num_seeds: int) -> None:
 
 
 def _read(paths: Sequence[Path]) -> tuple[Seeds, Seeds]:
-    """Return steps and values of each seed, for sampled returns and for greedy evaluations, without NaN."""
+    """Return steps and values of each seed, for returns in training and for evaluations, without NaN."""
     names = ["seed", "step", "return_sum", "eval_return"]
     points: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for path in paths:
@@ -136,15 +145,14 @@ def _smooth(values: Floats) -> Floats:
 
 
 def _draw_mean(axes: Axes, seeds: Seeds, unit: float, label: str, color: str, marker: str) -> None:
-    """Draw the mean over seeds as a line, with its 95 % bootstrap interval as a band."""
+    """Draw the mean over seeds as a line, with its 95 % interval as a band."""
     if not seeds:
         return
     # Seeds may have been measured at different steps; the mean exists only where all seeds have values.
     steps = np.unique(np.concatenate([steps for steps, _ in seeds]))
     stack = np.stack([np.interp(steps, s, v, left=math.nan, right=math.nan) for s, v in seeds])  # (S, N)
     if len(seeds) > 1:
-        resampled = np.random.default_rng(0).integers(len(stack), size=(1000, len(stack)))
-        low, high = np.quantile(stack[resampled].mean(1), [0.025, 0.975], axis=0)
+        low, high = mean_interval(stack)
         axes.fill_between(steps / unit, low, high, color=color, alpha=0.15, lw=0)
     marker = marker or ("o" if len(steps) == 1 else "")
     axes.plot(steps / unit, stack.mean(axis=0), color=color, lw=1.8, marker=marker, ms=4, label=label, clip_on=False)

@@ -1,22 +1,49 @@
-"""Whole episodes of a policy from given reset seeds, for scores, evaluations and replays."""
+"""Whole episodes of a policy from given reset seeds, for scores and evaluations."""
 
+import math
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 import torch
 
-from mappo.core.protocols import Environment, Renderable, TeamPolicy
+from mappo.core.protocols import Environment, TeamPolicy
 from mappo.errors import UserError
 
-# Limits in steps of an episode: of an evaluation, of a replay.
+# Limits in steps of an episode. A budget allows a long episode and no more; elsewhere a longer episode is warned of.
 MAX_STEPS = 100_000
-MAX_FRAMES = 1_000
+LONG_EPISODE = 10_000
 # Attempts at a batch of episodes, if worker processes are lost.
 MAX_ATTEMPTS = 3
-StopCallback = Callable[[], None]
+# Called before each step with the fraction of the episodes already played; an exception ends the episodes.
+StepCallback = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Limits on the episodes of a policy. No further batch of episodes begins once a limit is reached.
+
+    Every episode that begins is played to its end: cut off, long episodes would count less often than short episodes.
+
+    Args:
+        steps: environment steps, summed over episodes.
+        seconds: wall-clock time; infinite where results must not depend on a clock.
+        max_length: steps of an episode before the episode counts as endless.
+    """
+
+    steps: float = math.inf
+    seconds: float = math.inf
+    max_length: int = MAX_STEPS
+
+
+NO_BUDGET = Budget()
+# An evaluation during training: 256 episodes of 100 steps.
+EVALUATION_BUDGET = Budget(steps=25_600, max_length=LONG_EPISODE)
+# The score of a policy at the end of a run.
+SCORE_BUDGET = Budget(steps=25_600, seconds=60.0, max_length=LONG_EPISODE)
 
 
 @dataclass(frozen=True)
@@ -27,13 +54,29 @@ class Episodes:
     team_returns: np.ndarray
     lengths: np.ndarray
 
+    def first(self, count: int) -> "Episodes":
+        """Return the first episodes."""
+        return Episodes(self.returns[:count], self.team_returns[:count], self.lengths[:count])
+
+
+def part_of(on_step: StepCallback | None, index: int, count: int) -> StepCallback:
+    """Return the callback of part `index` of `count` equal parts; the whole reports to `on_step`."""
+    return lambda fraction: None if on_step is None else on_step((index + fraction) / count)
+
 
 class CutOffError(UserError):
-    """Raised if lost worker processes cut off the same episodes again and again; later episodes may succeed."""
+    """Raised if episodes reach no end: workers are lost again and again, or an episode goes on for ever.
+
+    Later episodes may succeed.
+    """
 
 
 def play_episodes(
-    env: Environment, policy: TeamPolicy, seeds: Sequence[int], stop: StopCallback | None = None
+    env: Environment,
+    policy: TeamPolicy,
+    seeds: Sequence[int],
+    on_step: StepCallback | None = None,
+    budget: Budget = NO_BUDGET,
 ) -> Episodes:
     """Run an episode from each reset seed, as many at a time as there are environments.
 
@@ -44,14 +87,28 @@ def play_episodes(
         env: environment to step.
         policy: acts for all agents.
         seeds: reset seeds of the N episodes.
-        stop: called before each step; an exception ends the episodes.
+        on_step: see `StepCallback`.
+        budget: a limit may end the episodes early, after the first of the seeds.
 
     Raises:
-        UserError: an episode does not end within 100,000 steps.
-        CutOffError: workers were lost and replaced in three attempts.
+        CutOffError: an episode does not end, or workers were lost and replaced in three attempts.
     """
-    starts = range(0, len(seeds), env.num_envs)
-    batches = [_play_batch_again(env, policy, seeds[start : start + env.num_envs], stop) for start in starts]
+    batches: list[Episodes] = []
+    steps = 0
+    began = time.monotonic()
+
+    def report(done: int, steps: int, batch_step: int) -> None:
+        if on_step is not None:
+            steps += batch_step * env.num_envs
+            on_step(min(1.0, max(done / len(seeds), steps / budget.steps)))
+
+    for start in range(0, len(seeds), env.num_envs):
+        batch_seeds = seeds[start : start + env.num_envs]
+        on_batch_step = partial(report, start, steps)
+        batches.append(_play_batch_again(env, policy, batch_seeds, on_batch_step, budget.max_length))
+        steps += int(batches[-1].lengths.sum())
+        if steps >= budget.steps or time.monotonic() - began >= budget.seconds:
+            break
     return Episodes(
         np.concatenate([batch.returns for batch in batches]),
         np.concatenate([batch.team_returns for batch in batches]),
@@ -60,18 +117,20 @@ def play_episodes(
 
 
 def _play_batch_again(
-    env: Environment, policy: TeamPolicy, seeds: Sequence[int], stop: StopCallback | None
+    env: Environment, policy: TeamPolicy, seeds: Sequence[int], on_step: Callable[[int], None], max_length: int
 ) -> Episodes:
     """Repeat a batch until no worker is lost: a replaced worker has cut off its episodes."""
     for _ in range(MAX_ATTEMPTS):
         restarts: int = getattr(env, "restarts", 0)
-        batch = _play_batch(env, policy, seeds, stop)
+        batch = _play_batch(env, policy, seeds, on_step, max_length)
         if getattr(env, "restarts", 0) == restarts:
             return batch
     raise CutOffError(f"lost workers cut off the episodes of seeds {seeds[0]} to {seeds[-1]} three times")
 
 
-def _play_batch(env: Environment, policy: TeamPolicy, seeds: Sequence[int], stop: StopCallback | None) -> Episodes:
+def _play_batch(
+    env: Environment, policy: TeamPolicy, seeds: Sequence[int], on_step: Callable[[int], None], max_length: int
+) -> Episodes:
     """Run an episode from each of at most `num_envs` seeds."""
     # The environment needs a seed for each of its E copies; results of the surplus copies are dropped.
     step = env.reset([*seeds, *[seeds[-1]] * (env.num_envs - len(seeds))])
@@ -79,9 +138,10 @@ def _play_batch(env: Environment, policy: TeamPolicy, seeds: Sequence[int], stop
     returns = torch.zeros(step.reward.shape, dtype=torch.float64, device=env.device)  # (E, A)
     lengths = torch.zeros(env.num_envs, dtype=torch.long, device=env.device)
     is_running = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)
-    for _ in range(MAX_STEPS):
-        if stop is not None:
-            stop()
+    for t in range(max_length):
+        on_step(t)
+        if t == LONG_EPISODE:
+            warnings.warn(f"an episode goes on after {t:,} steps, up to {max_length:,}", stacklevel=4)
         action, memory = policy(step.obs, memory, mask=step.mask, is_first=step.is_first, active=step.active)
         step = env.step(action)
         returns += torch.where(is_running.unsqueeze(-1), step.reward, 0.0)
@@ -90,30 +150,10 @@ def _play_batch(env: Environment, policy: TeamPolicy, seeds: Sequence[int], stop
         if not is_running.any():
             break
     else:
-        raise UserError(f"an episode did not end within {MAX_STEPS} steps: the environment needs a time limit")
+        longer = f"; --run.eval-episodes and --run.score-episodes allow {MAX_STEPS:,}" if max_length < MAX_STEPS else ""
+        raise CutOffError(
+            f"an episode did not end within {max_length:,} steps: the environment needs a time limit (for environments "
+            f"in Python --env.time-limit){longer}"
+        )
     results = (returns, env.spec.team_reward(returns), lengths)
     return Episodes(*(x[: len(seeds)].cpu().numpy() for x in results))
-
-
-def replay(env: Any, policy: TeamPolicy, seeds: Sequence[int]) -> list[np.ndarray]:
-    """Return pictures of the first environment in an episode from each seed; the last picture of each stays longer.
-
-    Raises:
-        UserError: the environment cannot render.
-    """
-    if not isinstance(env, Renderable):
-        raise UserError("this environment cannot draw a replay: it has no render(index)")
-    frames: list[np.ndarray] = []
-    for seed in seeds:
-        step = env.reset([seed] * env.num_envs)
-        memory = None
-        for _ in range(MAX_FRAMES):
-            frames.append(env.render(0))
-            action, memory = policy(step.obs, memory, mask=step.mask, is_first=step.is_first, active=step.active)
-            step = env.step(action)
-            if step.ended[0]:
-                break
-        else:
-            warnings.warn(f"the episode of seed {seed} is shown up to step {MAX_FRAMES:,}: it went on", stacklevel=3)
-        frames.extend(frames[-1:] * 4)
-    return frames

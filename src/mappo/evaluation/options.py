@@ -9,6 +9,10 @@ CheckpointName = Literal["last", "best"]
 SCORE_SEED = 1_000_000
 SELECT_SEED = 2_000_000
 
+# Episodes of a replay, and seconds of the replay at the end of a run; after them no further episode begins.
+REPLAY_EPISODES = 4
+REPLAY_SECONDS = 15.0
+
 
 @dataclass(frozen=True)
 class EvaluateOptions:
@@ -21,7 +25,7 @@ class EvaluateOptions:
     checkpoint: CheckpointName = "last"
     """Checkpoint of the policy: last, or best by the evaluations during training."""
     sampled: bool = False
-    """Sample actions from the policy; by default take the most likely actions."""
+    """Compare sampled actions with the baselines; by default the most likely actions. Both are scored."""
     workers: int | None = None
     """Number of processes for environments written in Python; by default as in training."""
     allow_code: bool = False

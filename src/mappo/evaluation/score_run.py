@@ -1,5 +1,6 @@
 """Scores and replays of a saved run; `mappo evaluate`, `mappo play` and `Run.evaluate` end here."""
 
+import math
 from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -11,17 +12,25 @@ from mappo.config.settings import EnvOptions
 from mappo.core.protocols import Environment
 from mappo.deploy.load import read_actor
 from mappo.errors import UserError
-from mappo.evaluation.episodes import replay
+from mappo.evaluation.episodes import NO_BUDGET, Budget, StepCallback
 from mappo.evaluation.gif import write_gif
 from mappo.evaluation.options import SCORE_SEED, EvaluateOptions
+from mappo.evaluation.replay import episode_seconds, frames_per_second, replay
 from mappo.evaluation.statistics import score
+from mappo.policies.actor import Actor
 from mappo.runs.directory import read_run, seed_paths
 from mappo.system.files import error_text
 from mappo.system.shutdown import CloseLimit, closing
 
 
 def evaluate_run(
-    path: Path, options: EvaluateOptions, *, env: Any = None, close_limit: CloseLimit = nullcontext
+    path: Path,
+    options: EvaluateOptions,
+    *,
+    env: Any = None,
+    close_limit: CloseLimit = nullcontext,
+    on_step: StepCallback | None = None,
+    budget: Budget = NO_BUDGET,
 ) -> dict[str, Any]:
     """Score the policies of a run (of each seed) and the environment's baselines on the same reset seeds.
 
@@ -30,6 +39,8 @@ def evaluate_run(
         options: see `EvaluateOptions`.
         env: environment to play in, as for `train`; needed only if the run's environment has no name.
         close_limit: context for closing the environment.
+        on_step: see `StepCallback`.
+        budget: of each policy; may end with fewer episodes.
 
     Returns:
         `env`, `package_version`, `policy`, `checkpoint`, `step`, and the result of `statistics.score`.
@@ -40,7 +51,7 @@ def evaluate_run(
     if options.episodes < 1:
         raise UserError(f"episodes must be at least 1, got {options.episodes}")
     name, config, spec = read_run(path)
-    actors = [read_actor(seed_path, options.checkpoint, options.sampled) for seed_path in seed_paths(path, config)]
+    actors = [read_actor(seed_path, options.checkpoint) for seed_path in seed_paths(path, config)]
     if env is None and name.startswith(envs.CUSTOM):
         raise UserError(f"{name} has no name in mappo: give the environment, run.evaluate(env=make_env)")
     if env is not None and options.on is not None:
@@ -52,14 +63,19 @@ def evaluate_run(
     with _make_env(name if env is None else env, name, env_options, options, close_limit) as (name, env):
         if difference := spec.mismatch(env.spec):
             raise UserError(f"{path} was trained in another environment: {difference}")
+        chosen, other = ("sampled", "greedy") if options.sampled else ("greedy", "sampled")
+        teams = {
+            policy: [Actor(actor.policy, policy == "sampled", actor.generator) for actor, _ in actors]
+            for policy in (chosen, other)
+        }
         header = {
             "env": name,
             "package_version": envs.package_version(name),
-            "policy": "sampled" if options.sampled else "greedy",
+            "policy": chosen,
             "checkpoint": options.checkpoint,
             "step": min(checkpoint.state["step"] for _, checkpoint in actors),
         }
-        return header | score(env, name, [actor for actor, _ in actors], options.episodes)
+        return header | score(env, name, teams, options.episodes, on_step=on_step, budget=budget)
 
 
 @contextmanager
@@ -100,8 +116,10 @@ def draw_replay(
     checkpoint: str = "last",
     allow_code: bool = False,
     close_limit: CloseLimit = nullcontext,
+    on_step: StepCallback | None = None,
+    budget_s: float = math.inf,
 ) -> Path:
-    """Write `replay.gif` into the run directory: greedy episodes of the run's first seed. Return the file.
+    """Write `replay.gif` into the run directory: episodes of the run's first seed, by `run.eval_policy`.
 
     Args:
         path: run directory.
@@ -110,6 +128,11 @@ def draw_replay(
         checkpoint: `last` or `best`.
         allow_code: import the function named as environment in the run's `config.json`.
         close_limit: context for closing the environment.
+        on_step: see `StepCallback`.
+        budget_s: seconds; after them no further episode begins.
+
+    Returns:
+        The file.
 
     Raises:
         UserError: there is no such run, or its environment cannot render.
@@ -121,15 +144,17 @@ def draw_replay(
     if name.startswith(envs.CUSTOM):
         raise UserError(f"{name} has no name in mappo: its episodes cannot be drawn from here")
     check_code(name, allow_code)
-    actor, _ = read_actor(seed_paths(path, config)[0], checkpoint)
+    actor, _ = read_actor(seed_paths(path, config)[0], checkpoint, config.run.eval_policy == "sampled")
     out = path / "replay.gif"
     env = envs.make_envs(name, 1, replace(config.env.env_options, agents=spec.agents), render=True)
     with closing(env, close_limit):
-        frames = replay(env, actor, range(seed, seed + episodes))
-    try:
-        write_gif(frames, out)
-    except ValueError as error:
-        raise UserError(f"the pictures of {name} make no replay: {error}") from None
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error_text(error)}") from None
+        frames = replay(env, actor, range(seed, seed + episodes), on_step, budget_s)
+        try:
+            write_gif(frames, out, frames_per_second(env), episode_seconds(episodes))
+        except UserError:
+            raise
+        except ValueError as error:
+            raise UserError(f"the pictures of {name} make no replay: {error}") from None
+        except OSError as error:
+            raise UserError(f"cannot write {out}: {error_text(error)}") from None
     return out

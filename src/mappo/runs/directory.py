@@ -33,7 +33,8 @@ from mappo.system.files import error_text, shell_path, write_text
 from mappo.system.safe_read import MAX_JSON, parse_json, quote, read_text
 
 FORMAT = 2
-_RUN = ("progress", "threads", "graphs", "device", "name", "dir", "keep_every", "time_limit", "on_nonfinite")
+_FILES = ("name", "dir", "keep_every", "score_episodes", "replay_episodes")
+_RUN = ("progress", "threads", "graphs", "device", "time_limit", "on_nonfinite", *_FILES)
 _ENV = ("workers", "restart", "worker_timeout")
 # Settings excluded from the run id: a resumed run may change them. Changing this set invalidates existing runs.
 # A change of threads or device changes the rounding; another kind of device, the random streams.
@@ -207,7 +208,10 @@ def _check_resumable(path: Path, name: str, config: Config, spec: Spec) -> None:
             if value != new[section][option] and (section, option) not in RESUMABLE_SETTINGS:
                 differences.append(f"{section}.{option} {value}, not {new[section][option]}")
     if differences:
-        raise UserError(f"{path} was made with other settings: {'; '.join(differences)}; its own are in config.json")
+        raise UserError(
+            f"{path} was made with other settings: {'; '.join(differences)}; its own are in config.json, and kept by: "
+            f"mappo resume {shell_path(path)}"
+        )
     if difference := old_spec.mismatch(spec):
         raise UserError(f"{path} was made in another environment: {difference}")
 

@@ -140,7 +140,7 @@ class Diagnostics:
         if self._is_timed or elapsed < SOON or self._evaluation_s < MOST_EVALUATED * elapsed:
             return ""
         self._is_timed = True
-        episodes = self.config.run.eval_episodes
+        episodes = self.config.run.most_eval_episodes
         # An update has at most one evaluation, even if shorter intervals are set.
         interval = max(self.config.run.eval_interval, self.config.steps_per_update)
         fewer = f", or --run.eval-episodes fewer than {episodes}" if episodes > 1 else ""

@@ -17,9 +17,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
+from mappo.evaluation.progress import format_clock
 from mappo.runs.logger import Update
 from mappo.system.safe_read import printable
-from mappo.training.progress import View, format_clock, format_fixed, format_short
+from mappo.training.progress import View, format_fixed, format_short
 
 # Rows of the panel: label, metric and decimals, twice; returns have no fixed decimals.
 _METRICS = [

@@ -93,12 +93,3 @@ def format_fixed(value: float, digits: int) -> str:
 def format_short(value: float) -> str:
     """Format a return, with fewer decimals the larger its size."""
     return format_fixed(value, 0 if abs(value) >= 10_000 else 1 if abs(value) >= 10 else 2)
-
-
-def format_clock(seconds: float) -> str:
-    """Format seconds as m:ss or h:mm:ss."""
-    if not math.isfinite(seconds):
-        return "-:--"
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

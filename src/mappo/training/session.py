@@ -16,16 +16,16 @@ from mappo.config import Config
 from mappo.core.protocols import Composite, Environment, Resumable
 from mappo.core.timestep import Rollout
 from mappo.errors import StopTraining, UserError
-from mappo.evaluation.episodes import CutOffError, play_episodes
-from mappo.evaluation.options import SELECT_SEED
+from mappo.evaluation.episodes import CutOffError
 from mappo.runs.logger import Update
 from mappo.system.files import shell_path
 from mappo.system.shutdown import Interrupts
 from mappo.training.diagnostics import Diagnostics
+from mappo.training.evaluator import Evaluator, Interruption
 from mappo.training.preflight import session_notes
 from mappo.training.seed_run import SeedRun, resume_seed_runs
 from mappo.training.setup import make_collector
-from mappo.training.summary import UpdateClock, draw_curve, mean_over_seeds, measure_baselines, run_title
+from mappo.training.summary import UpdateClock, draw_curve, mean_over_seeds, run_title
 from mappo.training.views import View, make_view
 
 Callback = Callable[[Update], None]
@@ -60,7 +60,9 @@ class Session:
         self.agents = [seed_run.agent for seed_run in self.seed_runs]
         self.diagnostics = Diagnostics(self.config)
         self.notes = session_notes(self.name, self.config, self.env, self.eval_env, self.agents[0])
-        self._eval_seeds = range(SELECT_SEED, SELECT_SEED + self.config.run.eval_episodes)
+        self._evaluator = None
+        if self.eval_env is not None:
+            self._evaluator = Evaluator(self.eval_env, self.config.run, self.interrupts)
         self._total_steps = self.config.num_updates * self.config.steps_per_update
 
     @property
@@ -127,6 +129,7 @@ class Session:
         with make_view(self._total_steps, title, mode=mode) as view, warnings.catch_warnings():
             if mode != "off":
                 warnings.showwarning = partial(_note, view)  # a plain warning would tear the live view
+            self._view = view
             for note in self.notes:
                 view.note(note)
             clock = UpdateClock(self.step)
@@ -180,22 +183,15 @@ class Session:
         rows: list[list[float]] = stacked.tolist()
         return [dict(zip(tensors, row, strict=True)) | {"eval_return": math.nan} for row in rows]
 
-    def _evaluate(self, metrics: Sequence[Metrics]) -> UserError | StopTraining | KeyboardInterrupt | None:
-        """Set `eval_return` of each seed: mean greedy team return over episodes never used for training.
-
-        Returns:
-            The exception at the end of the evaluation, not raised: the row of metrics must be written first.
-        """
-        if self.eval_env is None:
+    def _evaluate(self, metrics: Sequence[Metrics]) -> Interruption | None:
+        """Set `eval_return` of each seed; return the exception at the end of the evaluation, if any."""
+        if self._evaluator is None:
             return None
-        for agent, seed_metrics in zip(self.agents, metrics, strict=True):
-            try:
-                with self.interrupts.waiting():
-                    played = play_episodes(self.eval_env, agent.actor(), self._eval_seeds, self.interrupts)
-            except (UserError, StopTraining, KeyboardInterrupt) as error:
-                return error
-            seed_metrics["eval_return"] = float(played.team_returns.mean())
-        return None
+        work = f"evaluation at step {self.step:,}"
+        means, interruption = self._evaluator.evaluate(self.agents, work, self._view.note)
+        for seed_metrics, mean in zip(metrics, means, strict=False):
+            seed_metrics["eval_return"] = mean
+        return interruption
 
     def _log(self, metrics: Sequence[Metrics], timing: dict[str, float]) -> Update:
         """Write the update into the logs of each seed; return the update with the mean over seeds."""
@@ -244,10 +240,10 @@ class Session:
         self.close()
         if not self.step:
             return
-        baselines: dict[str, float] = {}
-        if self.eval_env is not None and self.is_finished:
-            baselines = measure_baselines(self.eval_env, self.name, self._eval_seeds, self.interrupts)
-        draw_curve(self.path, self.name, self.seed_runs, baselines)
+        results: dict[str, float] = {}
+        if self._evaluator is not None and self.is_finished:
+            results = self._evaluator.measure_at_end(self.name, self.agents, self._view.note)
+        draw_curve(self.path, self.name, self.seed_runs, results)
 
 
 def _note(view: View, message: Warning | str, *_: Any, **__: Any) -> None:

@@ -9,11 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from mappo.config import Config
-from mappo.core.protocols import Environment
-from mappo.errors import StopTraining, UserError
 from mappo.evaluation.curve import plot_curve
-from mappo.evaluation.episodes import StopCallback
-from mappo.evaluation.statistics import play_baselines
+from mappo.training.evaluator import AT_END
 from mappo.training.seed_run import SeedRun
 
 
@@ -69,37 +66,21 @@ def mean_over_seeds(metrics: Sequence[dict[str, float]]) -> dict[str, float]:
     return means
 
 
-def measure_baselines(env: Environment, name: str, seeds: Sequence[int], stop: StopCallback) -> dict[str, float]:
-    """Return mean team returns of the baselines; none if `stop` or an error ends their episodes.
-
-    Args:
-        env: environment of the evaluations.
-        name: name of the environment.
-        seeds: reset seeds of the evaluations, for a fair comparison with the curve.
-        stop: called before each step; may raise `StopTraining`.
-    """
-    try:
-        played = play_baselines(env, name, seeds, stop)
-    except StopTraining:
-        return {}
-    except UserError as error:  # all else is saved
-        warnings.warn(f"the curve shows no baselines: {error}", stacklevel=5)
-        return {}
-    return {baseline: float(returns.mean()) for baseline, returns in played.items()}
-
-
-def draw_curve(path: Path, name: str, seed_runs: Sequence[SeedRun], baselines: Mapping[str, float]) -> None:
+def draw_curve(path: Path, name: str, seed_runs: Sequence[SeedRun], results: Mapping[str, float]) -> None:
     """Draw the learning curve of a run; warn if the curve cannot be drawn.
 
     Args:
         path: run directory.
         name: name of the environment.
         seed_runs: the seeds of the run.
-        baselines: mean team returns of the baselines.
+        results: mean team returns of the baselines and, as `AT_END`, of the policy without evaluations during training.
     """
     tables = [seed_run.path / "metrics.csv" for seed_run in seed_runs]
     seeds = f"seed {seed_runs[0].seed}" if len(tables) == 1 else f"{len(tables)} seeds"
+    baselines = {baseline: mean for baseline, mean in results.items() if baseline != AT_END}
+    policy = seed_runs[0].agent.config.run.eval_policy
+    at_end = results.get(AT_END, math.nan)
     try:
-        plot_curve(path, baselines, title=f"{name}, {seeds}", tables=tables)
+        plot_curve(path, baselines, title=f"{name}, {seeds}", tables=tables, policy=policy, at_end=at_end)
     except (OSError, ValueError) as error:  # such as a full disk: all else is saved
         warnings.warn(f"the learning curve is not drawn: {error}", stacklevel=5)

@@ -17,7 +17,6 @@ from mappo.config.presets import preset
 from mappo.core.protocols import Environment
 from mappo.core.seeding import derive_seed
 from mappo.errors import StopTraining, UserError
-from mappo.evaluation.episodes import StopCallback
 from mappo.runs.directory import named_path, open_run, read_run, runs_folder, seed_paths
 from mappo.runs.lock import lock_directory
 from mappo.system.shutdown import Interrupts, close_all
@@ -31,7 +30,7 @@ def train(
     config: Config | None = None,
     *,
     callback: Callback | None = None,
-    stop: StopCallback | None = None,
+    stop: Callable[[], None] | None = None,
     resume: bool = False,
     critic_input: CriticInputFunction | None = None,
 ) -> Run:

@@ -8,9 +8,10 @@ from typing import Any, Literal, Self
 
 from rich.console import Console
 
+from mappo.evaluation.progress import format_clock
 from mappo.runs.logger import Update
 from mappo.training.live_view import LiveView
-from mappo.training.progress import View, format_clock, format_fixed, format_short
+from mappo.training.progress import View, format_fixed, format_short
 
 
 def make_view(

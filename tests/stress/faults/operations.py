@@ -191,5 +191,5 @@ def go_on(run: Path, place: Path, whole: dict[str, Any], where: str, kind: str =
 @contextmanager
 def unscored() -> Iterator[None]:
     """The score behind a training writes nothing, and takes longer than these runs."""
-    with mock.patch.object(cli, "show_result"), mock.patch.object(session, "measure_baselines", return_value={}):
+    with mock.patch.object(cli, "show_result"), mock.patch.object(session.Evaluator, "measure_at_end", return_value={}):
         yield

@@ -1,8 +1,8 @@
 """Environments of PettingZoo's Parallel API in a plain loop: the reference for every faster way."""
 
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -81,6 +81,17 @@ class SerialEnvs:
     def close(self) -> None:
         """Close all environments."""
         self.group.close()
+
+    @property
+    def render_fps(self) -> Any:
+        """Return `metadata["render_fps"]` of the environment or of the environment inside; None without."""
+        env = self.envs[0]
+        for _ in range(10):  # wrappers inside wrappers
+            metadata = getattr(env, "metadata", None)
+            if isinstance(metadata, Mapping) and "render_fps" in metadata:
+                return cast("Mapping[str, Any]", metadata)["render_fps"]
+            env = getattr(env, "env", None)
+        return None
 
     def render(self, index: int) -> np.ndarray:
         """Return a picture `(H, W, 3)` of environment `index`, made with `render_mode="rgb_array"`.

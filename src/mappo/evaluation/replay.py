@@ -1,0 +1,103 @@
+"""Pictures of whole episodes, few enough for a short animation."""
+
+import math
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mappo.core.protocols import Renderable, TeamPolicy
+from mappo.errors import UserError
+from mappo.evaluation.episodes import LONG_EPISODE, Budget, CutOffError, StepCallback, part_of, play_episodes
+
+Frame = NDArray[np.uint8]
+
+# Seconds of a replay, with a second for the last picture of each episode; and the fewest for an episode.
+SECONDS = 29.0
+LEAST_SECONDS = 3.0
+# Pictures of an episode at most, and their width and height in pixels.
+MAX_FRAMES = 300
+MAX_SIZE = 640
+# Seconds of a picture at least: viewers show shorter ones late.
+FRAME_SECONDS = 0.04
+DEFAULT_FPS = 8.0
+
+
+def episode_seconds(episodes: int) -> float:
+    """Return the seconds of each of several episodes in a replay, without the last picture."""
+    return max(LEAST_SECONDS, SECONDS / episodes - 1.0)
+
+
+def frames_per_second(env: object) -> float:
+    """Return the frames per second named by an environment, `metadata["render_fps"]` in packages; by default 8."""
+    fps = getattr(env, "render_fps", None)
+    return float(fps) if isinstance(fps, int | float) and 0 < fps < math.inf else DEFAULT_FPS
+
+
+def replay(
+    env: Any, policy: TeamPolicy, seeds: Sequence[int], on_step: StepCallback | None = None, budget_s: float = math.inf
+) -> Iterator[list[Frame]]:
+    """Render the first environment in an episode from each seed, episode by episode.
+
+    An episode is played twice. The first time gives its length: rendering is slow, and long episodes are thinned.
+
+    Args:
+        env: environment to step.
+        policy: acts for all agents.
+        seeds: reset seeds of the episodes.
+        on_step: see `StepCallback`.
+        budget_s: seconds; after them no further episode begins.
+
+    Returns:
+        The pictures `(H, W, 3)` of each episode.
+
+    Raises:
+        UserError: the environment cannot render.
+    """
+    if not isinstance(env, Renderable):
+        raise UserError("this environment cannot draw a replay: it has no render(index)")
+    env.reset([seeds[0]] * env.num_envs)
+    env.render(0)  # an environment without pictures fails here, and not after an episode
+    limit = min(MAX_FRAMES, int(episode_seconds(len(seeds)) / FRAME_SECONDS))
+    began = time.monotonic()
+    for index, seed in enumerate(seeds):
+        if index and time.monotonic() - began >= budget_s:
+            break
+        yield _render_episode(env, policy, seed, limit, part_of(on_step, index, len(seeds)))
+
+
+def _render_episode(env: Renderable, policy: TeamPolicy, seed: int, limit: int, on_step: StepCallback) -> list[Frame]:
+    """Return at most `limit` pictures of an episode, evenly spaced, and the last."""
+    try:
+        budget = Budget(max_length=LONG_EPISODE)
+        length = int(play_episodes(env, policy, [seed], lambda _: on_step(0.0), budget).lengths[0])
+    except CutOffError:
+        length = LONG_EPISODE
+        warnings.warn(f"the episode of seed {seed} is shown up to step {length:,}: it went on", stacklevel=4)
+    interval = -(-length // (limit - 1))
+    frames: list[Frame] = []
+    step = env.reset([seed] * env.num_envs)
+    memory = None
+    for t in range(LONG_EPISODE):
+        on_step(min(t / length, 1.0))
+        if t % interval == 0 or t == length - 1:
+            frames.append(_shrink(env.render(0)))
+        if len(frames) > limit:  # sampled actions may make another episode, longer than the first
+            frames = frames[::2]
+            interval *= 2
+        action, memory = policy(step.obs, memory, mask=step.mask, is_first=step.is_first, active=step.active)
+        step = env.step(action)
+        if step.ended[0]:
+            break
+    return frames
+
+
+def _shrink(frame: Frame) -> Frame:
+    """Divide width and height by a whole number, until both are at most `MAX_SIZE`."""
+    factor = -(-max(frame.shape[:2], default=0) // MAX_SIZE)
+    # Pictures of other types are left to the writer, and its error.
+    return np.asarray(Image.fromarray(frame).reduce(factor)) if factor > 1 and frame.dtype == np.uint8 else frame

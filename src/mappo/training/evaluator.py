@@ -1,0 +1,95 @@
+"""Evaluations of a run's policies during training and at its end, on episodes never used for training."""
+
+import warnings
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from mappo.algorithms.mappo import MAPPO
+from mappo.config.run_settings import RunConfig
+from mappo.core.protocols import Environment, TeamPolicy
+from mappo.errors import StopTraining, UserError
+from mappo.evaluation.episodes import (
+    EVALUATION_BUDGET,
+    NO_BUDGET,
+    StepCallback,
+    part_of,
+    play_episodes,
+)
+from mappo.evaluation.options import SELECT_SEED
+from mappo.evaluation.progress import progress_notes
+from mappo.evaluation.statistics import baseline_policies
+from mappo.system.shutdown import Interrupts
+
+# Name of the measure of the policy, greedy or sampled, that is not the policy of the evaluations.
+AT_END = "at the end"
+Interruption = UserError | StopTraining | KeyboardInterrupt
+
+
+class Evaluator:
+    """Mean team returns of policies over the episodes of the evaluations.
+
+    Args:
+        env: environment for evaluations.
+        run: settings of the run: the policy and the number of episodes.
+        interrupts: called at each step; may raise `StopTraining`.
+    """
+
+    def __init__(self, env: Environment, run: RunConfig, interrupts: Interrupts) -> None:
+        self.env = env
+        self.interrupts = interrupts
+        self.is_sampled = run.eval_policy == "sampled"
+        self.seeds = range(SELECT_SEED, SELECT_SEED + run.most_eval_episodes)
+        # The steps of an evaluation are limited, never its time: the numbers must not depend on a clock.
+        self.budget = EVALUATION_BUDGET if run.eval_episodes is None else NO_BUDGET
+
+    def evaluate(
+        self, agents: Sequence[MAPPO], work: str, note: Callable[[str], None]
+    ) -> tuple[list[float], Interruption | None]:
+        """Evaluate the policy of each seed, by `run.eval_policy`.
+
+        Args:
+            agents: learner of each seed.
+            work: name of the evaluation in notes.
+            note: shows the progress of long evaluations.
+
+        Returns:
+            Mean returns of the seeds, in order; fewer if an exception ended the evaluation. The exception, not raised:
+            the row of metrics must be written first.
+        """
+        on_step = progress_notes(work, note, self.interrupts)
+        means: list[float] = []
+        for index, agent in enumerate(agents):
+            try:
+                with self.interrupts.waiting():
+                    means.append(self._mean_return(agent.actor(self.is_sampled), part_of(on_step, index, len(agents))))
+            except (UserError, StopTraining, KeyboardInterrupt) as error:
+                return means, error
+        return means, None
+
+    def measure_at_end(self, name: str, agents: Sequence[MAPPO], note: Callable[[str], None]) -> dict[str, float]:
+        """Return mean returns of the baselines by name and, as `AT_END`, of the other policy; none if interrupted.
+
+        Args:
+            name: name of the environment.
+            agents: learner of each seed.
+            note: shows the progress.
+        """
+        teams: dict[str, list[TeamPolicy]] = {AT_END: [agent.actor(not self.is_sampled) for agent in agents]}
+        baselines = baseline_policies(self.env, name, self.seeds[0])
+        teams |= {baseline: [policy] for baseline, policy in baselines.items()}
+        policies = [policy for members in teams.values() for policy in members]
+        on_step = progress_notes("episodes for the learning curve", note, self.interrupts)
+        try:
+            played = [self._mean_return(p, part_of(on_step, k, len(policies))) for k, p in enumerate(policies)]
+        except StopTraining:
+            return {}
+        except UserError as error:  # all else is saved
+            warnings.warn(f"the curve shows no baselines: {error}", stacklevel=5)
+            return {}
+        means = iter(played)
+        return {team: float(np.mean([next(means) for _ in members])) for team, members in teams.items()}
+
+    def _mean_return(self, policy: TeamPolicy, on_step: StepCallback) -> float:
+        played = play_episodes(self.env, policy, self.seeds, on_step, self.budget)
+        return float(played.team_returns.mean())

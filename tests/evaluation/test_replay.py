@@ -1,0 +1,162 @@
+"""A replay is short, and small in memory, whatever the length of the episodes."""
+
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from PIL import Image, ImageSequence
+
+from mappo.envs.vector.serial import SerialEnvs
+from mappo.evaluation.gif import write_gif
+from mappo.evaluation.replay import MAX_FRAMES, MAX_SIZE, episode_seconds, frames_per_second, replay
+
+
+class Film:
+    """One agent in an episode of `horizon` steps; in a picture the step is the place of the white point."""
+
+    possible_agents = ("x",)
+    metadata: Any = {}  # noqa: RUF012
+
+    def __init__(self, horizon: int, size: tuple[int, int] = (40, 40)) -> None:
+        self.horizon, self.size = horizon, size
+        self.agents: list[str] = []
+        self.rendered: list[int] = []
+
+    def observation_space(self, agent: str) -> Any:
+        return spaces.Box(0, 1, (1,), np.float32)
+
+    def action_space(self, agent: str) -> Any:
+        return spaces.Discrete(2)
+
+    def reset(self, seed: int | None = None, options: Any = None) -> Any:
+        self.clock, self.agents = 0, ["x"]
+        return {"x": np.zeros(1, np.float32)}, {"x": {}}
+
+    def step(self, actions: Any) -> Any:
+        self.clock += 1
+        over = self.clock == self.horizon
+        self.agents = [] if over else self.agents
+        obs = {"x": np.zeros(1, np.float32)}
+        return obs, {"x": 1.0}, {"x": over}, {"x": False}, {"x": {}}
+
+    def render(self) -> NDArray[np.uint8]:
+        self.rendered.append(self.clock)
+        picture = np.zeros((*self.size, 3), np.uint8)
+        picture.reshape(-1, 3)[self.clock] = 255
+        return picture
+
+
+def idle(obs: Any, memory: Any = None, **_: Any) -> Any:
+    return torch.zeros(1, 1, 1, dtype=torch.int64), memory
+
+
+def lengths_and_seconds(path: Path) -> tuple[int, list[float]]:
+    with Image.open(path) as image:
+        times = [frame.info["duration"] / 1000 for frame in ImageSequence.Iterator(image)]
+    return len(times), times
+
+
+@pytest.mark.parametrize(
+    ("horizon", "episodes", "fps"),
+    [(1, 4, None), (25, 4, None), (25, 4, 1), (25, 4, 50), (700, 4, None), (1000, 1, 30), (499, 2, 1)],
+)
+def test_a_replay_is_shorter_than_half_a_minute(horizon: int, episodes: int, fps: int | None, tmp_path: Path):
+    env = SerialEnvs(lambda: Film(horizon), 1)
+    env.envs[0].metadata = {} if fps is None else {"render_fps": fps}
+    shown = [*replay(env, idle, range(episodes))]
+    assert len(shown) == episodes
+    for frames in shown:
+        steps = [int(frame[:, :, 0].argmax()) for frame in frames]
+        assert len(steps) <= MAX_FRAMES
+        assert (steps[0], steps[-1]) == (0, horizon - 1), "from the first picture to the last"
+        gaps = np.diff(steps)
+        assert len(set(gaps[:-1])) <= 1, "evenly spaced"
+    write_gif(shown, tmp_path / "x.gif", frames_per_second(env), episode_seconds(episodes))
+    _, times = lengths_and_seconds(tmp_path / "x.gif")
+    assert sum(times) < 30
+    assert max(times) <= 1
+    if horizon == 25:
+        assert len(shown[0]) == 25
+        assert times[1] == pytest.approx(max(0.02, min(1 / (fps or 8), 6.25 / 25)), abs=0.01)
+
+
+def test_pictures_are_rendered_only_where_they_are_shown():
+    env = SerialEnvs(lambda: Film(1000), 1)
+    [frames] = [*replay(env, idle, [1, 2, 3, 4], budget_s=0.0)]
+    assert len(env.envs[0].rendered) == 1 + len(frames) <= 160
+
+
+def test_a_longer_episode_than_the_first_is_thinned_too():
+    class Longer(Film):
+        def reset(self, seed: int | None = None, options: Any = None) -> Any:
+            self.horizon *= 4
+            return super().reset()
+
+    env = SerialEnvs(lambda: Longer(5), 1)
+    [frames] = replay(env, idle, [1])
+    assert 150 <= len(frames) <= MAX_FRAMES
+
+
+def test_a_time_without_motion_is_cut_to_a_second(tmp_path: Path):
+    still = np.zeros((8, 8, 3), np.uint8)
+    write_gif([[still] * 200 + [still + 200] * 3], tmp_path / "x.gif", 10)
+    assert lengths_and_seconds(tmp_path / "x.gif")[1] == [1.0, 0.8]
+
+
+def test_each_episode_keeps_its_colours(tmp_path: Path):
+    """256 colours are few: those of the second episode are not those of the first."""
+    rng = np.random.default_rng(0)
+    shown = [[np.repeat(rng.integers(0, 256, (1, 60, 3)), 8, 0).astype(np.uint8) for _ in range(3)] for _ in range(3)]
+    write_gif(shown, tmp_path / "x.gif")
+    with Image.open(tmp_path / "x.gif") as image:
+        pictures = [np.array(frame.convert("RGB")) for frame in ImageSequence.Iterator(image)]
+    assert len(pictures) == 9
+    for frame, picture in zip([frame for frames in shown for frame in frames], pictures, strict=True):
+        assert np.abs(frame.astype(int) - picture).max() <= 8
+
+
+def test_only_one_episode_is_in_memory(tmp_path: Path):
+    def episodes() -> Iterator[list[NDArray[np.uint8]]]:
+        for _ in range(10):
+            yield [255 * np.eye(100, k=k, dtype=np.uint8)[:, :, None].repeat(3, 2) for k in range(20)]  # 0.6 MB
+
+    tracemalloc.start()
+    write_gif(episodes(), tmp_path / "x.gif")
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 4e6
+    assert lengths_and_seconds(tmp_path / "x.gif")[0] == 200
+
+
+@pytest.mark.parametrize("size", [(100, 2000), (1300, 40), (MAX_SIZE, MAX_SIZE)])
+def test_large_pictures_are_made_smaller(size: tuple[int, int]):
+    [frames] = replay(SerialEnvs(lambda: Film(2, size), 1), idle, [1])
+    assert max(frames[0].shape) <= MAX_SIZE
+    assert frames[0].shape[0] / frames[0].shape[1] == pytest.approx(size[0] / size[1], rel=0.1)
+
+
+@pytest.mark.parametrize("fps", ["fast", 0, -3, float("nan"), float("inf"), None, []])
+def test_a_number_of_frames_that_is_none_is_replaced(fps: Any):
+    env = SerialEnvs(lambda: Film(2), 1)
+    env.envs[0].metadata = {"render_fps": fps}
+    assert frames_per_second(env) == 8
+    env.envs[0].metadata = None
+    assert frames_per_second(env) == 8
+
+
+def test_the_frames_of_an_environment_inside_are_found():
+    env = SerialEnvs(
+        lambda: Film(2),
+        1,
+    )
+    inner = Film(2)
+    inner.metadata = {"render_fps": 5}
+    env.envs[0].env = inner
+    env.envs[0].metadata = {"name": "outer"}
+    assert frames_per_second(env) == 5
