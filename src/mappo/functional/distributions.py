@@ -153,5 +153,4 @@ def _log_softmax(logit: Tensor, mask: Tensor | None) -> Tensor:
 
     A softmax over 5 adjacent numbers cannot be vectorised; a softmax over 5 long rows can.
     """
-    flat = _fill(logit, mask).reshape(-1, logit.shape[-1])
-    return torch.log_softmax(flat.t().contiguous(), 0)
+    return torch.log_softmax(_fill(logit, mask).reshape(-1, logit.shape[-1]).t().contiguous(), 0)

@@ -50,8 +50,7 @@ def weighted_mean_variance(x: Tensor, weight: Tensor, sum_across: SumAcross = al
     """
     total = sum_across(weight.sum()).clamp_min(torch.finfo(x.dtype).tiny)
     mean = sum_across((x * weight).sum()) / total
-    variance = sum_across(((x - mean).square() * weight).sum()) / total
-    return mean, variance
+    return mean, sum_across(((x - mean).square() * weight).sum()) / total
 
 
 def mask_out(x: Tensor, weight: Tensor | None) -> Tensor:

@@ -106,14 +106,30 @@ class Battle(TensorGame):
         return super().step(torch.cat([legal, self._enemy_actions(self._tensors)], 1))
 
     def render(self, index: int) -> np.ndarray:
-        """Render battle `index` and the attacks of its last step, uint8 `(H, W, 3)`."""
+        """Render battle `index` and the attacks of its last step, uint8 `(H, W, 3)`.
+
+        A unit is filled in proportion to its health, and a dead unit is a small mark. A line grows from each attacker
+        to its target.
+        """
+        from mappo.envs.batched.rendering import AGENT_COLORS, COLLISION, Canvas
+
         place, health, aim = (self._tensors[k][index].cpu().numpy() for k in ("place", "health", "aim"))
-        return render_battle(
-            place.astype(np.float64),
-            health / HEALTH,
-            shots=[(unit, int(target)) for unit, target in enumerate(aim) if target >= 0],
-            title=f"step {int(self._tensors['clock'][index])} of {self.horizon}",
-        )
+        place = place.astype(np.float64)
+        health = health / HEALTH
+        n = self.num_agents
+        canvas = Canvas()
+        colors = [AGENT_COLORS[0]] * n + [COLLISION] * n
+        for unit, target in enumerate(aim):
+            if target >= 0:
+                ways = [[place[unit] + k / 5 * (place[target] - place[unit])] for k in range(6)]
+                canvas.trails(ways, [colors[unit]])
+        for point, fill, color in zip(place, health, colors, strict=True):
+            canvas.agent(point, 0.07 if fill else 0.03, color, False)
+            if fill:
+                canvas.flag(point, 0.07 * math.sqrt(fill), color, False)
+        alive = [int((side > 0).sum()) for side in (health[:n], health[n:])]
+        title = f"step {int(self._tensors['clock'][index])} of {self.horizon}"
+        return canvas.finish(title, f"alive: {alive[0]} of the team, {alive[1]} enemies")
 
     def _begin_episodes(self) -> Tensors:
         num_units = 2 * self.num_agents
@@ -192,36 +208,3 @@ class Battle(TensorGame):
     def _units(self, tensors: Tensors) -> Tensor:
         """Return health, x and y of all units: `(E, 2 N, 3)`."""
         return torch.cat([tensors["health"].unsqueeze(-1) / HEALTH, tensors["place"]], -1)
-
-
-def render_battle(
-    place: np.ndarray,
-    health: np.ndarray,
-    *,
-    shots: Sequence[tuple[int, int]] = (),
-    title: str = "",
-) -> np.ndarray:
-    """Render a battle: a unit is filled in proportion to its health, and a dead unit is a small mark.
-
-    Args:
-        place: positions of the units `(2 N, 2)`, the team's first.
-        health: health of the units `(2 N,)`, from 0 to 1.
-        shots: pairs of attacker and target; a line grows from one to the other.
-        title: text above the field.
-
-    Returns:
-        An image `(H, W, 3)`.
-    """
-    from mappo.envs.batched.rendering import AGENT_COLORS, COLLISION, Canvas
-
-    num_agents = len(place) // 2
-    canvas = Canvas()
-    colors = [AGENT_COLORS[0]] * num_agents + [COLLISION] * num_agents
-    for unit, target in shots:
-        canvas.trails([[place[unit] + k / 5 * (place[target] - place[unit])] for k in range(6)], [colors[unit]])
-    for point, fill, color in zip(place, health, colors, strict=True):
-        canvas.agent(point, 0.07 if fill else 0.03, color, False)
-        if fill:
-            canvas.flag(point, 0.07 * math.sqrt(fill), color, False)
-    alive = [int((side > 0).sum()) for side in (health[:num_agents], health[num_agents:])]
-    return canvas.finish(title, f"alive: {alive[0]} of the team, {alive[1]} enemies")

@@ -10,7 +10,6 @@ mean of both. All environments are at the same step, as in `spread`.
 mpe2's `state()` concatenates the observations, as the critic's input `joint` does: this environment has no own state.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -73,17 +72,30 @@ class Reference(Particles):
         self._heard = self._zeros(2, WORDS)  # one-hot
 
     def render(self, index: int) -> np.ndarray:
-        """Render environment `index` with the trails since the last pictures, uint8 `(H, W, 3)`."""
+        """Render environment `index` with the trails since the last pictures, uint8 `(H, W, 3)`.
+
+        A ring in an agent's colour marks its goal. A bubble at an agent holds its last word, a letter from A to J.
+        """
+        from mappo.envs.batched.rendering import AGENT_COLORS, LANDMARK_COLORS, Canvas
+
         agents, landmarks = np.split(self._positions(index), [2])
+        goals = [int(goal) for goal in self._goal[index].flip(0)]
         words = self._heard[index].flip(0)  # each agent heard the word of the other
-        return render_reference(
-            agents,
-            landmarks,
-            goals=[int(goal) for goal in self._goal[index].flip(0)],
-            words=[int(word.argmax()) if word.any() else None for word in words],
-            trails=self._extend_trail(agents),
-            title=f"step {self.phase} of {self.horizon}",
-        )
+        canvas = Canvas()
+        names = list(LANDMARK_COLORS)
+        colors = AGENT_COLORS[1:3]  # unlike the colours of the landmarks
+        canvas.trails([*self._extend_trail(agents), agents], colors)
+        for place, color in zip(agents, colors, strict=True):
+            canvas.agent(place, 0.075, color, False)
+        for radius, goal, color in zip((0.06, 0.08), goals, colors, strict=True):  # both stay visible on a common goal
+            canvas.flag(landmarks[goal], radius, color, True)
+        for landmark, name in zip(landmarks, names, strict=True):
+            canvas.flag(landmark, 0.045, LANDMARK_COLORS[name], False)
+        for place, word in zip(agents, words, strict=True):
+            canvas.bubble(place, 0.075, chr(ord("A") + int(word.argmax())) if word.any() else "...")
+        distances = np.linalg.norm(agents - landmarks[goals], axis=-1)  # (2,)
+        caption = ", ".join(f"{names[goal]} is {distances[i]:.2f} from agent {i}" for i, goal in enumerate(goals))
+        return canvas.finish(f"step {self.phase} of {self.horizon}", caption)
 
     @property
     def _agents(self) -> Tensor:
@@ -139,43 +151,3 @@ def informed_pair(obs: Tensor, memory: Any = None, **_: Any) -> tuple[Tensor, An
     ways = obs[..., 2:8].reshape(-1, 2, LANDMARKS, 2)
     move = walk_to_named_landmark(obs[..., :2], ways, obs[..., 8 + LANDMARKS :])
     return (len(MOVES) * word + move).unsqueeze(-1), memory
-
-
-def render_reference(
-    agents: np.ndarray,
-    landmarks: np.ndarray,
-    *,
-    goals: Sequence[int],
-    words: Sequence[int | None],
-    trails: Sequence[np.ndarray] = (),
-    title: str = "",
-) -> np.ndarray:
-    """Render two agents and three landmarks as an image `(H, W, 3)`, H above W.
-
-    A ring in an agent's colour marks its goal, a bubble at the agent holds its last word.
-
-    Args:
-        agents: positions `(2, 2)`.
-        landmarks: positions `(3, 2)`.
-        goals: landmark of each agent.
-        words: last word of each agent, drawn as a letter from A to J; None before the first word.
-        trails: earlier positions of the agents `(2, 2)`, oldest first.
-        title: text above the field.
-    """
-    from mappo.envs.batched.rendering import AGENT_COLORS, LANDMARK_COLORS, Canvas
-
-    canvas = Canvas()
-    names = list(LANDMARK_COLORS)
-    colors = AGENT_COLORS[1:3]  # unlike the colours of the landmarks
-    canvas.trails([*trails, agents], colors)
-    for place, color in zip(agents, colors, strict=True):
-        canvas.agent(place, 0.075, color, False)
-    for radius, goal, color in zip((0.06, 0.08), goals, colors, strict=True):  # both stay visible on a common goal
-        canvas.flag(landmarks[goal], radius, color, True)
-    for landmark, name in zip(landmarks, names, strict=True):
-        canvas.flag(landmark, 0.045, LANDMARK_COLORS[name], False)
-    for place, word in zip(agents, words, strict=True):
-        canvas.bubble(place, 0.075, "..." if word is None else chr(ord("A") + word))
-    distances = np.linalg.norm(agents - landmarks[list(goals)], axis=-1)  # (2,)
-    caption = ", ".join(f"{names[goal]} is {distances[i]:.2f} from agent {i}" for i, goal in enumerate(goals))
-    return canvas.finish(title, caption)

@@ -10,7 +10,6 @@ mpe2's `state()` concatenates the observations, as the critic's input `joint` do
 environment has no own state.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -65,18 +64,25 @@ class SpeakerListener(Particles):
         self._heard = self._zeros(WORDS)  # one-hot
 
     def render(self, index: int) -> np.ndarray:
-        """Render environment `index` with the trail since the last pictures, uint8 `(H, W, 3)`."""
+        """Render environment `index` with the trail since the last pictures, uint8 `(H, W, 3)`.
+
+        A ring marks the goal. A bubble at the speaker holds its last word: A, B or C.
+        """
+        from mappo.envs.batched.rendering import LANDMARK_COLORS, LISTENER, SPEAKER, Canvas
+
         speaker, listener, *landmarks = self._positions(index)
+        goal = int(self._goal[index])
         word = self._heard[index]
-        return render_speaker_listener(
-            speaker,
-            listener,
-            np.stack(landmarks),
-            goal=int(self._goal[index]),
-            word=int(word.argmax()) if word.any() else None,
-            trail=self._extend_trail(listener),
-            title=f"step {self.phase} of {self.horizon}",
-        )
+        canvas = Canvas()
+        canvas.trails([[place] for place in [*self._extend_trail(listener), listener]], [LISTENER])
+        canvas.agent(speaker, 0.075, SPEAKER, False)
+        canvas.agent(listener, 0.075, LISTENER, False)
+        for k, (landmark, color) in enumerate(zip(landmarks, LANDMARK_COLORS.values(), strict=True)):
+            canvas.flag(landmark, 0.045, color, k == goal)  # smaller than agents, which stay visible below
+        canvas.bubble(speaker, 0.075, "ABC"[int(word.argmax())] if word.any() else "...")
+        distance = float(np.linalg.norm(listener - landmarks[goal]))
+        caption = f"the goal is {list(LANDMARK_COLORS)[goal]}, {distance:.2f} away from the listener"
+        return canvas.finish(f"step {self.phase} of {self.horizon}", caption)
 
     @property
     def _listener(self) -> Tensor:
@@ -131,42 +137,3 @@ def informed_pair(obs: Tensor, memory: Any = None, **_: Any) -> tuple[Tensor, An
     listener = obs[:, 1]
     move = walk_to_named_landmark(listener[:, :2], listener[:, 2:8].reshape(-1, WORDS, 2), listener[:, 8:11])
     return torch.stack([word, move], 1).unsqueeze(-1), memory
-
-
-def render_speaker_listener(
-    speaker: np.ndarray,
-    listener: np.ndarray,
-    landmarks: np.ndarray,
-    *,
-    goal: int,
-    word: int | None,
-    trail: Sequence[np.ndarray] = (),
-    title: str = "",
-) -> np.ndarray:
-    """Render a speaker, a listener and three landmarks; an agent outside the view appears at its border with an arrow.
-
-    A ring marks the goal. A bubble at the speaker holds its last word.
-
-    Args:
-        speaker: position `(2,)`.
-        listener: position `(2,)`.
-        landmarks: positions `(3, 2)`.
-        goal: index of the goal among the landmarks.
-        word: last word of the speaker, drawn as A, B or C; None before the first word.
-        trail: earlier positions of the listener `(2,)`, oldest first.
-        title: text above the field.
-
-    Returns:
-        An image `(H, W, 3)`, H above W.
-    """
-    from mappo.envs.batched.rendering import LANDMARK_COLORS, LISTENER, SPEAKER, Canvas
-
-    canvas = Canvas()
-    canvas.trails([[place] for place in [*trail, listener]], [LISTENER])
-    canvas.agent(speaker, 0.075, SPEAKER, False)
-    canvas.agent(listener, 0.075, LISTENER, False)
-    for index, (landmark, color) in enumerate(zip(landmarks, LANDMARK_COLORS.values(), strict=True)):
-        canvas.flag(landmark, 0.045, color, index == goal)  # smaller than agents, which stay visible below
-    canvas.bubble(speaker, 0.075, "..." if word is None else "ABC"[word])
-    distance = float(np.linalg.norm(listener - landmarks[goal]))
-    return canvas.finish(title, f"the goal is {list(LANDMARK_COLORS)[goal]}, {distance:.2f} away from the listener")

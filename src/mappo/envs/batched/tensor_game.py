@@ -144,9 +144,8 @@ class TensorGame(BatchedEnv):
     def _observe(self, tensors: Tensors, active: Tensor) -> Tensor:
         """Return the observations `(E, A, *shape)`, NaN for inactive agents."""
         obs = self._obs(tensors)
-        if not obs.is_floating_point():
-            return obs  # bytes have no NaN; all agents of image probes are active
-        return torch.where(active.unsqueeze(-1), obs, torch.nan)
+        # Bytes have no NaN; all agents of image probes are active.
+        return torch.where(active.unsqueeze(-1), obs, torch.nan) if obs.is_floating_point() else obs
 
     def _ones(self, *shape: int) -> Tensor:
         return torch.ones(self.num_envs, *shape, device=self.device)

@@ -143,8 +143,7 @@ class Combined(TensorGame):
 
     def __init__(self, num_envs: int, device: torch.device | str = "cpu") -> None:
         self._sizes = torch.tensor([3, 4, 5], device=device)
-        spec = spec_of([3, 5, 7], [ActionHeads((n,)) for n in (3, 4, 5)])
-        super().__init__(num_envs, spec, 10, device)
+        super().__init__(num_envs, spec_of([3, 5, 7], [ActionHeads((n,)) for n in (3, 4, 5)]), 10, device)
 
     def _begin_episodes(self) -> Tensors:
         never = torch.full((self.num_envs,), 2 * self.horizon, device=self.device)
