@@ -377,8 +377,8 @@ BUGS = [
         "5",
         "sharing: a critic's statistics are of kinds, not of sets",
         "networks/actor_critic.py",
-        "sets=sets, norm_groups=sets)",
-        "sets=sets, norm_groups=spec.groups if sets else ())",
+        "norm_groups=sets,",
+        "norm_groups=spec.groups if sets else (),",
         "policies/test_agent_kinds.py::test_one_critic_for_all_kinds_is_told_whose_value_it_gives",
     ),
     Bug(
@@ -546,8 +546,8 @@ BUGS = [
         "6",
         "observations: statistics of the absent",
         "algorithms/mappo.py",
-        "norm.update(rollout.obs, rollout.active, self.sum_across)",
-        "norm.update(rollout.obs, torch.ones_like(rollout.active), self.sum_across)",
+        "norm.update(obs, rollout.active, self.sum_across)",
+        "norm.update(obs, torch.ones_like(rollout.active), self.sum_across)",
         "algorithms/test_recurrent.py::test_what_absent_agents_see_changes_nothing",
     ),
     Bug(
@@ -928,8 +928,8 @@ BUGS = [
         "13",
         "weights from the clock",
         "networks/actor_critic.py",
-        "default_generator.manual_seed(seed)",
-        "default_generator.seed()",
+        "torch.Generator().manual_seed(seed)",
+        "(g := torch.Generator(), g.seed())[0]",
         "training/test_train.py::test_numbers_are_the_same_for_the_same_seed_and_others_for_another",
     ),
     Bug(

@@ -355,10 +355,13 @@ def test_states_and_observations_of_two_kinds_are_not_joined():
         make_critic_input(odd, config(("team", "env")))
 
 
-def test_a_team_does_not_mix_images_with_vectors():
+def test_a_team_may_mix_images_with_vectors():
     see = (spaces.Box(0, 255, (7, 6, 3), np.uint8), spaces.Box(-1, 1, (4,), np.float32))
-    with pytest.raises(UserError, match="agents that see images must all see images of one shape"):
-        Spec(("a", "b"), see, (ActionHeads((2,)),) * 2)
+    spec = Spec(("a", "b"), see, (ActionHeads((2,)),) * 2)
+    assert spec.obs_shape == (7 * 6 * 3,)
+    assert spec.obs_dtype == torch.float32
+    assert spec.groups == (0, 1)
+    assert [part.is_image for parts in spec.obs_parts for part in parts] == [True, False]
 
 
 # What users give

@@ -10,6 +10,7 @@ from mappo.config import PPOConfig
 from mappo.core.timestep import Rollout
 from mappo.functional.shapes import append_axes
 from mappo.functional.weighted import SumAcross, alone
+from mappo.networks.input_reader import InputReader
 from mappo.networks.network import Network
 from mappo.networks.normalizers import ValueNorm
 
@@ -32,6 +33,7 @@ class Critic:
     Args:
         network: the network.
         critic_input: builds the rows.
+        readers: convert observations and states before.
         ppo: the settings.
         static_shapes: shapes must not depend on data, and no step may wait for the device: for CUDA graphs.
         sum_across: adds the sums of other processes; see `functional.weighted`.
@@ -41,12 +43,14 @@ class Critic:
         self,
         network: Network,
         critic_input: CriticInput,
+        readers: tuple[InputReader, InputReader],
         ppo: PPOConfig,
         static_shapes: bool = False,
         sum_across: SumAcross = alone,
     ) -> None:
         self.network = network
         self.critic_input = critic_input
+        self.obs_reader, self.state_reader = readers
         self.ppo = ppo
         self.static_shapes = static_shapes
         self.sum_across = sum_across
@@ -127,20 +131,17 @@ class Critic:
             self.network.norm.update(rows, weight, self.sum_across)
 
     def build_input(self, obs: Tensor, state: Tensor | None, active: Tensor) -> Tensor:
-        """Build the rows, before any normalisation; images keep their dtype."""
+        """Build the rows, before any normalisation; images of bytes stay bytes where all have a common bound."""
         dtype = self.network.head.weight.dtype
-        is_image = len(self.network.shape) == 3
-        obs = obs if obs.ndim - active.ndim == 3 else obs.to(dtype)
-        state = state if state is None or is_image else state.to(dtype)
-        if state is not None and is_image and state.dtype != obs.dtype:
-            # Either of them is in bytes: scale both to fractions of 255, so that they can be concatenated.
-            state = _scale_bytes(state, dtype)
-            obs = _scale_bytes(obs, dtype)
-        return self.critic_input(obs, state, active)
+        obs = self.obs_reader(obs, dtype)
+        if state is None:
+            return self.critic_input(obs, state, active)
+        state_rows: Tensor = self.state_reader(state, dtype)
+        is_common = obs.dtype == state_rows.dtype and self.obs_reader.bytes_scale == self.state_reader.bytes_scale
+        if self.state_reader.bytes_scale and not is_common and self.critic_input.mode != "env":
+            state_rows = self.state_reader.to_floats(state_rows, dtype)
+            obs = self.obs_reader.to_floats(obs, dtype)
+        return self.critic_input(obs, state_rows, active)
 
     def _denormalize(self, normalized_value: Tensor) -> Tensor:
         return self.value_norm.denormalize(normalized_value) if self.ppo.value_norm else normalized_value
-
-
-def _scale_bytes(x: Tensor, dtype: torch.dtype) -> Tensor:
-    return x.to(dtype) / (255 if x.dtype == torch.uint8 else 1)

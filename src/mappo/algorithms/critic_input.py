@@ -1,16 +1,21 @@
 """The input of a centralised critic, built from observations and state: the same for acting, updates and cuts."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from mappo.config import Config
+from mappo.core.observations import Channels, ObsPart, padded_parts
 from mappo.core.spec import Spec
 from mappo.errors import UserError
 from mappo.functional.shapes import append_axes
+from mappo.networks.actor_critic import CriticRows
+from mappo.networks.input_reader import obs_reader, state_reader
 
 Mode = Literal["env", "joint", "agent", "own", "user"]
 # (obs (*B, A, *obs_shape), state (*B, *S) or None, active (*B, A)) -> (*B, F) for the team, or (*B, A, F)
@@ -38,6 +43,8 @@ class CriticInput:
         death_mask: see above.
         function: for `user`.
         has_state: `agent` reads the state.
+        parts: parts of the row of each agent, or of the team, where vectors hold images.
+        bytes_scale: the number that images of bytes are divided by, and stands for 1 in their planes of ids.
     """
 
     mode: Mode
@@ -47,6 +54,8 @@ class CriticInput:
     death_mask: bool = False
     function: CriticInputFunction | None = None
     has_state: bool = False
+    parts: tuple[tuple[ObsPart, ...], ...] = ()
+    bytes_scale: float = 255.0
 
     def __call__(self, obs: Tensor, state: Tensor | None, active: Tensor) -> Tensor:
         """Build rows `(*B, *shape)` or `(*B, A, *shape)`.
@@ -68,7 +77,8 @@ class CriticInput:
             return obs
         num_agents = active.shape[-1]
         planes = obs.ndim - active.ndim - 1
-        ids = torch.eye(num_agents, dtype=obs.dtype, device=obs.device) * (255 if obs.dtype == torch.uint8 else 1)
+        ids = torch.eye(num_agents, dtype=obs.dtype, device=obs.device)
+        ids = ids * int(self.bytes_scale) if obs.dtype == torch.uint8 else ids
         ids = ids.reshape(num_agents, *(1,) * planes, num_agents).expand(*obs.shape[:-1], num_agents)
         if self.mode == "own":
             return torch.cat([obs, ids], -1)
@@ -81,6 +91,11 @@ class CriticInput:
         if self.death_mask:
             rows = torch.where(is_active, rows, 0)
         return torch.cat([rows, ids], -1)
+
+    @property
+    def rows(self) -> CriticRows:
+        """The rows, as the critic's network is built for them."""
+        return CriticRows(self.shape, self.team_rows, self.parts, self.bytes_scale)
 
     def describe(self) -> str:
         """Describe the critic's input for the user, in a line."""
@@ -112,37 +127,50 @@ def make_critic_input(spec: Spec, config: Config, function: CriticInputFunction 
         raise UserError(f"network.death-mask is for critic-input agent, but critic-input is {mode}: leave it out")
     if function is not None:
         return _from_function(spec, config, function)
-    obs_shape = spec.obs_shape
-    state_shape = spec.state_shape
+    obs = obs_reader(spec, network_config.channels)
+    state = state_reader(spec, network_config.channels)
+    obs_shape = obs.shape
     num_agents = spec.num_agents
-    joint_shape = (*obs_shape[:-1], num_agents * obs_shape[-1])
     if mode == "env":
-        assert state_shape is not None
-        if len(state_shape) not in (1, 3):
-            raise UserError(f"the state must be a vector or an image (H, W, C), not {state_shape}")
-        return CriticInput(mode, state_shape, True)
+        if len(state.shape) not in (1, 3):
+            raise UserError(f"the state must be a vector or an image (H, W, C), not {state.shape}")
+        parts = (spec.state_parts,)
+        return CriticInput(mode, state.shape, True, parts=parts, bytes_scale=state.bytes_scale or 255.0)
+    own_parts = [padded_parts(agent_parts, math.prod(obs_shape)) for agent_parts in spec.obs_parts]
+    joint_parts = tuple(chain.from_iterable(own_parts))
+    joint_shape = (*obs_shape[:-1], num_agents * obs_shape[-1])
+    bytes_scale = obs.bytes_scale or 255.0
     if mode == "joint":
-        return CriticInput(mode, joint_shape, True)
+        return CriticInput(mode, joint_shape, True, parts=(joint_parts,), bytes_scale=bytes_scale)
     if mode == "own":
         agent_id = network_config.agent_id
         has_id = spec.needs_agent_id(network_config.sharing) if agent_id is None else agent_id
-        return CriticInput(mode, (*obs_shape[:-1], obs_shape[-1] + has_id * num_agents), False, has_id)
-    team_shape = joint_shape if state_shape is None else state_shape
+        shape = (*obs_shape[:-1], obs_shape[-1] + has_id * num_agents)
+        return CriticInput(mode, shape, False, has_id, parts=tuple(own_parts), bytes_scale=bytes_scale)
+    has_state = spec.state_shape is not None
+    team_shape = state.shape if has_state else joint_shape
     if team_shape[:-1] != obs_shape[:-1]:
         raise UserError(
-            f"network.critic-input agent concatenates state {state_shape} and observations {obs_shape}, which are not "
+            f"network.critic-input agent concatenates state {team_shape} and observations {obs_shape}, which are not "
             f"of one kind: use env, joint or own"
         )
-    shape = (*obs_shape[:-1], team_shape[-1] + obs_shape[-1] + num_agents)
-    has_state = state_shape is not None
-    return CriticInput(mode, shape, False, death_mask=network_config.death_mask, has_state=has_state)
+    team_parts = padded_parts(spec.state_parts, math.prod(team_shape)) if has_state else joint_parts
+    return CriticInput(
+        mode,
+        (*obs_shape[:-1], team_shape[-1] + obs_shape[-1] + num_agents),
+        False,
+        death_mask=network_config.death_mask,
+        has_state=has_state,
+        parts=tuple((*team_parts, *agent_parts) for agent_parts in own_parts),
+        bytes_scale=bytes_scale,
+    )
 
 
 def _from_function(spec: Spec, config: Config, function: CriticInputFunction) -> CriticInput:
     """Find the shape of a user's function by calls with 2 and with 3 environments."""
     num_agents = spec.num_agents
-    two = _call_on_zeros(function, spec, 2)
-    three = _call_on_zeros(function, spec, 3)
+    two = _call_on_zeros(function, spec, config.network.channels, 2)
+    three = _call_on_zeros(function, spec, config.network.channels, 3)
     team_rows = two.ndim in (2, 4)  # (E, F) or an image; else (E, A, F) or images
     lead = () if team_rows else (num_agents,)
     shape = tuple(two.shape[1 + len(lead) :])
@@ -154,15 +182,16 @@ def _from_function(spec: Spec, config: Config, function: CriticInputFunction) ->
         )
     if team_rows and config.env.reward == "agent":
         raise UserError("env.reward agent needs a critic row for each agent: the function must return (*B, A, F)")
-    return CriticInput("user", shape, team_rows, function=function)
+    bytes_scale = obs_reader(spec).bytes_scale or 255.0
+    return CriticInput("user", shape, team_rows, function=function, bytes_scale=bytes_scale)
 
 
-def _call_on_zeros(function: CriticInputFunction, spec: Spec, num_envs: int) -> Tensor:
+def _call_on_zeros(function: CriticInputFunction, spec: Spec, channels: Channels, num_envs: int) -> Tensor:
     """Call a user's function on zeros; raise UserError unless it returns a tensor."""
-    obs_shape = spec.obs_shape
+    obs_shape = obs_reader(spec, channels).shape
     dtype = spec.obs_dtype if len(obs_shape) == 3 else torch.float32
     obs = torch.zeros(num_envs, spec.num_agents, *obs_shape, dtype=dtype)
-    state = None if spec.state_shape is None else torch.zeros(num_envs, *spec.state_shape)
+    state = None if spec.state_shape is None else torch.zeros(num_envs, *state_reader(spec, channels).shape)
     try:
         rows: object = function(obs, state, torch.ones(num_envs, spec.num_agents, dtype=torch.bool))
     except Exception as error:

@@ -25,6 +25,7 @@ from mappo.core.state_dict import flatten, subdict
 from mappo.core.timestep import Rollout, TimeStep
 from mappo.functional.weighted import SumAcross, alone
 from mappo.networks.actor_critic import build_network
+from mappo.networks.input_reader import state_reader
 from mappo.policies.actor import Actor
 from mappo.policies.policy import Policy
 
@@ -67,9 +68,12 @@ class MAPPO:
         self.uses_graphs = self.static_shapes and config.allows_graphs
         self.critic_input = make_critic_input(spec, config, critic_input)
         self.team_rows = self.critic_input.team_rows
-        self.network = build_network(spec, config, self.critic_input.shape, self.team_rows, seed).to(self.device)
+        self.network = build_network(spec, config, self.critic_input.rows, seed).to(self.device)
         self.policy = Policy(spec, config.network, self.network.actor, self.device)
-        self.critic = Critic(self.network.critic, self.critic_input, config.ppo, self.static_shapes, sum_across)
+        readers = (self.network.actor.reader, state_reader(spec, config.network.channels).to(self.device))
+        self.critic = Critic(
+            self.network.critic, self.critic_input, readers, config.ppo, self.static_shapes, sum_across
+        )
         self.value_norm = self.critic.value_norm.to(self.device)
         if config.network.memory_size:
             self.critic.ensure_memory(config.env.num_envs, *(() if self.team_rows else (spec.num_agents,)))
@@ -192,7 +196,8 @@ class MAPPO:
     def finish_update(self, rollout: Rollout, values: Values) -> None:
         """Advance the critic's memory and update the observation statistics. Call after the last gradient step."""
         if self.network.actor.norm is not None:
-            self.network.actor.norm.update(rollout.obs, rollout.active, self.sum_across)
+            obs = self.network.actor.reader(rollout.obs, torch.float64)
+            self.network.actor.norm.update(obs, rollout.active, self.sum_across)
         self.critic.finish_update(rollout, values.memory_out)
 
     def state_dict(self) -> dict[str, Tensor]:

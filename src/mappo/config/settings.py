@@ -49,8 +49,7 @@ class EnvConfig:
     time_limit: Annotated[int | None, at_least(1)] = None
     """Maximum steps of an episode, for Python environments; an episode ended by the limit counts as truncated."""
     workers: Annotated[int | None, at_least(0), at_most(4096)] = None
-    """Number of worker processes for Python environments; 0: step all in this process; by default
-    the number of cores."""
+    """Number of worker processes for Python environments; 0: this process alone; by default one for each core."""
     restart: bool = False
     """Replace a dead or hanging worker; its episodes are cut off. By default the run is saved and stops."""
     worker_timeout: Annotated[float, above(0)] = 60.0
@@ -100,6 +99,8 @@ class NetworkConfig:
     """Width of a GRU after the hidden layers of actor and critic (arXiv:1406.1078); 0: no memory."""
     encoder: str = "auto"
     """`mlp`; `cnn`, for images; or a name added by `mappo.register_encoder`; `auto` chooses by the shape."""
+    channels: Literal["auto", "first", "last"] = "auto"
+    """Axis with the channels of an image; `auto`: the neighbouring axes of most similar sizes are height and width."""
     obs_norm: bool = False
     """Normalise observations by their running mean and standard deviation; for vectors, not images."""
     action_bounds: Literal["clip", "tanh"] = "clip"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 from gymnasium import spaces
 
+from mappo.core.observations import ObsPart, channels_last, is_channels_first, part_shapes, parts_of
 from mappo.errors import UserError
 
 if TYPE_CHECKING:
@@ -96,7 +97,8 @@ class Spec:
 
     Agents may differ. Tensors hold all agents side by side in a *padded layout*:
 
-    - Observations are images `(H, W, C)`, of equal shape for all agents, or vectors, padded with zeros.
+    - Observations are images `(H, W, C)`, of equal shape for all agents, or vectors, padded with zeros. A vector may
+      hold images: see `obs_parts`.
     - Action columns `(D)` are the categorical heads, then the continuous heads. Number and sizes of heads are the
       maxima over agents. A missing categorical head has a single choice; a missing continuous head is ignored.
     """
@@ -107,17 +109,17 @@ class Spec:
     groups: tuple[int, ...] = ()  # agents of a group may share parameters; by default: equal spaces
     state_shape: tuple[int, ...] | None = None  # None: the environment has no state
     shared_reward: bool = False  # all agents get the same number: the team's reward
+    obs_parts: tuple[tuple[ObsPart, ...], ...] = ()  # parts of each observation; by default those of `obs_spaces`
+    state_parts: tuple[ObsPart, ...] = ()  # parts of the state; empty: numbers without bounds, or an image
 
     def __post_init__(self) -> None:
         if not len(self.agents) == len(self.obs_spaces) == len(self.action_heads) or not self.agents:
             raise UserError("a Spec needs at least one agent, and an observation space and action heads for each")
         if any(space.shape is None for space in self.obs_spaces):
             raise UserError(f"observations must be arrays, got {self.obs_spaces}: see gymnasium.spaces.flatten_space")
-        shapes = set(self._shapes)
-        if len(shapes) > 1 and any(len(shape) == 3 for shape in shapes):
-            raise UserError(f"agents that see images must all see images of one shape, got {sorted(shapes, key=str)}")
+        object.__setattr__(self, "obs_parts", self.obs_parts or tuple(map(parts_of, self.obs_spaces)))
         if not self.groups:
-            kinds = list(zip(self._shapes, self.action_heads, strict=True))
+            kinds = list(zip(self._shapes, map(part_shapes, self.obs_parts), self.action_heads, strict=True))
             object.__setattr__(self, "groups", tuple(kinds.index(kind) for kind in kinds))
         order = sorted(set(self.groups))
         if len(self.groups) != len(self.agents):
@@ -135,10 +137,10 @@ class Spec:
 
     @property
     def obs_shape(self) -> tuple[int, ...]:
-        """Shape of each agent's observation, padded: an image `(H, W, C)`, or `(O,)`."""
+        """Shape of each agent's observation, padded: an image `(H, W, C)` if all agents see one, else `(O,)`."""
         shape = self._shapes[0]
-        if len(shape) == 3:
-            return (*shape[1:], shape[0]) if is_channels_first(shape) else shape
+        if len(shape) == 3 and len(set(self._shapes)) == 1:
+            return channels_last(shape)
         return (max(map(math.prod, self._shapes)),)
 
     def to_channels_last(self, image: Any) -> Any:
@@ -239,12 +241,3 @@ class Spec:
     def team_reward(self, reward: Tensor) -> Tensor:
         """Return the team's reward `(*B)` from the agents' rewards `(*B, A)`: the sum, or the number common to all."""
         return reward[..., 0] if self.shared_reward else reward.sum(-1)
-
-
-def is_channels_first(shape: tuple[int, ...]) -> bool:
-    """Return True if an image of this shape is `(C, H, W)`, False for `(H, W, C)` and if in doubt.
-
-    Height and width are taken to be the neighbouring axes with the smaller ratio of sizes.
-    """
-    first, middle, last = shape
-    return max(middle, last) * min(first, middle) < max(first, middle) * min(middle, last)

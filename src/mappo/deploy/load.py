@@ -49,7 +49,7 @@ def read_actor(
         expected = build_actor(spec, config.network).state_dict()
     if difference := mismatch(weights, expected):
         raise UserError(f"{found.path} does not fit {path}/config.json: {difference}")
-    network = build_actor(spec, config.network)
+    network = build_actor(spec, config.network, torch.Generator())
     network.load_state_dict(weights)
     network.to(device).requires_grad_(False)
     generator = torch.Generator(device)

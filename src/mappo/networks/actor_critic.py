@@ -1,13 +1,15 @@
 """Actor and critic of a config. The actor reads one agent's own observation; the critic may read everything (CTDE)."""
 
 import math
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from mappo.config import Config, NetworkConfig
+from mappo.core.observations import ObsPart
 from mappo.core.spec import Spec
+from mappo.networks.input_reader import bytes_reader, obs_reader
 from mappo.networks.network import Network
 
 
@@ -25,7 +27,7 @@ class ActorCritic(nn.Module):
         self.critic = critic
 
 
-def build_actor(spec: Spec, network_config: NetworkConfig) -> Network:
+def build_actor(spec: Spec, network_config: NetworkConfig, generator: torch.Generator | None = None) -> Network:
     """Build the actor of a config; `ActionDistribution` interprets its outputs."""
     is_free = network_config.action_std == "free"  # standard deviations are parameters, not outputs
     agent_id = network_config.agent_id
@@ -38,26 +40,53 @@ def build_actor(spec: Spec, network_config: NetworkConfig) -> Network:
         agent_id=spec.needs_agent_id(network_config.sharing) if agent_id is None else agent_id,
         gain=network_config.actor_gain,
         constants=spec.continuous if is_free else 0,
+        reader=obs_reader(spec, network_config.channels),
+        parts=spec.obs_parts,
+        generator=generator,
     )
     if spec.continuous and not is_free:
         nn.init.constant_(actor.head.bias[..., -spec.continuous :], math.log(network_config.initial_std))
     return actor
 
 
-def build_network(spec: Spec, config: Config, critic_shape: Sequence[int], team_rows: bool, seed: int) -> ActorCritic:
+@dataclass(frozen=True)
+class CriticRows:
+    """Rows of a critic.
+
+    Args:
+        shape: `(F,)`, or an image `(H, W, C)`.
+        is_team: a single row stands for the whole team, in place of a row for each agent.
+        parts: parts of the row of each agent, or of the team, where a vector holds images.
+        bytes_scale: the divisor of images of bytes.
+    """
+
+    shape: tuple[int, ...]
+    is_team: bool
+    parts: tuple[tuple[ObsPart, ...], ...] = ()
+    bytes_scale: float = 255.0
+
+
+def build_network(spec: Spec, config: Config, critic_rows: CriticRows, seed: int) -> ActorCritic:
     """Build the network of a config, with weights sampled from `seed` alone.
 
     Args:
         spec: the environment's.
         config: `network` is read.
-        critic_shape: shape of a row of the critic.
-        team_rows: the critic has a single row for the team, in place of a row for each agent.
+        critic_rows: the critic's input.
         seed: of the weights.
     """
-    sets = () if team_rows else spec.parameter_sets(config.network.sharing)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # `torch.manual_seed` would reseed every GPU as well
-        actor = build_actor(spec, config.network)
+    generator = torch.Generator().manual_seed(seed)
+    actor = build_actor(spec, config.network, generator)
+    sets = () if critic_rows.is_team else spec.parameter_sets(config.network.sharing)
+    critic = Network(
+        critic_rows.shape,
+        1,
+        config.network,
+        parameter_sets=sets,
         # Normalise per parameter set: per agent, the constant one-hot id would become 0.
-        critic = Network(critic_shape, 1, config.network, parameter_sets=sets, norm_groups=sets)
-        return ActorCritic(actor, critic)
+        norm_groups=sets,
+        reader=bytes_reader(critic_rows.shape, critic_rows.bytes_scale),
+        parts=critic_rows.parts,
+        generator=generator,
+    )
+    return ActorCritic(actor, critic)

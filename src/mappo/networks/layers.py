@@ -36,16 +36,24 @@ class Linear(_Grouped):
         in_features: size of the input's last axis.
         out_features: size of the output's last axis.
         gain: scale of the orthogonal matrix.
+        generator: of the orthogonal matrix; by default torch's own.
     """
 
-    def __init__(self, groups: int, in_features: int, out_features: int, gain: float = 1.0) -> None:
+    def __init__(
+        self,
+        groups: int,
+        in_features: int,
+        out_features: int,
+        gain: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> None:
         super().__init__()
         self.groups = groups
         lead = () if groups == 1 else (groups,)
         self.weight = nn.Parameter(torch.empty(*lead, out_features, in_features))
         self.bias = nn.Parameter(torch.zeros(*lead, out_features))
         for matrix in [self.weight] if groups == 1 else self.weight.unbind():
-            nn.init.orthogonal_(matrix, gain)
+            nn.init.orthogonal_(matrix, gain, generator)
 
     def forward(self, x: Tensor, scale: float = 1.0, factor: float = 1.0) -> Tensor:
         """Compute `scale * ((factor * x) W + b)`; the matrix is scaled, because it is smaller than the rows."""
@@ -89,17 +97,18 @@ class GRU(nn.Module):
         groups: as in `Linear`.
         in_features: size of the input's last axis.
         width: H, size of the memory.
+        generator: as in `Linear`.
     """
 
-    def __init__(self, groups: int, in_features: int, width: int) -> None:
+    def __init__(self, groups: int, in_features: int, width: int, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.width = width
         self.time_axis = 0 if groups == 1 else 2
-        self.input = Linear(groups, in_features, 3 * width)
-        self.hidden = Linear(groups, width, 3 * width)
+        self.input = Linear(groups, in_features, 3 * width, generator=generator)
+        self.hidden = Linear(groups, width, 3 * width, generator=generator)
         for layer, size in ((self.input, in_features), (self.hidden, width)):
             for matrix in layer.weight.reshape(-1, width, size).detach():  # each gate orthogonal by itself
-                nn.init.orthogonal_(matrix)
+                nn.init.orthogonal_(matrix, generator=generator)
 
     def forward(self, x: Tensor, memory: Tensor, is_first: Tensor) -> Tensor:
         """Run L steps.

@@ -3,15 +3,18 @@
 import copy
 import math
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mappo.config import NetworkConfig
+from mappo.core.observations import ObsPart, has_images, padded_parts, part_shapes
 from mappo.errors import UserError
 from mappo.functional.shapes import append_axes
 from mappo.networks.encoders import make_encoder, select_encoder
+from mappo.networks.input_reader import InputReader, bytes_reader
 from mappo.networks.layers import GRU, LayerNorm, Linear, ParameterSets
 from mappo.networks.normalizers import RunningNorm
 
@@ -23,7 +26,7 @@ class Network(nn.Module):
     id, the agents' axis is a batch axis like any other: rows of a single agent may come alone.
 
     Args:
-        shape: shape of a row: `(F,)`, or an image `(H, W, C)`.
+        shape: shape of a row: `(F,)`, or an image `(H, W, C)`. A reader may change it.
         out_features: outputs for each row.
         network_config: the settings.
         parameter_sets: the set of parameters of each agent; empty for rows of teams.
@@ -31,6 +34,12 @@ class Network(nn.Module):
         agent_id: append a one-hot id to the features or channels of each row.
         gain: initial scale of the head.
         constants: further outputs, independent of the input: log standard deviations of a Gaussian.
+        reader: converts raw rows; by default only images of bytes are divided, by 255.
+        parts: the parts of the rows of each agent, or of a team, where a vector holds images.
+        generator: of the initial weights; by default torch's own.
+
+    Raises:
+        UserError: a setting does not fit the rows.
     """
 
     def __init__(
@@ -44,27 +53,55 @@ class Network(nn.Module):
         agent_id: bool = False,
         gain: float = 1.0,
         constants: int = 0,
+        reader: InputReader | None = None,
+        parts: Sequence[Sequence[ObsPart]] = (),
+        generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.shape = tuple(shape)
+        self.reader = bytes_reader(tuple(shape)) if reader is None else reader
+        self.shape = self.reader.shape
         if network_config.obs_norm and len(self.shape) == 3:
             raise UserError("network.obs-norm is for vectors, but these agents observe images: leave it out")
         self.parameter_sets = ParameterSets(parameter_sets)
         self.uses_bf16 = network_config.precision == "bf16"
         self.norm = RunningNorm(self.shape[-1], norm_groups) if network_config.obs_norm else None
+        rows = [padded_parts(tuple(row), math.prod(self.shape)) for row in parts]
+        pixels = [[part.is_image for part in row for _ in range(part.size)] for row in rows]
+        # Statistics are of numbers alone: pixels are read as they are.
+        pixel_mask = torch.tensor(pixels) if self.norm is not None and has_images(*rows) else None
+        self.register_buffer("pixels", pixel_mask, persistent=False)  # (A, F), or (1, F) for teams
+        self.pixels: Tensor | None
         ids = torch.eye(len(parameter_sets)) if agent_id else None
         self.register_buffer("ids", ids, persistent=False)
         self.ids: Tensor | None
         num_sets = self.parameter_sets.count
         features = self.shape[-1] + (len(parameter_sets) if agent_id else 0)
-        self.encoder = make_encoder(num_sets, (*self.shape[:-1], features), network_config)
+        set_parts = self._parts_by_set(rows, features) if network_config.encoder in ("auto", "cnn") else []
+        self.encoder = make_encoder(num_sets, (*self.shape[:-1], features), network_config, generator, set_parts)
         memory_size = network_config.memory_size
         width = memory_size or network_config.hidden[-1]
-        self.gru = GRU(num_sets, network_config.hidden[-1], width) if memory_size else None
+        self.gru = GRU(num_sets, network_config.hidden[-1], width, generator) if memory_size else None
         self.gru_norm = LayerNorm(num_sets, width) if memory_size and network_config.layer_norm else None
-        self.head = Linear(num_sets, width, out_features, gain)
+        self.head = Linear(num_sets, width, out_features, gain, generator)
         initial = torch.full((num_sets, constants), math.log(network_config.initial_std))
         self.constants = nn.Parameter(initial) if constants else None
+
+    def _parts_by_set(self, parts: Sequence[Sequence[ObsPart]], features: int) -> list[Sequence[ObsPart]]:
+        """Return the parts of the rows of each parameter set; empty without images.
+
+        Raises:
+            UserError: agents of a set have other parts.
+        """
+        if len(self.shape) == 3 or not has_images(*parts):
+            return []
+        by_set: dict[int, Sequence[ObsPart]] = {}
+        for name, agent_parts in sorted(zip(self.parameter_sets.sets or (0,), parts, strict=True), key=itemgetter(0)):
+            if part_shapes(by_set.setdefault(name, agent_parts)) != part_shapes(agent_parts):
+                raise UserError(
+                    "agents with images of other kinds, or with and without images, share parameters: use "
+                    "network.sharing group or none, or network.encoder mlp"
+                )
+        return [padded_parts(tuple(set_parts), features) for set_parts in by_set.values()]
 
     @property
     def memory_size(self) -> int:
@@ -75,7 +112,8 @@ class Network(nn.Module):
     def needs_agent_axis(self) -> bool:
         """Agents differ in parameters, id or statistics: rows must be rows of whole teams, `(*B, A, *shape)`."""
         has_groups = self.norm is not None and self.norm.groups is not None
-        return self.ids is not None or self.parameter_sets.count > 1 or has_groups
+        is_alike = self.ids is None and self.parameter_sets.count == 1 and not has_groups
+        return not is_alike or self.reader.differs_by_agent
 
     def leading_shape(self, x: Tensor) -> tuple[int, ...]:
         """Return the axes of x before the axes of a row."""
@@ -84,15 +122,16 @@ class Network(nn.Module):
     def preprocess(self, x: Tensor, active: Tensor | None = None) -> Tensor:
         """Convert observations to the input of `forward`; the observations of inactive agents, even NaN, become 0.
 
-        Vectors are converted to the network's dtype and normalised if set; images `(H, W, C)` of bytes stay bytes.
+        Vectors are converted to the network's dtype and normalised if set; images of bytes stay bytes.
 
         Args:
             x: `(*B, A, *shape)`, or `(*B, *shape)`.
             active: `(*B, A)`; None for all active.
         """
-        if len(self.shape) == 1 or x.dtype != torch.uint8:
-            x = x.to(self.head.weight.dtype)
-        x = x if self.norm is None else self.norm(x)
+        x = self.reader(x, self.head.weight.dtype)
+        if self.norm is not None:
+            normalized = self.norm(x)
+            x = normalized if self.pixels is None else torch.where(self.pixels, x, normalized)
         if active is None:
             return x
         return torch.where(append_axes(active, x.ndim), x, 0)
@@ -134,13 +173,12 @@ class Network(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Compute the features of rows `(*B, A, *shape)`, with the layout of `ParameterSets.scatter`."""
+        x = self.reader.to_floats(x, self.head.weight.dtype)
         if self.ids is not None:
-            ids = self.ids.to(x.dtype) * (255 if x.dtype == torch.uint8 else 1)
+            ids = self.ids.to(x.dtype)
             agents, size = ids.shape
             ids = ids.reshape(agents, *(1,) * (len(self.shape) - 1), size).expand(*x.shape[:-1], size)
             x = torch.cat([x, ids], -1)
-        if x.dtype == torch.uint8:  # the rollout keeps bytes, four times smaller
-            x = x.to(self.head.weight.dtype) / 255
         return self.encoder(self.parameter_sets.scatter(x, len(self.shape)))
 
     def step(self, x: Tensor, memory: Tensor | None = None, is_first: Tensor | None = None) -> tuple[Tensor, Any]:
@@ -173,6 +211,9 @@ class Network(nn.Module):
         network = copy.deepcopy(self, memo)  # copies the modules and shares the tensors
         if self.ids is not None:
             network.ids = self.ids[agent : agent + 1]
+        if self.pixels is not None:
+            network.pixels = self.pixels[agent : agent + 1]
+        network.reader.select_(agent)
         if network.norm is not None:
             network.norm.select_(agent)
         if self.parameter_sets.count > 1:

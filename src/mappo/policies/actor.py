@@ -1,5 +1,6 @@
 """A policy in use, own observation in, action out: `Actor` for a team, `AgentActor` for a single agent."""
 
+import math
 from typing import Any, cast
 
 import torch
@@ -48,16 +49,16 @@ class Actor:
         rows = self._leading_shape(obs)
         return _act(self.policy, obs, rows, memory, mask, is_first, active, self.sampled, self.generator)
 
-    def agent(self, name: str) -> "AgentActor":
-        """Return the actor of a single agent.
+    def agent(self, name: str | int) -> "AgentActor":
+        """Return the actor of a single agent; a name that is a number may be given as a number.
 
         Raises:
             UserError: the team has no such agent.
         """
         agents = self.policy.spec.agents
-        if name not in agents:
+        if str(name) not in agents:
             raise UserError(f"there is no agent {name!r}; there are: {', '.join(agents)}")
-        return AgentActor(self.policy, agents.index(name), self.sampled, self.generator)
+        return AgentActor(self.policy, agents.index(str(name)), self.sampled, self.generator)
 
     def _leading_shape(self, obs: Tensor) -> tuple[int, ...]:
         """Return the axes before the axes of an observation."""
@@ -98,8 +99,8 @@ class AgentActor:
         """Return the agent's action.
 
         Args:
-            obs: `(*B, *shape)` of its own observation space; where the space is neither a vector nor an image,
-                flattened as by `gymnasium.spaces.flatten`.
+            obs: `(*B, *shape)` of its own observation space, numbers as the environment gives them; where the space
+                is neither a vector nor an image, flattened as by `gymnasium.spaces.flatten`.
             memory: the memory returned by the last call, `(*B, H)`; None at first, and always for a policy without.
             mask: `(*B, n)` over its own choices, True where legal.
             is_first: `(*B)`, True where the memory starts anew.
@@ -113,10 +114,13 @@ class AgentActor:
         spec = self.spec
         obs = _to_tensor(spec, obs)
         shape = cast("tuple[int, ...]", spec.obs_spaces[self.index].shape)
+        part = spec.obs_parts[self.index][0]
+        if part.is_image and part.size == math.prod(shape) and obs.shape[-len(part.shape) :] == part.shape:
+            shape = part.shape  # a grey image, which environments flatten
         rows = tuple(obs.shape[: max(obs.ndim - len(shape), 0)])
         if obs.shape[len(rows) :] != shape:
             raise ValueError(f"{spec.agents[self.index]} reads observations {('*B', *shape)}, got {tuple(obs.shape)}")
-        if len(shape) == 3:
+        if len(spec.obs_shape) == 3:
             padded = spec.to_channels_last(obs)
         else:
             padded = torch.zeros(*rows, *spec.obs_shape, dtype=obs.dtype, device=obs.device)

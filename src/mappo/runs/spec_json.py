@@ -8,7 +8,8 @@ from typing import Annotated, Any, cast
 import numpy as np
 from gymnasium import spaces
 
-from mappo.config.bounds import between, read_field
+from mappo.config.bounds import above, between, coerce, read_field
+from mappo.core.observations import ObsPart
 from mappo.core.spec import ActionHeads, Spec
 from mappo.errors import UserError
 from mappo.system.safe_read import MAX_JSON, parse_json, quote
@@ -20,6 +21,7 @@ MAX_CHOICES = 1 << 24
 
 _DTYPE = re.compile(r"bool|u?int(8|16|32|64)|float(16|32|64)")
 _Ints = tuple[Annotated[int, between(-(2**31), 2**31 - 1)], ...]
+_Scales = tuple[Annotated[float, above(0)], ...]
 _Objects = tuple[dict[str, Any], ...]
 
 
@@ -27,10 +29,14 @@ def spec_to_dict(spec: Spec) -> dict[str, Any]:
     """Return a Spec as JSON values."""
     return {
         "agents": spec.agents,
-        "obs": [{"shape": s.shape, "dtype": str(s.dtype)} for s in spec.obs_spaces],
+        "obs": [
+            {"shape": space.shape, "dtype": str(space.dtype), "parts": list(map(asdict, parts))}
+            for space, parts in zip(spec.obs_spaces, spec.obs_parts, strict=True)
+        ],
         "heads": [asdict(h) | {"low": _finite(h.low), "high": _finite(h.high)} for h in spec.action_heads],
         "groups": spec.groups,
         "state_shape": spec.state_shape,
+        "state_parts": list(map(asdict, spec.state_parts)),
         "shared_reward": spec.shared_reward,
     }
 
@@ -44,13 +50,19 @@ def spec_from_dict(data: dict[str, Any]) -> Spec:
     agents = read_field(data, "agents", tuple[str, ...])
     if len(agents) > MAX_AGENTS or len(set(agents)) < len(agents) or any(len(name) > 1000 for name in agents):
         raise UserError(f"'agents' must be up to {MAX_AGENTS:,} names, each of them once")
-    arrays = [_read_array(x) for x in read_field(data, "obs", _Objects)]
+    obs = read_field(data, "obs", _Objects)
+    arrays = [_read_array(x) for x in obs]
     state_shape = read_field(data, "state_shape", _Ints | None)
     # Equal observation spaces share a Box. The bounds of a Box are arrays of the observation's size.
     size = max(sum(math.prod(shape) for shape, _ in set(arrays)), math.prod(state_shape or ()))
     if size > MAX_OBS_SIZE:
         raise UserError(f"the agents observe {size:,} numbers, more than the limit of {MAX_OBS_SIZE:,}")
     boxes = {array: _box(array[0], np.dtype(array[1])) for array in set(arrays)}
+    all_bytes = all(dtype == "uint8" for _, dtype in arrays)
+    obs_parts = tuple(
+        _read_parts(x["parts"], shape) if "parts" in x else _unscaled_part(shape, all_bytes)
+        for x, (shape, _) in zip(obs, arrays, strict=True)
+    )
     heads = tuple(_read_heads(x) for x in read_field(data, "heads", _Objects))
     choices = len(agents) * max((sum(h.categorical) + h.size for h in heads), default=0)
     if choices > MAX_CHOICES:
@@ -62,6 +74,8 @@ def spec_from_dict(data: dict[str, Any]) -> Spec:
         groups=read_field(data, "groups", _Ints),
         state_shape=state_shape,
         shared_reward=read_field(data, "shared_reward", bool),
+        obs_parts=obs_parts,
+        state_parts=_read_parts(data["state_parts"], state_shape or ()) if data.get("state_parts") else (),
     )
 
 
@@ -92,6 +106,27 @@ def _read_array(data: dict[str, Any]) -> tuple[tuple[int, ...], str]:
     if len(shape) > 8 or min(shape, default=1) < 0:
         raise UserError(f"'shape' must be an array shape, got {quote(repr(shape))}")
     return shape, dtype
+
+
+def _read_parts(data: Any, shape: tuple[int, ...]) -> tuple[ObsPart, ...]:
+    """Return the parts of an observation or state of this shape."""
+    parts: list[ObsPart] = []
+    for item in coerce("'parts'", data, _Objects):
+        part = ObsPart(read_field(item, "shape", _Ints), read_field(item, "scale", _Scales))
+        if not 1 <= len(part.shape) <= 3 or min(part.shape) < 0 or len(part.scale) not in (1, part.size):
+            raise UserError(f"'parts' must be images or numbers, got {quote(repr(item))}")
+        parts.append(part)
+    is_wrong_image = len(shape) == 3 and [len(part.shape) for part in parts] != [3]
+    if is_wrong_image or sum(part.size for part in parts) != math.prod(shape):
+        raise UserError(f"'parts' must fill an array of shape {quote(repr(shape))}")
+    return tuple(parts)
+
+
+def _unscaled_part(shape: tuple[int, ...], all_bytes: bool) -> tuple[ObsPart, ...]:
+    """Return the part of an observation of an earlier version, whose networks scaled images of bytes alone."""
+    if len(shape) == 3:
+        return (ObsPart(shape, (255.0 if all_bytes else 1.0,)),)
+    return (ObsPart((math.prod(shape),)),)
 
 
 def _read_heads(data: dict[str, Any]) -> ActionHeads:

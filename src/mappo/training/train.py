@@ -14,8 +14,8 @@ from mappo.algorithms.mappo import MAPPO
 from mappo.algorithms.multi_seed import MultiSeed
 from mappo.config import Config
 from mappo.config.presets import preset
-from mappo.core.protocols import Environment
 from mappo.core.seeding import derive_seed
+from mappo.core.spec import Spec
 from mappo.errors import StopTraining, UserError
 from mappo.runs.directory import named_path, open_run, read_run, runs_folder, seed_paths
 from mappo.runs.lock import lock_directory
@@ -75,11 +75,11 @@ def _train(
     interrupts.set_time_limit(config.run.time_limit)
     device = choose_device(config.run.device)
     path = named_path(config, folder)
-    agents = read_run(path)[2].agents if resume and path is not None else ()
+    saved = read_run(path)[2] if resume and path is not None else None
     with ExitStack() as stack:
         stack.enter_context(_torch_settings(config, device))
         with interrupts.waiting():
-            training_env, eval_env = envs.for_training(env, config, device, agents)
+            training_env, eval_env = envs.for_training(env, config, device, () if saved is None else saved.agents)
         if isinstance(env, str) or callable(env):  # an environment object belongs to the caller
             for env_to_close in (training_env, eval_env):
                 stack.callback(close_all, env_to_close, limit=interrupts.close_limit)
@@ -87,7 +87,8 @@ def _train(
             raise UserError(f"run.device cuda: {name} is stepped on the CPU, and trains there: use cpu or auto")
         num_envs = training_env.num_envs // config.run.seeds
         config = replace(config, env=replace(config.env, num_envs=num_envs))  # an environment object has its own number
-        learners = _make_agents(training_env, config, critic_input)
+        spec = training_env.spec if saved is None else _trained_spec(training_env.spec, saved)
+        learners = _make_agents(spec, config, training_env.device, critic_input)
         path = open_run(name, config, training_env.spec, resume, folder)
         seed_runs = _make_seed_runs(path, config, learners, stack)
         session = Session(path, name, config, seed_runs, training_env, eval_env, interrupts)
@@ -115,13 +116,27 @@ def _checked_config(name: str, config: Config | None, critic_input: CriticInputF
     return config
 
 
-def _make_agents(env: Environment, config: Config, critic_input: CriticInputFunction | None) -> list[MAPPO]:
+def _trained_spec(spec: Spec, saved: Spec) -> Spec:
+    """Return the spec of a resumed run: its networks read observations and states as they always did.
+
+    Args:
+        spec: the environment's; if it does not fit, `open_run` or the checkpoint says so.
+        saved: the run's.
+    """
+    if saved.mismatch(spec) or saved.state_shape != spec.state_shape:
+        return spec
+    return replace(spec, groups=saved.groups, obs_parts=saved.obs_parts, state_parts=saved.state_parts)
+
+
+def _make_agents(
+    spec: Spec, config: Config, device: torch.device, critic_input: CriticInputFunction | None
+) -> list[MAPPO]:
     """Return a learner for each seed.
 
     Raises:
         UserError: the encoder cannot be computed for several seeds at once.
     """
-    agents = [MAPPO(env.spec, config, env.device, derive_seed(s, 0), critic_input) for s in config.run.all_seeds]
+    agents = [MAPPO(spec, config, device, derive_seed(s, 0), critic_input) for s in config.run.all_seeds]
     if len(agents) > 1:
         MultiSeed(agents).check_encoder()
     return agents

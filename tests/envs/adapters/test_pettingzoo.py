@@ -100,9 +100,10 @@ def test_the_checker_finds_them_sound(name: str, options: dict[str, Any], ending
 
 
 def test_predators_and_prey_see_images_of_two_shapes():
-    report = check(lambda: make("magent2/adversarial_pursuit_v4", map_size=16))
-    assert [v.code for v in report.violations] == ["spaces"]
-    assert report.violations[0].message.endswith("got [(10, 10, 5), (9, 9, 5)]")
+    batch = SerialEnvs(lambda: make("magent2/adversarial_pursuit_v4", map_size=16), 1)
+    shapes = {parts[0].shape for parts in batch.spec.obs_parts}
+    assert shapes == {(10, 10, 5), (9, 9, 5)}
+    assert batch.reset(0).obs.shape[2:] == (500,)
 
 
 def test_the_limit_of_multiwalker_becomes_a_truncation_to_the_trainer():

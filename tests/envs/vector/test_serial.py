@@ -660,9 +660,14 @@ def test_images_stay_images(dtype: Any):
 
 
 @pytest.mark.parametrize("other", [box(4, 5, 1), box(7)])
-def test_images_of_several_shapes_are_refused(other: spaces.Box):
-    with pytest.raises(UserError, match=r"^agents that see images must all see images of one shape, got \[\(.*\)\]$"):
-        SerialEnvs(lambda: Team({"a": (box(4, 5, 3), BUTTON), "b": (other, BUTTON)}), 1)
+def test_images_of_several_shapes_are_flattened_with_their_places(other: spaces.Box):
+    env = SerialEnvs(lambda: Team({"a": (box(4, 5, 3), BUTTON), "b": (other, BUTTON)}), 1)
+    assert env.spec.obs_shape == (60,)
+    assert [[part.shape for part in parts] for parts in env.spec.obs_parts] == [[(4, 5, 3)], [other.shape]]
+    for step in turns(env):
+        for j, agent in enumerate("ab"):
+            seen = env.envs[0].seen[agent].flatten()
+            assert np.array_equal(step.obs[0, j], np.pad(seen, (0, 60 - seen.size)))
 
 
 NESTED = spaces.Dict(place=box(2), kind=spaces.Discrete(3), more=spaces.Tuple([spaces.MultiBinary(2), box(1, 2)]))

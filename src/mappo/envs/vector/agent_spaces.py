@@ -8,6 +8,7 @@ from typing import Any, cast
 import numpy as np
 from gymnasium import spaces
 
+from mappo.core.observations import parts_of
 from mappo.core.spec import ActionHeads, Spec
 from mappo.envs.vector.api_checks import check_mask
 from mappo.envs.vector.rules import Finding, RuleError, broken
@@ -47,6 +48,7 @@ class Flattener:
         # Returns a value as an array in the shape of its Box, or as a vector, and raises a RuleError for a bad value.
         self.read = reader(what, space, shape_rule, keep).read
         self._shape: Any = space.shape if is_box or isinstance(space, spaces.MultiBinary) else self.space.shape
+        self.parts = parts_of(cast(Any, space))
 
     def own_part(self, row: np.ndarray) -> np.ndarray:
         """Return the view of a padded row, `(H, W, C)` or `(O,)`, in the shape that `read` returns."""

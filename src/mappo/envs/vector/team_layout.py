@@ -7,7 +7,8 @@ from typing import Any, NoReturn, cast
 import numpy as np
 from gymnasium import spaces
 
-from mappo.core.spec import Spec, is_channels_first
+from mappo.core.observations import channels_last
+from mappo.core.spec import Spec
 from mappo.envs.vector.agent_spaces import AgentSpaces, Flattener
 from mappo.envs.vector.api_checks import check_api, check_names, check_space, check_state_order, short
 from mappo.envs.vector.mask_reader import MaskReader
@@ -68,8 +69,10 @@ class TeamLayout:
             agents=tuple(map(str, self.agents)),
             obs_spaces=tuple(agent.flattener.space for agent in self.agent_spaces),
             action_heads=tuple(agent.heads for agent in self.agent_spaces),
-            state_shape=None if self._state is None else _channels_last(self._state.space.shape),
+            state_shape=None if self._state is None else channels_last(self._state.space.shape),
             shared_reward=self._is_shared,
+            obs_parts=tuple(agent.flattener.parts for agent in self.agent_spaces),
+            state_parts=() if self._state is None else self._state.parts,
         )
         for j, agent in enumerate(self.agent_spaces):
             agent.set_columns(self.spec, j)
@@ -200,7 +203,7 @@ def state_space(env: Any) -> Any:
         array = None
     if array is None or array.dtype.kind not in "biuf":
         raise RuleError(broken("state-value", value=short(state)))
-    if array.dtype == np.uint8:
+    if array.dtype == np.uint8 and array.ndim == 3:  # an image; the bounds of other bytes are unknown
         return spaces.Box(0, 255, array.shape, np.uint8)
     return spaces.Box(-np.inf, np.inf, array.shape, np.float32)
 
@@ -213,8 +216,3 @@ def needs_reset(env: Any) -> bool:
     space = getattr(env, "state_space", None)
     is_declared = isinstance(space, spaces.Space) and not (isinstance(space, spaces.Box) and 0 in space.shape)
     return callable(getattr(env, "state", None)) and not is_declared
-
-
-def _channels_last(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape of a state; of an image, with the channels last."""
-    return (*shape[1:], shape[0]) if len(shape) == 3 and is_channels_first(shape) else shape

@@ -1,0 +1,103 @@
+"""Conversion of raw observations and states to the inputs of encoders; actors and critics read alike."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mappo.core.observations import Channels, ObsPart, is_channels_first
+from mappo.core.spec import Spec
+
+
+class InputReader(nn.Module):
+    """Divides integers by the bounds of their space, and moves the channels of images to the last axis.
+
+    Images of bytes stay bytes, four times smaller; `to_floats` divides them when an encoder reads them.
+
+    Args:
+        divisor: broadcasts over rows; its first axis stands for agents, or has length 1.
+        shape: shape of a raw row: an image, or numbers.
+        moved_axes: present and new place of the channels of an image, counted from the end; None for channels last.
+        divides_floats: False if images that are no bytes have been divided already.
+    """
+
+    def __init__(
+        self,
+        divisor: np.ndarray,
+        shape: tuple[int, ...],
+        moved_axes: tuple[int, int] | None = None,
+        divides_floats: bool = True,
+    ) -> None:
+        super().__init__()
+        is_image = len(shape) == 3
+        divisor = divisor[0] if (divisor == divisor[:1]).all() else divisor
+        # A number in place of a tensor where possible: a GPU rounds the two divisions differently.
+        number: float | None = divisor.item(0) if (divisor == divisor.item(0)).all() else None
+        self.register_buffer("divisor", torch.as_tensor(divisor, dtype=torch.float32), persistent=False)
+        self.divisor: Tensor
+        self.differs_by_agent = number is None and divisor.ndim in (2, 4)
+        self.bytes_scale = number if is_image else None
+        self.number = number if divides_floats or self.bytes_scale is None else 1.0
+        self.moved_axes = moved_axes
+        self.shape = tuple(torch.empty(shape, device="meta").movedim(*moved_axes).shape) if moved_axes else shape
+
+    def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """Convert rows `(*B, A, *shape)`, or `(*B, *shape)` where agents do not differ."""
+        if self.bytes_scale is None or x.dtype != torch.uint8:
+            x = x.to(dtype)
+            x = x if self.number == 1 else x / (self.divisor if self.number is None else self.number)
+        return x if self.moved_axes is None else x.movedim(*self.moved_axes)
+
+    def to_floats(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """Convert the bytes of images to fractions of their bound; other tensors are returned as they are."""
+        return x.to(dtype) / (self.bytes_scale or 255.0) if x.dtype == torch.uint8 else x
+
+    def select_(self, agent: int) -> None:
+        """Keep the divisor of one agent, as a view, for rows `(*B, 1, *shape)`."""
+        if self.differs_by_agent:
+            self.divisor = self.divisor[agent : agent + 1]
+
+
+def obs_reader(spec: Spec, channels: Channels = "auto") -> InputReader:
+    """Build the reader of a team's observations `(*B, A, *obs_shape)`."""
+    shape = spec.obs_shape
+    raw_shape: tuple[int, ...] = spec.obs_spaces[0].shape or ()
+    divisor = np.stack([_divisors(parts, shape) for parts in spec.obs_parts])
+    axes = _moved_axes(raw_shape, channels) if len(shape) == 3 else None
+    return InputReader(divisor, shape, axes, divides_floats=not spec.observes_bytes)
+
+
+def state_reader(spec: Spec, channels: Channels = "auto") -> InputReader:
+    """Build the reader of an environment's states `(*B, *state_shape)`."""
+    shape = spec.state_shape or ()
+    if spec.state_parts:
+        axes = _moved_axes(spec.state_parts[0].shape, channels) if len(shape) == 3 else None
+        return InputReader(_divisors(spec.state_parts, shape)[None], shape, axes)
+    # An environment's own tensors: an image has its channels last, and may hold bytes.
+    axes = (-3, -1) if len(shape) == 3 and channels == "first" else None
+    return bytes_reader(shape, axes=axes)
+
+
+def bytes_reader(shape: tuple[int, ...], scale: float = 255.0, axes: tuple[int, int] | None = None) -> InputReader:
+    """Build the reader of inputs of which images of bytes alone are divided."""
+    is_image = len(shape) == 3
+    return InputReader(np.full(1, scale if is_image else 1.0), shape, axes, divides_floats=False)
+
+
+def _divisors(parts: Sequence[ObsPart], shape: tuple[int, ...]) -> np.ndarray:
+    """Return what a padded observation is divided by: `(O,)`, or `(1, 1, 1)` for an image."""
+    if len(shape) == 3:
+        return np.reshape(parts[0].scale, (1, 1, 1))
+    rows = [np.broadcast_to(part.scale, part.size) for part in parts]
+    padding = np.ones(math.prod(shape) - sum(map(len, rows)))
+    return np.concatenate([*rows, padding])
+
+
+def _moved_axes(raw_shape: tuple[int, ...], channels: Channels) -> tuple[int, int] | None:
+    """Return the axes to move in an image that has its channels last by the guess of `is_channels_first`."""
+    was_first = is_channels_first(raw_shape)
+    if was_first == is_channels_first(raw_shape, channels):
+        return None
+    return (-1, -3) if was_first else (-3, -1)
