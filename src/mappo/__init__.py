@@ -10,38 +10,42 @@ from mappo._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from mappo.algorithms.mappo import MAPPO as MAPPO
-    from mappo.config import Config as Config
-    from mappo.config import EnvConfig as EnvConfig
-    from mappo.config import NetworkConfig as NetworkConfig
-    from mappo.config import PPOConfig as PPOConfig
-    from mappo.config import RunConfig as RunConfig
+    from mappo.config import (
+        Config as Config,
+        EnvConfig as EnvConfig,
+        NetworkConfig as NetworkConfig,
+        PPOConfig as PPOConfig,
+        RunConfig as RunConfig,
+    )
     from mappo.config.presets import preset as preset
-    from mappo.core.protocols import Environment as Environment
-    from mappo.core.protocols import Resumable as Resumable
-    from mappo.core.spec import ActionHeads as ActionHeads
-    from mappo.core.spec import Spec as Spec
-    from mappo.core.timestep import Rollout as Rollout
-    from mappo.core.timestep import TimeStep as TimeStep
+    from mappo.core.protocols import Environment as Environment, Resumable as Resumable
+    from mappo.core.spec import ActionHeads as ActionHeads, Spec as Spec
+    from mappo.core.timestep import Rollout as Rollout, TimeStep as TimeStep
     from mappo.deploy.load import load_actor as load_actor
     from mappo.envs import make as make
     from mappo.envs.adapters.smac_env import SmacEnv as SmacEnv
-    from mappo.errors import StopTraining as StopTraining
-    from mappo.errors import UserError as UserError
-    from mappo.functional.losses import ppo_clip_loss as ppo_clip_loss
-    from mappo.functional.losses import ppo_info as ppo_info
-    from mappo.functional.losses import ppo_policy_data as ppo_policy_data
-    from mappo.functional.losses import ppo_policy_error as ppo_policy_error
-    from mappo.functional.losses import ppo_policy_loss as ppo_policy_loss
-    from mappo.functional.losses import ppo_value_data as ppo_value_data
-    from mappo.functional.losses import ppo_value_error as ppo_value_error
-    from mappo.functional.returns import discounted_return as discounted_return
-    from mappo.functional.returns import gae as gae
-    from mappo.functional.returns import gae_data as gae_data
-    from mappo.functional.returns import n_step_return as n_step_return
+    from mappo.errors import StopTraining as StopTraining, UserError as UserError
+    from mappo.functional.losses import (
+        ppo_clip_loss as ppo_clip_loss,
+        ppo_info as ppo_info,
+        ppo_policy_data as ppo_policy_data,
+        ppo_policy_error as ppo_policy_error,
+        ppo_policy_loss as ppo_policy_loss,
+        ppo_value_data as ppo_value_data,
+        ppo_value_error as ppo_value_error,
+    )
+    from mappo.functional.returns import (
+        discounted_return as discounted_return,
+        gae as gae,
+        gae_data as gae_data,
+        n_step_return as n_step_return,
+    )
     from mappo.networks.encoders import register_encoder as register_encoder
-    from mappo.networks.tutorial import CTDEActorCriticNetwork as CTDEActorCriticNetwork
-    from mappo.networks.tutorial import IndependentActorCriticNetwork as IndependentActorCriticNetwork
-    from mappo.networks.tutorial import SharedActorCriticNetwork as SharedActorCriticNetwork
+    from mappo.networks.tutorial import (
+        CTDEActorCriticNetwork as CTDEActorCriticNetwork,
+        IndependentActorCriticNetwork as IndependentActorCriticNetwork,
+        SharedActorCriticNetwork as SharedActorCriticNetwork,
+    )
     from mappo.rollouts.collector import Collector as Collector
     from mappo.training.run import Run as Run
     from mappo.training.train import train as train

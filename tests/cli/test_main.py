@@ -22,8 +22,7 @@ from mappo.cli.main import main
 from mappo.config.presets import TWINS
 from mappo.envs.batched.spread import Spread
 from mappo.evaluation import score_run as evaluate
-from mappo.runs import checkpoint
-from mappo.runs import directory as rundir
+from mappo.runs import checkpoint, directory as rundir
 from mappo.runs.logger import RunLogger
 from mappo.training import train as trainer
 

@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 
-from mappo.cli import main as cli
-from mappo.cli import signals
+from mappo.cli import main as cli, signals
 from mappo.config import RunConfig
 from mappo.errors import UserError
 from mappo.runs import checkpoint

@@ -22,15 +22,13 @@ from mappo.deploy import load as saved_actor
 from mappo.envs.batched.spread import Spread, central_planner
 from mappo.envs.probes.basic import Constant
 from mappo.errors import UserError
-from mappo.evaluation import episodes as playing
-from mappo.evaluation import progress
+from mappo.evaluation import episodes as playing, progress
 from mappo.evaluation.episodes import Budget, CutOffError, play_episodes
 from mappo.evaluation.options import SCORE_SEED, SELECT_SEED
 from mappo.evaluation.replay import replay
 from mappo.evaluation.statistics import score, summarize
 from mappo.policies.random_policy import RandomPolicy
-from mappo.runs import checkpoint
-from mappo.runs import directory as rundir
+from mappo.runs import checkpoint, directory as rundir
 
 FIRST = 7
 OBS = 18  # numbers that an agent of spread sees

@@ -4,8 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from torch import Tensor
 from torch.distributions import Categorical, Normal, TanhTransform, TransformedDistribution
 from torch.testing import assert_close

@@ -23,8 +23,7 @@ from mappo.core.state_dict import flatten, subdict
 from mappo.deploy.load import load_actor
 from mappo.envs import make
 from mappo.errors import UserError
-from mappo.runs import checkpoint, retention
-from mappo.runs import directory as rundir
+from mappo.runs import checkpoint, directory as rundir, retention
 from mappo.runs.checkpoint import load, save
 from mappo.runs.directory import create_run, read_run
 from mappo.system import files

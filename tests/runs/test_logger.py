@@ -13,11 +13,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.summary.writer import record_writer
 
 from mappo.errors import UserError
-from mappo.runs import csv_log as table
-from mappo.runs import tensorboard as events
+from mappo.runs import csv_log as table, tensorboard as events
 from mappo.runs.logger import RunLogger, Update
-from mappo.training import live_view as live
-from mappo.training import views
+from mappo.training import live_view as live, views
 from mappo.training.views import LiveView, PlainView, make_view
 
 TIMING = {"collect_s": 0.25, "elapsed_s": 1.5}

@@ -25,17 +25,13 @@ from typing import Any
 from unittest import mock
 
 import torch
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import seed as seeded
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, Phase, given, seed as seeded, settings, strategies as st
 from safetensors.torch import load_file, save_file
 
 import mappo
 import strangers
 from mappo import envs
-from mappo.cli import commands
-from mappo.cli import env_commands as catalogue
-from mappo.cli import main as cli
+from mappo.cli import commands, env_commands as catalogue, main as cli
 from mappo.config import Config
 from mappo.errors import UserError
 from mappo.evaluation import score_run as evaluate

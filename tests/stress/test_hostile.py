@@ -29,8 +29,7 @@ from mappo.envs.vector import pool
 from mappo.envs.vector.pool import WorkerPool
 from mappo.envs.vector.serial import SerialEnvs
 from mappo.errors import UserError
-from mappo.evaluation import episodes as playing
-from mappo.evaluation import replay as pictures
+from mappo.evaluation import episodes as playing, replay as pictures
 from mappo.evaluation.options import EvaluateOptions
 from mappo.evaluation.score_run import evaluate_run
 from mappo.runs import checkpoint

@@ -27,8 +27,7 @@ from mappo.errors import StopTraining, UserError
 from mappo.evaluation import score_run as evaluate
 from mappo.evaluation.episodes import play_episodes
 from mappo.evaluation.options import SELECT_SEED, EvaluateOptions
-from mappo.runs import checkpoint
-from mappo.runs import directory as rundir
+from mappo.runs import checkpoint, directory as rundir
 from mappo.runs.logger import Update
 from mappo.training import train as trainer
 from mappo.training.run import Run

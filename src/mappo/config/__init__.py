@@ -2,6 +2,4 @@
 
 from mappo.config.config import Config as Config
 from mappo.config.run_settings import RunConfig as RunConfig
-from mappo.config.settings import EnvConfig as EnvConfig
-from mappo.config.settings import NetworkConfig as NetworkConfig
-from mappo.config.settings import PPOConfig as PPOConfig
+from mappo.config.settings import EnvConfig as EnvConfig, NetworkConfig as NetworkConfig, PPOConfig as PPOConfig
