@@ -17,6 +17,7 @@ from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
 from mappo.core.spec import ActionHeads
 from mappo.core.timestep import TimeStep
 from mappo.envs.batched.spread import Spread
+from mappo.envs.batched.tensor_game import TensorGame, spec_of
 from mappo.envs.probes.basic import Constant
 from mappo.envs.vector.serial import SerialEnvs
 from mappo.errors import UserError
@@ -140,6 +141,65 @@ def test_where_no_episode_ended_the_means_are_nan():
     assert statistics["episodes"] == 0
     assert statistics["return_sum"].isnan()
     assert statistics["episode_length"].isnan()
+
+
+class ShortOrLong(TensorGame):
+    """Episodes of 2 or 20 steps, each as often, are paid 1 a step: the mean return is 11."""
+
+    def __init__(self, num_envs: int) -> None:
+        super().__init__(num_envs, spec_of([1], [ActionHeads((2,))], shared_reward=True), 20)
+
+    def _begin_episodes(self) -> dict[str, Tensor]:
+        return {"length": 2 + 18 * self._randint(2)}
+
+    def _next_tensors(self, tensors: dict[str, Tensor], action: Tensor) -> dict[str, Tensor]:
+        return {}
+
+    def _over(self, tensors: dict[str, Tensor]) -> Tensor:
+        return tensors["clock"] >= tensors["length"]
+
+    def _obs(self, tensors: dict[str, Tensor]) -> Tensor:
+        return self._ones(1, 1)
+
+    def _reward(self, tensors: dict[str, Tensor], action: Tensor) -> Tensor:
+        return self._ones(1)
+
+
+def test_the_latest_return_does_not_favour_short_episodes():
+    """The mean over the episodes of each rollout does: it says 2, then far less than 11."""
+    env = ShortOrLong(2000)
+    agent = learner(env)
+    collect = Collector(env, agent, 5, env.reset(3), torch.Generator().manual_seed(7))
+    rows = [{name: float(x) for name, x in collect.collect()[1].items()} for _ in range(30)]
+    latest = [row["return_latest"] for row in rows]
+    assert rows[0]["return_sum"] == 2
+    assert all(map(math.isnan, latest[:2])), "no environment may be left out"
+    error = 4 * 9 / math.sqrt(2000)  # of a row
+    assert all(abs(x - 11) < error for x in latest[3:]), latest
+    assert abs(sum(latest[3:]) / 27 - 11) < error / 2
+    assert sum(row["return_sum"] for row in rows[:8]) / 8 < 11 - 2 * error
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_the_latest_returns_are_one_for_each_environment_and_are_saved(seeds: int):
+    def make() -> Collector:
+        env = Spread(6)
+        env.set_num_seeds(seeds)
+        generators = [torch.Generator().manual_seed(7 + seed) for seed in range(seeds)]
+        return Collector(env, learner(env), STEPS, env.reset(3), generators)
+
+    first, second = make(), make()
+    assert first.collect()[1]["return_latest"].isnan().all()  # 20 of 25 steps
+    expected = first.collect()[1]["return_sum"]
+    second.load_state_dict(*[{k: x.clone() for k, x in first.state_dict(seed).items()} for seed in range(seeds)])
+    for collect in (first, second):
+        mean = collect.latest_return.reshape(seeds, -1).mean(1)
+        assert_close(mean.reshape(expected.shape), expected.double())
+    assert_close(first.collect()[1]["return_latest"], second.collect()[1]["return_latest"], rtol=0, atol=0)
+    states = [first.state_dict(seed) for seed in range(seeds)]
+    third = make()
+    third.load_state_dict(*[{k: x for k, x in state.items() if k != "latest"} for state in states])
+    assert third.latest_return.isnan().all(), "an earlier version saved none"
 
 
 def test_episodes_under_way_are_part_of_the_state():

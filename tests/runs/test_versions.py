@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -46,6 +47,9 @@ def test_a_run_kept_from_then_goes_on(run: Path, capsys: pytest.CaptureFixture[s
     assert "passed over" not in capsys.readouterr().out
     rows = (run / "metrics.csv").read_text().splitlines()
     assert [row.split(",")[1] for row in rows[1:]] == ["1", "2", "3", "4", "5"]
+    assert rows[0].endswith(",return_latest"), "a column that the earlier version did not have"
+    assert all(row.count(",") == rows[0].count(",") for row in rows)
+    assert all(row.endswith(",") for row in rows[1:3])
 
 
 @pytest.mark.parametrize(
@@ -96,5 +100,6 @@ def test_an_environment_that_cannot_be_saved_goes_on_the_same_way_each_time(work
     for path in (tmp_path / "one", tmp_path / "two"):
         run = mappo.train(Game, config(path), resume=True)
         assert run.finished
+        assert not np.isnan(run.metrics["return_latest"]).any(), "the latest returns are saved all the same"
         texts.add((path / "metrics.csv").read_bytes())
     assert len(texts) == 1

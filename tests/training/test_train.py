@@ -89,6 +89,7 @@ def test_an_environment_that_turns_gradients_off_trains_all_the_same(
         monkeypatch.setattr(Game, when, turns_off)
         run = train(Game, within(config, tmp_path / "run"))
         assert not torch.is_grad_enabled()
+    torch.set_grad_enabled(True)  # turned off within the collector's own `no_grad`, the context restores "off"
     assert (run.path / "metrics.csv").read_bytes() == (whole.path / "metrics.csv").read_bytes()
 
 

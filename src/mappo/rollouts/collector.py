@@ -11,7 +11,7 @@ from mappo.core.slices import equal_slices
 from mappo.core.state_dict import flatten, mismatch, subdict
 from mappo.core.timestep import OUTCOME_FIELDS, PRESENT_FIELDS, Rollout, TimeStep, concat_steps
 from mappo.errors import UserError
-from mappo.rollouts.env_checks import check_first_step, find_nonfinite
+from mappo.rollouts.env_checks import check_first_step, check_like_reset, find_nonfinite
 from mappo.rollouts.graphed import graphed_rollouts
 
 
@@ -69,6 +69,7 @@ class Collector:
         # would lose its small rewards.
         self.running_return = torch.zeros_like(step.reward, dtype=torch.float64)
         self.running_length = torch.zeros_like(self.running_return[:, 0])
+        self.latest_return = torch.full_like(self.running_length, torch.nan)  # (E,): of the last finished episodes
 
     @torch.no_grad()
     def collect(self) -> tuple[Rollout, dict[str, Tensor]]:
@@ -77,11 +78,11 @@ class Collector:
         Returns:
             The rollout, which the next call overwrites, and statistics of the finished episodes, as scalars
             (`(S,)` with several seeds): `episodes` (number), `return_sum` (mean over episodes of the raw team reward
-            summed over steps) and `episode_length` (mean, steps). Means are NaN where no episode ended.
+            summed over steps), `episode_length` (mean, steps), and `return_latest` (mean over environments of their
+            latest return). Means are NaN where no episode ended, or an environment has not finished one yet.
 
         Raises:
-            UserError: a reward or an observation is not finite. With `run.on_nonfinite` skip the message stands in
-                `nonfinite` instead.
+            UserError: a number is not finite. With `run.on_nonfinite` skip the message stands in `nonfinite` instead.
         """
         noise = self._sample_noise()
         totals = self._fill(noise) if self.graphed is None else self.graphed(self._fill, noise, self.rollout)
@@ -92,6 +93,7 @@ class Collector:
             "episodes": count,
             "return_sum": return_sum / count,
             "episode_length": length / count,
+            "return_latest": self.latest_return.reshape((*count.shape, -1)).mean(-1),
         }
 
     def _fill(self, noise: Tensor) -> Tensor:
@@ -150,7 +152,9 @@ class Collector:
         returns += step.reward
         lengths += 1
         ended = step.ended
-        counts = (torch.ones_like(lengths), self.env.spec.team_reward(returns), lengths)
+        team_return = self.env.spec.team_reward(returns)
+        self.latest_return[envs] = torch.where(ended, team_return.double(), self.latest_return[envs])
+        counts = (torch.ones_like(lengths), team_return, lengths)
         # `where` in place of a product: 0 times infinity is NaN.
         totals[envs] += torch.stack([x.where(ended, 0) for x in counts], -1)
         returns.masked_fill_(ended.unsqueeze(-1), 0)
@@ -165,9 +169,9 @@ class Collector:
         return noise[0] if len(noise) == 1 else torch.cat(noise, 1)
 
     def state_dict(self, seed: int = 0) -> dict[str, Tensor]:
-        """Return the state of a seed: its generator and, for environments with `state_dict`, its episodes."""
-        state = {"generator": self.generators[seed].get_state()}
+        """Return the state of a seed: its generator, the latest returns and, for `Resumable` ones, the episodes."""
         envs = self.seed_slices[seed]
+        state = {"generator": self.generators[seed].get_state(), "latest": self.latest_return[envs]}
         if isinstance(env := self._seed_env(seed), Resumable):
             state |= {"running": self.running_return[envs], "steps": self.running_length[envs]}
             state |= flatten("env", env.state_dict())
@@ -191,7 +195,7 @@ class Collector:
             expected = self.state_dict(seed)
             # A state of another kind of device has no generator and no episodes.
             optional = [name for name in expected if "running" not in state and (name != "generator" or not state)]
-            if difference := mismatch(state, expected, optional):
+            if difference := mismatch(state, expected, [*optional, "latest"]):  # earlier versions lack the latter
                 raise ValueError(difference)
         steps: list[TimeStep] = []
         is_loaded = False
@@ -200,6 +204,7 @@ class Collector:
                 self.generators[seed].set_state(state["generator"].cpu())
             env = self._seed_env(seed)
             envs = self.seed_slices[seed]
+            self.latest_return[envs] = state.get("latest", self.latest_return[envs])
             if not isinstance(env, Resumable) or "running" not in state:
                 steps.append(self.steps[0].slice_envs(envs))
                 continue
@@ -225,18 +230,10 @@ class Collector:
         for name in names:
             value = getattr(step, name)
             buffer = getattr(self.rollout, name)
-            if (value is None) != (buffer is None):
-                raise UserError(f"the environment's {name} must be given at the reset and at every step, or never")
-            if value is None:
-                continue
-            target = buffer[where]
-            if value.dtype != buffer.dtype:  # copying would round
-                raise UserError(f"the environment's {name} was {buffer.dtype} at the reset and is {value.dtype} now")
-            if value.shape != target.shape:  # copying would broadcast
-                raise UserError(
-                    f"the environment's {name} must be {tuple(target.shape)} as at the reset, got {tuple(value.shape)}"
-                )
-            target.copy_(value)
+            target = None if buffer is None else buffer[where]
+            check_like_reset(name, value, target)
+            if target is not None:
+                target.copy_(value)
 
     def _allocate(self, step: TimeStep) -> Rollout:
         """Allocate a rollout with the fields of a step, `(T, E, ...)`."""

@@ -48,6 +48,24 @@ def check_first_step(step: Any, env: Environment) -> TimeStep:
     return step
 
 
+def check_like_reset(name: str, value: Tensor | None, target: Tensor | None) -> None:
+    """Check a field of a later step against its place in the rollout, which the step of the reset has shaped.
+
+    Raises:
+        UserError: the field is given at the reset alone, or later alone; or its shape or dtype has changed.
+    """
+    if value is None and target is None:
+        return
+    if value is None or target is None:
+        raise UserError(f"the environment's {name} must be given at the reset and at every step, or never")
+    if value.dtype != target.dtype:  # copying would round
+        raise UserError(f"the environment's {name} was {target.dtype} at the reset and is {value.dtype} now")
+    if value.shape != target.shape:  # copying would broadcast
+        raise UserError(
+            f"the environment's {name} must be {tuple(target.shape)} as at the reset, got {tuple(value.shape)}"
+        )
+
+
 def find_nonfinite(rollout: Rollout, env: Environment, seed_slices: Sequence[slice]) -> list[str]:
     """Find the first non-finite reward, observation or state of each seed.
 
