@@ -69,7 +69,7 @@ class Collector:
         # would lose its small rewards.
         self.running_return = torch.zeros_like(step.reward, dtype=torch.float64)
         self.running_length = torch.zeros_like(self.running_return[:, 0])
-        self.latest_return = torch.full_like(self.running_length, torch.nan)  # (E,): of the last finished episodes
+        self.latest = self.running_return.new_zeros(env.num_envs, 2)  # return of the last episode, and 1 once it exists
 
     @torch.no_grad()
     def collect(self) -> tuple[Rollout, dict[str, Tensor]]:
@@ -93,7 +93,7 @@ class Collector:
             "episodes": count,
             "return_sum": return_sum / count,
             "episode_length": length / count,
-            "return_latest": self.latest_return.reshape((*count.shape, -1)).mean(-1),
+            "return_latest": self.latest[:, 0].div(self.latest[:, 1]).reshape((*count.shape, -1)).mean(-1),  # 0/0: NaN
         }
 
     def _fill(self, noise: Tensor) -> Tensor:
@@ -153,8 +153,9 @@ class Collector:
         lengths += 1
         ended = step.ended
         team_return = self.env.spec.team_reward(returns)
-        self.latest_return[envs] = torch.where(ended, team_return.double(), self.latest_return[envs])
         counts = (torch.ones_like(lengths), team_return, lengths)
+        is_new = (ended & team_return.isfinite()).unsqueeze(-1)
+        self.latest[envs] = torch.stack([team_return, counts[0]], -1).double().where(is_new, self.latest[envs])
         # `where` in place of a product: 0 times infinity is NaN.
         totals[envs] += torch.stack([x.where(ended, 0) for x in counts], -1)
         returns.masked_fill_(ended.unsqueeze(-1), 0)
@@ -171,7 +172,7 @@ class Collector:
     def state_dict(self, seed: int = 0) -> dict[str, Tensor]:
         """Return the state of a seed: its generator, the latest returns and, for `Resumable` ones, the episodes."""
         envs = self.seed_slices[seed]
-        state = {"generator": self.generators[seed].get_state(), "latest": self.latest_return[envs]}
+        state = {"generator": self.generators[seed].get_state(), "latest": self.latest[envs]}
         if isinstance(env := self._seed_env(seed), Resumable):
             state |= {"running": self.running_return[envs], "steps": self.running_length[envs]}
             state |= flatten("env", env.state_dict())
@@ -204,7 +205,7 @@ class Collector:
                 self.generators[seed].set_state(state["generator"].cpu())
             env = self._seed_env(seed)
             envs = self.seed_slices[seed]
-            self.latest_return[envs] = state.get("latest", self.latest_return[envs])
+            self.latest[envs] = state.get("latest", self.latest[envs])
             if not isinstance(env, Resumable) or "running" not in state:
                 steps.append(self.steps[0].slice_envs(envs))
                 continue
