@@ -2,10 +2,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
 from mappo.envs.batched.rendering import AGENT_COLORS, COLLISION, COVERED, render_spread
+from mappo.evaluation import curve
 from mappo.evaluation.curve import plot_curve
 from mappo.evaluation.gif import write_gif
 
@@ -62,6 +64,19 @@ def test_curve_of_several_seeds_has_a_band(tmp_path: Path) -> None:
     assert count(one, band, within=1) < 100
     assert count(three, band, within=1) > 2000
     assert not (tmp_path / "three/curve.png").exists()
+
+
+@pytest.mark.parametrize(("policy", "other"), [("greedy", "Sampled"), ("sampled", "Greedy")])
+def test_curve_names_the_policy_of_the_evaluations_and_shows_the_other(tmp_path: Path, policy: str, other: str) -> None:
+    purple = (123, 50, 148)
+    run = run_of(tmp_path / "run", 40)
+    assert count(pixels(plot_curve(run, {}, policy=policy)), purple) == 0
+    assert count(pixels(plot_curve(run, {}, policy=policy, at_end=-60.0)), purple) > 50
+    axes = Figure().add_subplot()
+    training, evaluation = curve._read([run / "metrics.csv"])
+    curve._draw_seeds(axes, training, evaluation, policy, -60.0)
+    names = ["Training (sampled)", "Training, smoothed", f"{policy.capitalize()} evaluation", f"{other} at the end"]
+    assert axes.get_legend_handles_labels()[1] == names
 
 
 def test_curve_leaves_out_a_line_being_written(tmp_path: Path) -> None:

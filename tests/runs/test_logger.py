@@ -319,7 +319,7 @@ def test_live_panel_shows_the_run_in_eighty_columns() -> None:
     ):
         assert expected in text
     for label, value in {
-        "Greedy evaluation": "-50.0",
+        "Evaluation": "-50.0",
         "Best evaluation": "-41.0",
         "Value loss": "0.0800",
     }.items():

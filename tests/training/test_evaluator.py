@@ -1,6 +1,7 @@
 """Evaluations in training: which policy, how many games, and games without an end."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import mappo
 from mappo.cli.main import main
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
+from mappo.core.seeding import derive_seed
 from mappo.evaluation import episodes as playing
 from mappo.evaluation.episodes import Budget, play_episodes
 from mappo.evaluation.options import SELECT_SEED
@@ -78,7 +80,7 @@ def test_the_policy_of_the_evaluations_makes_the_curve_and_the_best(tmp_path: Pa
     for r, sampled in ((run, True), (other, False)):
         actor = mappo.load_actor(r.path, sampled=sampled)
         if sampled:
-            actor.generator.manual_seed(4)  # type: ignore[union-attr]  # the updates done
+            actor.generator.manual_seed(derive_seed(1, 4, 4))  # type: ignore[union-attr]
         sums = play_episodes(env, actor, range(SELECT_SEED, SELECT_SEED + 256)).team_returns
         assert float(sums.mean()) == r.metrics["eval_return"][-1]
 
@@ -91,6 +93,20 @@ def test_a_run_with_sampled_evaluations_resumes_exactly(tmp_path: Path):
     whole, parts = (everything(tmp_path / name) for name in ("whole", "parts"))
     assert whole[0] == parts[0]
     assert whole[1]["best"] == parts[1]["best"]
+
+
+def test_seeds_sample_by_random_numbers_of_their_own(tmp_path: Path):
+    """Otherwise nearly uniform policies would play the same games, with an interval of width 0."""
+    config = within(CONFIG, tmp_path / "run", total_steps=40, seeds=2, eval_episodes=16)
+    run = mappo.train("probe/combined", config)
+    first, second = run.metrics["eval_return"]
+    assert first != second
+    returns = run.evaluate(16)["scores"]["sampled"]["returns"]
+    assert returns[0] != returns[1]
+    alone = mappo.train(
+        "probe/combined", replace(config, run=replace(config.run, seeds=1, seed=2, dir=str(tmp_path / "b")))
+    )
+    assert alone.metrics["eval_return"].tolist() == [second], "a seed is evaluated as in its single run"
 
 
 def test_both_policies_are_measured_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -6,7 +6,7 @@ import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,7 +87,9 @@ def _draw_seeds(axes: Axes, training: Seeds, evaluation: Seeds, policy: str, at_
     _draw_mean(axes, evaluation, unit, f"{policy.capitalize()} evaluation", _EVALUATION, "o")
     if math.isfinite(at_end):
         label = "Greedy at the end" if policy == "sampled" else "Sampled at the end"
-        axes.plot(last / unit, at_end, color=_AT_END, marker="D", ms=7, ls="", label=label, clip_on=False, zorder=3)
+        # An open marker hides neither the last evaluation nor a baseline.
+        marker: dict[str, Any] = {"marker": "D", "ms": 9, "mew": 1.8, "mfc": "none", "ls": ""}
+        axes.plot(last / unit, at_end, color=_AT_END, label=label, clip_on=False, zorder=3, **marker)
     if not training and not evaluation:
         axes.text(0.5, 0.5, "no finished episodes yet", transform=axes.transAxes, ha="center", color=_TEXT)
     axes.set_xlim(0.0, last / unit or 1.0)
@@ -108,7 +110,15 @@ def _draw_frame(axes: Axes, title: str, num_seeds: int) -> None:
     axes.spines[["left", "bottom"]].set_color("#BBBBBB")
     if axes.get_legend_handles_labels()[0]:
         # Above the axes the legend covers no curve.
-        axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=4, frameon=False, labelcolor=_TEXT)
+        place: dict[str, Any] = {
+            "loc": "lower left",
+            "bbox_to_anchor": (-0.01, 1.0),
+            "ncols": 4,
+            "columnspacing": 1.4,
+            "fontsize": 9,
+        }
+        # Out of the layout: the legend is wider than the axes, which would shrink for it.
+        axes.legend(**place, frameon=False, labelcolor=_TEXT).set_in_layout(False)
 
 
 def _read(paths: Sequence[Path]) -> tuple[Seeds, Seeds]:
@@ -177,7 +187,7 @@ def _draw_baselines(axes: Axes, baselines: Mapping[str, float]) -> None:
         ceiling = heights[name] - gap
     for color, (name, value) in zip(_BASELINES * len(baselines), baselines.items(), strict=False):
         axes.annotate(
-            f"{printable(name, keep='')}\n{value:,.1f}".replace("-", "−"),
+            f"{printable(name, keep='')}\n{value:,.{1 if abs(value) >= 10 else 2}f}".replace("-", "−"),
             (1.0, heights[name]),
             xytext=(6, 0),
             textcoords="offset points",

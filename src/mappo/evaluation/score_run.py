@@ -1,11 +1,13 @@
 """Scores and replays of a saved run; `mappo evaluate`, `mappo play` and `Run.evaluate` end here."""
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from mappo import envs
 from mappo.config.settings import EnvOptions
@@ -18,6 +20,7 @@ from mappo.evaluation.options import SCORE_SEED, EvaluateOptions
 from mappo.evaluation.replay import episode_seconds, frames_per_second, replay
 from mappo.evaluation.statistics import score
 from mappo.policies.actor import Actor
+from mappo.policies.policy import Policy
 from mappo.runs.directory import read_run, seed_paths
 from mappo.system.files import error_text
 from mappo.system.shutdown import CloseLimit, closing
@@ -64,10 +67,8 @@ def evaluate_run(
         if difference := spec.mismatch(env.spec):
             raise UserError(f"{path} was trained in another environment: {difference}")
         chosen, other = ("sampled", "greedy") if options.sampled else ("greedy", "sampled")
-        teams = {
-            policy: [Actor(actor.policy, policy == "sampled", actor.generator) for actor, _ in actors]
-            for policy in (chosen, other)
-        }
+        policies = [actor.policy for actor, _ in actors]
+        teams = {policy: _make_team(policies, policy == "sampled") for policy in (chosen, other)}
         header = {
             "env": name,
             "package_version": envs.package_version(name),
@@ -76,6 +77,12 @@ def evaluate_run(
             "step": min(checkpoint.state["step"] for _, checkpoint in actors),
         }
         return header | score(env, name, teams, options.episodes, on_step=on_step, budget=budget)
+
+
+def _make_team(policies: Sequence[Policy], is_sampled: bool) -> list[Actor]:
+    """Return an actor of each seed. Each samples by random numbers of its own: common ones would make seeds alike."""
+    generators = [torch.Generator().manual_seed(index) for index in range(len(policies))]
+    return [Actor(policy, is_sampled, generator) for policy, generator in zip(policies, generators, strict=True)]
 
 
 @contextmanager

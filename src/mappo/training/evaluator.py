@@ -8,6 +8,7 @@ import numpy as np
 from mappo.algorithms.mappo import MAPPO
 from mappo.config.run_settings import RunConfig
 from mappo.core.protocols import Environment, TeamPolicy
+from mappo.core.seeding import derive_seed
 from mappo.errors import StopTraining, UserError
 from mappo.evaluation.episodes import (
     EVALUATION_BUDGET,
@@ -38,6 +39,7 @@ class Evaluator:
     def __init__(self, env: Environment, run: RunConfig, interrupts: Interrupts) -> None:
         self.env = env
         self.interrupts = interrupts
+        self.run_seeds = run.all_seeds
         self.is_sampled = run.eval_policy == "sampled"
         self.seeds = range(SELECT_SEED, SELECT_SEED + run.most_eval_episodes)
         # The steps of an evaluation are limited, never its time: the numbers must not depend on a clock.
@@ -59,10 +61,10 @@ class Evaluator:
         """
         on_step = progress_notes(work, note, self.interrupts)
         means: list[float] = []
-        for index, agent in enumerate(agents):
+        for index, actor in enumerate(self._actors(agents, self.is_sampled)):
             try:
                 with self.interrupts.waiting():
-                    means.append(self._mean_return(agent.actor(self.is_sampled), part_of(on_step, index, len(agents))))
+                    means.append(self._mean_return(actor, part_of(on_step, index, len(agents))))
             except (UserError, StopTraining, KeyboardInterrupt) as error:
                 return means, error
         return means, None
@@ -75,7 +77,7 @@ class Evaluator:
             agents: learner of each seed.
             note: shows the progress.
         """
-        teams: dict[str, list[TeamPolicy]] = {AT_END: [agent.actor(not self.is_sampled) for agent in agents]}
+        teams: dict[str, list[TeamPolicy]] = {AT_END: self._actors(agents, not self.is_sampled)}
         baselines = baseline_policies(self.env, name, self.seeds[0])
         teams |= {baseline: [policy] for baseline, policy in baselines.items()}
         policies = [policy for members in teams.values() for policy in members]
@@ -89,6 +91,14 @@ class Evaluator:
             return {}
         means = iter(played)
         return {team: float(np.mean([next(means) for _ in members])) for team, members in teams.items()}
+
+    def _actors(self, agents: Sequence[MAPPO], is_sampled: bool) -> list[TeamPolicy]:
+        """Return the present policy of each seed; each samples by random numbers of its own."""
+        actors = [agent.actor(is_sampled) for agent in agents]
+        for seed, agent, actor in zip(self.run_seeds, agents, actors, strict=True):
+            if actor.generator is not None:
+                actor.generator.manual_seed(derive_seed(seed, 4, agent.updates))
+        return [*actors]
 
     def _mean_return(self, policy: TeamPolicy, on_step: StepCallback) -> float:
         played = play_episodes(self.env, policy, self.seeds, on_step, self.budget)

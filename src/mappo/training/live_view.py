@@ -25,7 +25,7 @@ from mappo.training.progress import View, format_fixed, format_short
 # Rows of the panel: label, metric and decimals, twice; returns have no fixed decimals.
 _METRICS = [
     (("Team return", "return_sum", None), ("Approximate KL", "approx_kl", 4)),
-    (("Greedy evaluation", "eval_return", None), ("Clip fraction", "clip_fraction", 3)),
+    (("Evaluation", "eval_return", None), ("Clip fraction", "clip_fraction", 3)),
     (("Best evaluation", "best_eval", None), ("Entropy", "entropy", 3)),
     (("Value loss", "value_loss", 4), ("Explained variance", "explained_variance", 3)),
 ]
