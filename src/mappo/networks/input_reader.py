@@ -35,8 +35,7 @@ class InputReader(nn.Module):
         divisor = divisor[0] if (divisor == divisor[:1]).all() else divisor
         # A number in place of a tensor where possible: a GPU rounds the two divisions differently.
         number: float | None = divisor.item(0) if (divisor == divisor.item(0)).all() else None
-        self.register_buffer("divisor", torch.as_tensor(divisor, dtype=torch.float32), persistent=False)
-        self.divisor: Tensor
+        self.divisor: Tensor = nn.Buffer(torch.as_tensor(divisor, dtype=torch.float32), persistent=False)
         self.differs_by_agent = number is None and divisor.ndim in (2, 4)
         self.bytes_scale = number if is_image else None
         self.number = number if divides_floats or self.bytes_scale is None else 1.0

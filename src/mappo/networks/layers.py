@@ -159,10 +159,8 @@ class ParameterSets(nn.Module):
         size = max(map(len, members), default=1)
         places = [agent for m in members for agent in m + m[:1] * (size - len(m))]
         self.count = len(members) or 1
-        self.register_buffer("places", torch.tensor(places, dtype=torch.long), persistent=False)
-        self.register_buffer("back", torch.tensor([places.index(a) for a in range(len(sets))]), persistent=False)
-        self.places: Tensor
-        self.back: Tensor
+        self.places: Tensor = nn.Buffer(torch.tensor(places, dtype=torch.long), persistent=False)
+        self.back: Tensor = nn.Buffer(torch.tensor([places.index(a) for a in range(len(sets))]), persistent=False)
         self.in_order = places == list(range(len(sets)))
 
     def index_of(self, agent: int) -> int:

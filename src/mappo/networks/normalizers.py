@@ -22,8 +22,7 @@ class ValueNorm(nn.Module):
         super().__init__()
         self.decay = decay
         # Weight, sum and sum of squares. float64, because the variance is a difference of squares.
-        self.register_buffer("moments", torch.zeros(3, dtype=torch.float64))
-        self.moments: Tensor
+        self.moments: Tensor = nn.Buffer(torch.zeros(3, dtype=torch.float64))
 
     def update(self, x: Tensor, weight: Tensor, sum_across: SumAcross = alone) -> None:
         """Add returns `(*B)` with weights `(*B)`. A batch of weight 0, or not finite, changes nothing."""
@@ -69,12 +68,9 @@ class RunningNorm(nn.Module):
         indices = torch.tensor(groups, dtype=torch.long) if num_groups > 1 else None
         self.register_buffer("groups", indices, persistent=False)
         self.groups: Tensor | None
-        self.register_buffer("count", torch.zeros(num_groups, 1, dtype=torch.float64))
-        self.register_buffer("mean", torch.zeros(num_groups, features, dtype=torch.float64))
-        self.register_buffer("square", torch.zeros(num_groups, features, dtype=torch.float64))  # about the mean
-        self.count: Tensor
-        self.mean: Tensor
-        self.square: Tensor
+        self.count: Tensor = nn.Buffer(torch.zeros(num_groups, 1, dtype=torch.float64))
+        self.mean: Tensor = nn.Buffer(torch.zeros(num_groups, features, dtype=torch.float64))
+        self.square: Tensor = nn.Buffer(torch.zeros(num_groups, features, dtype=torch.float64))  # about the mean
 
     def update(self, x: Tensor, weight: Tensor, sum_across: SumAcross = alone) -> None:
         """Add rows to the statistics, Chan et al. (1979), equation 2.1.
