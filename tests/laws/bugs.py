@@ -562,8 +562,8 @@ BUGS = [
         "6",
         "critic: the dead are masked id and all",
         "algorithms/critic_input.py",
-        "        if self.death_mask:\n            rows = torch.where(is_active, rows, 0)\n        return torch.cat([rows, ids], -1)\n",
-        "        rows = torch.cat([rows, ids], -1)\n        if self.death_mask:\n            rows = torch.where(is_active, rows, 0)\n        return rows\n",
+        "        if self.death_mask:\n            rows = torch.where(is_active, rows, 0)\n        return append_ids(rows, ids, planes)\n",
+        "        rows = append_ids(rows, ids, planes)\n        if self.death_mask:\n            rows = torch.where(is_active, rows, 0)\n        return rows\n",
         "networks/test_actor_critic.py::test_death_masking_leaves_the_dead_their_id",
     ),
     # Law 7: exact resume
@@ -895,8 +895,8 @@ BUGS = [
         "12",
         "roles: a critic is not told whose value it gives",
         "algorithms/critic_input.py",
-        "return torch.cat([rows, ids], -1)",
-        "return torch.cat([rows, 0 * ids], -1)",
+        "return append_ids(rows, ids, planes)",
+        "return append_ids(rows, 0 * ids, planes)",
         "envs/probes/test_learning.py::test_a_critic_that_knows_whose_value_it_gives_tells_agents_apart",
     ),
     Bug(

@@ -13,7 +13,7 @@ from mappo.config import Config
 from mappo.core.observations import Channels, ObsPart, padded_parts
 from mappo.core.spec import Spec
 from mappo.errors import UserError
-from mappo.functional.shapes import append_axes
+from mappo.functional.shapes import append_axes, append_ids
 from mappo.networks.actor_critic import CriticRows
 from mappo.networks.input_reader import obs_reader, state_reader
 
@@ -79,9 +79,8 @@ class CriticInput:
         planes = obs.ndim - active.ndim - 1
         ids = torch.eye(num_agents, dtype=obs.dtype, device=obs.device)
         ids = ids * int(self.bytes_scale) if obs.dtype == torch.uint8 else ids
-        ids = ids.reshape(num_agents, *(1,) * planes, num_agents).expand(*obs.shape[:-1], num_agents)
         if self.mode == "own":
-            return torch.cat([obs, ids], -1)
+            return append_ids(obs, ids, planes)
         agent_axis = active.ndim - 1
         joint = obs.movedim(agent_axis, -2).flatten(-2)
         if self.mode == "joint":
@@ -90,7 +89,7 @@ class CriticInput:
         rows = torch.cat([team, obs], -1)
         if self.death_mask:
             rows = torch.where(is_active, rows, 0)
-        return torch.cat([rows, ids], -1)
+        return append_ids(rows, ids, planes)
 
     @property
     def rows(self) -> CriticRows:

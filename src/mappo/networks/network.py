@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mappo.config import NetworkConfig
 from mappo.core.observations import ObsPart, has_images, padded_parts, part_shapes
 from mappo.errors import UserError
-from mappo.functional.shapes import append_axes
+from mappo.functional.shapes import append_axes, append_ids
 from mappo.networks.encoders import make_encoder, select_encoder
 from mappo.networks.input_reader import InputReader, bytes_reader
 from mappo.networks.layers import GRU, LayerNorm, Linear, ParameterSets
@@ -175,10 +175,7 @@ class Network(nn.Module):
         """Compute the features of rows `(*B, A, *shape)`, with the layout of `ParameterSets.scatter`."""
         x = self.reader.to_floats(x, self.head.weight.dtype)
         if self.ids is not None:
-            ids = self.ids.to(x.dtype)
-            agents, size = ids.shape
-            ids = ids.reshape(agents, *(1,) * (len(self.shape) - 1), size).expand(*x.shape[:-1], size)
-            x = torch.cat([x, ids], -1)
+            x = append_ids(x, self.ids.to(x.dtype), len(self.shape) - 1)
         return self.encoder(self.parameter_sets.scatter(x, len(self.shape)))
 
     def step(self, x: Tensor, memory: Tensor | None = None, is_first: Tensor | None = None) -> tuple[Tensor, Any]:
