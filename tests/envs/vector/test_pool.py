@@ -736,7 +736,7 @@ def test_actions_of_a_wrong_shape_are_refused_by_both():
     with pool() as env:
         for either in (env, loop):
             either.reset(0)
-            with pytest.raises(ValueError, match=r"actions must be \(2, 2, 3\), got \(2, 2, 1\)"):
+            with pytest.raises(ValueError, match=r"actions must be \(\d, 2, 3\), got \(\d, 2, 1\)"):
                 either.step(torch.zeros(5, 2, 1))
 
 

@@ -12,7 +12,7 @@ from mappo.core.observations import parts_of
 from mappo.core.spec import ActionHeads, Spec
 from mappo.envs.vector.api_checks import check_mask
 from mappo.envs.vector.rules import Finding, RuleError, broken
-from mappo.envs.vector.space_readers import NUMBERS, reader
+from mappo.envs.vector.space_readers import reader
 from mappo.errors import UserError
 
 
@@ -51,10 +51,12 @@ class Flattener:
         self.parts = parts_of(cast(Any, space))
 
     def own_part(self, row: np.ndarray) -> np.ndarray:
-        """Return the view of a padded row, `(H, W, C)` or `(O,)`, in the shape that `read` returns."""
-        if row.ndim == 3:
-            return row if row.shape == self._shape else np.moveaxis(row, -1, 0)
-        return row[: math.prod(self._shape)].reshape(self._shape)
+        """Return the view of padded rows, `(*B, H, W, C)` or `(*B, O)`, in the shape that `read` returns."""
+        if row.shape[-3:] == self._shape:
+            return row
+        if len(self._shape) == 3 and row.shape[-3:] == (*self._shape[1:], self._shape[0]):
+            return np.moveaxis(row, -1, -3)
+        return row[..., : math.prod(self._shape)].reshape((*row.shape[:-1], *self._shape))
 
 
 class AgentSpaces:
@@ -74,7 +76,6 @@ class AgentSpaces:
         self.name = name
         self.heads = ActionHeads.from_space(action_space)
         self._action_space = action_space
-        self._mask_shape = (sum(self.heads.categorical),)
         self._is_wrapped = True  # a dict holds the observation beside the mask
         if isinstance(obs_space, spaces.Dict):
             # An ordered dict keeps its order: gymnasium sorts the keys of any other dict.
@@ -86,9 +87,6 @@ class AgentSpaces:
 
     def set_columns(self, spec: Spec, index: int) -> None:
         """Store the agent's place in the padded layout, once the spaces of all agents are known."""
-        choices = spec.choice_indices(index)
-        is_slice = choices == list(range(len(choices)))
-        self.choices: Any = slice(len(choices)) if is_slice else np.array(choices, dtype=np.intp)
         self._columns = np.array(spec.action_columns(index), dtype=np.intp)
 
     def read_obs(self, value: Any) -> np.ndarray:
@@ -97,8 +95,7 @@ class AgentSpaces:
         Raises:
             RuleError: the observation is not in its space.
         """
-        # Comparing types spares arrays the slow `isinstance`.
-        if self._is_wrapped and type(value) is not np.ndarray and isinstance(value, Mapping):
+        if self._is_wrapped and isinstance(value, Mapping):
             held = cast("Mapping[Any, Any]", value)
             if "observation" not in held:
                 keys = f"a dict of {', '.join(map(str, held))}"
@@ -106,10 +103,6 @@ class AgentSpaces:
                 raise RuleError(broken("obs-space", what=self.flattener.what, value=keys, space=fact))
             value = held["observation"]
         return self.flattener.read(value)
-
-    def mask_fits(self, mask: Any) -> bool:
-        """Return True for a flat array of numbers, one for each choice."""
-        return type(mask) is np.ndarray and mask.shape == self._mask_shape and cast(Any, mask).dtype in NUMBERS
 
     def read_mask(self, mask: Any) -> np.ndarray:
         """Return an action mask, flat or head by head, as bool `(sum of own heads,)`.
@@ -125,9 +118,9 @@ class AgentSpaces:
     def to_env_action(self, action: np.ndarray) -> list[Any]:
         """Return the agent's padded actions `(E, D)` as E actions of its own space."""
         space = self._action_space
-        if isinstance(space, spaces.Discrete):
-            return (action[:, 0].astype(np.int64) + int(cast(Any, space).start)).tolist()
         env_actions: Any = self.heads.to_space_action(action[:, self._columns])
+        if isinstance(space, spaces.Discrete):
+            return env_actions.tolist()
         env_actions = env_actions.astype(space.dtype)
         if isinstance(space, spaces.Box):
             env_actions = env_actions.clip(space.low, space.high)  # bounds in float64 may lie within those in float32

@@ -82,9 +82,10 @@ def check_return(call: str, result: Any) -> Finding | None:
     """Check the result of `reset` for two dicts by agent, or the result of `step` for five; infos may be None."""
     if isinstance(result, tuple):
         values = cast("tuple[Any, ...]", result)
-        # `type(x) is dict` spares dicts the slow `isinstance`.
+        if len(values) == _RETURN_SIZES[call] and set(map(type, values)) == {dict}:
+            return None  # the common case, without the slow `isinstance`
         dicts = values[:-1] if values and values[-1] is None else values
-        if len(values) == _RETURN_SIZES[call] and all(type(x) is dict or isinstance(x, Mapping) for x in dicts):
+        if len(values) == _RETURN_SIZES[call] and all(isinstance(x, Mapping) for x in dicts):
             return None
         return broken(f"{call}-return", kinds=f"({', '.join(type(x).__name__ for x in values)})")
     return broken(f"{call}-return", kinds=type(result).__name__)

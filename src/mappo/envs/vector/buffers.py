@@ -7,6 +7,13 @@ import numpy as np
 
 from mappo.envs.vector.team_layout import TeamLayout
 
+# Fields side by side in one array, along its first axis: written and copied at once.
+BLOCKS = {
+    "both_obs": ("obs", "next_obs"),
+    "both_state": ("state", "next_state"),
+    "flags": ("active", "next_active", "terminated", "is_first"),
+}
+
 
 class Buffers:
     """A `TimeStep` of E environments as arrays, the next actions, and the progress of each environment.
@@ -27,14 +34,18 @@ class Buffers:
         for name, (shape, dtype) in _fields(layout, num_envs).items():
             count = math.prod(shape)
             self.fields[name] = np.frombuffer(memory, dtype, count, start).reshape(shape)
+            self.fields.update(zip(BLOCKS.get(name, ()), self.fields[name], strict=False))
             start += _aligned(count * np.dtype(dtype).itemsize)
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self.fields[name]
 
     def rows(self, index: int) -> dict[str, np.ndarray]:
-        """Return views of an environment's rows, by field."""
-        return {name: x[index : index + 1].reshape(x.shape[1:]) for name, x in self.fields.items()}
+        """Return views of an environment's rows, by field or block."""
+        return {
+            name: x[:, index] if name in BLOCKS else x[index : index + 1].reshape(x.shape[1:])
+            for name, x in self.fields.items()
+        }
 
     @staticmethod
     def size(layout: TeamLayout, num_envs: int) -> int:
@@ -44,14 +55,14 @@ class Buffers:
 
 
 def _fields(layout: TeamLayout, num_envs: int) -> dict[str, tuple[tuple[int, ...], Any]]:
-    """Return shape and dtype of each array."""
+    """Return shape and dtype of each array, `(E, ...)`, or of a block, `(fields, E, ...)`."""
     spec = layout.spec
     team = (num_envs, spec.num_agents)
     fields: dict[str, tuple[tuple[int, ...], Any]] = {
+        "both_obs": ((2, *team, *spec.obs_shape), layout.obs_dtype),
         "mask": ((*team, sum(spec.heads)), np.bool_),
         "reward": (team, np.float32),
-        "terminated": (team, np.bool_),
-        "is_first": (team, np.bool_),
+        "flags": ((len(BLOCKS["flags"]), *team), np.bool_),
         "ended": ((num_envs,), np.bool_),
         "action": ((*team, spec.action_size), np.float64 if spec.continuous else np.int64),
         "masked": ((num_envs,), np.int64),
@@ -59,11 +70,8 @@ def _fields(layout: TeamLayout, num_envs: int) -> dict[str, tuple[tuple[int, ...
         "episode": ((num_envs,), np.int64),
         "busy": ((num_envs,), np.bool_),
     }
-    for prefix in ("", "next_"):
-        fields[prefix + "obs"] = ((*team, *spec.obs_shape), layout.obs_dtype)
-        fields[prefix + "active"] = (team, np.bool_)
-        if spec.state_shape is not None:
-            fields[prefix + "state"] = ((num_envs, *spec.state_shape), layout.state_dtype)
+    if spec.state_shape is not None:
+        fields["both_state"] = ((2, num_envs, *spec.state_shape), layout.state_dtype)
     return fields
 
 

@@ -84,11 +84,11 @@ class EnvGroup:
         Args:
             check_order: True to compare the order of agents in `state()` with `possible_agents`.
         """
-        for i, slot in self.slots.items():
-            self._begin_call(i, "reset")
-            with _WrapErrors(self):
+        with _WrapErrors(self):
+            for i, slot in self.slots.items():
+                self._begin_call(i, "reset")
                 slot.reset(check_order and i == 0)
-            self._busy[i] = 0
+                self._busy[i] = 0
 
     def step(self, index: int) -> None:
         """Step the environments of range `index` by the actions in the arrays."""
@@ -96,12 +96,12 @@ class EnvGroup:
         if not envs:
             return
         action = self.arrays["action"][envs.start : envs.stop]  # (e, A, D)
-        by_agent = [agent.to_env_action(action[:, j]) for j, agent in enumerate(self.layout.agent_spaces)]
-        for i, actions in zip(envs, zip(*by_agent, strict=True), strict=True):
-            self._begin_call(i, "stepped")
-            with _WrapErrors(self):
+        env_actions = self.layout.to_env_actions(action)
+        with _WrapErrors(self):
+            for i, actions in zip(envs, env_actions, strict=True):
+                self._begin_call(i, "stepped")
                 self.slots[i].step(actions)
-            self._busy[i] = 0
+                self._busy[i] = 0
 
     def _begin_call(self, index: int, call: str) -> None:
         self._current_call = (index, call)
@@ -145,7 +145,7 @@ class EnvGroup:
 
 
 class _WrapErrors:
-    """Context to turn errors of an environment into messages; cheaper than a generator, once a step."""
+    """Context to turn errors of an environment into messages; cheaper than a generator."""
 
     def __init__(self, group: EnvGroup) -> None:
         self._group = group

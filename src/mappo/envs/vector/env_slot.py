@@ -25,21 +25,23 @@ class EnvSlot:
         self.env = env
         self.layout = layout
         self.rows = rows
-        self.present = layout.row(rows)
-        self.reached = layout.row(rows, "next_")
+        self.present = layout.row(rows["obs"], rows.get("state"))
+        self.reached = layout.row(rows["next_obs"], rows.get("next_state"))
+        self.both = layout.row(rows["both_obs"], rows.get("both_state"))
+        rows["mask"][...] = layout.spec.static_mask
         self.warnings: list[str] = []
         self._active: list[bool] = []
+        self._quiet_flags = rows["flags"].copy()  # (4, A), as long as nobody comes or goes
         self._ended_before = set[Any]()  # agents with an end at the last step, if others went on
         self._has_warned = False
 
     def reset(self, check_order: bool = False) -> None:
         """Start the episode determined by `seed` and `episode`, as after a reset of all environments."""
         self.rows["masked"][...] = 0
-        self._start_episode()
-        self._ended_before.clear()
+        self._start_episode(self.both)
         if check_order and (warning := self.layout.order_warning(self.present)):
             self.warnings.append(warning)
-        _copy(self.present, self.reached)
+        self.rows["next_active"][...] = self._active
         for name in ("reward", "terminated", "ended"):
             self.rows[name][...] = 0
 
@@ -61,44 +63,48 @@ class EnvSlot:
         over = terminated | truncated
         active = self.layout.read_active(self.env)
         self._write_rewards(rewards, acting)
-        rows = self.rows
-        if not any(x and a not in over for a, x in zip(agents, active, strict=True)):
-            # The episode ended by itself only if no agent was cut off by a time limit.
-            is_cut = not truncated <= terminated
-            rows["ended"][...] = True
-            rows["terminated"][...] = [not is_cut or a in terminated for a in agents]
-            self._end_episode(
-                observations, [x and a not in terminated for a, x in zip(agents, was_active, strict=True)]
-            )
+        is_quiet = not over and active == was_active
+        if not is_quiet and not any(x and a not in over for a, x in zip(agents, active, strict=True)):
+            self._end_episode(observations, terminated, truncated)
             return
-        self._active = active
-        self.layout.read_obs(self.env, observations, active, self.reached)
-        self.reached.active[...] = active
-        _copy(self.reached, self.present)
-        self._read_masks(observations, infos, over)
-        rows["ended"][...] = False
-        rows["terminated"][...] = False
-        rows["is_first"][...] = False
-        if over or active != was_active:
-            # A truncated life, while others go on: nothing follows the life in this episode.
-            rows["terminated"][...] = [a in over for a in agents]
-            # An agent over, and still in env.agents, has respawned.
-            rows["is_first"][...] = self.present.active & (~np.array(was_active) | rows["terminated"])
-            self._check_relisted(over)
+        self.layout.read_obs(self.env, observations, active, self.both)
+        self._read_masks(observations, infos, active, over)
+        self.rows["ended"][...] = False
+        self.rows["flags"][...] = self._quiet_flags
+        if not is_quiet:
+            self._change_lives(active, over)
         self._ended_before = over
 
-    def _end_episode(self, observations: Mapping[Any, Any], reached_active: list[bool]) -> None:
+    def _change_lives(self, active: list[bool], over: Collection[Any]) -> None:
+        """Write the flags of a step at which agents ended, left or came, while others go on."""
+        was_active = np.array(self._active)
+        self._set_active(active)
+        flags = self.rows["flags"]
+        flags[...] = self._quiet_flags
+        # A truncated life, while others go on: nothing follows the life in this episode.
+        flags[2] = [a in over for a in self.layout.agents]
+        # An agent over, and still in env.agents, has respawned.
+        flags[3] = flags[0] & (flags[2] | ~was_active)
+        self._check_relisted(over)
+
+    def _end_episode(self, observations: Mapping[Any, Any], terminated: set[Any], truncated: set[Any]) -> None:
         """Write the last observations of an episode, then start the next episode."""
-        for agent, is_needed in zip(self.layout.agents, reached_active, strict=True):
+        agents = self.layout.agents
+        reached_active = [x and a not in terminated for a, x in zip(agents, self._active, strict=True)]
+        for agent, is_needed in zip(agents, reached_active, strict=True):
             if is_needed and agent not in observations:
                 refuse(self.env, broken("no-final-observation", agent))
         self.layout.read_obs(self.env, observations, reached_active, self.reached, others=True)
-        self.reached.active[...] = reached_active
-        self._ended_before = set[Any]()
-        self.rows["episode"][...] += 1
-        self._start_episode()
+        # The episode ended by itself only if no agent was cut off by a time limit.
+        is_cut = not truncated <= terminated
+        rows = self.rows
+        rows["next_active"][...] = reached_active
+        rows["terminated"][...] = [not is_cut or a in terminated for a in agents]
+        rows["ended"][...] = True
+        rows["episode"][...] += 1
+        self._start_episode(self.present)
 
-    def _start_episode(self) -> None:
+    def _start_episode(self, row: TeamRow) -> None:
         """Reset the environment: with the seed itself at first, then with seeds derived from (seed, episode)."""
         seed = int(self.rows["seed"])
         episode = int(self.rows["episode"])
@@ -111,31 +117,43 @@ class EnvSlot:
             raise
         raise_finding(self.env, check_return("reset", result))
         observations, infos = result
-        self._active = self.layout.read_active(self.env)
-        if not any(self._active):
+        raise_finding(self.env, check_names("observations", observations, self.layout.names))
+        active = self.layout.read_active(self.env)
+        if not any(active):
             refuse(self.env, broken("nobody", agents=repr(self.env.agents)))
-        self.layout.read_obs(self.env, observations, self._active, self.present)
-        self.present.active[...] = self._active
-        self._read_masks(observations, infos)
+        self.layout.read_obs(self.env, observations, active, row)
+        self._read_masks(observations, infos, active)
+        self._set_active(active)
+        self.rows["active"][...] = active
         self.rows["is_first"][...] = True
+        self._ended_before = set[Any]()
+
+    def _set_active(self, active: list[bool]) -> None:
+        self._active = active
+        nobody = [False] * len(active)
+        self._quiet_flags[...] = [active, active, nobody, nobody]
 
     def _call_step(self, acting: dict[Any, Any]) -> Any:
         result = self.env.step(acting)
         raise_finding(self.env, check_return("step", result))
-        names = self.layout.names.keys()
-        if not (result[1].keys() == result[2].keys() == result[3].keys() == names):
-            for what, values in zip(("rewards", "terminations", "truncations"), result[1:4], strict=True):
-                raise_finding(self.env, check_names(what, values, self.layout.names))
+        names = self.layout.names
+        if not (result[0].keys() == result[1].keys() == result[2].keys() == result[3].keys() == names.keys()):
+            whats = ("observations", "rewards", "terminations", "truncations")
+            for what, values in zip(whats, result[:4], strict=True):
+                raise_finding(self.env, check_names(what, values, names))
         return result
 
     def _read_flags(self, flags: Mapping[Any, Any], acting: Collection[Any], what: str) -> set[Any]:
         """Return the agents with a flag, of those that acted."""
         flagged = set[Any]()
+        try:
+            if not any(flags.values()):
+                return flagged
+        except ValueError:  # an array of several flags, to be refused below
+            pass
         for agent in acting:
             flag = flags.get(agent)
-            if flag is None or flag is False:
-                continue
-            value = check_flag(agent, flag, what)
+            value = flag is not None and check_flag(agent, flag, what)
             if isinstance(value, Finding):
                 refuse(self.env, value)
             if value:
@@ -143,7 +161,10 @@ class EnvSlot:
         return flagged
 
     def _write_rewards(self, rewards: Mapping[Any, Any], acting: Collection[Any]) -> None:
-        values = [self._read_reward(a, rewards, acting) for a in self.layout.agents]
+        values = [
+            reward if type(reward := rewards.get(a)) is float else self._read_reward(a, rewards, acting)
+            for a in self.layout.agents
+        ]
         # A reward shared by the team goes to absent agents too.
         is_shared = self.layout.spec.shared_reward
         self.rows["reward"][...] = values[self._active.index(True)] if is_shared else values
@@ -151,17 +172,17 @@ class EnvSlot:
     def _read_reward(self, agent: Any, rewards: Mapping[Any, Any], acting: Collection[Any]) -> float:
         """Return an agent's reward. A reward of an absent agent, such as a dead agent, is paid to the team."""
         reward = rewards.get(agent)
-        if type(reward) is float:
-            return reward
         if reward is None and agent not in acting:
             return 0.0
         value = check_reward(agent, reward) if agent in rewards else broken("no-reward", agent)
         return refuse(self.env, value) if isinstance(value, Finding) else value
 
-    def _read_masks(self, observations: Mapping[Any, Any], infos: Any, over: Collection[Any] = ()) -> None:
+    def _read_masks(
+        self, observations: Mapping[Any, Any], infos: Any, active: list[bool], over: Collection[Any] = ()
+    ) -> None:
         """Read the masks; infos may be None."""
-        masked_agent = self.layout.masks.read(observations, infos or {}, self._active, over, self.rows["mask"])
-        if masked_agent and not self.rows["masked"]:
+        masked_agent = self.layout.masks.read(observations, infos or {}, active, over, self.rows["mask"])
+        if masked_agent:
             self.rows["masked"][...] = masked_agent
 
     def _check_relisted(self, over: Collection[Any]) -> None:
@@ -170,11 +191,3 @@ class EnvSlot:
         if again and not self._has_warned:
             self.warnings.append(str(broken("over-but-listed", min(again), when=" at two steps in a row")))
             self._has_warned = True
-
-
-def _copy(source: TeamRow, target: TeamRow) -> None:
-    """Copy observations, state and `active`."""
-    target.obs[...] = source.obs
-    target.active[...] = source.active
-    if source.state is not None and target.state is not None:
-        target.state[...] = source.state

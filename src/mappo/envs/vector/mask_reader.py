@@ -9,6 +9,7 @@ import numpy as np
 from mappo.core.spec import Spec
 from mappo.envs.vector.agent_spaces import AgentSpaces
 from mappo.envs.vector.rules import RuleError
+from mappo.envs.vector.space_readers import NUMBERS
 
 
 class MaskReader:
@@ -21,10 +22,17 @@ class MaskReader:
 
     def __init__(self, agent_spaces: Sequence[AgentSpaces], spec: Spec) -> None:
         self._agent_spaces = agent_spaces
-        self._static_mask = spec.static_mask
-        self._joined = np.zeros(spec.static_mask.shape, np.float32)  # (A, N), the numbers of all masks
-        starts = list(itertools.accumulate(spec.heads, initial=0))
-        self._head_starts = [j * starts[-1] + start for j in range(spec.num_agents) for start in starts[:-1]]
+        sizes = [size for agent in agent_spaces for size in agent.heads.categorical]
+        ends = list(itertools.accumulate(sizes, initial=0))
+        self._head_starts = ends[:-1]
+        self._numbers = np.ones(ends[-1], np.float32)  # of the masks of all agents, side by side
+        self._ones = self._numbers.copy()
+        counts = [sum(agent.heads.categorical) for agent in agent_spaces]
+        self._parts = np.split(self._numbers, list(itertools.accumulate(counts))[:-1])
+        width = sum(spec.heads)
+        places = [j * width + choice for j in range(spec.num_agents) for choice in spec.choice_indices(j)]
+        # Places of these numbers in a flat mask (A * N). The other places keep the static mask.
+        self._places = np.array(places, np.intp) if len(places) < spec.static_mask.size else slice(None)
 
     def read(
         self,
@@ -34,9 +42,10 @@ class MaskReader:
         over: Collection[Any],
         legal: np.ndarray,
     ) -> int:
-        """Write the masks of active agents to `legal` `(A, N)`; an agent without a mask may choose anything.
+        """Write the masks of active agents to `legal` `(A, N)`, which holds the static mask at first.
 
-        An agent that is `over`, and still active, may have been meant to be dead: a bad mask of it is left out.
+        An agent without a mask may choose anything. An agent that is `over`, and still active, may have been meant to
+        be dead: a bad mask of it is left out.
 
         Returns:
             The number of an agent with a mask, counted from 1; 0 if no agent has a mask.
@@ -45,32 +54,33 @@ class MaskReader:
             RuleError: a mask breaks a rule.
         """
         first = 0
-        self._joined[...] = self._static_mask
-        for j, agent_spaces in enumerate(self._agent_spaces):
+        for j, (agent_spaces, part) in enumerate(zip(self._agent_spaces, self._parts, strict=True)):
             agent = agent_spaces.name
             mask = find_mask(observations[agent], infos.get(agent)) if active[j] else None
             if mask is None:
+                part.fill(1)
                 continue
-            if agent in over or not agent_spaces.mask_fits(mask):
+            if agent in over or type(mask) is not np.ndarray or mask.shape != part.shape or mask.dtype not in NUMBERS:
                 try:
                     mask = agent_spaces.read_mask(mask)
                 except RuleError:
                     if agent not in over:
                         raise
-                    continue
-            self._joined[j, agent_spaces.choices] = mask
-            first = first or (j + 1 if len(mask) else 0)
-        np.equal(self._joined, 1, out=legal)
-        if first and not self._are_good(legal):
-            for agent_spaces, row in zip(self._agent_spaces, self._joined, strict=True):
-                agent_spaces.read_mask(row[agent_spaces.choices])
+                    mask = True
+            part[...] = mask
+            first = first or (j + 1 if part.size else 0)
+        is_legal = self._numbers == self._ones  # as arrays: numpy is slower with a number
+        legal.reshape(-1)[self._places] = is_legal
+        if first and not self._are_good(is_legal):
+            for agent_spaces, part in zip(self._agent_spaces, self._parts, strict=True):
+                agent_spaces.read_mask(part)
         return first
 
-    def _are_good(self, legal: np.ndarray) -> bool:
+    def _are_good(self, is_legal: np.ndarray) -> bool:
         """Return True if all masks hold 0 and 1 alone, and a legal choice for each head."""
-        head_is_legal = np.logical_or.reduceat(legal.reshape(-1), self._head_starts)
-        has_zeros_and_ones = np.count_nonzero(legal) == np.count_nonzero(self._joined)
-        return has_zeros_and_ones and np.count_nonzero(head_is_legal) == head_is_legal.size
+        head_is_legal = np.logical_or.reduceat(is_legal, self._head_starts)
+        has_zeros_and_ones = np.count_nonzero(is_legal) == np.count_nonzero(self._numbers)
+        return has_zeros_and_ones and np.count_nonzero(head_is_legal) == len(self._head_starts)
 
 
 def find_mask(observation: Any, info: Any) -> Any:

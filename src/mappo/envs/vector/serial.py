@@ -60,8 +60,9 @@ class SerialEnvs:
 
     def step(self, action: Tensor) -> TimeStep:
         """Step all environments by actions `(E, A, D)`."""
-        for index, envs in enumerate(self.slices):
-            self.send(index, action[envs])
+        self.reader.write_action(action, slice(0, self.num_envs))
+        for index in range(len(self.slices)):
+            self.group.step(index)
         return self._time_step(slice(0, self.num_envs))
 
     def send(self, index: int, action: Tensor) -> None:

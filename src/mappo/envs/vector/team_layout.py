@@ -1,6 +1,6 @@
 """Padded arrays for all agents of an environment of PettingZoo's Parallel API. Loads no torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, cast
 
@@ -17,16 +17,17 @@ from mappo.envs.vector.rules import Finding, RuleError, broken
 
 @dataclass
 class TeamRow:
-    """Views of an environment's row in the arrays, agents in order: `(A, *obs_shape)`, `(*S)`, `(A,)`.
+    """Views of the observations and the state of an environment.
 
-    `parts` views the own part of each agent's observation, and `state_part` the state, in the shapes they are read.
+    Args:
+        obs: the padded observations `(*B, A, *obs_shape)`.
+        parts: the own part of each agent in it, in the shape that its observation is read.
+        state: the state `(*B, ...)` in the shape it is read, if there is one.
     """
 
     obs: np.ndarray
     parts: list[np.ndarray]
     state: np.ndarray | None
-    state_part: np.ndarray | None
-    active: np.ndarray
 
 
 class TeamLayout:
@@ -77,20 +78,23 @@ class TeamLayout:
         for j, agent in enumerate(self.agent_spaces):
             agent.set_columns(self.spec, j)
         self.names = dict.fromkeys(self.agents)
+        starts = [agent.heads.start if agent.heads.shape == () else None for agent in self.agent_spaces]
+        # The first choice of each agent, if each makes a single one.
+        self._starts = None if None in starts or self.spec.continuous else np.array(starts)[:, 0]
         self.masks = MaskReader(self.agent_spaces, self.spec)
         self.obs_dtype: Any = np.uint8 if self.spec.observes_bytes else np.float32
 
-    def row(self, arrays: Mapping[str, np.ndarray], prefix: str = "") -> TeamRow:
-        """Return the views of an environment's row: of the present, or of what was reached, `next_`."""
-        obs = arrays[prefix + "obs"]
-        state = arrays.get(prefix + "state")
-        return TeamRow(
-            obs=obs,
-            parts=[agent.flattener.own_part(x) for agent, x in zip(self.agent_spaces, obs, strict=True)],
-            state=state,
-            state_part=None if state is None or self._state is None else self._state.own_part(state),
-            active=arrays[prefix + "active"],
-        )
+    def row(self, obs: np.ndarray, state: np.ndarray | None) -> TeamRow:
+        """Return the views of padded observations `(*B, A, *obs_shape)` and a state `(*B, *S)`."""
+        by_agent = np.moveaxis(obs, -1 - len(self.spec.obs_shape), 0)
+        parts = [agent.flattener.own_part(x) for agent, x in zip(self.agent_spaces, by_agent, strict=True)]
+        return TeamRow(obs, parts, None if state is None else cast(Flattener, self._state).own_part(state))
+
+    def to_env_actions(self, action: np.ndarray) -> Iterable[Sequence[Any]]:
+        """Return the padded actions `(E, A, D)` for each environment: an action of each agent, in its own space."""
+        if self._starts is not None:
+            return (action[..., 0] + self._starts).tolist()
+        return zip(*(agent.to_env_action(action[:, j]) for j, agent in enumerate(self.agent_spaces)), strict=True)
 
     def read_active(self, env: Any) -> list[bool]:
         """Return for each agent True if it is in `env.agents`.
@@ -121,18 +125,19 @@ class TeamLayout:
         """
         if not all(needed):
             row.obs[...] = 0
-        for agent, agent_spaces, part, is_needed in zip(self.agents, self.agent_spaces, row.parts, needed, strict=True):
-            value = observations.get(agent)
-            if is_needed and value is None and agent not in observations:
-                refuse(env, broken("no-observation", agent, names=", ".join(map(str, observations))))
+        for agent_spaces, part, is_needed in zip(self.agent_spaces, row.parts, needed, strict=True):
+            value = observations.get(agent_spaces.name)
             if is_needed or (others and value is not None):
-                part[...] = agent_spaces.read_obs(value)
-        raise_finding(env, check_names("observations", observations, self.names))
-        if row.state_part is not None:
+                if value is None and agent_spaces.name not in observations:
+                    names = ", ".join(map(str, observations))
+                    refuse(env, broken("no-observation", agent_spaces.name, names=names))
+                # An array is no dict with the observation in it.
+                part[...] = (agent_spaces.flattener.read if type(value) is np.ndarray else agent_spaces.read_obs)(value)
+        if row.state is not None:
             state = env.state()
             if state is None:
                 raise RuleError(broken("state-value", value=state))
-            row.state_part[...] = cast(Flattener, self._state).read(state)
+            row.state[...] = cast(Flattener, self._state).read(state)
 
     def matches(self, other: "TeamLayout") -> bool:
         """Return True if states and observations have the same shapes and dtypes, and rewards the same meaning."""

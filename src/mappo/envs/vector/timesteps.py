@@ -1,6 +1,7 @@
 """Time steps read from the shared arrays: the learner's side of `SerialEnvs` and `WorkerPool`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -72,17 +73,22 @@ class TimeStepReader:
         def copied(name: str) -> Tensor:
             return torch.from_numpy(self.arrays[name][envs].copy())
 
-        has_state = self.layout.spec.state_shape is not None
+        def unbound(block: str) -> Iterator[Tensor]:
+            return map(cast(Any, torch).from_numpy, self.arrays[block][:, envs].copy())
+
+        obs, next_obs = unbound("both_obs")
+        state, next_state = (None, None) if self.layout.spec.state_shape is None else unbound("both_state")
+        active, next_active, terminated, is_first = unbound("flags")
         return TimeStep(
-            obs=copied("obs"),
-            state=copied("state") if has_state else None,
+            obs=obs,
+            state=state,
             mask=copied("mask") if self._has_masks else None,
-            active=copied("active"),
-            is_first=copied("is_first"),
+            active=active,
+            is_first=is_first,
             reward=copied("reward"),
-            terminated=copied("terminated"),
+            terminated=terminated,
             ended=copied("ended"),
-            next_obs=copied("next_obs"),
-            next_state=copied("next_state") if has_state else None,
-            next_active=copied("next_active"),
+            next_obs=next_obs,
+            next_state=next_state,
+            next_active=next_active,
         )
