@@ -75,8 +75,11 @@ def test_curve_names_the_policy_of_the_evaluations_and_shows_the_other(tmp_path:
     axes = Figure().add_subplot()
     training, evaluation = curve._read([run / "metrics.csv"])
     curve._draw_seeds(axes, training, evaluation, policy, -60.0)
-    names = ["Training (sampled)", "Training, smoothed", f"{policy.capitalize()} evaluation", f"{other} at the end"]
-    assert axes.get_legend_handles_labels()[1] == names
+    names = ["Training (sampled)", f"{policy.capitalize()} evaluation", f"{other} at the end"]
+    assert axes.get_legend_handles_labels()[1] == names, "forty updates are not smoothed"
+    axes = Figure().add_subplot()
+    curve._draw_seeds(axes, curve._read([run_of(tmp_path / "long", 60) / "metrics.csv"])[0], [], policy, -60.0)
+    assert axes.get_legend_handles_labels()[1] == ["Training (sampled)", "Training, smoothed", names[-1]]
 
 
 def test_curve_leaves_out_a_line_being_written(tmp_path: Path) -> None:

@@ -30,6 +30,8 @@ _EVALUATION = "#D55E00"
 _AT_END = "#7B3294"
 _BASELINES = ["#4D4D4D", "#009E73", "#CC79A7", "#E69F00", "#8C6D1F"]
 _TEXT = "#333333"
+# The smoothed curve averages over a thirtieth of the curve.
+_SMOOTH = 30
 _GRID = "#E3E3E3"
 
 
@@ -79,11 +81,14 @@ def _draw_seeds(axes: Axes, training: Seeds, evaluation: Seeds, policy: str, at_
     """Draw returns in training, their smoothed mean and the evaluations over environment steps."""
     last = max((float(steps[-1]) for steps, _ in training + evaluation), default=0.0)
     unit, unit_name = (1e6, "millions") if last >= 1e5 else (1e3, "thousands")
+    names = ["Training (sampled)", "Training, smoothed"]
+    if all(len(values) < 2 * _SMOOTH for _, values in training):
+        names = ["", names[0]]  # nothing is smoothed; an empty label is not listed in the legend
     for index, (steps, values) in enumerate(training):
-        label = "" if index else "Training (sampled)"  # an empty label is not listed in the legend
+        label = "" if index else names[0]
         axes.plot(steps / unit, values, color=_TRAINING, alpha=0.5, lw=0.7, label=label)
     smoothed = [(steps, _smooth(values)) for steps, values in training]
-    _draw_mean(axes, smoothed, unit, "Training, smoothed", _SMOOTHED, "")
+    _draw_mean(axes, smoothed, unit, names[1], _SMOOTHED, "")
     _draw_mean(axes, evaluation, unit, f"{policy.capitalize()} evaluation", _EVALUATION, "o")
     if math.isfinite(at_end):
         label = "Greedy at the end" if policy == "sampled" else "Sampled at the end"
@@ -146,7 +151,7 @@ def _read(paths: Sequence[Path]) -> tuple[Seeds, Seeds]:
 
 def _smooth(values: Floats) -> Floats:
     """Return the centred moving average over about a thirtieth of the curve, with shorter windows at its ends."""
-    half = len(values) // 60
+    half = len(values) // (2 * _SMOOTH)
     sums = np.concatenate([[0.0], np.cumsum(values)])
     positions = np.arange(len(values))
     start = np.maximum(positions - half, 0)
