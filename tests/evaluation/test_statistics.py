@@ -125,6 +125,8 @@ def test_the_band_of_a_curve_is_the_interval_of_the_mean(count: int):
     curve._draw_mean(axes, [(np.arange(3.0), row) for row in values], 1.0, "x", "#000000", "")
     drawn = axes.collections[0].get_paths()[0].vertices
     low, high = mean_interval(values)
+    bottom, top = axes.get_ylim()
+    assert top - bottom < 1.5 * np.ptp(values.mean(0)), "the band does not flatten the curve"
     for t in range(3):
         at = drawn[drawn[:, 0] == t][:, 1]
         assert (at.min(), at.max()) == pytest.approx((low[t], high[t]))

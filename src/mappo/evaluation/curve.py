@@ -168,7 +168,9 @@ def _draw_mean(axes: Axes, seeds: Seeds, unit: float, label: str, color: str, ma
     stack = np.stack([np.interp(steps, s, v, left=math.nan, right=math.nan) for s, v in seeds])  # (S, N)
     if len(seeds) > 1:
         low, high = mean_interval(stack)
+        limits = axes.dataLim.frozen()
         axes.fill_between(steps / unit, low, high, color=color, alpha=0.15, lw=0)
+        axes.dataLim.set(limits)  # the wide band of two or three seeds must not flatten the curves
     marker = marker or ("o" if len(steps) == 1 else "")
     axes.plot(steps / unit, stack.mean(axis=0), color=color, lw=1.8, marker=marker, ms=4, label=label, clip_on=False)
 
