@@ -4,6 +4,8 @@ Names are imported at first use (PEP 562), so that `import mappo` and `mappo --h
 """
 
 import importlib
+import random
+import sys
 from typing import TYPE_CHECKING, Any
 
 from mappo._version import __version__ as __version__
@@ -80,7 +82,12 @@ __all__ = [*_MODULE, "__version__"]  # pyright: ignore[reportUnsupportedDunderAl
 def __getattr__(name: str) -> Any:
     if name not in _MODULE:
         raise AttributeError(f"module 'mappo' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"mappo.{_MODULE[name]}"), name)
+    path = f"mappo.{_MODULE[name]}"
+    if path not in sys.modules:
+        state = random.getstate()
+        importlib.import_module(path)
+        random.setstate(state)  # rich draws a number when it is imported, from the stream of the caller
+    return getattr(sys.modules[path], name)
 
 
 def __dir__() -> list[str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from mappo.backend.default_dtype import DefaultDtype
 from mappo.core.state_dict import mismatch, subdict
 from mappo.errors import UserError
 from mappo.networks.actor_critic import build_actor
@@ -45,11 +46,12 @@ def read_actor(
         warnings.warn(f"passed over: {problem}", stacklevel=2)
     weights = subdict(subdict(found.model, "network"), "actor")
     # Tensors on "meta" take no memory: sizes in an untrusted config are compared before they are allocated.
-    with torch.device("meta"):
+    with torch.device("meta"), DefaultDtype(torch.float32):
         expected = build_actor(spec, config.network).state_dict()
     if difference := mismatch(weights, expected):
         raise UserError(f"{found.path} does not fit {path}/config.json: {difference}")
-    network = build_actor(spec, config.network, torch.Generator())
+    with DefaultDtype(torch.float32):
+        network = build_actor(spec, config.network, torch.Generator())
     network.load_state_dict(weights)
     network.to(device).requires_grad_(False)
     generator = torch.Generator(device)

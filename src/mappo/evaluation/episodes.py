@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from mappo.backend.default_dtype import DefaultDtype
 from mappo.core.protocols import Environment, TeamPolicy
 from mappo.errors import UserError
 
@@ -122,7 +123,8 @@ def _play_batch_again(
     """Repeat a batch until no worker is lost: a replaced worker has cut off its episodes."""
     for _ in range(MAX_ATTEMPTS):
         restarts: int = getattr(env, "restarts", 0)
-        batch = _play_batch(env, policy, seeds, on_step, max_length)
+        with DefaultDtype(torch.get_default_dtype()):  # environments may change it
+            batch = _play_batch(env, policy, seeds, on_step, max_length)
         if getattr(env, "restarts", 0) == restarts:
             return batch
     raise CutOffError(f"lost workers cut off the episodes of seeds {seeds[0]} to {seeds[-1]} three times")

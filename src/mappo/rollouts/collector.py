@@ -6,6 +6,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from mappo.backend.default_dtype import DefaultDtype
 from mappo.core.protocols import Environment, Learner, Resumable, SeedSharded, SplitEnvironment, provides
 from mappo.core.slices import equal_slices
 from mappo.core.state_dict import flatten, mismatch, subdict
@@ -20,13 +21,15 @@ class Unsplit:
 
     def __init__(self, env: Environment) -> None:
         self._env = env
+        self._env_dtype = DefaultDtype(torch.get_default_dtype())
         self.slices = (slice(0, env.num_envs),)
 
     def send(self, index: int, action: Tensor) -> None:
         self._action = action
 
     def receive(self, index: int) -> TimeStep:
-        return self._env.step(self._action)
+        with self._env_dtype:
+            return self._env.step(self._action)
 
 
 class Collector:

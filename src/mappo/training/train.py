@@ -12,6 +12,7 @@ from mappo import envs
 from mappo.algorithms.critic_input import CriticInputFunction
 from mappo.algorithms.mappo import MAPPO
 from mappo.algorithms.multi_seed import MultiSeed
+from mappo.backend.default_dtype import DefaultDtype
 from mappo.config import Config
 from mappo.config.presets import preset
 from mappo.core.seeding import derive_seed
@@ -78,7 +79,7 @@ def _train(
     saved = read_run(path)[2] if resume and path is not None else None
     with ExitStack() as stack:
         stack.enter_context(_torch_settings(config, device))
-        with interrupts.waiting():
+        with interrupts.waiting(), DefaultDtype(torch.float32):
             training_env, eval_env = envs.for_training(env, config, device, () if saved is None else saved.agents)
         if isinstance(env, str) or callable(env):  # an environment object belongs to the caller
             for env_to_close in (training_env, eval_env):
@@ -153,11 +154,12 @@ def _make_seed_runs(path: Path, config: Config, agents: Sequence[MAPPO], stack: 
 
 @contextmanager
 def _torch_settings(config: Config, device: torch.device) -> Generator[None]:
-    """Set the number of threads and the CUDA precision within the context; restore both at its end."""
+    """Set threads, default dtype and CUDA precision within the context; restore all of them at its end."""
     threads = torch.get_num_threads()
     torch.set_num_threads(config.run.threads)
     try:
-        with _tf32_allowed(config.network.precision == "tf32") if device.type == "cuda" else nullcontext():
+        tf32 = _tf32_allowed(config.network.precision == "tf32") if device.type == "cuda" else nullcontext()
+        with DefaultDtype(torch.float32), tf32:
             yield
     finally:
         torch.set_num_threads(threads)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mappo.backend.default_dtype import DefaultDtype
 from mappo.config.settings import EnvOptions
 from mappo.core.timestep import TimeStep
 from mappo.envs.vector.buffers import Buffers
@@ -43,7 +44,9 @@ class SerialEnvs:
         self.slices = half_slices(num_envs)
         env_options = env_options or EnvOptions()
         ranges = [range(s.start, s.stop) for s in self.slices]
-        self.group = EnvGroup(make, ranges, shared_reward, env_options.time_limit)
+        self._env_dtype = DefaultDtype(torch.get_default_dtype())  # a change by an environment ends with its own code
+        with self._env_dtype:
+            self.group = EnvGroup(make, ranges, shared_reward, env_options.time_limit)
         self.group.layout.arrange(env_options.agents)
         self.envs = self.group.envs
         self.spec = self.group.layout.spec
@@ -55,7 +58,8 @@ class SerialEnvs:
     def reset(self, seed: int | Sequence[int] | None = None) -> TimeStep:
         """Start all episodes anew: first episodes from the seeds themselves, later ones from (seed, episode)."""
         check_order = self.reader.write_seeds(seed)
-        self.group.reset(check_order)
+        with self._env_dtype:
+            self.group.reset(check_order)
         return self._time_step(slice(0, self.num_envs), is_reset=True)
 
     def step(self, action: Tensor) -> TimeStep:
@@ -68,7 +72,8 @@ class SerialEnvs:
     def send(self, index: int, action: Tensor) -> None:
         """Step the environments of `slices[index]` by actions `(e, A, D)`."""
         self.reader.write_action(action, self.slices[index])
-        self.group.step(index)
+        with self._env_dtype:
+            self.group.step(index)
 
     def receive(self, index: int) -> TimeStep:
         """Return the time step of `slices[index]`."""
@@ -100,7 +105,8 @@ class SerialEnvs:
         Raises:
             UserError: the environment gives no picture.
         """
-        picture = self.group.render(index)
+        with self._env_dtype:
+            picture = self.group.render(index)
         if picture is None:
             raise UserError("the environment gives no picture: make it with render_mode='rgb_array'")
         return np.asarray(picture)
