@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,7 @@ class Own(nn.Module):
 
     def __init__(self, groups: int, shape: tuple[int, ...], net: NetworkConfig) -> None:
         super().__init__()
+        time.sleep(0.05)  # another thread may take its turn
         self.layer = nn.Linear(shape[-1], net.hidden[-1])
 
     def forward(self, x: Any) -> Any:
@@ -147,7 +149,11 @@ def test_the_first_import_moves_no_stream():
 
 @pytest.mark.usefixtures("_own_encoder")
 def test_trainings_in_threads_give_the_numbers_they_give_alone(tmp_path: Path):
-    kinds = {"robots": (Robots, {"memory_size": 4}), "own": ("probe/signal", {"encoder": "own"})}
+    kinds = {
+        "robots": (Robots, {"memory_size": 4}),
+        "own": ("probe/signal", {"encoder": "own"}),
+        "other": ("probe/unequal", {"encoder": "own"}),
+    }
 
     def run(name: str, folder: str) -> None:
         env, network = kinds[name]
