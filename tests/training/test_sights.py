@@ -188,7 +188,7 @@ def test_a_run_whose_config_has_no_bounds_is_read_as_it_was_trained(tmp_path: Pa
     assert mappo.load_actor(run).policy.network.reader.number == 1
     assert mappo.train(Bytes, within(run, config), resume=True).finished
     result = rows(run)
-    assert result[: len(expected)] == expected
+    assert [row["value"] for row in result[: len(expected)]] == [row["value"] for row in expected]
     # Values of undivided bytes had gone astray: the version before went on with -7.5e8.
     assert all(float(row["value"]) < -1e8 for row in result[len(expected) :])
 
