@@ -409,8 +409,8 @@ BUGS = [
         "5",
         "one agent alone: its memory is never emptied",
         "policies/actor.py",
-        "(*rows, 1), memory, mask, is_first, None,",
-        "(*rows, 1), memory, mask, None, None,",
+        "(*rows, 1), memory, mask, is_first)",
+        "(*rows, 1), memory, mask, None)",
         "policies/test_policy.py::test_one_agent_alone_acts_as_in_the_team_in_its_own_spaces",
     ),
     Bug(

@@ -11,8 +11,8 @@ from mappo.errors import UserError
 from mappo.policies.policy import Policy
 
 
-class Actor:
-    """Decentralised execution of a whole team: each agent's action from its own observation.
+class _Acting:
+    """A policy that acts on checked arguments.
 
     Args:
         policy: acts.
@@ -24,6 +24,30 @@ class Actor:
         self.policy = policy
         self.sampled = sampled
         self.generator = generator
+
+    def _act(
+        self, obs: Tensor, rows: tuple[int, ...], memory: Any, mask: Any, is_first: Any, active: Any = None
+    ) -> tuple[Tensor, Any]:
+        """Check the arguments of `Actor.__call__` and act; `rows` are the axes before an observation."""
+        policy = self.policy
+        mask = _check("the mask", mask, (*rows, sum(policy.spec.heads)), obs.device, torch.bool)
+        is_first = _check("is_first", is_first, rows, obs.device, torch.bool)
+        active = _check("active", active, rows, obs.device, torch.bool)
+        memory = _check("the memory", memory, (*rows, policy.network_config.memory_size), obs.device)
+        shape = (*rows, policy.spec.action_size)
+        noise = torch.rand(shape, generator=self.generator, device=obs.device) if self.sampled else None
+        action, _, memory = policy(obs, memory, mask=mask, is_first=is_first, active=active, noise=noise)
+        return policy.distribution.to_bounds(action), memory
+
+
+class Actor(_Acting):
+    """Decentralised execution of a whole team: each agent's action from its own observation.
+
+    Args:
+        policy: acts.
+        sampled: sample actions, in place of the most probable actions.
+        generator: of the samples; by default torch's.
+    """
 
     @torch.no_grad()
     def __call__(
@@ -46,8 +70,7 @@ class Actor:
             ValueError: the shape of an argument does not fit.
         """
         obs = _to_tensor(self.policy.spec, obs)
-        rows = self._leading_shape(obs)
-        return _act(self.policy, obs, rows, memory, mask, is_first, active, self.sampled, self.generator)
+        return self._act(obs, self._leading_shape(obs), memory, mask, is_first, active)
 
     def agent(self, name: str | int) -> "AgentActor":
         """Return the actor of a single agent; a name that is a number may be given as a number.
@@ -73,7 +96,7 @@ class Actor:
         raise ValueError(f"this actor reads observations ({front}, {inside}), got {tuple(obs.shape)}")
 
 
-class AgentActor:
+class AgentActor(_Acting):
     """A single agent of a team, with observations and actions as in its own spaces; nothing of the others is computed.
 
     Args:
@@ -86,10 +109,8 @@ class AgentActor:
     def __init__(
         self, policy: Policy, index: int, sampled: bool = False, generator: torch.Generator | None = None
     ) -> None:
-        self.policy = policy.for_agent(index)
+        super().__init__(policy.for_agent(index), sampled, generator)
         self.index = index
-        self.sampled = sampled
-        self.generator = generator
         self.spec = policy.spec
         self.heads = self.spec.action_heads[index]
         self.columns = self.spec.action_columns(index)
@@ -125,70 +146,37 @@ class AgentActor:
         else:
             padded = torch.zeros(*rows, *spec.obs_shape, dtype=obs.dtype, device=obs.device)
             padded[..., : spec.obs_size(self.index)] = obs.reshape(*rows, -1)
-        if mask is not None:
-            mask = self._padded_mask(torch.as_tensor(mask, device=obs.device).bool(), rows).unsqueeze(-2)
-        if memory is not None:
-            memory = _memory(self.policy, memory, rows, obs.device).unsqueeze(-2)
-        if is_first is not None:
-            is_first = _flag("is_first", is_first, rows, obs.device).unsqueeze(-1)
-        team_obs = padded.unsqueeze(len(rows))  # (*B, 1, *obs_shape): a team of one
-        action, memory = _act(
-            self.policy, team_obs, (*rows, 1), memory, mask, is_first, None, self.sampled, self.generator
-        )
+        memory = _check("the memory", memory, (*rows, self.policy.network_config.memory_size), obs.device)
+        mask = self._padded_mask(mask, rows, obs.device)
+        is_first = _check("is_first", is_first, rows, obs.device, torch.bool)
+        # A team of one, (*B, 1, ...).
+        memory, mask, is_first = (None if x is None else x.unsqueeze(len(rows)) for x in (memory, mask, is_first))
+        action, memory = self._act(padded.unsqueeze(len(rows)), (*rows, 1), memory, mask, is_first)
         action = self.heads.to_space_action(action[..., 0, self.columns])
         return action, memory if memory is None else memory.squeeze(-2)
 
-    def _padded_mask(self, mask: Tensor, rows: tuple[int, ...]) -> Tensor:
-        """Return a mask over the agent's own choices as `(*B, N)`."""
+    def _padded_mask(self, mask: Any, rows: tuple[int, ...], device: torch.device) -> Tensor | None:
+        """Return a mask over the agent's own choices as `(*B, N)`; None stays None."""
         indices = self.spec.choice_indices(self.index)
-        if mask.shape != (*rows, len(indices)):
-            raise ValueError(f"the mask must be {(*rows, len(indices))}, got {tuple(mask.shape)}")
-        static_mask = self.spec.static_mask_tensor[self.index].to(mask.device)
+        mask = _check("the mask", mask, (*rows, len(indices)), device, torch.bool)
+        if mask is None:
+            return None
+        static_mask = self.spec.static_mask_tensor[self.index].to(device)
         padded = static_mask.expand(*rows, *static_mask.shape).clone()
         padded[..., indices] = mask
         return padded
 
 
-def _act(
-    policy: Policy,
-    obs: Tensor,
-    rows: tuple[int, ...],
-    memory: Any,
-    mask: Any,
-    is_first: Any,
-    active: Any,
-    sampled: bool,
-    generator: torch.Generator | None,
-) -> tuple[Tensor, Any]:
-    """Check the arguments of `Actor.__call__` and act; `rows` are the axes before an observation."""
-    num_choices = sum(policy.spec.heads)
-    if mask is not None:
-        mask = torch.as_tensor(mask, device=obs.device).bool()
-        if mask.shape != (*rows, num_choices):
-            raise ValueError(f"the mask must be {(*rows, num_choices)}, got {tuple(mask.shape)}")
-    is_first = None if is_first is None else _flag("is_first", is_first, rows, obs.device)
-    active = None if active is None else _flag("active", active, rows, obs.device)
-    memory = None if memory is None else _memory(policy, memory, rows, obs.device)
-    noise = None
-    if sampled:
-        noise = torch.rand((*rows, policy.spec.action_size), generator=generator, device=obs.device)
-    action, _, memory = policy(obs, memory, mask=mask, is_first=is_first, active=active, noise=noise)
-    return policy.distribution.to_bounds(action), memory
-
-
-def _memory(policy: Policy, memory: Any, rows: tuple[int, ...], device: torch.device) -> Tensor:
-    memory = torch.as_tensor(memory, device=device)
-    size = policy.network_config.memory_size
-    if memory.shape != (*rows, size):
-        raise ValueError(f"the memory must be {(*rows, size)}, got {tuple(memory.shape)}")
-    return memory
-
-
-def _flag(name: str, flag: Any, rows: tuple[int, ...], device: torch.device) -> Tensor:
-    flag = torch.as_tensor(flag, device=device).bool()
-    if flag.shape != rows:
-        raise ValueError(f"{name} must be {rows}, one for each row of the observation, got {tuple(flag.shape)}")
-    return flag
+def _check(
+    name: str, x: Any, shape: tuple[int, ...], device: torch.device, dtype: torch.dtype | None = None
+) -> Tensor | None:
+    """Convert an argument to a tensor and check its shape; None stays None."""
+    if x is None:
+        return None
+    x = torch.as_tensor(x, device=device, dtype=dtype)
+    if x.shape != shape:
+        raise ValueError(f"{name} must be {shape}, got {tuple(x.shape)}")
+    return x
 
 
 def _to_tensor(spec: Spec, obs: Any) -> Tensor:
