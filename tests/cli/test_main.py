@@ -18,6 +18,7 @@ import pytest
 import torch
 
 import mappo
+from mappo.algorithms.mappo import MAPPO
 from mappo.cli.main import main
 from mappo.config.presets import TWINS
 from mappo.envs.batched.spread import Spread
@@ -472,6 +473,28 @@ def test_a_signal_ends_training_after_the_update_under_way(
     assert checkpoint.load(path).state["updates"] == 8
 
 
+def test_a_signal_ends_training_within_an_update(
+    told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None
+):
+    step, path, count = MAPPO.gradient_step, tmp_path / "run", iter(range(10**6))
+
+    def interrupted(self: MAPPO, batch: Any) -> Any:
+        if next(count) == 5:
+            signal.raise_signal(signal.SIGTERM)
+        return step(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MAPPO, "gradient_step", interrupted)
+        code, out, _ = told("train", "spread", "--run.dir", path, *SMALL, "--ppo.epochs", "2", "--ppo.minibatches", "2")
+    assert code == 143
+    assert out.endswith(f"Stopped at step 800 and saved. Go on with: mappo resume {path}")
+    assert next(count) == 6, "at once"
+
+
+def lines(file: Path) -> int:
+    return len(file.read_text().splitlines()) if file.exists() else 0
+
+
 def test_control_c_in_a_real_process_saves_and_resumes(told: Told, tmp_path: Path, quick: None):
     path, numbers, updates = tmp_path / "run", tmp_path / "run" / "metrics.csv", 150
     args = [*SMALL, "--run.total-steps", str(800 * updates), "--run.eval-interval", "1000000"]
@@ -485,17 +508,17 @@ def test_control_c_in_a_real_process_saves_and_resumes(told: Told, tmp_path: Pat
     ) as process:
         try:
             patience = time.monotonic() + 120
-            while not numbers.exists() and process.poll() is None and time.monotonic() < patience:
+            while lines(numbers) < 2 and process.poll() is None and time.monotonic() < patience:
                 time.sleep(0.01)
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=120)
         finally:
             process.kill()
     assert process.returncode == 130
-    assert err == "\nmappo: stopping after this update, and saving; press Ctrl-C again to leave at once\n"
+    assert err == "\nmappo: stopping, and saving the last finished update; press Ctrl-C again to leave at once\n"
     assert f"saved.  Go on with:  mappo resume {path}" in out
     done = checkpoint.load(path).state["updates"]
     assert 0 < done < updates
-    assert len(numbers.read_text().splitlines()) == 1 + done
+    assert lines(numbers) == 1 + done
     assert told("resume", path)[0] == 0
     assert mappo.Run(path, "spread", rundir.read_run(path)[1], 0).metrics["update"].tolist() == [*range(1, updates + 1)]

@@ -271,7 +271,7 @@ def test_an_environment_that_hangs_is_left_and_what_was_learned_is_saved(tmp_pat
         out, err = process.communicate(timeout=120)
     assert process.returncode == 143, err
     assert stopped_whole(tmp_path / "run") == 2
-    assert b"The run is saved at step 20; mappo resume run --allow-code goes on with it" in out
+    assert f"The run is saved at step 20; mappo resume {tmp_path}/run --allow-code goes on with it" in out.decode()
 
 
 def in_session(session: int) -> list[str]:

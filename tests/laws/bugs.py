@@ -1054,8 +1054,8 @@ BUGS = [
         "graphs",
         "the entropy weight is that of the recording",
         "algorithms/mappo.py",
-        "partial(self.loss, entropy_weight=self.entropy_weight)",
-        "partial(self.loss, entropy_weight=float(self.entropy_weight))",
+        "return self.loss(piece, self.entropy_weight, total_weight)",
+        "return self.loss(piece, float(self.entropy_weight), total_weight)",
         "backend/test_cuda_graphs.py::test_recorded_training_is_the_training_that_is_recorded",
     ),
     Bug(
@@ -1074,6 +1074,31 @@ BUGS = [
         "        and not _acting.get()\n",
         "",
         "backend/test_matmul.py::test_what_a_policy_answers_does_not_depend_on_how_many_ask",
+    ),
+    # Promise: a run can be stopped
+    Bug(
+        "stopping",
+        "half an update is saved",
+        "training/session.py",
+        "                snapshot.restore()\n",
+        "                pass\n",
+        "training/test_train.py::test_a_run_that_was_stopped_within_an_update_goes_on_from_the_last_finished_one",
+    ),
+    Bug(
+        "stopping",
+        "limits do not know the load",
+        "system/deadline.py",
+        "self.tick / processes_per_core()",
+        "self.tick",
+        "system/test_deadline.py",
+    ),
+    Bug(
+        "stopping",
+        "forked processes wake their parent",
+        "system/signals.py",
+        "        signal.set_wakeup_fd(-1)",
+        "        pass",
+        "system/test_signals.py",
     ),
     # Promise: versions
     Bug(

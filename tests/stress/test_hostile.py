@@ -190,7 +190,7 @@ def test_a_signal_ends_an_evaluation_within_training(number: signal.Signals, wor
     options += f" --run.total-steps 24 --run.eval-interval 8 --env.workers {workers} --run.dir {path}"
     code, out, err = stopped(number, tmp_path / "mark", "train", "hostile:NeverEnds", *options.split())
     assert code == 128 + number
-    assert err == "\nmappo: stopping after this update, and saving; press Ctrl-C again to leave at once\n"
+    assert err == "\nmappo: stopping, and saving the last finished update; press Ctrl-C again to leave at once\n"
     assert f"Stopped at step 8 and saved.  Go on with:  mappo resume {path} --allow-code" in out
     assert checkpoint.load(path).state["step"] == 8
     assert mappo.Run(path, "", Config(), 0).metrics["step"].tolist() == [8], "the row of that update"

@@ -11,6 +11,7 @@ from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
 from mappo.errors import StopTraining
 from mappo.runs import checkpoint
 from mappo.runs.logger import Update
+from mappo.system.shutdown import Interrupts
 
 # Rollouts of 10 steps and episodes of 25: updates, checkpoints and stops fall into the middle of games.
 SIZE, UPDATES = 80, 6
@@ -50,6 +51,19 @@ def stop_after(count: int, error: type[Exception] = StopTraining) -> Any:
             raise error
 
     return callback
+
+
+class StopAtCheck(Interrupts):
+    """Stops a run at the check of this number, counted from 1."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.left = number
+
+    def check(self) -> None:
+        self.left -= 1
+        if not self.left:
+            raise StopTraining
 
 
 def everything(path: Path) -> tuple[bytes, dict[str, Any], dict[str, Tensor], str]:

@@ -27,7 +27,7 @@ from mappo.training.diagnostics import SeedDiagnostics
 from mappo.training.run import Run
 from mappo.training.session import Session
 from mappo.training.train import train
-from training_runs import CONFIG, SETTINGS, SIZE, assert_same, stop_after, within
+from training_runs import CONFIG, SETTINGS, SIZE, StopAtCheck, assert_same, stop_after, within
 
 SEEDS = (1, 2, 3)
 
@@ -50,6 +50,19 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch, whole: Run) -> None:
 
 def children(path: Path) -> list[Path]:
     return [path / f"seed-{k}" for k in SEEDS]
+
+
+@pytest.mark.parametrize("number", [10 * 3 + 4 + 2, 43 + 10 * 3 + 4 + 2])
+def test_seeds_stopped_when_some_have_learned_and_others_have_not_go_on_together(
+    number: int, whole: Run, tmp_path: Path
+):
+    """Within the update of the second seed, in the first and in the second update of the run."""
+    config = seeds(SETTINGS["memory"], tmp_path / "run")
+    half = train("spread", config, stop=StopAtCheck(number))
+    assert half.step == number // 43 * SIZE
+    train("spread", config, resume=True)
+    for own, other in zip(children(half.path), children(whole.path), strict=True):
+        assert_same(own, other)
 
 
 def test_each_seed_is_a_run_like_one_alone(whole: Run, tmp_path: Path):

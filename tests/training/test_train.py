@@ -32,7 +32,7 @@ from mappo.runs.logger import Update
 from mappo.training import train as trainer
 from mappo.training.run import Run
 from mappo.training.train import train
-from training_runs import CONFIG, SETTINGS, SIZE, UPDATES, assert_same, everything, stop_after, within
+from training_runs import CONFIG, SETTINGS, SIZE, UPDATES, StopAtCheck, assert_same, everything, stop_after, within
 from vectorized import from_factory
 
 
@@ -64,6 +64,49 @@ def test_a_run_that_was_stopped_and_resumed_is_the_run_that_was_not(
     rest = train("spread", config, resume=True)
     assert rest.finished
     assert_same(whole[name].path, rest.path)
+
+
+# An update has 10 checks in its rollout, 4 before its gradient steps (2 in "agent"), and 1 behind it.
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize(
+    ("name", "number", "updates"),
+    [("team", 1, 0), ("team", 14, 0), ("team", 28, 1), ("agent", 25, 1), ("memory", 6, 0), ("memory", 67, 2)],
+)
+def test_a_run_that_was_stopped_within_an_update_goes_on_from_the_last_finished_one(
+    whole: dict[str, Run], tmp_path: Path, name: str, number: int, updates: int
+):
+    config = within(SETTINGS[name], tmp_path / "run")
+    half = train("spread", config, stop=StopAtCheck(number))
+    assert half.step == updates * SIZE
+    assert checkpoint.load(half.path).state["updates"] == updates
+    assert half.metrics["update"].tolist() == [*range(1, updates + 1)] if updates else not half.metrics
+    train("spread", config, resume=True)
+    assert_same(half.path, whole[name].path)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_new_episodes_go_on_the_same_way_wherever_a_run_was_stopped(tmp_path: Path):
+    """In an environment without `state_dict`: within a rollout and an update, as behind the update before."""
+    config = Config(
+        env=EnvConfig(num_envs=2, workers=0),
+        network=NetworkConfig(hidden=(8,)),
+        ppo=PPOConfig(rollout_length=8, epochs=2, minibatches=2),
+        run=RunConfig(total_steps=64, eval_interval=32, eval_episodes=2, progress="off"),
+    )
+    texts: list[bytes] = []
+    # An update has 16 checks in its rollout of two halves, 4 before its gradient steps, and 1 behind it.
+    for number in (21 + 5, 21 + 16, 21 + 18):
+        stopped = within(config, tmp_path / str(number))
+        assert train(Game, stopped, stop=StopAtCheck(number)).step == 16
+        texts.append((train(Game, stopped, resume=True).path / "metrics.csv").read_bytes())
+    assert texts[1:] == texts[:-1]
+
+
+def test_a_time_limit_ends_an_update(whole: dict[str, Run], tmp_path: Path):
+    config = within(SETTINGS["team"], tmp_path / "run")
+    assert train("spread", replace(config, run=replace(config.run, time_limit=1e-9))).step == 0
+    train("spread", config, resume=True)
+    assert_same(tmp_path / "run", whole["team"].path)
 
 
 @pytest.mark.usefixtures("no_pictures")

@@ -4,8 +4,7 @@ Yu et al. 2022, "The Surprising Effectiveness of PPO in Cooperative Multi-Agent 
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import cast
 
 import torch
@@ -44,6 +43,8 @@ class MAPPO:
         seed: of the initial weights and of the minibatches; by default `config.run.seed`.
         critic_input: builds the critic's rows, in place of the config's choice; see `critic_input.CriticInputFunction`.
         sum_across: adds the sums of other processes; see `functional.weighted`.
+        check: on a CPU called at each step of a rollout and before each piece of a minibatch; may raise. The update is
+            then left unfinished.
 
     Raises:
         UserError: the config does not fit the environment.
@@ -57,6 +58,7 @@ class MAPPO:
         seed: int | None = None,
         critic_input: CriticInputFunction | None = None,
         sum_across: SumAcross = alone,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         seed = config.run.seed if seed is None else seed
         self.spec = spec
@@ -65,6 +67,7 @@ class MAPPO:
         self.sum_across = sum_across
         # Decided here for the whole run: with static shapes no tensor shape depends on data.
         self.static_shapes = supports_cuda_graphs(self.device)
+        self._check = (lambda: None) if self.static_shapes else check
         self.uses_graphs = self.static_shapes and config.allows_graphs
         self.critic_input = make_critic_input(spec, config, critic_input)
         self.team_rows = self.critic_input.team_rows
@@ -98,6 +101,7 @@ class MAPPO:
             Actions `(E, A, D)` as a rollout keeps them (`env_action` converts them for the environment), their
             log-probabilities `(E, A)`, and the memory.
         """
+        self._check()
         if noise is None:
             shape = (*step.active.shape, self.spec.action_size)
             noise = torch.rand(shape, generator=self.generator, device=self.device)
@@ -181,7 +185,12 @@ class MAPPO:
         """Add the gradient of a minibatch's loss to the gradients of the weights; return its metrics."""
         # On a CPU a large minibatch is computed in pieces, whose activations stay in the caches.
         num_pieces = -(-batch.weight.numel() // PIECE_ROWS) if self.device.type == "cpu" else 1
-        return backward(partial(self.loss, entropy_weight=self.entropy_weight), batch, num_pieces, self.row_axis)
+
+        def checked_loss(piece: Batch, total_weight: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+            self._check()
+            return self.loss(piece, self.entropy_weight, total_weight)
+
+        return backward(checked_loss, batch, num_pieces, self.row_axis)
 
     def gradient_step(self, batch: Batch) -> dict[str, Tensor]:
         """Take a gradient step on a minibatch and return its metrics. A non-finite gradient changes nothing."""

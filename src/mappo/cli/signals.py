@@ -131,16 +131,17 @@ class _Alarm:
 
 
 class Signals(Interrupts):
-    """Handlers of a training: the first signal ends the run after the update under way, or within an evaluation.
+    """Handlers of a training: the first signal ends the run, within an update or an evaluation too.
 
-    The run is then saved. A second signal exits at once. See `waiting` for hanging environments.
+    The run is then saved as it was after the last finished update. A second signal exits at once. See `waiting` for
+    hanging environments.
 
     Args:
         close_limit: context for closing the environments of the run.
     """
 
     def __init__(self, close_limit: CloseLimit = nullcontext) -> None:
-        super().__init__(self._stop_if_caught)
+        super().__init__()
         self.close_limit = close_limit
         self.caught = 0
         self._caught_at = 0.0
@@ -157,9 +158,11 @@ class Signals(Interrupts):
         for number, handler in self._former.items():
             hold(number, handler)
 
-    def _stop_if_caught(self) -> None:
+    def check(self) -> None:
+        """Raise `StopTraining` after a signal, or if the time is over."""
         if self.caught:
             raise StopTraining
+        super().check()
 
     def _catch(self, number: int, _frame: FrameType | None) -> None:
         if self.caught:
@@ -172,7 +175,7 @@ class Signals(Interrupts):
         self._caught_at = time.monotonic()
         if self._is_waiting:
             self._alarm.start(GRACE)
-        _print_error(b"\nmappo: stopping after this update, and saving; press Ctrl-C again to leave at once\n")
+        _print_error(b"\nmappo: stopping, and saving the last finished update; press Ctrl-C again to leave at once\n")
 
     @contextmanager
     def waiting(self) -> Generator[None]:

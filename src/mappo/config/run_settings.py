@@ -48,7 +48,7 @@ class RunConfig:
     progress: Literal["auto", "live", "plain", "off"] = "auto"
     """Display of progress; `auto`: live on a terminal, else plain lines."""
     time_limit: Annotated[float | None, above(0)] = None
-    """Save and stop after this many minutes of training; counted from each (re)start.
+    """Save and stop after this many minutes of training, within an update too; counted from each (re)start.
     A run complete within the limit is scored, a stopped run is not."""
     on_nonfinite: Literal["auto", "stop", "skip"] = "auto"
     """Action on NaN or infinity: `stop` the run, or `skip` the update (for a gradient: the gradient step).

@@ -90,7 +90,9 @@ class CsvLog:
             file.write(row)
 
     def flush(self) -> None:
-        """Flush the file to disk."""
+        """Flush the file to disk; there is no file before the first row."""
+        if self._names is None:
+            return
         with self._writing():
             flush_to_disk(self._path)
 

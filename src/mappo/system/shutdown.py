@@ -46,6 +46,10 @@ class Interrupts:
         """Raise `StopTraining` if the run must stop. Called after each update and at each step of an evaluation."""
         if self._stop is not None:
             self._stop()
+        self.check()
+
+    def check(self) -> None:
+        """Raise `StopTraining` if the time is over. Called within an update too, unlike the callback."""
         if time.monotonic() >= self._deadline:
             raise StopTraining
 

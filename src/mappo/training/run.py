@@ -33,10 +33,10 @@ class Run:
     def metrics(self) -> dict[str, np.ndarray]:
         """Return the columns of `metrics.csv`, a number for each update; NaN where nothing was measured.
 
-        Several seeds are concatenated; the column `seed` names the seed.
+        Several seeds are concatenated; the column `seed` names the seed. Before the first update there are no columns.
         """
-        tables = [read_lines(path / "metrics.csv") for path in seed_paths(self.path, self.config)]
-        rows = [row for table in tables for row in csv.DictReader(table)]
+        files = [path / "metrics.csv" for path in seed_paths(self.path, self.config)]
+        rows = [row for file in files if file.exists() for row in csv.DictReader(read_lines(file))]
         names = dict.fromkeys(name for row in rows for name in row)  # seeds may differ, where versions of mappo do
         return {name: np.array([float(row.get(name) or "nan") for row in rows]) for name in names}
 

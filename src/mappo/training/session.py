@@ -7,7 +7,6 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -25,7 +24,8 @@ from mappo.training.evaluator import Evaluator, Interruption
 from mappo.training.preflight import session_notes
 from mappo.training.seed_run import SeedRun, resume_seed_runs
 from mappo.training.setup import make_collector
-from mappo.training.summary import UpdateClock, draw_curve, mean_over_seeds, run_title
+from mappo.training.snapshot import Snapshot
+from mappo.training.summary import UpdateClock, draw_curve, mean_over_seeds, metrics_by_seed, run_title
 from mappo.training.views import View, make_view
 
 Callback = Callable[[Update], None]
@@ -43,7 +43,8 @@ class Session:
         seed_runs: the seeds, at least one.
         env: `num_envs` copies for each seed, in the order of the seeds.
         eval_env: environment for evaluations; None for no evaluations.
-        interrupts: called after each update and at each step of an evaluation; may raise `StopTraining`.
+        interrupts: called after each update and at each step of an evaluation; may raise `StopTraining`. Within an
+            update the learners call its `check`.
     """
 
     path: Path
@@ -128,7 +129,8 @@ class Session:
         mode = self.config.run.progress
         with make_view(self._total_steps, title, mode=mode) as view, warnings.catch_warnings():
             if mode != "off":
-                warnings.showwarning = partial(_note, view)  # a plain warning would tear the live view
+                # A plain warning would tear the live view.
+                warnings.showwarning = lambda text, *_, **__: view.note(str(text))  # pyright: ignore
             self._view = view
             for note in self.notes:
                 view.note(note)
@@ -139,9 +141,7 @@ class Session:
     def _run_update(self, view: View, clock: UpdateClock, callback: Callback | None) -> None:
         """Collect a rollout, learn from the rollout, and record the update."""
         clock.start()
-        rollout, episode_metrics = self._collect(view)
-        clock.lap("collect_s")
-        metrics = self._update(rollout, episode_metrics)
+        rollout, metrics = self._collect_and_learn(view, clock)
         clock.lap("update_s")
         interruption = self._evaluate(metrics) if self._is_due else None
         clock.lap("evaluate_s")
@@ -160,28 +160,30 @@ class Session:
             raise interruption
         self.interrupts()
 
-    def _collect(self, view: View) -> tuple[Rollout, dict[str, torch.Tensor]]:
-        """Collect a rollout. If the environment fails, save, unless a resume could restore the episodes."""
+    def _collect_and_learn(self, view: View, clock: UpdateClock) -> tuple[Rollout, list[Metrics]]:
+        """Collect a rollout and learn from it. If interrupted, return to the state after the last update."""
+        snapshot = None if self.agents[0].static_shapes else Snapshot(self.agents, self.collector)
         try:
             with nullcontext() if self.resumable else self.interrupts.waiting():
                 rollout, episode_metrics = self.collector.collect()
-        except UserError as error:
-            raise UserError(f"{error}{self._save_and_describe()}") from error
-        except KeyboardInterrupt:
-            view.note(self._save_and_describe().strip())
+            if note := self.diagnostics.check_first(rollout):
+                view.note(note)
+            clock.lap("collect_s")
+            return rollout, self._update(rollout, episode_metrics)
+        except (StopTraining, KeyboardInterrupt, UserError) as error:
+            if snapshot is not None and (isinstance(error, StopTraining) or not self.resumable):
+                snapshot.restore()
+            if isinstance(error, UserError):  # saved, unless a resume would restore the same episodes
+                raise UserError(f"{error}{self._save_and_describe()}") from error
+            if isinstance(error, KeyboardInterrupt):
+                view.note(self._save_and_describe().strip())
             raise
-        if note := self.diagnostics.check_first(rollout):
-            view.note(note)
-        return rollout, episode_metrics
 
     def _update(self, rollout: Rollout, episode_metrics: dict[str, torch.Tensor]) -> list[Metrics]:
         """Learn from the rollout; return the metrics of each seed."""
         skip = [bool(problem) for problem in self.collector.nonfinite]
         tensors = {**episode_metrics, **self.learner.update(rollout, skip)}
-        # A single transfer from the device for all metrics and seeds.
-        stacked: Any = torch.stack([x.double().reshape(-1) for x in tensors.values()], 1)  # (S, metrics)
-        rows: list[list[float]] = stacked.tolist()
-        return [dict(zip(tensors, row, strict=True)) | {"eval_return": math.nan} for row in rows]
+        return [metrics | {"eval_return": math.nan} for metrics in metrics_by_seed(tensors)]
 
     def _evaluate(self, metrics: Sequence[Metrics]) -> Interruption | None:
         """Set `eval_return` of each seed; return the exception at the end of the evaluation, if any."""
@@ -244,7 +246,3 @@ class Session:
         if self._evaluator is not None and self.is_finished:
             results = self._evaluator.measure_at_end(self.name, self.agents, self._view.note)
         draw_curve(self.path, self.name, self.seed_runs, results)
-
-
-def _note(view: View, message: Warning | str, *_: Any, **__: Any) -> None:
-    view.note(str(message))

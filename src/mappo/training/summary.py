@@ -5,8 +5,11 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from mappo.config import Config
 from mappo.evaluation.curve import plot_curve
@@ -52,6 +55,14 @@ def run_title(path: Path, name: str, config: Config) -> str:
     first, *others = config.run.all_seeds
     seeds = f"seeds {first} to {others[-1]}, mean" if others else f"seed {first}"
     return f"{name}  {seeds}  {path}"
+
+
+def metrics_by_seed(tensors: Mapping[str, Tensor]) -> list[dict[str, float]]:
+    """Return the metrics of each seed as numbers, from tensors `(S,)`, or scalars for a single seed."""
+    # A single transfer from the device for all metrics and seeds.
+    stacked: Any = torch.stack([x.double().reshape(-1) for x in tensors.values()], 1)  # (S, metrics)
+    rows: list[list[float]] = stacked.tolist()
+    return [dict(zip(tensors, row, strict=True)) for row in rows]
 
 
 def mean_over_seeds(metrics: Sequence[dict[str, float]]) -> dict[str, float]:

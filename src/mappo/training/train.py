@@ -89,7 +89,7 @@ def _train(
         num_envs = training_env.num_envs // config.run.seeds
         config = replace(config, env=replace(config.env, num_envs=num_envs))  # an environment object has its own number
         spec = training_env.spec if saved is None else _trained_spec(training_env.spec, saved)
-        learners = _make_agents(spec, config, training_env.device, critic_input)
+        learners = _make_agents(spec, config, training_env.device, critic_input, interrupts.check)
         path = open_run(name, config, training_env.spec, resume, folder)
         seed_runs = _make_seed_runs(path, config, learners, stack)
         session = Session(path, name, config, seed_runs, training_env, eval_env, interrupts)
@@ -130,14 +130,19 @@ def _trained_spec(spec: Spec, saved: Spec) -> Spec:
 
 
 def _make_agents(
-    spec: Spec, config: Config, device: torch.device, critic_input: CriticInputFunction | None
+    spec: Spec,
+    config: Config,
+    device: torch.device,
+    critic_input: CriticInputFunction | None,
+    check: Callable[[], None],
 ) -> list[MAPPO]:
     """Return a learner for each seed.
 
     Raises:
         UserError: the encoder cannot be computed for several seeds at once.
     """
-    agents = [MAPPO(spec, config, device, derive_seed(s, 0), critic_input) for s in config.run.all_seeds]
+    seeds = [derive_seed(s, 0) for s in config.run.all_seeds]
+    agents = [MAPPO(spec, config, device, seed, critic_input, check=check) for seed in seeds]
     if len(agents) > 1:
         MultiSeed(agents).check_encoder()
     return agents
