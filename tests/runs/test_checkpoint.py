@@ -580,3 +580,28 @@ def test_what_a_process_had_no_time_to_remove_is_removed_when_the_run_goes_on(
             put(run, step)
     retention.prune(run, 30, None, None, later=False)
     assert steps(run) == [20, 30, 40]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_weights_that_are_nan_are_damage(run: Path, bad: float):
+    put(run, 10)
+    number = torch.tensor([1.0, bad])
+    save(run, 20, {}, {"network.x": number}, {})
+    found = load(run)
+    assert value(found) == 10
+    assert found.passed_over == (
+        f"{run / 'checkpoints' / f'{20:012d}'} is damaged: network.x in its model.safetensors holds NaN or infinity",
+    )
+    shutil.rmtree(found.path)
+    with pytest.raises(UserError, match="holds NaN or infinity"):
+        load(run)
+
+
+def test_a_folder_that_is_no_utf_8_is_read(tmp_path: Path):
+    run = tmp_path / os.fsdecode(b"r\xff")
+    create_run(run, "spread", CONFIG, make("spread", 1).spec)
+    put(run, 10)
+    flip(put(run, 20) / "trainer.safetensors", 30)
+    found = load(run)
+    assert value(found) == 10
+    assert len(found.passed_over) == 1

@@ -18,8 +18,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file  # pyright: ignore[reportUnknownVariableType]
+from safetensors.torch import load as load_bytes, load_file, save_file  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor
 
 from mappo._version import __version__
@@ -181,12 +182,23 @@ def _read_checkpoint(path: Path, run_id: str | None) -> Checkpoint:
             check_tensor_file(file)  # first: the digest reads the whole file, and a pipe would block
             if _digest(file) != state["sha256"].get(file.name):
                 raise UserError(f"{file} is damaged: its checksum is not the checksum in state.json")
-            tensors[name] = load_file(file)
+            tensors[name] = _load_tensors(file)
         except UserError:
             raise
         except (OSError, ValueError, SafetensorError) as error:
             raise read_error(f"cannot read {file}: {quote(error_text(error))}", error) from None
+    floats = {k: v for k, v in tensors["model"].items() if v.dtype in (torch.float32, torch.float64)}
+    if bad := [name for name, x in floats.items() if not x.isfinite().all()]:
+        raise UserError(f"{path} is damaged: {quote(bad[0])} in its model.safetensors holds NaN or infinity")
     return Checkpoint(path, state, tensors["model"], tensors["trainer"])
+
+
+def _load_tensors(file: Path) -> dict[str, Tensor]:
+    try:
+        str(file).encode()
+    except UnicodeEncodeError:  # safetensors writes to paths in other encodings than UTF-8, and cannot open them
+        return load_bytes(file.read_bytes())
+    return load_file(file)
 
 
 def _read_state(path: Path, run_id: str | None) -> dict[str, Any]:
