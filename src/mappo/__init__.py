@@ -19,12 +19,11 @@ if TYPE_CHECKING:
         PPOConfig as PPOConfig,
         RunConfig as RunConfig,
     )
-    from mappo.config.presets import preset as preset
     from mappo.core.protocols import Environment as Environment, Resumable as Resumable
     from mappo.core.spec import ActionHeads as ActionHeads, Spec as Spec
     from mappo.core.timestep import Rollout as Rollout, TimeStep as TimeStep
     from mappo.deploy.load import load_actor as load_actor
-    from mappo.envs import make as make
+    from mappo.envs import make as make, preset as preset
     from mappo.envs.adapters.smac_env import SmacEnv as SmacEnv
     from mappo.errors import StopTraining as StopTraining, UserError as UserError
     from mappo.functional.losses import (
@@ -58,7 +57,7 @@ _HOME = {
     "rollouts.collector": ["Collector"],
     "config": ["Config", "EnvConfig", "NetworkConfig", "PPOConfig", "RunConfig"],
     "networks.encoders": ["register_encoder"],
-    "envs": ["make"],
+    "envs": ["make", "preset"],
     "errors": ["StopTraining", "UserError"],
     "algorithms.mappo": ["MAPPO"],
     "functional.losses": [
@@ -66,7 +65,6 @@ _HOME = {
         *("ppo_value_data", "ppo_value_error"),
     ],
     "networks.tutorial": ["CTDEActorCriticNetwork", "IndependentActorCriticNetwork", "SharedActorCriticNetwork"],
-    "config.presets": ["preset"],
     "functional.returns": ["discounted_return", "gae", "gae_data", "n_step_return"],
     "core.spec": ["ActionHeads", "Spec"],
     "training.run": ["Run"],

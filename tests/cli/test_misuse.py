@@ -18,8 +18,8 @@ from mpe2 import simple_spread_v3
 from mappo.algorithms.mappo import MAPPO
 from mappo.cli.main import main
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
-from mappo.config.presets import preset
 from mappo.core.spec import ActionHeads, Spec
+from mappo.envs import preset
 from mappo.envs.vector.serial import SerialEnvs
 from mappo.errors import UserError
 from mappo.functional.losses import ppo_policy_data, ppo_policy_error

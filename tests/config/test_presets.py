@@ -5,11 +5,12 @@ import sys
 
 import pytest
 
+import mappo
 from mappo import envs
 from mappo.algorithms.mappo import MAPPO
 from mappo.config import Config
-from mappo.config.presets import PRESETS, preset
-from mappo.envs import make
+from mappo.config.presets import PRESETS
+from mappo.envs import make, preset
 from mappo.errors import UserError
 
 NAMED = [(env, name) for env, known in PRESETS.items() for name in known]
@@ -26,7 +27,7 @@ def test_a_preset_fits_its_environment(env: str, name: str):
     assert config.run.name is config.run.dir is None, "a preset names no place"
 
 
-@pytest.mark.parametrize("env", [*envs.NATIVE, "mpe2/simple_spread_v3", "somebody's"])
+@pytest.mark.parametrize("env", [*envs.NATIVE, "mpe2/simple_spread_v3", "custom/somebody-s"])
 def test_every_environment_has_a_default(env: str):
     assert preset(env) == preset(env, "default")
     assert isinstance(preset(env), Config)
@@ -58,6 +59,18 @@ def test_an_unknown_preset_is_told_with_the_nearest_and_all():
         assert name in str(told.value)
     with pytest.raises(UserError, match="unknown preset 'paper' for probe/signal"):
         preset("probe/signal", "paper")
+
+
+@pytest.mark.parametrize("name", ["nope", "spreed", "lbf", "", "spread ", "SPREAD", "customs/x", "/"])
+def test_an_unknown_environment_has_no_preset(name: str):
+    with pytest.raises(UserError, match=r"unknown environment|is a family of environments"):
+        mappo.preset(name)
+    with pytest.raises(UserError, match=r"There are: spread, .*module:function"):
+        mappo.preset("nope")
+
+
+def test_an_environment_of_ones_own_has_the_general_preset():
+    assert mappo.preset("my_module:make_env") == mappo.preset("custom/make_env") == mappo.preset("lbf_like:make")
 
 
 def test_presets_and_settings_load_without_torch():

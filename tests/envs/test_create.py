@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+import mappo
+from games import Game
 from mappo import envs
 from mappo.config.presets import TWINS
 from mappo.core.protocols import Environment, Renderable, Resumable
@@ -18,6 +21,7 @@ from mappo.envs.probes.basic import Constant, Signal
 from mappo.envs.vector.serial import SerialEnvs
 from mappo.errors import UserError
 from mappo.policies.random_policy import RandomPolicy
+from mappo.system import shutdown
 from timestep_checks import check_time_step
 
 NAMES = [*envs.NATIVE, "mpe2/simple_spread_v3", "mpe2/simple_speaker_listener_v4"]
@@ -189,3 +193,53 @@ def test_the_signal_probe_pays_the_share_of_agents_that_are_right():
     half = env.reset(0).obs.argmax(-1, keepdim=True)
     half[:, :2] = (half[:, :2] + 1) % 4
     assert (env.step(half).reward == 0.5).all()
+
+
+class Hangs(Game):
+    """Its `close` returns only when the test is over."""
+
+    may_close = threading.Event()
+    made = 0
+
+    def close(self) -> None:
+        self.may_close.wait(100)
+
+
+@pytest.mark.parametrize("place", ["training", "evaluation"])
+def test_an_error_is_told_even_if_the_environments_made_before_it_do_not_close(
+    place: str, monkeypatch: pytest.MonkeyPatch
+):
+    """A constructor fails, and what was made before it has to be closed."""
+    monkeypatch.setattr(shutdown, "FAILED_CLOSE", 0.05, raising=False)
+    monkeypatch.setattr(Hangs, "may_close", threading.Event())
+    monkeypatch.setattr(Hangs, "made", 0)
+
+    def make_env() -> Hangs:
+        Hangs.made += 1
+        if Hangs.made == (2 if place == "training" else 3):
+            raise RuntimeError("the port is taken")
+        return Hangs()
+
+    config = mappo.Config.from_dict({"env": {"num_envs": 2, "workers": 0}, "run": {"eval_episodes": 2}})
+    with (
+        pytest.warns(UserWarning, match=r"close\(\) did not return within 0\.05 s, and is waited for no longer"),
+        pytest.raises(mappo.UserError, match="the port is taken"),
+    ):
+        envs.for_training(make_env, config, torch.device("cpu"))
+    Hangs.may_close.set()
+
+
+def test_what_was_made_before_an_error_is_closed(monkeypatch: pytest.MonkeyPatch):
+    closed: list[int] = []
+
+    def make_env() -> Game:
+        if len(closed) + len(made) == 2:
+            raise RuntimeError("the port is taken")
+        made.append(Game())
+        made[-1].close = lambda: closed.append(1)
+        return made[-1]
+
+    made: list[Any] = []
+    with pytest.raises(mappo.UserError, match="the port is taken"):
+        SerialEnvs(make_env, 3)
+    assert closed == [1, 1]

@@ -13,8 +13,7 @@ import tyro
 from mappo._version import __version__
 from mappo.config import Config
 from mappo.config.bounds import at_least, at_most, coerce
-from mappo.config.presets import preset
-from mappo.envs import FAMILIES, NATIVE, check_name
+from mappo.envs import FAMILIES, NATIVE, preset
 from mappo.errors import UserError, suggest
 from mappo.evaluation.options import REPLAY_EPISODES, SCORE_SEED, CheckpointName, EvaluateOptions
 from mappo.system.files import error_text
@@ -172,12 +171,11 @@ def _train_defaults(args: list[str]) -> Train | None:
     env = args[0]
     if env.startswith("-"):
         raise UserError(f"the environment comes first, as in: mappo train spread {env} ...")
-    check_name(env)  # before torch is loaded: a typo gets its message at once
     name = _peek(args, "--preset")
     file = _peek(args, "--config")
     if name is not None and file is not None:
         raise UserError("--preset and --config exclude each other: give one")
-    config = preset(env, name or "default")
+    config = preset(env, name or "default")  # loads no torch: a typo gets its message at once
     if file is not None:
         config = _read_config(Path(file), config)
     return Train(env, config, name, None if file is None else Path(file))

@@ -1,6 +1,6 @@
 """Presets: settings known to learn, for each environment. Imports no torch.
 
-`preset(env, name)` returns a Config. `docs/negative-results.md` lists settings without benefit.
+`envs.names.preset` returns a Config. `docs/negative-results.md` lists settings without benefit.
 """
 
 from dataclasses import replace
@@ -8,7 +8,6 @@ from dataclasses import replace
 from mappo.config.config import Config
 from mappo.config.run_settings import RunConfig
 from mappo.config.settings import EnvConfig, NetworkConfig, PPOConfig
-from mappo.errors import UserError, suggest
 
 # mpe2's simple_spread: two million steps in the fewest CPU-seconds. Many small gradient steps, on each rollout twice
 # as often as in the paper; a horizon of ten steps (gamma 0.9); a learning rate annealed to zero.
@@ -170,18 +169,6 @@ FAMILY_PRESETS: dict[str, dict[str, Config]] = {
     "mamujoco": {"default": MAMUJOCO},
     "vmas": {"default": VMAS},
 }
-
-
-def preset(env: str, name: str = "default") -> Config:
-    """Return the preset `name` of an environment. Every environment has the preset `default`.
-
-    Raises:
-        UserError: the environment has no preset of this name.
-    """
-    known = presets_of(env) or {"default": Config(env=EnvConfig(num_envs=32))}
-    if name in known:
-        return known[name]
-    raise UserError(f"unknown preset {name!r} for {env}{suggest(name, known)} There are: {', '.join(known)}")
 
 
 def presets_of(env: str) -> dict[str, Config]:

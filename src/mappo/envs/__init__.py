@@ -19,6 +19,7 @@ from mappo.envs.names import (
     is_code as is_code,
     original_name as original_name,
     package_version as package_version,
+    preset as preset,
     translate_options as translate_options,
 )
 from mappo.envs.registry import FAMILIES as FAMILIES, NATIVE as NATIVE

@@ -16,6 +16,7 @@ from mappo.envs.names import check_name, find_family, is_code, native_twin, requ
 from mappo.envs.registry import NATIVE, Family
 from mappo.envs.user_code import checked_options, load_function, parameters
 from mappo.errors import UserError
+from mappo.system.shutdown import close_failed
 
 if TYPE_CHECKING:
     import torch
@@ -128,7 +129,7 @@ def for_training(
         try:
             return training, _make_some(env, num_envs_for(env, config.run.most_eval_episodes), env_options, device)
         except BaseException:
-            training.close()
+            close_failed(training)
             raise
     warnings.warn(
         f"one {type(env).__name__} trains alone: slowly, on little data for each update, and without evaluations; "
@@ -192,7 +193,7 @@ def _make_for_seeds(
     with contextlib.ExitStack() as stack:
         for _ in range(seeds):
             sets.append(make_some(num_envs=config.env.num_envs))
-            stack.callback(sets[-1].close)
+            stack.callback(close_failed, sets[-1])
         stack.pop_all()  # no error: all stay open
     return ConcatEnv(sets)
 

@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterable, Mapping
 from importlib import metadata
 from typing import Any
 
-from mappo.config.presets import TWINS
+from mappo.config import Config, EnvConfig
+from mappo.config.presets import TWINS, presets_of
 from mappo.envs.registry import FAMILIES, NATIVE, Family, NativeEnv
 from mappo.errors import UserError, suggest
 
@@ -47,6 +48,20 @@ def check_name(name: str) -> None:
         f"unknown environment {name!r}{hint} There are: {', '.join(NATIVE)}; {families}; or module:function, your own "
         f"(`mappo envs` lists all)"
     )
+
+
+def preset(env: str, name: str = "default") -> Config:
+    """Return the preset `name` of an environment. Every environment has the preset `default`.
+
+    Raises:
+        UserError: there is no such environment, or the environment has no preset of this name.
+    """
+    if not env.startswith(CUSTOM):
+        check_name(env)
+    known = presets_of(env) or {"default": Config(env=EnvConfig(num_envs=32))}
+    if name in known:
+        return known[name]
+    raise UserError(f"unknown preset {name!r} for {env}{suggest(name, known)} There are: {', '.join(known)}")
 
 
 def original_name(name: str, package: str) -> str:

@@ -17,7 +17,6 @@ from mappo import envs
 from mappo.algorithms.mappo import MAPPO
 from mappo.backend.cuda_graphs import WARM_UP
 from mappo.config import Config
-from mappo.config.presets import preset
 from mappo.core.protocols import Environment
 from mappo.training.setup import make_collector
 
@@ -48,7 +47,7 @@ class TimedPart:
 
 def reference(recipe: str, num_envs: int = 128) -> Config:
     """Return the settings of the reference work, by a name of `RECIPES`."""
-    config = preset("spread", "paper")
+    config = envs.preset("spread", "paper")
     config = replace(config, env=replace(config.env, num_envs=num_envs))
     if recipe == "full":
         return config

@@ -20,6 +20,8 @@ from mappo.system.deadline import Deadline
 # Makes a context for closing environments; the context may raise `CloseTimeoutError`.
 CloseLimit = Callable[[], AbstractContextManager[Any]]
 
+FAILED_CLOSE = 8.0  # seconds; a worker pool takes 5 by its own clock
+
 
 class CloseTimeoutError(Exception):
     """Raised inside an environment's `close()` when the call takes too long."""
@@ -81,6 +83,19 @@ def _close(env: Any) -> None:
         raise
     except BaseException as error:  # the work of the environment is done: a warning is enough
         warnings.warn(f"the environment's close() raised {type(error).__name__}: {error}", stacklevel=1)
+
+
+def close_failed(*envs: Any) -> None:
+    """Close environments after an error, in a thread and for `FAILED_CLOSE` seconds at most.
+
+    The error must be shown even if `close()` hangs.
+    """
+    closer = threading.Thread(target=close_all, args=envs, daemon=True)
+    closer.start()
+    closer.join(FAILED_CLOSE)
+    if closer.is_alive():
+        message = f"the environment's close() did not return within {FAILED_CLOSE:g} s, and is waited for no longer"
+        warnings.warn(message, stacklevel=1)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from mappo.core.spec import Spec
 from mappo.envs.vector.pool import WorkerPool
 from mappo.envs.vector.serial import SerialEnvs
 from mappo.system import hardware
+from mappo.training.unused_settings import unused_notes
 
 # Numbers of batched environments: below the first, calls take longer than arithmetic; the second is advised.
 FEW_ENVS = {"cpu": 32, "cuda": 1024}
@@ -41,7 +42,7 @@ def session_notes(name: str, config: Config, env: Environment, eval_env: Environ
 
 
 def preflight_notes(name: str, config: Config, env: Environment) -> list[str]:
-    """Return a sentence for each wasteful setting, and for each setting at odds with the rest of the preset.
+    """Return a sentence for each setting that is wasteful, at odds with the rest of the preset, or without effect.
 
     Args:
         name: name of the environment.
@@ -57,7 +58,7 @@ def preflight_notes(name: str, config: Config, env: Environment) -> list[str]:
         _memory_note(config, env.spec, device),
         _gpu_note(name, config, device),
     ]
-    return [note for note in notes if note]
+    return [note for note in notes if note] + unused_notes(config, env)
 
 
 def memory_needed(config: Config, spec: Spec, device: torch.device) -> float:

@@ -14,7 +14,6 @@ from mappo.algorithms.mappo import MAPPO
 from mappo.algorithms.multi_seed import MultiSeed
 from mappo.backend.default_dtype import DefaultDtype
 from mappo.config import Config
-from mappo.config.presets import preset
 from mappo.core.seeding import derive_seed
 from mappo.core.spec import Spec
 from mappo.errors import StopTraining, UserError
@@ -110,7 +109,7 @@ def _checked_config(name: str, config: Config | None, critic_input: CriticInputF
     """Return the settings of the run, by default the environment's preset."""
     if config is not None and not isinstance(config, Config):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise UserError(f"config must be a mappo.Config, got {type(config).__name__}; see Config.from_dict")
-    config = preset(name) if config is None else config
+    config = envs.preset(name) if config is None else config
     if critic_input is not None and config.network.critic_input == "auto":
         # Recorded in config.json: the run cannot resume without the function.
         config = replace(config, network=replace(config.network, critic_input="user"))

@@ -11,7 +11,7 @@ from mappo.envs.vector.rules import broken
 from mappo.envs.vector.team_layout import TeamLayout, needs_reset
 from mappo.envs.vector.time_limit import TimeLimit
 from mappo.errors import UserError
-from mappo.system.shutdown import close_all
+from mappo.system.shutdown import close_all, close_failed
 from mappo.system.signals import is_ignored
 from mappo.system.tracebacks import format_error
 
@@ -47,7 +47,7 @@ class EnvGroup:
         try:
             self._make(make, time_limit, shared_reward)
         except BaseException:
-            self.close()
+            close_failed(*self.envs)
             raise
 
     def _make(self, make: Callable[[], Any], time_limit: int | None, shared_reward: bool) -> None:
