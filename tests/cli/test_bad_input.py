@@ -88,7 +88,7 @@ def played(env: SerialEnvs, steps: int = 6) -> list[TimeStep]:
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        (lambda: Game(("right", "left")), "the agents are .*left.*right.* there and .*right.*left.* here"),
+        (lambda: Game(("left", "middle")), "the agents are .*left.*right.* there and .*left.*middle.* here"),
         (lambda: Game(sizes=[4, 3]), "they act by"),
         (lambda: Game(space=spaces.Box(-1, 1, (3,)), see=np.zeros(3, np.float32)), "they observe arrays of"),
     ],
