@@ -361,8 +361,8 @@ BUGS = [
         "5",
         "sharing: unequal agents that share get no id",
         "networks/actor_critic.py",
-        "agent_id=spec.needs_agent_id(network_config.sharing) if agent_id is None else agent_id",
-        "agent_id=bool(agent_id)",
+        "agent_id=spec.needs_agent_id(network_config.sharing, network_config.agent_id)",
+        "agent_id=bool(network_config.agent_id)",
         "policies/test_agent_kinds.py::test_agents_of_one_kind_share_by_default_and_others_never",
     ),
     Bug(
@@ -887,8 +887,8 @@ BUGS = [
         "12",
         "unequal: who shares all has no id",
         "core/spec.py",
-        "return any(group != self.groups[sets.index(name)]",
-        "return any(False",
+        "is_mixed = any(group != self.groups[sets.index(name)]",
+        "is_mixed = any(False",
         "envs/probes/test_learning.py::test_one_network_for_unequal_agents_needs_an_id",
     ),
     Bug(

@@ -142,8 +142,7 @@ def make_critic_input(spec: Spec, config: Config, function: CriticInputFunction 
     if mode == "joint":
         return CriticInput(mode, joint_shape, True, parts=(joint_parts,), bytes_scale=bytes_scale)
     if mode == "own":
-        agent_id = network_config.agent_id
-        has_id = spec.needs_agent_id(network_config.sharing) if agent_id is None else agent_id
+        has_id = spec.needs_agent_id(network_config.sharing, network_config.agent_id)
         shape = (*obs_shape[:-1], obs_shape[-1] + has_id * num_agents)
         return CriticInput(mode, shape, False, has_id, parts=tuple(own_parts), bytes_scale=bytes_scale)
     has_state = spec.state_shape is not None

@@ -222,10 +222,11 @@ class Spec:
         """Return the index of each agent's parameter set."""
         return {"group": self.groups, "all": (0,) * self.num_agents, "none": tuple(range(self.num_agents))}[sharing]
 
-    def needs_agent_id(self, sharing: Literal["group", "all", "none"]) -> bool:
-        """Return True if agents of different groups share parameters: the network needs an id to tell agents apart."""
+    def needs_agent_id(self, sharing: Literal["group", "all", "none"], choice: bool | None = None) -> bool:
+        """Return `choice`, by default True if agents of different groups share parameters: an id tells them apart."""
         sets = self.parameter_sets(sharing)
-        return any(group != self.groups[sets.index(name)] for group, name in zip(self.groups, sets, strict=True))
+        is_mixed = any(group != self.groups[sets.index(name)] for group, name in zip(self.groups, sets, strict=True))
+        return is_mixed if choice is None else choice
 
     def mismatch(self, other: Spec) -> str:
         """Return the first difference to another environment's agents; "" if a policy fits both environments."""

@@ -30,14 +30,13 @@ class ActorCritic(nn.Module):
 def build_actor(spec: Spec, network_config: NetworkConfig, generator: torch.Generator | None = None) -> Network:
     """Build the actor of a config; `ActionDistribution` interprets its outputs."""
     is_free = network_config.action_std == "free"  # standard deviations are parameters, not outputs
-    agent_id = network_config.agent_id
     actor = Network(
         spec.obs_shape,
         sum(spec.heads) + spec.continuous * (1 if is_free else 2),
         network_config,
         parameter_sets=spec.parameter_sets(network_config.sharing),
         norm_groups=spec.groups,
-        agent_id=spec.needs_agent_id(network_config.sharing) if agent_id is None else agent_id,
+        agent_id=spec.needs_agent_id(network_config.sharing, network_config.agent_id),
         gain=network_config.actor_gain,
         constants=spec.continuous if is_free else 0,
         reader=obs_reader(spec, network_config.channels),

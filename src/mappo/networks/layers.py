@@ -15,11 +15,19 @@ GAIN = {"relu": 2.0**0.5, "tanh": 5.0 / 3.0}  # torch.nn.init.calculate_gain
 
 
 class _Grouped(nn.Module):
-    """Base class of layers with a weight and a bias for each group."""
+    """Base class of layers with a weight, at first 1, and a bias, at first 0, for each group.
 
-    groups: int
-    weight: Tensor
-    bias: Tensor
+    Args:
+        groups: number of groups.
+        shape: of a group's weight; its first axis is the bias's.
+    """
+
+    def __init__(self, groups: int, *shape: int) -> None:
+        super().__init__()
+        self.groups = groups
+        lead = () if groups == 1 else (groups,)
+        self.weight: Tensor = nn.Parameter(torch.ones(*lead, *shape))
+        self.bias: Tensor = nn.Parameter(torch.zeros(*lead, shape[0]))
 
     def select_(self, group: int) -> None:
         """Keep the parameters of a single group, as views."""
@@ -47,11 +55,7 @@ class Linear(_Grouped):
         gain: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__()
-        self.groups = groups
-        lead = () if groups == 1 else (groups,)
-        self.weight = nn.Parameter(torch.empty(*lead, out_features, in_features))
-        self.bias = nn.Parameter(torch.zeros(*lead, out_features))
+        super().__init__(groups, out_features, in_features)
         for matrix in [self.weight] if groups == 1 else self.weight.unbind():
             nn.init.orthogonal_(matrix, gain, generator)
 
@@ -68,16 +72,9 @@ class Linear(_Grouped):
 
 
 class LayerNorm(_Grouped):
-    """Layer normalisation, arXiv:1607.06450, with a scale and an offset for each group."""
+    """Layer normalisation, arXiv:1607.06450, with a scale and an offset `(F,)` for each group."""
 
     EPSILON = 1e-5
-
-    def __init__(self, groups: int, features: int) -> None:
-        super().__init__()
-        self.groups = groups
-        lead = () if groups == 1 else (groups,)
-        self.weight = nn.Parameter(torch.ones(*lead, features))
-        self.bias = nn.Parameter(torch.zeros(*lead, features))
 
     def forward(self, x: Tensor, epsilon: float = EPSILON) -> Tensor:
         """Normalise the last axis; `epsilon` is added to the variance."""
@@ -103,7 +100,6 @@ class GRU(nn.Module):
     def __init__(self, groups: int, in_features: int, width: int, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.width = width
-        self.time_axis = 0 if groups == 1 else 2
         self.input = Linear(groups, in_features, 3 * width, generator=generator)
         self.hidden = Linear(groups, width, 3 * width, generator=generator)
         for layer, size in ((self.input, in_features), (self.hidden, width)):
@@ -121,9 +117,10 @@ class GRU(nn.Module):
         Returns:
             The memory after each step, with the leading axes of x.
         """
+        time_axis = 0 if self.input.groups == 1 else 2
         sizes = [2 * self.width, self.width]
-        inputs = self.input(x).unbind(self.time_axis)
-        starts = is_first.unsqueeze(-1).unbind(self.time_axis)
+        inputs = self.input(x).unbind(time_axis)
+        starts = is_first.unsqueeze(-1).unbind(time_axis)
         outputs: list[Tensor] = []
         for x_t, start in zip(inputs, starts, strict=True):
             memory = torch.where(start, 0.0, memory)  # a product would keep NaN
@@ -133,11 +130,10 @@ class GRU(nn.Module):
             new = torch.tanh(x_n + reset * h_n)
             memory = new + update * (memory - new)
             outputs.append(memory)
-        return torch.stack(outputs, self.time_axis)
+        return torch.stack(outputs, time_axis)
 
     def select_(self, group: int) -> None:
         """Keep the parameters of a single group, as views."""
-        self.time_axis = 0
         self.input.select_(group)
         self.hidden.select_(group)
 
