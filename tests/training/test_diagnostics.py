@@ -167,17 +167,18 @@ def test_statistics_take_no_number_that_is_not_finite(bad: float):
 
 def test_evaluations_that_take_most_of_the_time_are_told_once():
     watches = Diagnostics(CONFIG)
-    assert not watches.check_evaluation_time(10, 19)  # so early starts weigh too much
-    told = watches.check_evaluation_time(2, 24)
+    assert not watches.check_evaluation_time(10, 19, 64)  # so early starts weigh too much
+    told = watches.check_evaluation_time(2, 24, 64)
     assert told.startswith("evaluations took 50% of the time: give --run.eval-interval more than 100,000 steps")
-    assert not watches.check_evaluation_time(20, 44)
-    assert not Diagnostics(CONFIG).check_evaluation_time(9.9, 20)
+    assert told.endswith("--run.eval-episodes fewer than 64"), "of those played, whatever the limit"
+    assert not watches.check_evaluation_time(20, 44, 64)
+    assert not Diagnostics(CONFIG).check_evaluation_time(9.9, 20, 64)
 
 
 def test_what_is_told_of_evaluations_is_what_helps():
     large = replace(CONFIG, env=EnvConfig(num_envs=50_000), run=RunConfig(eval_episodes=1))
     told = Diagnostics(large).check_evaluation_time(
-        20, 30
+        20, 30, 1
     )  # an update is 200,000 steps, and each is evaluated once at most
     assert told == "evaluations took 67% of the time: give --run.eval-interval more than 200,000 steps"
 

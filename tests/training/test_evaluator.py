@@ -144,8 +144,7 @@ def test_a_game_without_an_end_is_told_and_the_training_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr(evaluator, "EVALUATION_BUDGET", Budget(steps=100, max_length=50))
-    with pytest.warns(UserWarning, match="the curve shows no baselines: an episode did not end within 50 steps"):
-        run = mappo.train(lambda: Long(10**9), within(CONFIG, tmp_path / "run", progress="plain"))
+    run = mappo.train(lambda: Long(10**9), within(CONFIG, tmp_path / "run", progress="plain"))
     assert run.finished
     assert np.isnan(run.metrics["eval_return"]).all()
     told = capsys.readouterr().out

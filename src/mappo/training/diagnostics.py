@@ -129,18 +129,18 @@ class Diagnostics:
         self._is_timed = False
         self._is_first = True
 
-    def check_evaluation_time(self, seconds: float, elapsed: float) -> str:
+    def check_evaluation_time(self, seconds: float, elapsed: float, episodes: int) -> str:
         """Return advice, once, if evaluations take most of the time.
 
         Args:
             seconds: time of the last evaluation.
             elapsed: time of the session until now.
+            episodes: number of episodes of the last evaluation.
         """
         self._evaluation_s += seconds
         if self._is_timed or elapsed < SOON or self._evaluation_s < MOST_EVALUATED * elapsed:
             return ""
         self._is_timed = True
-        episodes = self.config.run.most_eval_episodes
         # An update has at most one evaluation, even if shorter intervals are set.
         interval = max(self.config.run.eval_interval, self.config.steps_per_update)
         fewer = f", or --run.eval-episodes fewer than {episodes}" if episodes > 1 else ""

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from mappo.errors import StopTraining, UserError
 from mappo.evaluation.episodes import (
     EVALUATION_BUDGET,
     NO_BUDGET,
+    SCORE_BUDGET,
+    Budget,
+    CutOffError,
     StepCallback,
     part_of,
     play_episodes,
@@ -44,6 +48,8 @@ class Evaluator:
         self.seeds = range(SELECT_SEED, SELECT_SEED + run.most_eval_episodes)
         # The steps of an evaluation are limited, never its time: the numbers must not depend on a clock.
         self.budget = EVALUATION_BUDGET if run.eval_episodes is None else NO_BUDGET
+        self.num_episodes = len(self.seeds)  # of the last policy
+        self.is_cut_off = False  # whether the last evaluation reached no end
 
     def evaluate(
         self, agents: Sequence[MAPPO], work: str, note: Callable[[str], None]
@@ -64,9 +70,11 @@ class Evaluator:
         for index, actor in enumerate(self._actors(agents, self.is_sampled)):
             try:
                 with self.interrupts.waiting():
-                    means.append(self._mean_return(actor, part_of(on_step, index, len(agents))))
+                    means.append(self._mean_return(actor, part_of(on_step, index, len(agents)), self.budget))
             except (UserError, StopTraining, KeyboardInterrupt) as error:
+                self.is_cut_off = isinstance(error, CutOffError)
                 return means, error
+        self.is_cut_off = False
         return means, None
 
     def measure_at_end(self, name: str, agents: Sequence[MAPPO], note: Callable[[str], None]) -> dict[str, float]:
@@ -77,13 +85,16 @@ class Evaluator:
             agents: learner of each seed.
             note: shows the progress.
         """
+        if self.is_cut_off:  # as a note has said
+            return {}
         teams: dict[str, list[TeamPolicy]] = {AT_END: self._actors(agents, not self.is_sampled)}
         baselines = baseline_policies(self.env, name, self.seeds[0])
         teams |= {baseline: [policy] for baseline, policy in baselines.items()}
         policies = [policy for members in teams.values() for policy in members]
         on_step = progress_notes("episodes for the learning curve", note, self.interrupts)
+        budget = replace(self.budget, seconds=SCORE_BUDGET.seconds)
         try:
-            played = [self._mean_return(p, part_of(on_step, k, len(policies))) for k, p in enumerate(policies)]
+            played = [self._mean_return(p, part_of(on_step, k, len(policies)), budget) for k, p in enumerate(policies)]
         except StopTraining:
             return {}
         except UserError as error:  # all else is saved
@@ -100,6 +111,7 @@ class Evaluator:
                 actor.generator.manual_seed(derive_seed(seed, 4, agent.updates))
         return [*actors]
 
-    def _mean_return(self, policy: TeamPolicy, on_step: StepCallback) -> float:
-        played = play_episodes(self.env, policy, self.seeds, on_step, self.budget)
+    def _mean_return(self, policy: TeamPolicy, on_step: StepCallback, budget: Budget) -> float:
+        played = play_episodes(self.env, policy, self.seeds, on_step, budget)
+        self.num_episodes = len(played.lengths)
         return float(played.team_returns.mean())

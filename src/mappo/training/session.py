@@ -61,9 +61,8 @@ class Session:
         self.agents = [seed_run.agent for seed_run in self.seed_runs]
         self.diagnostics = Diagnostics(self.config)
         self.notes = session_notes(self.name, self.config, self.env, self.eval_env, self.agents[0])
-        self._evaluator = None
-        if self.eval_env is not None:
-            self._evaluator = Evaluator(self.eval_env, self.config.run, self.interrupts)
+        run = self.config.run
+        self._evaluator = None if self.eval_env is None else Evaluator(self.eval_env, run, self.interrupts)
         self._total_steps = self.config.num_updates * self.config.steps_per_update
 
     @property
@@ -211,9 +210,10 @@ class Session:
         if reason:
             self.save(metrics)
             raise UserError(f"{reason}. The run is kept in {self.path}")
-        if not self._is_due or self.is_finished:
+        if not self._is_due or self.is_finished or self._evaluator is None:
             return
-        if note := self.diagnostics.check_evaluation_time(clock.laps["evaluate_s"], clock.elapsed):
+        episodes = self._evaluator.num_episodes
+        if note := self.diagnostics.check_evaluation_time(clock.laps["evaluate_s"], clock.elapsed, episodes):
             view.note(note)
 
     def save(self, metrics: Sequence[Metrics] | None = None) -> None:
