@@ -731,7 +731,7 @@ def test_every_rule_has_its_bug():
         (FlagsTheOver, "a acted and received no termination and no truncation"),
         (PaysWords, "a received the reward 'well done', which is not one finite number"),
         (SharesNot, "shared_reward is True, and the agents received 0, 1, 2"),
-        (LacksAKey, "the observation of a is {'near': 0}; its space says a dict of far, near"),
+        (LacksAKey, "the observation of a is a dict of near; its space says a dict of far, near"),
         (OneMore, "the observation of a has shape (4,); its space says (3,)"),
         (FractionsForIntegers, "the observation of a has dtype float32; its space says uint8"),
         (Doubles, "the observation of a has dtype float64; its space says float32"),

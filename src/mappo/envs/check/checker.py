@@ -85,10 +85,11 @@ def _prepare(recorder: Recorder, make: Callable[[], Any], name: str, seed: int) 
         with contextlib.suppress(NotImplementedError):  # PettingZoo's base class
             recorder.call("state", env.state, passes=NotImplementedError)
     try:
-        spec = TeamLayout(env).spec
+        layout = TeamLayout(env)
     except UserError as error:
         recorder.add(error.finding if isinstance(error, RuleError) else broken("spaces", error=error))
         raise StopChecking from None
+    spec = layout.spec
     report.agents = spec.agents
     report.shared_reward = spec.shared_reward
     report.state_shape = spec.state_shape
@@ -96,7 +97,7 @@ def _prepare(recorder: Recorder, make: Callable[[], Any], name: str, seed: int) 
         members = [a for a, g in zip(possible, spec.groups, strict=True) if g == group]
         texts = [_space_text(space[members[0]]) for space in (obs_spaces, action_spaces)]
         report.groups.append(AgentGroup(tuple(map(str, members)), *texts))
-    return RandomPlayer(recorder, env, obs_spaces, action_spaces, spec.state_shape is not None, seed)
+    return RandomPlayer(recorder, env, layout.agent_spaces, action_spaces, spec.state_shape is not None, seed)
 
 
 def _make_limited(make: Callable[[], Any], limit: int) -> Any:

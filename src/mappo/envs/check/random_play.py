@@ -12,6 +12,7 @@ from mappo.envs.check.determinism import Trace, digest, digests
 from mappo.envs.check.recorder import Recorder
 from mappo.envs.check.rules import check_absent, check_agents, check_flags, check_step, reward_number
 from mappo.envs.check.spaces import check_observation, leaves
+from mappo.envs.vector.agent_spaces import AgentSpaces
 from mappo.envs.vector.api_checks import check_mask, check_state_order
 from mappo.envs.vector.mask_reader import find_mask
 from mappo.envs.vector.rules import Finding, broken
@@ -34,7 +35,7 @@ class RandomPlayer:
     Args:
         recorder: takes the findings.
         env: the environment.
-        obs_spaces: observation spaces by agent, in the order of `possible_agents`.
+        agent_spaces: readers of the agents' values, in the order of `possible_agents`.
         action_spaces: action spaces by agent.
         has_state: True if `state()` is called.
         seed: seed of the actions.
@@ -44,17 +45,17 @@ class RandomPlayer:
         self,
         recorder: Recorder,
         env: Any,
-        obs_spaces: dict[str, Any],
+        agent_spaces: Sequence[AgentSpaces],
         action_spaces: dict[str, Any],
         has_state: bool,
         seed: int,
     ) -> None:
         self.recorder = recorder
         self.env = env
-        self.obs_spaces = obs_spaces
+        self.agent_spaces = {agent.name: agent for agent in agent_spaces}
         self.action_spaces = action_spaces
         self.has_state = has_state
-        self.possible = list(obs_spaces)
+        self.possible = list(self.agent_spaces)
         self.heads = {a: ActionHeads.from_space(space) for a, space in action_spaces.items()}
         self.rng = np.random.default_rng(seed)
         self.trace = Trace(seed)
@@ -134,7 +135,7 @@ class RandomPlayer:
         self.masks = {}
         for agent in self.possible:
             if agent in obs:
-                self.recorder.add(*check_observation(agent, self.obs_spaces[agent], obs[agent]))
+                self.recorder.add(*check_observation(self.agent_spaces[agent], obs[agent]))
             elif agent in agents:
                 self.recorder.add(broken("no-observation", agent, names=", ".join(map(str, obs))))
             if agent in agents:

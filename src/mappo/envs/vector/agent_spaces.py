@@ -30,6 +30,7 @@ class Flattener:
 
     def __init__(self, what: str, space: Any, shape_rule: str = "obs-shape") -> None:
         self.what = what
+        self.own_space = space
         self.space: Any = space
         is_box = isinstance(space, spaces.Box)
         if not is_box or len(space.shape) not in (1, 3):
@@ -95,14 +96,22 @@ class AgentSpaces:
         Raises:
             RuleError: the observation is not in its space.
         """
-        if self._is_wrapped and isinstance(value, Mapping):
-            held = cast("Mapping[Any, Any]", value)
-            if "observation" not in held:
-                keys = f"a dict of {', '.join(map(str, held))}"
-                fact = "a dict of observation"
-                raise RuleError(broken("obs-space", what=self.flattener.what, value=keys, space=fact))
-            value = held["observation"]
-        return self.flattener.read(value)
+        return self.flattener.read(self.unwrapped(value))
+
+    def unwrapped(self, value: Any) -> Any:
+        """Return an observation without the dict that holds it beside its mask.
+
+        Raises:
+            RuleError: the dict holds no observation.
+        """
+        if not self._is_wrapped or not isinstance(value, Mapping):
+            return value
+        held = cast("Mapping[Any, Any]", value)
+        if "observation" not in held:
+            keys = f"a dict of {', '.join(map(str, held))}"
+            fact = "a dict of observation"
+            raise RuleError(broken("obs-space", what=self.flattener.what, value=keys, space=fact))
+        return held["observation"]
 
     def read_mask(self, mask: Any) -> np.ndarray:
         """Return an action mask, flat or head by head, as bool `(sum of own heads,)`.

@@ -9,6 +9,8 @@ from mappo.envs.vector.api_checks import check_flag, check_names, check_return, 
 from mappo.envs.vector.rules import Finding, broken
 from mappo.envs.vector.team_layout import TeamLayout, TeamRow, raise_finding, refuse
 
+_TRUTH_TYPES = frozenset([bool, np.bool_])
+
 
 class EnvSlot:
     """An environment with automatic reset: the last step of an episode starts the next episode.
@@ -146,11 +148,8 @@ class EnvSlot:
     def _read_flags(self, flags: Mapping[Any, Any], acting: Collection[Any], what: str) -> set[Any]:
         """Return the agents with a flag, of those that acted."""
         flagged = set[Any]()
-        try:
-            if not any(flags.values()):
-                return flagged
-        except ValueError:  # an array of several flags, to be refused below
-            pass
+        if _TRUTH_TYPES.issuperset(map(type, flags.values())) and not any(flags.values()):
+            return flagged
         for agent in acting:
             flag = flags.get(agent)
             value = flag is not None and check_flag(agent, flag, what)

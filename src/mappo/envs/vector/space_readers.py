@@ -6,7 +6,7 @@ from typing import Any, cast
 import numpy as np
 from gymnasium import spaces
 
-from mappo.envs.vector.api_checks import as_numbers, check_array, check_bounds, short
+from mappo.envs.vector.api_checks import as_numbers, check_array, short
 from mappo.envs.vector.rules import RuleError, broken
 
 NUMBERS = frozenset(map(np.dtype, "?bBhHiIlLqQefd"))
@@ -63,12 +63,11 @@ class NumberReader(SpaceReader):
         if x is None:
             raise self.refused(value)
         finding = check_array(self.what, x, self._shape, self.dtype, code=self.shape_rule)
-        # Integers of another size are bytes if all lie in the range of bytes.
-        if finding is None and self.dtype == np.uint8 and x.dtype != np.uint8:
-            finding = check_bounds(self.what, x, 0, 255)
         if finding is not None:
             raise RuleError(finding)
-        if self._is_binary and not ((x == 0) | (x == 1)).all():
+        # Integers of another size are bytes if all lie in the range of bytes.
+        is_too_wide = self.dtype == np.uint8 and x.dtype != np.uint8 and not ((x >= 0) & (x <= 255)).all()
+        if is_too_wide or (self._is_binary and not ((x == 0) | (x == 1)).all()):
             raise self.refused(value)
         return x
 
