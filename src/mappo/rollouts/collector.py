@@ -202,23 +202,20 @@ class Collector:
             if difference := mismatch(state, expected, [*optional, "latest"]):  # earlier versions lack the latter
                 raise ValueError(difference)
         steps: list[TimeStep] = []
-        is_loaded = False
         for seed, state in enumerate(states):
             if "generator" in state:
                 self.generators[seed].set_state(state["generator"].cpu())
-            env = self._seed_env(seed)
             envs = self.seed_slices[seed]
             self.latest[envs] = state.get("latest", self.latest[envs])
-            if not isinstance(env, Resumable) or "running" not in state:
+            if "running" not in state:
                 steps.append(self.steps[0].slice_envs(envs))
                 continue
-            is_loaded = True
-            steps.append(env.load_state_dict(subdict(state, "env")))
+            steps.append(cast(Resumable, self._seed_env(seed)).load_state_dict(subdict(state, "env")))
             self.running_return[envs] = state["running"]
             self.running_length[envs] = state["steps"]
             if self.memory is not None:
                 self.memory[envs] = state["memory"]
-        if is_loaded:
+        if any("running" in state for state in states):
             self._set_present(self._split(concat_steps(steps)))
 
     def _seed_env(self, seed: int) -> object:
