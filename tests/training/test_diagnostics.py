@@ -14,6 +14,7 @@ import mappo
 from games import Game
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
 from mappo.core.timestep import Rollout
+from mappo.envs.probes.basic import Constant
 from mappo.errors import UserError
 from mappo.networks.normalizers import RunningNorm, ValueNorm
 from mappo.runs import checkpoint
@@ -21,6 +22,7 @@ from mappo.training import diagnostics as watch
 from mappo.training.diagnostics import PATIENCE, Diagnostics, SeedDiagnostics
 
 CONFIG = Config(ppo=PPOConfig(epochs=3, minibatches=2, rollout_length=4), env=EnvConfig(num_envs=2))
+SPEC = Constant(1).spec
 FINE = {"skipped_steps": 0.0, "epochs": 3.0, "explained_variance": 0.5, "value": 3.0}
 SKIPPED = FINE | {"skipped_steps": 6.0}
 INFINITE = FINE | {"explained_variance": math.nan, "value": -1e19}
@@ -166,18 +168,18 @@ def test_statistics_take_no_number_that_is_not_finite(bad: float):
 
 
 def test_evaluations_that_take_most_of_the_time_are_told_once():
-    watches = Diagnostics(CONFIG)
+    watches = Diagnostics(CONFIG, SPEC)
     assert not watches.check_evaluation_time(10, 19, 64)  # so early starts weigh too much
     told = watches.check_evaluation_time(2, 24, 64)
     assert told.startswith("evaluations took 50% of the time: give --run.eval-interval more than 100,000 steps")
     assert told.endswith("--run.eval-episodes fewer than 64"), "of those played, whatever the limit"
     assert not watches.check_evaluation_time(20, 44, 64)
-    assert not Diagnostics(CONFIG).check_evaluation_time(9.9, 20, 64)
+    assert not Diagnostics(CONFIG, SPEC).check_evaluation_time(9.9, 20, 64)
 
 
 def test_what_is_told_of_evaluations_is_what_helps():
     large = replace(CONFIG, env=EnvConfig(num_envs=50_000), run=RunConfig(eval_episodes=1))
-    told = Diagnostics(large).check_evaluation_time(
+    told = Diagnostics(large, SPEC).check_evaluation_time(
         20, 30, 1
     )  # an update is 200,000 steps, and each is evaluated once at most
     assert told == "evaluations took 67% of the time: give --run.eval-interval more than 200,000 steps"

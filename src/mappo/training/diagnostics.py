@@ -8,8 +8,10 @@ from torch import Tensor
 
 from mappo.algorithms.mappo import MAPPO
 from mappo.config import Config
+from mappo.core.spec import Spec
 from mappo.core.timestep import Rollout
 from mappo.functional.shapes import append_axes
+from mappo.training.opponents_note import OpponentsNote
 from mappo.training.trace_nonfinite import trace_nonfinite
 
 # Number of bad updates in a row before a run ends (PATIENCE), or before a note is shown (FAR).
@@ -113,9 +115,10 @@ class Diagnostics:
 
     Args:
         config: settings of each seed.
+        spec: the agents.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, spec: Spec) -> None:
         self.config = config
         self.seeds = config.run.all_seeds
         # In notes; a single seed is not named.
@@ -128,6 +131,7 @@ class Diagnostics:
         self._evaluation_s = 0.0
         self._is_timed = False
         self._is_first = True
+        self._opponents = OpponentsNote(config, spec)
 
     def check_evaluation_time(self, seconds: float, elapsed: float, episodes: int) -> str:
         """Return advice, once, if evaluations take most of the time.
@@ -149,11 +153,11 @@ class Diagnostics:
             f"{interval:,} steps{fewer}"
         )
 
-    def check_first(self, rollout: Rollout) -> str:
-        """Return a note on the first rollout of the session, or ""."""
-        is_first = self._is_first
+    def check_first(self, rollout: Rollout) -> list[str]:
+        """Return notes on the first rollouts of the session."""
+        note = self._by_seed[0].check_first(rollout) if self._is_first else ""
         self._is_first = False
-        return self._by_seed[0].check_first(rollout) if is_first else ""
+        return [text for text in (note, self._opponents.check(rollout)) if text]
 
     def check(
         self,

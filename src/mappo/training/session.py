@@ -59,7 +59,7 @@ class Session:
         parts = self.env.joined_envs if isinstance(self.env, Composite) else [self.env]
         self.resumable = all(isinstance(part, Resumable) for part in parts)
         self.agents = [seed_run.agent for seed_run in self.seed_runs]
-        self.diagnostics = Diagnostics(self.config)
+        self.diagnostics = Diagnostics(self.config, self.env.spec)
         self.notes = session_notes(self.name, self.config, self.env, self.eval_env, self.agents[0])
         run = self.config.run
         self._evaluator = None if self.eval_env is None else Evaluator(self.eval_env, run, self.interrupts)
@@ -165,7 +165,7 @@ class Session:
         try:
             with nullcontext() if self.resumable else self.interrupts.waiting():
                 rollout, episode_metrics = self.collector.collect()
-            if note := self.diagnostics.check_first(rollout):
+            for note in self.diagnostics.check_first(rollout):
                 view.note(note)
             clock.lap("collect_s")
             return rollout, self._update(rollout, episode_metrics)

@@ -641,6 +641,20 @@ class StateBuffer(Team):
         return given
 
 
+@bug("opponents")
+class Duel(Team):
+    """A long one, in which `a` gains what the others lose."""
+
+    def reset(self, seed: int | None = None, options: Any = None) -> Any:
+        self.purse = np.random.default_rng(seed).normal(size=500).cumsum()
+        given = super().reset(seed)
+        self.length = 59
+        return given
+
+    def pay(self, agent: str) -> Any:
+        return float(self.purse[self.clock]) if agent == "a" else -float(self.purse[self.clock])
+
+
 @bug("action-changed", "team, episode 1, step 1")
 class TakesActions(Team):
     def step(self, actions: dict[str, Any]) -> Any:
@@ -697,7 +711,7 @@ def test_bounds_of_each_number_are_summed_up():
 
 @pytest.mark.parametrize(("code", "where", "make"), BUGS, ids=[f"{code}-{make.__name__}" for code, _, make in BUGS])
 def test_each_bug_alone_is_named(code: str, where: str, make: Callable[[], Any]):
-    report = check(make, max_steps=60)
+    report = check(make, episodes=5, max_steps=60)
     assert codes(report) == [code]
     violation = report.violations[0]
     rule = RULES[code]
@@ -968,13 +982,25 @@ def test_only_the_episodes_count_for_the_speed(monkeypatch: pytest.MonkeyPatch):
 def test_episodes_too_short_to_be_timed_are_followed_by_others(monkeypatch: pytest.MonkeyPatch):
     clock = itertools.count()
     monkeypatch.setattr("mappo.envs.check.recorder.time.process_time", lambda: next(clock))
-    report = check(Team, episodes=1, seconds=200)
+
+    class Even(Team):
+        def pay(self, agent: str) -> Any:
+            return 1.0
+
+    report = check(Even, episodes=1, seconds=200)
     longest = 2 + 2 * max(report.lengths)  # of an episode, by this clock
     assert 200 <= report.cpu_s < 200 + longest
     assert report.endings == {"truncated": len(report.lengths)}
-    assert [v.message for v in check(LimitCalledEnd, episodes=1, seconds=50).violations] == [
+    assert [v.message for v in check(LimitCalledEnd, episodes=1, seconds=50 / 20).violations] == [
         "all 3 episodes terminated at step 8: this looks like a time limit"
     ]
+
+
+def test_unequal_rewards_are_looked_at_for_longer(monkeypatch: pytest.MonkeyPatch):
+    clock = itertools.count()
+    monkeypatch.setattr("mappo.envs.check.recorder.time.process_time", lambda: next(clock))
+    assert check(Team, episodes=1, seconds=1_000).steps in range(4_000, 4_020)
+    assert check(Team, episodes=1, seconds=1).steps < 40
 
 
 @pytest.mark.parametrize(("timer", "steps"), [("process_time", 5_000), ("perf_counter", 1)])

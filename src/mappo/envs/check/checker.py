@@ -15,6 +15,7 @@ from mappo.envs.check.determinism import check_determinism
 from mappo.envs.check.random_play import RandomPlayer
 from mappo.envs.check.recorder import Recorder, StopChecking, last_lines
 from mappo.envs.check.report import AgentGroup, Report, Violation, show, workers
+from mappo.envs.opponents import find_opponents
 from mappo.envs.vector.api_checks import METHODS, check_api
 from mappo.envs.vector.rules import RuleError, broken
 from mappo.envs.vector.team_layout import TeamLayout
@@ -25,6 +26,7 @@ from mappo.system.shutdown import CloseLimit
 __all__ = ["AgentGroup", "Report", "Violation", "check", "show", "workers"]
 
 _MAX_TIMED_STEPS = 5_000  # enough to call an environment fast
+_RIVAL_STEPS = 4_000  # enough to tell opponents by their rewards
 
 
 def check(
@@ -111,7 +113,9 @@ def _play(recorder: Recorder, player: RandomPlayer, episodes: int, max_steps: in
     report = recorder.report
     for recorder.episode in itertools.count(1):
         player.play(report.seed + recorder.episode - 1, max_steps)
-        is_timed = report.steps >= _MAX_TIMED_STEPS or report.cpu_s >= seconds or report.wall_s >= 10 * seconds
+        is_played = report.equal_rewards or report.steps >= _RIVAL_STEPS
+        needed = seconds if is_played else 20 * seconds
+        is_timed = report.steps >= _MAX_TIMED_STEPS or report.cpu_s >= needed or report.wall_s >= 10 * needed
         if "never-ends" in recorder.found or (recorder.episode >= episodes and (is_timed or not report.ok)):
             break
     recorder.episode = 0
@@ -125,6 +129,8 @@ def _check_episodes(recorder: Recorder, player: RandomPlayer) -> None:
     is_fixed = len(lengths) > 1 and len(set(lengths)) == 1 and lengths[0] > 1
     if is_fixed and report.endings["terminated"] == len(lengths):
         recorder.add(broken("limit-as-termination", episodes=len(lengths), step=lengths[0]))
+    if sides := find_opponents(report.agents, player.plays):
+        recorder.add(broken("opponents", sides=sides))
     longer = [stats for stats in player.episode_stats if stats.num_steps > 1]
     if longer and not any(stats.has_new_obs for stats in longer):
         recorder.add(broken("obs-constant"))

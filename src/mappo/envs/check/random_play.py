@@ -12,6 +12,7 @@ from mappo.envs.check.determinism import Trace, digest, digests
 from mappo.envs.check.recorder import Recorder
 from mappo.envs.check.rules import check_absent, check_agents, check_flags, check_step, reward_number
 from mappo.envs.check.spaces import check_observation, leaves
+from mappo.envs.opponents import Play
 from mappo.envs.vector.agent_spaces import AgentSpaces
 from mappo.envs.vector.api_checks import check_mask, check_state_order
 from mappo.envs.vector.mask_reader import find_mask
@@ -60,6 +61,7 @@ class RandomPlayer:
         self.rng = np.random.default_rng(seed)
         self.trace = Trace(seed)
         self.episode_stats: list[EpisodeStats] = []
+        self.plays: list[Play] = []  # a play for each episode
         self.state_shape: tuple[int, ...] | None = None
         if has_state and not needs_reset(env):
             self.state_shape = env.state_space.shape
@@ -83,11 +85,14 @@ class RandomPlayer:
             self.trace.start = digests(obs)
         self._obs_digests = {a: {x} for a, x in digests(obs).items()}
         self._state_digests = {self._check_state(obs, agents)}
+        self._rewards: list[list[float]] = []
+        self._deaths: list[list[bool]] = []
         ending = ""
         while not ending and recorder.step < max_steps:
             recorder.step += 1
             agents, ending = self._step(agents)
         has_new_obs = any(len(values) > 1 for values in self._obs_digests.values())
+        self.plays.append(Play(np.array(self._rewards), np.array(self._deaths)))
         self.episode_stats.append(EpisodeStats(recorder.step, has_new_obs, len(self._state_digests) > 1))
         if ending:
             recorder.report.endings[ending] += 1
@@ -119,6 +124,8 @@ class RandomPlayer:
         absent = [a for a in self.possible if a not in acting and a not in agents]
         recorder.add(*check_absent(absent, report.shared_reward, observations=obs, **flags))
         self._check_rewards([reward_number(a, rewards[a]) for a in acting if a in rewards])
+        self._rewards.append([reward_number(a, rewards.get(a, 0)) for a in self.possible])
+        self._deaths.append([not has_ended and a in acting and a not in agents for a in self.possible])
         report.arrivals |= not has_ended and any(a not in acting or a in over for a in agents)
         report.deaths |= not has_ended and any(a not in agents for a in acting)
         for agent, x in digests(obs).items():

@@ -88,6 +88,12 @@ RULES: dict[str, Rule] = {
         "shared_reward is True, and the agents received {rewards}",
         "return the same number for all agents, or remove shared_reward",
     ),
+    "opponents": Rule(
+        "warning",
+        "the team holds opponents, as seen in play: {sides}",
+        "train with --env.reward agent, so that each agent learns its own reward; or leave only one side in "
+        "possible_agents, and play the other inside the environment",
+    ),
     "obs-space": Rule(
         "error", "{what} is {value}; its space says {space}", "return observations in observation_space(agent)"
     ),
