@@ -285,3 +285,18 @@ def test_a_damaged_record_is_told_on_resume(tmp_path: Path):
     numbers.write_bytes(b"\xff" + numbers.read_bytes())
     with pytest.raises(UserError, match=r"cannot read .*metrics.csv: .*can't decode byte 0xff"):
         train("spread", config, resume=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of GNU's OpenMP")
+def test_threads_of_torch_sleep_while_they_wait(tmp_path: Path):
+    """Even where torch is loaded before the settings of a run are read."""
+    code = "from mappo.__main__ import entry; entry()"
+    told = subprocess.run(
+        [sys.executable, "-c", code, "resume", tmp_path / "none"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"OMP_DISPLAY_ENV": "verbose"},
+    )
+    assert told.returncode == 2
+    assert "GOMP_SPINCOUNT = '0'" in told.stderr

@@ -36,6 +36,7 @@ ENDING = 5.0
 def entry() -> None:
     """Run the `mappo` program and exit."""
     prepare_streams()
+    hardware.let_idle_threads_sleep()
     warn_in_one_line()
     start_listening()
     code = 1  # exit code of an unforeseen error

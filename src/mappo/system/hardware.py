@@ -81,6 +81,16 @@ def keep_freed_memory() -> None:
         pass
 
 
+def let_idle_threads_sleep() -> None:
+    """Make threads sleep until the next parallel work, in place of spinning. Call this before torch is loaded.
+
+    Beside other jobs, two spinning threads take 20 times the processor time (benchmarks/README.md). Variables set by
+    the user win.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("KMP_BLOCKTIME", "0")  # of Intel's and LLVM's library
+
+
 def _output(*command: str) -> str:
     """Return the output of a program; "" if the program is missing or fails."""
     try:
