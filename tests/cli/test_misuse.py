@@ -200,8 +200,8 @@ class Odd:
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ("names", "Odd: agent_0 is in env.agents and has no observation; observations hold: other_agent_0"),
-        ("rewards", r"Odd: agent_0 acted and received no reward"),
+        ("names", "Odd: observations holds 'other_agent_0', which is not in possible_agents: agent_0, agent_1"),
+        ("rewards", "Odd: rewards holds 'other_agent_0', which is not in possible_agents: agent_0, agent_1"),
         ("nobody", r"Odd: reset left nobody in env.agents: \[\]"),
         ("illegal", "agent_0 has an action mask in which nothing is legal"),
         ("reset", "Odd: reset returned dict; return observations, infos"),

@@ -79,6 +79,7 @@ def check_environment(
         time_limit=config.time_limit,
         seconds=_TIMED,
         close_limit=close_limit,
+        other_process=True,
     )
 
 

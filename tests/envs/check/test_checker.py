@@ -723,7 +723,8 @@ def test_each_bug_alone_is_named(code: str, where: str, make: Callable[[], Any])
 
 
 def test_every_rule_has_its_bug():
-    assert {code for code, _, _ in BUGS} == set(RULES)
+    in_other_processes = {"names-order", "names-differ"}  # see test_other_process.py
+    assert {code for code, _, _ in BUGS} | in_other_processes == set(RULES)
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,14 @@ from typing import Any
 from gymnasium import spaces
 
 from mappo.envs.check.determinism import check_determinism
+from mappo.envs.check.other_process import compare_process
 from mappo.envs.check.random_play import RandomPlayer
 from mappo.envs.check.recorder import Recorder, StopChecking, last_lines
 from mappo.envs.check.report import AgentGroup, Report, Violation, show, workers
 from mappo.envs.opponents import find_opponents
 from mappo.envs.vector.api_checks import METHODS, check_api
 from mappo.envs.vector.rules import RuleError, broken
-from mappo.envs.vector.team_layout import TeamLayout
+from mappo.envs.vector.team_layout import TeamLayout, ordered_agents
 from mappo.envs.vector.time_limit import TimeLimit
 from mappo.errors import UserError
 from mappo.system.shutdown import CloseLimit
@@ -39,6 +40,7 @@ def check(
     time_limit: int | None = None,
     seconds: float = 0.0,
     close_limit: CloseLimit = contextlib.nullcontext,
+    other_process: bool = False,
 ) -> Report:
     """Step an environment with random legal actions, and replay the beginning of the first episode.
 
@@ -51,6 +53,7 @@ def check(
         time_limit: last step of an episode, which is truncated there; see `TimeLimit`.
         seconds: processor time for the measured speed; short episodes are repeated, up to 5,000 steps in all.
         close_limit: context for closing the environments.
+        other_process: True to compare with the environment in a second process.
 
     Raises:
         UserError: raised by `make` itself. All other errors are in the report.
@@ -63,7 +66,9 @@ def check(
         _play(recorder, player, episodes, max_steps, seconds)
         _check_episodes(recorder, player)
         with recorder.untimed():
-            check_determinism(recorder, player.trace, player.env, make, close_limit)
+            is_same = check_determinism(recorder, player.trace, player.env, make, close_limit)
+            if other_process and is_same:
+                compare_process(recorder, player.trace, player.possible, make)
     except StopChecking:
         pass
     except UserError:
@@ -79,7 +84,7 @@ def _prepare(recorder: Recorder, make: Callable[[], Any], name: str, seed: int) 
     env = recorder.call("make", make, passes=UserError)
     report.name = name or _name(env)
     recorder.stop_if(check_api(env))
-    possible = list(env.possible_agents)
+    possible = ordered_agents(env.possible_agents)
     obs_spaces = {a: recorder.call("observation_space", env.observation_space, a) for a in possible}
     action_spaces = {a: recorder.call("action_space", env.action_space, a) for a in possible}
     recorder.reset(env, seed)

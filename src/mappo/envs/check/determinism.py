@@ -27,8 +27,10 @@ class Trace:
 
 def check_determinism(
     recorder: Recorder, trace: Trace, env: Any, make: Callable[[], Any], close_limit: CloseLimit = nullcontext
-) -> None:
+) -> bool:
     """Replay an episode in the same environment, in another, and in both side by side; then close them.
+
+    Returns True if all results are as in the episode.
 
     Args:
         recorder: takes the findings.
@@ -43,20 +45,21 @@ def check_determinism(
         recorder.add(broken("same-object", kind=type(_unwrap(env)).__name__))
     else:
         envs["another environment"] = other
-    is_same = [_replay(recorder, trace, {which: each}) for which, each in envs.items()]
+    is_same = [replay(recorder, trace, {which: each}) for which, each in envs.items()]
     if all(is_same) and len(envs) > 1:
-        _replay(recorder, trace, envs)
+        is_same.append(replay(recorder, trace, envs))
     for each in envs.values():
         if callable(close := getattr(each, "close", None)):
             with close_limit():
                 recorder.call("close", close)
+    return all(is_same)
 
 
 def _unwrap(env: Any) -> Any:
     return env.env if isinstance(env, TimeLimit) else env
 
 
-def _replay(recorder: Recorder, trace: Trace, envs: dict[str, Any]) -> bool:
+def replay(recorder: Recorder, trace: Trace, envs: dict[str, Any]) -> bool:
     """Replay an episode in each environment, stepped in turn; return True if all results are as in the trace."""
     is_alone = len(envs) == 1
     for which, env in envs.items():

@@ -17,7 +17,7 @@ from mappo.envs.vector.agent_spaces import AgentSpaces
 from mappo.envs.vector.api_checks import check_mask, check_state_order
 from mappo.envs.vector.mask_reader import find_mask
 from mappo.envs.vector.rules import Finding, broken
-from mappo.envs.vector.team_layout import needs_reset
+from mappo.envs.vector.team_layout import needs_reset, ordered_agents
 
 _NUM_REPLAYED = 100  # steps of the first episode, to be replayed
 
@@ -99,7 +99,7 @@ class RandomPlayer:
             recorder.report.lengths.append(recorder.step)
         else:
             recorder.add(broken("never-ends", steps=max_steps))
-        if list(self.env.possible_agents) != self.possible:
+        if ordered_agents(self.env.possible_agents) != self.possible:
             recorder.stop_if(broken("possible-agents-changed", agents=list(self.env.possible_agents)))
 
     def _step(self, acting: list[str]) -> tuple[list[str], str]:

@@ -38,6 +38,16 @@ API_RULES: dict[str, Rule] = {
         "possible_agents is {agents}: {problem}",
         "name each agent once in possible_agents, by text or by a number",
     ),
+    "names-order": Rule(
+        "warning",
+        "possible_agents is {agents} here, and {others} in another process",
+        "make a list of names in a fixed order, such as sorted(names): a set has another order in each process",
+    ),
+    "names-differ": Rule(
+        "error",
+        "possible_agents is {agents} here, and {others} in another process",
+        "give each agent the same name in every process: a saved run knows its agents by name",
+    ),
     "old-gym": Rule(
         "error",
         "{what} of {agent} is {space} of the old package gym",

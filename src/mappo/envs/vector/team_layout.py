@@ -47,10 +47,7 @@ class TeamLayout:
 
     def __init__(self, env: Any, shared_reward: bool = False) -> None:
         raise_finding(env, check_api(env))
-        possible: Any = env.possible_agents
-        self.agents: list[str] = list(possible)
-        if isinstance(possible, set | frozenset):  # another order in another process
-            self.agents.sort(key=str)
+        self.agents = ordered_agents(env.possible_agents)
         self.agent_spaces = [_agent_spaces(env, agent) for agent in self.agents]
         space = state_space(env)
         self._state = None if space is None else Flattener("state()", space, "state-shape")
@@ -152,6 +149,11 @@ class TeamLayout:
         if row.state is None:
             return ""
         return str(check_state_order(self.agents, [x.reshape(-1) for x in row.parts], row.state) or "")
+
+
+def ordered_agents(possible: Any) -> list[Any]:
+    """Return `possible_agents` as a list; a set, with another order in each process, in the order of its text."""
+    return sorted(possible, key=str) if isinstance(possible, set | frozenset) else list(possible)  # pyright: ignore
 
 
 def raise_finding(env: Any, finding: Finding | None) -> None:
