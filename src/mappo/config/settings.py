@@ -23,6 +23,7 @@ class EnvOptions:
         restart: replace a worker that dies or hangs; the default is an error.
         worker_timeout: seconds that a worker may take for one step of its environments.
         agents: names of the agents in the order of a run; an environment with the same names takes this order.
+        late_rewards: rewards of agents outside `env.agents` count for the team; False: they are left out.
     """
 
     num_agents: int | None = None
@@ -32,6 +33,7 @@ class EnvOptions:
     restart: bool = False
     worker_timeout: float = 60.0
     agents: tuple[str, ...] = ()
+    late_rewards: bool = True
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from gymnasium import spaces
 
+from mappo.config.settings import EnvOptions
 from mappo.core.observations import ObsPart, channels_last, is_channels_first, part_shapes, parts_of
 from mappo.errors import UserError
 
@@ -109,6 +110,7 @@ class Spec:
     groups: tuple[int, ...] = ()  # agents of a group may share parameters; by default: equal spaces
     state_shape: tuple[int, ...] | None = None  # None: the environment has no state
     shared_reward: bool = False  # all agents get the same number: the team's reward
+    late_rewards: bool = True  # agents that are gone may be paid; runs of earlier versions left such rewards out
     obs_parts: tuple[tuple[ObsPart, ...], ...] = ()  # parts of each observation; by default those of `obs_spaces`
     state_parts: tuple[ObsPart, ...] = ()  # parts of the state; empty: numbers without bounds, or an image
 
@@ -238,6 +240,10 @@ class Spec:
             if mine != theirs:
                 return f"{subject} {mine} there and {theirs} here"
         return ""
+
+    def fit_options(self, options: EnvOptions) -> EnvOptions:
+        """Return the options by which an environment gives the numbers of a run with this Spec."""
+        return replace(options, agents=self.agents, late_rewards=self.late_rewards)
 
     def team_reward(self, reward: Tensor) -> Tensor:
         """Return the team's reward `(*B)` from the agents' rewards `(*B, A)`: the sum, or the number common to all."""

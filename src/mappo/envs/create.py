@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from mappo.config import Config
     from mappo.core.protocols import Environment
+    from mappo.core.spec import Spec
 
 _PYTHON_EVAL_ENVS = 16  # a Python environment takes its time for each copy
 _BATCHED_EVAL_ENVS = 2048  # a batched environment steps hundreds as fast as a few
@@ -102,7 +103,7 @@ def factory(name: str, env_options: EnvOptions, render: bool = False) -> Callabl
 
 
 def for_training(
-    env: Any, config: Config, device: torch.device, agents: tuple[str, ...] = ()
+    env: Any, config: Config, device: torch.device, saved: Spec | None = None
 ) -> tuple[Environment, Environment | None]:
     """Make the environments to train in, and the environments to evaluate in; None where a second set is impossible.
 
@@ -111,9 +112,9 @@ def for_training(
             environment, with a warning.
         config: the configuration of the run.
         device: device of environments batched in torch.
-        agents: the agents of a run to resume, in its order.
+        saved: the Spec of a run to resume.
     """
-    env_options = replace(config.env.env_options, agents=agents)
+    env_options = config.env.env_options if saved is None else saved.fit_options(config.env.env_options)
     is_made_here = isinstance(env, str) or (callable(env) and not is_batched(env))
     if config.run.seeds > 1 and not is_made_here:
         raise UserError("run.seeds needs environments for each seed: give a name, or a function that makes them")

@@ -62,7 +62,7 @@ def evaluate_run(
     if env is None:
         check_code(name, options.allow_code)
     settings = config.env if options.workers is None else replace(config.env, workers=options.workers)
-    env_options = replace(settings.env_options, agents=spec.agents)
+    env_options = spec.fit_options(settings.env_options)
     with _make_env(name if env is None else env, name, env_options, options, close_limit) as (name, env):
         if difference := spec.mismatch(env.spec):
             raise UserError(f"{path} was trained in another environment: {difference}")
@@ -153,7 +153,7 @@ def draw_replay(
     check_code(name, allow_code)
     actor, _ = read_actor(seed_paths(path, config)[0], checkpoint, config.run.eval_policy == "sampled")
     out = path / "replay.gif"
-    env = envs.make_envs(name, 1, replace(config.env.env_options, agents=spec.agents), render=True)
+    env = envs.make_envs(name, 1, spec.fit_options(config.env.env_options), render=True)
     with closing(env, close_limit):
         frames = replay(env, actor, range(seed, seed + episodes), on_step, budget_s)
         try:

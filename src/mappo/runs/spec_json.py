@@ -38,6 +38,7 @@ def spec_to_dict(spec: Spec) -> dict[str, Any]:
         "state_shape": spec.state_shape,
         "state_parts": list(map(asdict, spec.state_parts)),
         "shared_reward": spec.shared_reward,
+        "late_rewards": spec.late_rewards,
     }
 
 
@@ -74,6 +75,7 @@ def spec_from_dict(data: dict[str, Any]) -> Spec:
         groups=read_field(data, "groups", _Ints),
         state_shape=state_shape,
         shared_reward=read_field(data, "shared_reward", bool),
+        late_rewards="late_rewards" in data and read_field(data, "late_rewards", bool),
         obs_parts=obs_parts,
         state_parts=_read_parts(data["state_parts"], state_shape or ()) if data.get("state_parts") else (),
     )

@@ -79,7 +79,7 @@ def _train(
     with ExitStack() as stack:
         stack.enter_context(_torch_settings(config, device))
         with interrupts.waiting(), DefaultDtype(torch.float32):
-            training_env, eval_env = envs.for_training(env, config, device, () if saved is None else saved.agents)
+            training_env, eval_env = envs.for_training(env, config, device, saved)
         if isinstance(env, str) or callable(env):  # an environment object belongs to the caller
             for env_to_close in (training_env, eval_env):
                 stack.callback(close_all, env_to_close, limit=interrupts.close_limit)
@@ -125,7 +125,8 @@ def _trained_spec(spec: Spec, saved: Spec) -> Spec:
     """
     if saved.mismatch(spec) or saved.state_shape != spec.state_shape:
         return spec
-    return replace(spec, groups=saved.groups, obs_parts=saved.obs_parts, state_parts=saved.state_parts)
+    kept = {name: getattr(saved, name) for name in ("groups", "obs_parts", "state_parts", "late_rewards")}
+    return replace(spec, **kept)
 
 
 def _make_agents(

@@ -1,6 +1,7 @@
 """Law 10 for odd values: an observation, mask, flag or reward is read as it is, or refused with its agent."""
 
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,13 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from mappo.config.settings import EnvOptions
 from mappo.core.timestep import TimeStep
 from mappo.envs.check.checker import check
+from mappo.envs.from_user import vectorize
 from mappo.envs.vector.serial import SerialEnvs
 from mappo.errors import UserError
+from mappo.runs.spec_json import spec_from_dict, spec_to_dict
 
 FLOATS = spaces.Box(-np.inf, np.inf, (2,), np.float32)
 BYTES = spaces.Box(0, 255, (2,), np.uint8)
@@ -259,6 +263,21 @@ def test_rewards_after_death_are_paid_to_the_team():
     steps = played(lambda: Duo(late(10.0)), 3)
     assert steps[2].active.tolist() == [[True, False]]
     assert [s.reward.tolist() for s in steps[1:]] == [[[1, 1]], [[1, 10]], [[1, 1]]]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_runs_of_earlier_versions_leave_rewards_after_death_out(workers: int):
+    """They go on, and are scored, with the numbers they had."""
+    run = SerialEnvs(lambda: Duo(late(10.0)), 1).spec
+    old = spec_from_dict({name: x for name, x in spec_to_dict(run).items() if name != "late_rewards"})
+    assert spec_from_dict(spec_to_dict(run)).late_rewards
+    assert not old.late_rewards
+    options = old.fit_options(EnvOptions(workers=workers))
+    env = vectorize(lambda: Duo(late(10.0)), 1, options)
+    env.reset(0)
+    with closing(env):
+        rewards = [env.step(torch.zeros(1, 2, 1, dtype=torch.long)).reward.tolist() for _ in range(3)]
+    assert rewards == [[[1, 1]], [[1, 0]], [[1, 0]]]
 
 
 @pytest.mark.parametrize("reward", ["much", [1, 2], {}])

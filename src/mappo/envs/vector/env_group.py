@@ -28,6 +28,7 @@ class EnvGroup:
         ranges: indices of the environments; a range may be empty.
         shared_reward: see `TeamLayout`.
         time_limit: see `TimeLimit`; episodes are cut off.
+        late_rewards: see `EnvOptions`.
 
     Raises:
         UserError: `make` fails, or returns no usable environment.
@@ -39,6 +40,7 @@ class EnvGroup:
         ranges: Sequence[range],
         shared_reward: bool = False,
         time_limit: int | None = None,
+        late_rewards: bool = True,
     ) -> None:
         self.ranges = ranges
         self._indices = [i for envs in ranges for i in envs]
@@ -46,6 +48,7 @@ class EnvGroup:
         self._current_call = (self._indices[0], "made")  # environment at work, and its work, for error messages
         try:
             self._make(make, time_limit, shared_reward)
+            self.layout.late_rewards = late_rewards
         except BaseException:
             close_failed(*self.envs)
             raise

@@ -160,6 +160,8 @@ class EnvSlot:
         return flagged
 
     def _write_rewards(self, rewards: Mapping[Any, Any], acting: Collection[Any]) -> None:
+        if not self.layout.late_rewards:
+            rewards = {a: x for a, x in rewards.items() if a in acting}
         values = [
             reward if type(reward := rewards.get(a)) is float else self._read_reward(a, rewards, acting)
             for a in self.layout.agents

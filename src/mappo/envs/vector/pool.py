@@ -50,7 +50,8 @@ class WorkerPool:
     ) -> None:
         if os.name == "nt":
             raise UserError("worker processes need Linux or macOS: use --env.workers 0")
-        job = {"make": _dump(make), "shared_reward": shared_reward, "time_limit": env_options.time_limit}
+        rules = {name: getattr(env_options, name) for name in ("time_limit", "late_rewards")}
+        job = {"make": _dump(make), "shared_reward": shared_reward, "rules": rules}
         self.num_envs = num_envs
         self.device = torch.device("cpu")
         self.restart = env_options.restart

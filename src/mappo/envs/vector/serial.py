@@ -27,7 +27,7 @@ class SerialEnvs:
     Args:
         make: called once for each environment.
         num_envs: number of environments (E).
-        env_options: the time limit and the order of the agents apply.
+        env_options: the time limit, the order of the agents and `late_rewards` apply.
         shared_reward: True if all agents receive the team's reward; it is then not summed over agents.
 
     Raises:
@@ -46,7 +46,7 @@ class SerialEnvs:
         ranges = [range(s.start, s.stop) for s in self.slices]
         self._env_dtype = DefaultDtype(torch.get_default_dtype())  # a change by an environment ends with its own code
         with self._env_dtype:
-            self.group = EnvGroup(make, ranges, shared_reward, env_options.time_limit)
+            self.group = EnvGroup(make, ranges, shared_reward, env_options.time_limit, env_options.late_rewards)
         self.group.layout.arrange(env_options.agents)
         self.envs = self.group.envs
         self.spec = self.group.layout.spec
@@ -65,8 +65,9 @@ class SerialEnvs:
     def step(self, action: Tensor) -> TimeStep:
         """Step all environments by actions `(E, A, D)`."""
         self.reader.write_action(action, slice(0, self.num_envs))
-        for index in range(len(self.slices)):
-            self.group.step(index)
+        with self._env_dtype:
+            for index in range(len(self.slices)):
+                self.group.step(index)
         return self._time_step(slice(0, self.num_envs))
 
     def send(self, index: int, action: Tensor) -> None:

@@ -51,6 +51,7 @@ class TeamLayout:
         self.agent_spaces = [_agent_spaces(env, agent) for agent in self.agents]
         space = state_space(env)
         self._state = None if space is None else Flattener("state()", space, "state-shape")
+        self.late_rewards = True  # see `EnvOptions`
         self._is_shared = shared_reward or bool(getattr(env, "shared_reward", False))
         # Bytes stay bytes in images only.
         is_image = self._state is not None and len(self._state.space.shape) == 3

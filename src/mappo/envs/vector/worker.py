@@ -86,7 +86,7 @@ def _serve(link: Connection, memory: int) -> None:
     """Make the environments, send their layout, then run commands."""
     job: dict[str, Any] = link.recv()
     try:
-        group = EnvGroup(_read_maker(job["make"]), job["ranges"], job["shared_reward"], job["time_limit"])
+        group = EnvGroup(_read_maker(job["make"]), job["ranges"], job["shared_reward"], **job["rules"])
     except UserError as error:
         link.send(error)
         return
