@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box
 from torch import Tensor
 
 import mappo
 from games import Game
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
+from mappo.core.spec import ActionHeads, Spec
 from mappo.core.timestep import Rollout
 from mappo.envs.probes.basic import Constant
 from mappo.errors import UserError
@@ -194,3 +196,19 @@ def test_what_evaluations_take_is_told_while_others_are_to_come(
         plain = config(tmp_path / str(updates), updates)
         mappo.train(lambda: Large(), replace(plain, run=replace(plain.run, progress="plain", eval_interval=1)))
         assert capsys.readouterr().out.count("evaluations took ") == times
+
+
+@pytest.mark.parametrize(
+    ("reward", "shared", "is_told"), [("agent", False, True), ("agent", True, False), ("team", False, False)]
+)
+def test_a_reward_that_nobody_learns_of_is_told_once(reward: Any, shared: bool, is_told: bool):
+    """The second agent is not there, and is paid at the third step of the second episode of environment 1."""
+    seen = rollout(torch.ones(4, 2, 2, 3), 0.0)
+    seen.reward[3, 1, 1] = 10
+    seen.terminated = torch.zeros(4, 2, 2, dtype=torch.bool)
+    seen.ended = torch.tensor([[False, True], [False, False], [False, False], [True, False]])
+    spec = Spec(("a", "b"), (Box(0, 1, (3,)),) * 2, (ActionHeads((2,)),) * 2, shared_reward=shared)
+    watch = Diagnostics(replace(CONFIG, env=EnvConfig(num_envs=2, reward=reward)), spec)
+    notes = watch.check_first(seen)
+    assert [note.startswith("b received the reward 10 at step 3 of an episode") for note in notes] == [True] * is_told
+    assert watch.check_first(seen) == []

@@ -131,6 +131,7 @@ class Diagnostics:
         self._evaluation_s = 0.0
         self._is_timed = False
         self._is_first = True
+        self._spec = spec
         self._opponents = OpponentsNote(config, spec)
 
     def check_evaluation_time(self, seconds: float, elapsed: float, episodes: int) -> str:
@@ -155,9 +156,25 @@ class Diagnostics:
 
     def check_first(self, rollout: Rollout) -> list[str]:
         """Return notes on the first rollouts of the session."""
-        note = self._by_seed[0].check_first(rollout) if self._is_first else ""
+        notes = [self._by_seed[0].check_first(rollout), self._note_late_reward(rollout)] if self._is_first else []
         self._is_first = False
-        return [text for text in (note, self._opponents.check(rollout)) if text]
+        return [note for note in (*notes, self._opponents.check(rollout)) if note]
+
+    def _note_late_reward(self, rollout: Rollout) -> str:
+        """Return a note on the first reward of an agent that was not there to act, or ""."""
+        if self.config.env.reward == "team" or self._spec.shared_reward:
+            return ""
+        places = (rollout.reward.ne(0) & ~rollout.active).nonzero()  # (N, 3): step, environment and agent
+        if not len(places):
+            return ""
+        t, e, agent = map(int, places[0])
+        ends = rollout.ended[:t, e].nonzero()
+        step = t - int(ends[-1]) if len(ends) else t + 1
+        return (
+            f"{self._spec.agents[agent]} received the reward {float(rollout.reward[t, e, agent]):g} at step {step} of "
+            f"an episode, and was not in env.agents: with env.reward agent nobody learns of it. Pay it at the step at "
+            f"which the agent ends"
+        )
 
     def check(
         self,

@@ -125,8 +125,8 @@ def _trained_spec(spec: Spec, saved: Spec) -> Spec:
     """
     if saved.mismatch(spec) or saved.state_shape != spec.state_shape:
         return spec
-    kept = {name: getattr(saved, name) for name in ("groups", "obs_parts", "state_parts", "late_rewards")}
-    return replace(spec, **kept)
+    fields = {name: getattr(saved, name) for name in ("groups", "obs_parts", "state_parts", "late_rewards")}
+    return replace(spec, **fields)
 
 
 def _make_agents(
