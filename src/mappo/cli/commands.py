@@ -71,7 +71,7 @@ class Evaluate(EvaluateOptions):
 
 @dataclass(frozen=True)
 class Play:
-    """Draw episodes of a run's policy into its replay.gif."""
+    """Draw episodes of a run's policy into its replay.gif, greedy or sampled as run.eval-policy says."""
 
     run: RunPath
     """Run directory."""

@@ -44,7 +44,7 @@ def show_result(run: Any, close_limit: CloseLimit) -> None:
     if has_replay:
         episodes = settings.replay_episodes or REPLAY_EPISODES
         budget_s = REPLAY_SECONDS if settings.replay_episodes is None else math.inf
-        print(f"Drawing a replay, {settings.eval_policy} policy ...", flush=True)
+        print(f"Drawing a replay, {settings.eval_policy} policy ...")
         try:
             replay = draw_replay(
                 run.path,
@@ -72,8 +72,8 @@ def show_result(run: Any, close_limit: CloseLimit) -> None:
 
 
 def note_progress(text: str) -> None:
-    """Print a line about the progress at once, apart from the results."""
-    print(text, file=sys.stderr, flush=True)
+    """Print a line about the progress, apart from the results."""
+    print(text, file=sys.stderr)
 
 
 def _score(run: Any, close_limit: CloseLimit) -> str | None:
@@ -98,7 +98,7 @@ def _score(run: Any, close_limit: CloseLimit) -> str | None:
     options = replace(options, episodes=settings.score_episodes or options.episodes)
     where = f" on the {package} package itself (may take minutes)" if package else ""
     most = "up to " if settings.score_episodes is None else ""
-    print(f"\nScoring {most}{options.episodes:,} episodes of each policy{where} ...", flush=True)
+    print(f"\nScoring {most}{options.episodes:,} episodes of each policy{where} ...")
     try:
         result = evaluate(options)
     except UserError as error:
