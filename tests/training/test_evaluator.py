@@ -169,6 +169,7 @@ def test_the_end_of_a_run_of_long_games_is_short(
     told = capsys.readouterr().out
     assert "Scoring up to 320 episodes of each policy ..." in told
     assert "Episodes are long, 300 steps: 4 were scored in place of 320." in told
+    assert "--allow-code --episodes 320" in told.split("Next:")[1], "and not 2,000 of these long games"
     assert "Drawing a replay, greedy policy ..." in told
     assert (tmp_path / "run" / "replay.gif").exists()
 

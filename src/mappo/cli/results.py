@@ -17,6 +17,9 @@ from mappo.system.files import shell_path
 from mappo.system.safe_read import printable
 from mappo.system.shutdown import CloseLimit
 
+# Episodes for a closer score than that at the end of a run.
+CLOSER = 2000
+
 
 def program_name() -> str:
     """Return the word to type for `mappo`: its path if a shell would not find the name."""
@@ -34,41 +37,43 @@ def show_result(run: Any, close_limit: CloseLimit) -> None:
         run: a complete `Run`.
         close_limit: context for closing environments.
     """
+    package, episodes = _score(run, close_limit)
+    replay = _draw_replay(run, close_limit)
+    metrics = run.path / ("metrics.csv" if run.config.run.seeds == 1 else "seed-*/metrics.csv")
+    print()
+    for label, path in (("learning curve", run.path / "curve.png"), ("replay", replay), ("numbers", metrics)):
+        if path is not None:
+            print(f"  {label:<15} {path}")
+    print("\nNext:")
+    program = program_name()
+    path = shell_path(run.path) + (" --allow-code" if is_code(run.env) else "")
+    print(f"  {program} evaluate {path}{f' --on {package}' if package else ''} --episodes {episodes}")
+    if replay is not None:
+        print(f"  {program} play {path} --seed 7")
+    print(f"  {program.removesuffix('mappo')}tensorboard --logdir {shell_path(run.path.parent)}")
+
+
+def _draw_replay(run: Any, close_limit: CloseLimit) -> Path | None:
+    """Draw the replay at the end of a run; return the file, None without a replay."""
     from mappo.evaluation.progress import progress_notes
     from mappo.evaluation.score_run import draw_replay
 
     settings = run.config.run
-    package = _score(run, close_limit)
-    files = [("learning curve", run.path / "curve.png")]
-    has_replay = settings.replay_episodes != 0
-    if has_replay:
-        episodes = settings.replay_episodes or REPLAY_EPISODES
-        budget_s = REPLAY_SECONDS if settings.replay_episodes is None else math.inf
-        print(f"Drawing a replay, {settings.eval_policy} policy ...")
-        try:
-            replay = draw_replay(
-                run.path,
-                episodes,
-                allow_code=True,
-                close_limit=close_limit,
-                on_step=progress_notes("replay", note_progress),
-                budget_s=budget_s,
-            )
-            files.append(("replay", replay))
-        except UserError as error:
-            has_replay = False
-            print(f"no replay: {error}")
-    files.append(("numbers", run.path / ("metrics.csv" if settings.seeds == 1 else "seed-*/metrics.csv")))
-    print()
-    for label, path in files:
-        print(f"  {label:<15} {path}")
-    print("\nNext:")
-    program = program_name()
-    path = shell_path(run.path) + (" --allow-code" if is_code(run.env) else "")
-    print(f"  {program} evaluate {path}{f' --on {package}' if package else ''} --episodes 2000")
-    if has_replay:
-        print(f"  {program} play {path} --seed 7")
-    print(f"  {program.removesuffix('mappo')}tensorboard --logdir {shell_path(run.path.parent)}")
+    if settings.replay_episodes == 0:
+        return None
+    print(f"Drawing a replay, {settings.eval_policy} policy ...")
+    try:
+        return draw_replay(
+            run.path,
+            settings.replay_episodes or REPLAY_EPISODES,
+            allow_code=True,
+            close_limit=close_limit,
+            on_step=progress_notes("replay", note_progress),
+            budget_s=REPLAY_SECONDS if settings.replay_episodes is None else math.inf,
+        )
+    except UserError as error:
+        print(f"no replay: {error}")
+        return None
 
 
 def note_progress(text: str) -> None:
@@ -76,8 +81,8 @@ def note_progress(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def _score(run: Any, close_limit: CloseLimit) -> str | None:
-    """Score a run, on the original package if known, and print the score; return the package used."""
+def _score(run: Any, close_limit: CloseLimit) -> tuple[str | None, int]:
+    """Score a run, on the original package if known; return the package, and episodes for a closer score."""
     from mappo.evaluation.episodes import NO_BUDGET, SCORE_BUDGET
     from mappo.evaluation.progress import progress_notes
     from mappo.evaluation.score_run import evaluate_run
@@ -85,7 +90,7 @@ def _score(run: Any, close_limit: CloseLimit) -> str | None:
     settings = run.config.run
     package = TWINS[run.env].partition("/")[0] if run.env in TWINS else None
     if settings.score_episodes == 0:
-        return package
+        return package, CLOSER
     evaluate = partial(
         evaluate_run,
         run.path,
@@ -93,8 +98,7 @@ def _score(run: Any, close_limit: CloseLimit) -> str | None:
         on_step=progress_notes("score", note_progress),
         budget=SCORE_BUDGET if settings.score_episodes is None else NO_BUDGET,
     )
-    is_sampled = settings.eval_policy == "sampled"
-    options = EvaluateOptions(on=package, sampled=is_sampled, allow_code=True)
+    options = EvaluateOptions(on=package, sampled=settings.eval_policy == "sampled", allow_code=True)
     options = replace(options, episodes=settings.score_episodes or options.episodes)
     where = f" on the {package} package itself (may take minutes)" if package else ""
     most = "up to " if settings.score_episodes is None else ""
@@ -109,12 +113,13 @@ def _score(run: Any, close_limit: CloseLimit) -> str | None:
         package = None
         result = evaluate(replace(options, on=None))
     print_score(result)
-    if result["episodes"] < options.episodes:
-        print(
-            f"Episodes are long, {result['episode_length']:,.0f} steps: {result['episodes']} were scored in place of "
-            f"{options.episodes}. For more: {program_name()} evaluate, or --run.score-episodes."
-        )
-    return package
+    if result["episodes"] == options.episodes:
+        return package, CLOSER
+    print(
+        f"Episodes are long, {result['episode_length']:,.0f} steps: {result['episodes']} were scored in place of "
+        f"{options.episodes}. For more: {program_name()} evaluate, or --run.score-episodes."
+    )
+    return package, options.episodes
 
 
 def print_score(result: dict[str, Any]) -> None:

@@ -110,11 +110,8 @@ def play_episodes(
         steps += int(batches[-1].lengths.sum())
         if steps >= budget.steps or time.monotonic() - began >= budget.seconds:
             break
-    return Episodes(
-        np.concatenate([batch.returns for batch in batches]),
-        np.concatenate([batch.team_returns for batch in batches]),
-        np.concatenate([batch.lengths for batch in batches]),
-    )
+    parts = zip(*((batch.returns, batch.team_returns, batch.lengths) for batch in batches), strict=True)
+    return Episodes(*map(np.concatenate, parts))
 
 
 def _play_batch_again(

@@ -7,14 +7,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from mappo.core.protocols import Renderable, TeamPolicy
 from mappo.errors import UserError
 from mappo.evaluation.episodes import LONG_EPISODE, Budget, CutOffError, StepCallback, part_of, play_episodes
-
-Frame = NDArray[np.uint8]
+from mappo.evaluation.gif import Frame
 
 # Seconds of a replay, with a second for the last picture of each episode; and the fewest for an episode.
 SECONDS = 29.0

@@ -1,7 +1,7 @@
 """Scores and replays of a saved run; `mappo evaluate`, `mappo play` and `Run.evaluate` end here."""
 
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +15,12 @@ from mappo.core.protocols import Environment
 from mappo.deploy.load import read_actor
 from mappo.errors import UserError
 from mappo.evaluation.episodes import NO_BUDGET, Budget, StepCallback
-from mappo.evaluation.gif import write_gif
+from mappo.evaluation.gif import Frame, write_gif
 from mappo.evaluation.options import SCORE_SEED, EvaluateOptions
 from mappo.evaluation.replay import episode_seconds, frames_per_second, replay
 from mappo.evaluation.statistics import score
 from mappo.policies.actor import Actor
-from mappo.policies.policy import Policy
+from mappo.runs.checkpoint import Checkpoint
 from mappo.runs.directory import read_run, seed_paths
 from mappo.system.files import error_text
 from mappo.system.shutdown import CloseLimit, closing
@@ -41,9 +41,7 @@ def evaluate_run(
         path: run directory.
         options: see `EvaluateOptions`.
         env: environment to play in, as for `train`; needed only if the run's environment has no name.
-        close_limit: context for closing the environment.
-        on_step: see `StepCallback`.
-        budget: of each policy; may end with fewer episodes.
+        close_limit, on_step, budget: see `closing` and `play_episodes`.
 
     Returns:
         `env`, `package_version`, `policy`, `checkpoint`, `step`, and the result of `statistics.score`.
@@ -51,38 +49,40 @@ def evaluate_run(
     Raises:
         UserError: the run, the checkpoint or the package is missing or damaged.
     """
+    name, config, spec = read_run(path)
+    _check_options(name, env, options)
+    actors = [read_actor(seed_path, options.checkpoint) for seed_path in seed_paths(path, config)]
+    env_options = spec.fit_options(config.env.env_options)
+    with _make_env(name if env is None else env, name, env_options, options, close_limit) as (name, env):
+        if difference := spec.mismatch(env.spec):
+            raise UserError(f"{path} was trained in another environment: {difference}")
+        names = ("sampled", "greedy") if options.sampled else ("greedy", "sampled")
+        teams = {team: _make_team(actors, team == "sampled") for team in names}
+        return {
+            "env": name,
+            "package_version": envs.package_version(name),
+            "policy": names[0],
+            "checkpoint": options.checkpoint,
+            "step": min(checkpoint.state["step"] for _, checkpoint in actors),
+            **score(env, name, teams, options.episodes, on_step=on_step, budget=budget),
+        }
+
+
+def _check_options(name: str, env: Any, options: EvaluateOptions) -> None:
+    """Raise `UserError` unless the episodes are a number, and the environment to play in is known and may be made."""
     if options.episodes < 1:
         raise UserError(f"episodes must be at least 1, got {options.episodes}")
-    name, config, spec = read_run(path)
-    actors = [read_actor(seed_path, options.checkpoint) for seed_path in seed_paths(path, config)]
     if env is None and name.startswith(envs.CUSTOM):
         raise UserError(f"{name} has no name in mappo: give the environment, run.evaluate(env=make_env)")
     if env is not None and options.on is not None:
         raise UserError("give env, or on, but not both")
     if env is None:
         check_code(name, options.allow_code)
-    settings = config.env if options.workers is None else replace(config.env, workers=options.workers)
-    env_options = spec.fit_options(settings.env_options)
-    with _make_env(name if env is None else env, name, env_options, options, close_limit) as (name, env):
-        if difference := spec.mismatch(env.spec):
-            raise UserError(f"{path} was trained in another environment: {difference}")
-        chosen, other = ("sampled", "greedy") if options.sampled else ("greedy", "sampled")
-        policies = [actor.policy for actor, _ in actors]
-        teams = {policy: _make_team(policies, policy == "sampled") for policy in (chosen, other)}
-        header = {
-            "env": name,
-            "package_version": envs.package_version(name),
-            "policy": chosen,
-            "checkpoint": options.checkpoint,
-            "step": min(checkpoint.state["step"] for _, checkpoint in actors),
-        }
-        return header | score(env, name, teams, options.episodes, on_step=on_step, budget=budget)
 
 
-def _make_team(policies: Sequence[Policy], is_sampled: bool) -> list[Actor]:
+def _make_team(actors: Sequence[tuple[Actor, Checkpoint]], is_sampled: bool) -> list[Actor]:
     """Return an actor of each seed. Each samples by random numbers of its own: common ones would make seeds alike."""
-    generators = [torch.Generator().manual_seed(index) for index in range(len(policies))]
-    return [Actor(policy, is_sampled, generator) for policy, generator in zip(policies, generators, strict=True)]
+    return [Actor(x.policy, is_sampled, torch.Generator().manual_seed(k)) for k, (x, _) in enumerate(actors)]
 
 
 @contextmanager
@@ -93,6 +93,8 @@ def _make_env(
     if envs.is_batched(env):
         yield name, env
         return
+    if options.workers is not None:
+        env_options = replace(env_options, workers=options.workers)
     if not isinstance(env, str):
         batched = envs.from_python(env, options.episodes, env_options)
     else:
@@ -152,16 +154,20 @@ def draw_replay(
         raise UserError(f"{name} has no name in mappo: its episodes cannot be drawn from here")
     check_code(name, allow_code)
     actor, _ = read_actor(seed_paths(path, config)[0], checkpoint, config.run.eval_policy == "sampled")
-    out = path / "replay.gif"
     env = envs.make_envs(name, 1, spec.fit_options(config.env.env_options), render=True)
     with closing(env, close_limit):
-        frames = replay(env, actor, range(seed, seed + episodes), on_step, budget_s)
-        try:
-            write_gif(frames, out, frames_per_second(env), episode_seconds(episodes))
-        except UserError:
-            raise
-        except ValueError as error:
-            raise UserError(f"the pictures of {name} make no replay: {error}") from None
-        except OSError as error:
-            raise UserError(f"cannot write {out}: {error_text(error)}") from None
+        pictures = replay(env, actor, range(seed, seed + episodes), on_step, budget_s)
+        return _write_replay(pictures, path / "replay.gif", name, frames_per_second(env), episode_seconds(episodes))
+
+
+def _write_replay(pictures: Iterable[Sequence[Frame]], out: Path, name: str, fps: float, seconds: float) -> Path:
+    """Write a replay, see `write_gif`; raise `UserError` for unusable pictures and for errors of the file."""
+    try:
+        write_gif(pictures, out, fps, seconds)
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"the pictures of {name} make no replay: {error}") from None
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error_text(error)}") from None
     return out

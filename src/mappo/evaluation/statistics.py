@@ -90,17 +90,14 @@ def score(
 ) -> dict[str, Any]:
     """Score policies and the environment's baselines on the same reset seeds.
 
-    A team may have policies of several seeds. Each of them counts as a single sample, by its mean over the episodes;
-    intervals are over seeds.
-
     Args:
         env: environment to step.
         name: name of the environment, for its baselines.
-        teams: policies by name, the policies of several seeds together; the first team is compared with the baselines.
+        teams: policies by name; the first team is compared with the baselines. A team may have policies of several
+            seeds: each counts as a single sample, by its mean over the episodes, and intervals are over seeds.
         episodes: number of episodes N of each policy.
         seed: first reset seed.
-        on_step: see `StepCallback`.
-        budget: of each policy; if a limit ends its episodes, all policies are scored on as many.
+        on_step, budget: see `play_episodes`; all policies are scored on as many episodes.
 
     Returns:
         `episodes`, `seed`, the score of the first team, `scores` by team, and `baselines`. A score is `return_sum` (see
@@ -108,26 +105,31 @@ def score(
         seeds a list for each seed) and, for several seeds, `by_policy`, their means. A baseline is its `summarize` and
         `difference`: the first team's returns minus the baseline's, episode by episode.
     """
-    seeds = range(seed, seed + episodes)
     baselines = baseline_policies(env, name, seed)
-    policies = [policy for team in teams.values() for policy in team] + list(baselines.values())
+    policies = [policy for team in teams.values() for policy in team]
+    played = _play_all(env, [*policies, *baselines.values()], range(seed, seed + episodes), on_step, budget)
+    _check_finite(env, played[: len(policies)], seed)
+    batches = iter(played)
+    scores = {team: _score_team([next(batches) for _ in members]) for team, members in teams.items()}
+    first = scores[next(iter(teams))]
+    return {
+        "episodes": len(played[0].lengths),
+        "seed": seed,
+        **{key: value for key, value in first.items() if key != "returns"},
+        "scores": scores,
+        "baselines": {baseline: _compare(first["returns"], next(batches).team_returns) for baseline in baselines},
+    }
+
+
+def _play_all(
+    env: Environment, policies: Sequence[TeamPolicy], seeds: range, on_step: StepCallback | None, budget: Budget
+) -> list[Episodes]:
+    """Return the same episodes of each policy: as many as the policy with the fewest has played."""
     played: list[Episodes] = []
     for index, policy in enumerate(policies):
         played.append(play_episodes(env, policy, seeds, part_of(on_step, index, len(policies)), budget))
         seeds = seeds[: len(played[-1].lengths)]
-    played = [batch.first(len(seeds)) for batch in played]
-    _check_finite(env, played[: len(policies) - len(baselines)], seeds)
-    batches = iter(played)
-    scores = {team: _score_team([next(batches) for _ in members]) for team, members in teams.items()}
-    first = next(iter(scores.values()))
-    returns = np.atleast_2d(np.array(first["returns"]))  # (S, N)
-    return {
-        "episodes": len(seeds),
-        "seed": seed,
-        **{key: value for key, value in first.items() if key != "returns"},
-        "scores": scores,
-        "baselines": {baseline: _compare(returns, next(batches).team_returns) for baseline in baselines},
-    }
+    return [batch.first(len(seeds)) for batch in played]
 
 
 def _score_team(played: Sequence[Episodes]) -> dict[str, Any]:
@@ -142,13 +144,14 @@ def _score_team(played: Sequence[Episodes]) -> dict[str, Any]:
     return result | ({"by_policy": returns.mean(1).tolist()} if len(played) > 1 else {})
 
 
-def _check_finite(env: Environment, played: Sequence[Episodes], seeds: Sequence[int]) -> None:
+def _check_finite(env: Environment, played: Sequence[Episodes], first_seed: int) -> None:
     """Raise `UserError` for the first NaN or infinity."""
     returns = np.concatenate([batch.returns for batch in played])  # (P * N, A)
     for episode, agent in np.argwhere(~np.isfinite(returns))[:1]:
+        seed = first_seed + episode % len(played[0].lengths)
         raise UserError(
-            f"the episode of seed {seeds[episode % len(seeds)]} gave {env.spec.agents[agent]} rewards that are not "
-            f"finite, so that there is no score: correct the environment"
+            f"the episode of seed {seed} gave {env.spec.agents[agent]} rewards that are not finite, so there is no "
+            f"score: correct the environment"
         )
 
 
@@ -157,9 +160,9 @@ def _summarize_policies(returns: Floats) -> dict[str, Any]:
     return summarize(returns[0]) if len(returns) == 1 else summarize_seeds(returns.mean(1))
 
 
-def _compare(returns: Floats, baseline_returns: Floats) -> dict[str, Any]:
-    """Summarize a baseline's returns `(N,)`, and the difference of returns `(S, N)` to the baseline."""
-    difference = _summarize_policies(returns - baseline_returns)
+def _compare(returns: list[Any], baseline_returns: Floats) -> dict[str, Any]:
+    """Summarize a baseline's returns `(N,)`, and the difference of returns `(N,)` or `(S, N)` to the baseline."""
+    difference = _summarize_policies(np.atleast_2d(np.array(returns)) - baseline_returns)
     return {
         **summarize(baseline_returns),
         "difference": {key: difference[key] for key in ("mean", "ci95")},
