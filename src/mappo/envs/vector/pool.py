@@ -204,8 +204,7 @@ class WorkerPool:
         """End the episodes of a worker's environments in half `index`, as by a time limit at the last observation."""
         arrays = self._reader.arrays
         envs = slice(handle.ranges[index].start, handle.ranges[index].stop)
-        start = self.slices[index].start
-        in_half = slice(envs.start - start, envs.stop - start)
+        in_half = slice(envs.start - self.slices[index].start, envs.stop - self.slices[index].start)
         arrays["reward"][envs] = 0
         arrays["terminated"][envs] = False
         arrays["ended"][envs] = True
@@ -216,10 +215,8 @@ class WorkerPool:
     def _attach(self, handle: WorkerHandle, layout: TeamLayout) -> None:
         """Attach a worker to the shared memory, if its environments are like the others."""
         layout.arrange(self.spec.agents)  # a set of names may have another order in each process
-        difference = layout.spec.mismatch(self.spec)
-        if not difference and not layout.matches(self._layout):
-            difference = "their states, dtypes or shared rewards do"
-        if difference:
+        unlike = "" if layout.matches(self._layout) else "their states, dtypes or shared rewards do"
+        if difference := layout.spec.mismatch(self.spec) or unlike:
             raise UserError(f"the function makes different environments: {difference}")
         handle.attach(self._reader.arrays, self.num_envs, self.spec.agents)
 
