@@ -83,9 +83,49 @@ def test_the_same_seed_is_the_same_game(name: str):
     assert torch.equal(observed(7), observed(7))
     if name not in ALIKE:
         assert not torch.equal(observed(7), observed(8))
-    if not name.startswith(("probe", "matrix")):  # a probe has one stream for all
-        assert torch.equal(observed(7)[0], observed([7, 8, 9])[0])
-        assert torch.equal(observed([7, 8, 9])[0, 2], observed([9, 1, 2])[0, 0])
+    assert torch.equal(observed(7)[0], observed([7, 8, 9])[0])
+    assert torch.equal(observed([7, 8, 9])[0, 2], observed([9, 1, 2])[0, 0])
+
+
+@pytest.mark.parametrize("name", [name for name in envs.NATIVE if name.startswith(("probe", "matrix"))])
+def test_a_probe_depends_on_its_own_seed_alone(name: str):
+    """Through all of its episodes, whatever and however many are beside it."""
+
+    def played(seeds: list[int], index: int) -> list[Tensor]:
+        env = make(name, len(seeds))
+        steps = [env.reset(seeds)]
+        for t in range(30):
+            kind = torch.long if env.spec.action_dtype == torch.long else torch.float32
+            action = torch.full((len(seeds), env.spec.num_agents, env.spec.action_size), t % 2, dtype=kind)
+            steps.append(env.step(action))
+        return [x[index].nan_to_num() for step in steps for x in step.tensors().values() if x is not None]
+
+    alone = played([7], 0)
+    for seeds in ([7, 8, 9], [8, 7], [2**62, 0, 3, 7, 7], [1, 7] * 50):
+        for x, other in zip(alone, played(seeds, seeds.index(7)), strict=True):
+            assert torch.equal(x, other)
+    if name not in ALIKE:
+        assert not all(map(torch.equal, alone, played([8], 0)))
+        assert not all(map(torch.equal, alone, played([7 + 2**32], 0)))
+
+
+def test_the_numbers_of_a_probe_are_spread_as_they_should_be():
+    """And do not follow from one another, neither in time, nor from seed to seed, nor within a sample."""
+    env = Signal(2000, num_agents=2)
+    steps = [env.reset(0), *(env.step(torch.zeros(2000, 2, 1, dtype=torch.long)) for _ in range(9))]
+    numbers = torch.stack([step.obs.argmax(-1) for step in steps])  # (10, E, 2)
+    for axis in (None, 0, 1, 2):
+        first = numbers if axis is None else numbers.narrow(axis, 0, numbers.shape[axis] - 1)
+        second = numbers if axis is None else numbers.narrow(axis, 1, numbers.shape[axis] - 1)
+        pairs = (4 * first + second).flatten().bincount(minlength=16)
+        expected = first.numel() / (4 if axis is None else 16)
+        counted = pairs[[0, 5, 10, 15]] if axis is None else pairs
+        chi2 = ((counted - expected) ** 2 / expected).sum()
+        assert chi2 < 45, (axis, pairs)
+    uniform = env._rand(50, dtype=torch.float64)
+    assert 0 <= uniform.min() < 1e-3 < 0.999 < uniform.max() < 1
+    assert uniform.mean() == pytest.approx(0.5, abs=0.005)
+    assert uniform.std() == pytest.approx(12**-0.5, abs=0.005)
 
 
 @pytest.mark.parametrize("agents", [1, 2, 4])

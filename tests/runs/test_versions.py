@@ -50,6 +50,9 @@ def test_a_run_kept_from_then_goes_on(run: Path, capsys: pytest.CaptureFixture[s
     assert rows[0].endswith(",return_latest"), "a column that the earlier version did not have"
     assert all(row.count(",") == rows[0].count(",") for row in rows)
     assert all(row.endswith(",") for row in rows[1:3])
+    # As the earlier version computed them, by random numbers common to all environments.
+    assert rows[3].startswith("1,3,24,2.0,10.0,10.0,3.57848")
+    assert rows[5].startswith("1,5,40,2.0,7.0,10.0,3.5312")
 
 
 @pytest.mark.parametrize(

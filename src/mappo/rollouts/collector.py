@@ -199,7 +199,7 @@ class Collector:
             expected = self.state_dict(seed)
             # A state of another kind of device has no generator and no episodes.
             optional = [name for name in expected if "running" not in state and (name != "generator" or not state)]
-            if difference := mismatch(state, expected, [*optional, "latest"]):  # earlier versions lack the latter
+            if difference := mismatch(state, expected, [*optional, "latest", "env.stream"]):  # new names
                 raise ValueError(difference)
         steps: list[TimeStep] = []
         for seed, state in enumerate(states):

@@ -75,6 +75,9 @@ class BatchedEnv(ABC):
         """
         return self.seed_env(0).load_state_dict(state)
 
+    def prepare_load(self, state: dict[str, Tensor]) -> None:  # noqa: B027
+        """Prepare `state_tensors` for a state, possibly of an earlier version."""
+
     @abstractmethod
     def state_tensors(self) -> dict[str, Tensor]:
         """Return all tensors of the state by name: `(E, ...)`, or scalars common to all environments."""
@@ -133,6 +136,7 @@ class SeedEnv(Resumable):
             ValueError: a scalar of the state differs from the scalar of the seeds before.
         """
         is_later_seed = len(self._env.generators) > 1 and self._slice.start > 0
+        self._env.prepare_load(state)
         merged: dict[str, Tensor] = {}
         for name, x in self._env.state_tensors().items():
             if not x.ndim and is_later_seed and not torch.equal(x, state[name]):

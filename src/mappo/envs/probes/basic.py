@@ -22,10 +22,11 @@ from gymnasium import spaces
 from torch import Tensor
 
 from mappo.core.spec import ActionHeads
-from mappo.envs.batched.tensor_game import TensorGame, Tensors, mean_for_all, one_hot, spec_of
+from mappo.envs.batched.tensor_game import Tensors, mean_for_all, one_hot, spec_of
+from mappo.envs.probes.probe import Probe
 
 
-class Constant(TensorGame):
+class Constant(Probe):
     """Probe of endless reward: agents observe ones and receive 1 for any action, until the time limit.
 
     The limit of `horizon` steps is a truncation. The task itself never ends, so V = 1 / (1 - gamma) everywhere. A
@@ -133,7 +134,7 @@ class Mask(Signal):
         return mean_for_all(action[..., 0] == (tensors["number"] + tensors["legal"]) % self.choices)
 
 
-class Unequal(TensorGame):
+class Unequal(Probe):
     """Probe of unequal agents: two agents observe a number s from 0 to 2, sampled anew at each step.
 
     agent_0 observes a vector of 3 and has 3 actions to name s. agent_1 observes s as the first 3 entries of a

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from mappo.core.spec import ActionHeads
-from mappo.envs.batched.tensor_game import TensorGame, Tensors, one_hot, spec_of
+from mappo.envs.batched.tensor_game import Tensors, one_hot, spec_of
 from mappo.envs.probes.basic import Constant
+from mappo.envs.probes.probe import Probe
 
 SHIFT = 0.25
 
@@ -49,7 +50,7 @@ class Target(Constant):
         return -error.square().mean((-2, -1)).unsqueeze(-1).expand(-1, self.spec.num_agents)
 
 
-class Mixed(TensorGame):
+class Mixed(Probe):
     """Probe of a team with discrete and continuous actions; both agents' targets are sampled anew at each step.
 
     agent_0 observes a number from 0 to 3 and earns 1 if its action names the number. agent_1 observes x in [-1, 1], the

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from mappo.core.spec import ActionHeads
-from mappo.envs.batched.tensor_game import TensorGame, Tensors, one_hot, spec_of
+from mappo.envs.batched.tensor_game import Tensors, one_hot, spec_of
 from mappo.envs.probes.basic import Constant
+from mappo.envs.probes.probe import Probe
 
 
 class Death(Constant):
@@ -46,7 +47,7 @@ class Death(Constant):
         return 1.0 + 2.0 * action[..., 0]
 
 
-class Respawn(TensorGame):
+class Respawn(Probe):
     """Probe of new lives: two agents live 3 steps, are dead for a step, and live anew.
 
     agent_1 is a step ahead, at the start too: an agent is always alive. In the last step of a life, action 0
@@ -87,7 +88,7 @@ class Respawn(TensorGame):
         return last.float() + 3.0 * (tensors["due"] & (age == 0))
 
 
-class Arrival(TensorGame):
+class Arrival(Probe):
     """Probe of late arrival: agent_0 is active for all 8 steps, agent_1 from step 3 on.
 
     agent_0 observes a number from 0 to 3, sampled anew at each step, and earns 1 for each right name. agent_1
@@ -126,7 +127,7 @@ class Arrival(TensorGame):
         return ((action[..., 0] == tensors["number"]) & paid).float()
 
 
-class Combined(TensorGame):
+class Combined(Probe):
     """Probe of all features at once: three unequal agents, with 3, 4 and 5 actions and observations of 3, 5 and 7.
 
     An episode has 10 steps. The first observation of a life shows agent i a number below its number of actions;
