@@ -212,6 +212,28 @@ def test_a_checkpoint_that_cannot_be_read_now_is_not_passed_over(
     assert load(run).state["step"] == 20
 
 
+@pytest.mark.parametrize("what", ["folder", "state.json"])
+def test_what_cannot_be_read_is_not_deleted_and_keeps_no_run_from_saving(
+    what: str, run: Path, monkeypatch: pytest.MonkeyPatch
+):
+    theirs = put(run, 10).parent / "000000000012"
+    shutil.copytree(run / "checkpoints" / f"{10:012d}", theirs)
+    listed = os.scandir
+    opened = os.open
+
+    def fail(file: Any, *args: Any, **options: Any) -> Any:
+        if str(file) == str(theirs if what == "folder" else theirs / what):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opened(file, *args, **options) if args else listed(file)
+
+    monkeypatch.setattr(os, "scandir", fail)
+    monkeypatch.setattr(os, "open", fail)
+    put(run, 20, 30)
+    monkeypatch.undo()
+    assert theirs.is_dir()
+    assert load(run).state["step"] == 30
+
+
 def test_a_folder_that_cannot_be_listed_is_not_told_as_empty(run: Path, monkeypatch: pytest.MonkeyPatch):
     put(run, 10)
 

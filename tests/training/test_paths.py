@@ -1,6 +1,7 @@
 """A run stays where it was begun, whatever the code of an environment does to the process's current folder."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -106,13 +107,17 @@ def test_the_command_line_writes_and_names_what_is_there(
         "    def render(self):\n        return np.zeros((8, 8, 3), np.uint8)\n"
     )
     monkeypatch.syspath_prepend(str(start))
+    (start / "bin").mkdir()
+    (start / "bin" / "mappo").touch()
+    monkeypatch.setattr(sys, "argv", ["bin/mappo"])
+    monkeypatch.setenv("PATH", "")
     options = "--env.num-envs 2 --env.workers 0 --network.hidden 4 --ppo.rollout-length 8 --ppo.epochs 1 "
     options += "--ppo.minibatches 1 --run.total-steps 16 --run.eval-episodes 2"
     assert main(["train", "roaming:Roaming", "--run.dir=-x", *options.split()]) == 0
     out = capsys.readouterr().out
     assert files(start / "-x") == ALL | {"replay.gif"}
     command = next(line for line in out.splitlines() if " evaluate " in line)
-    assert f" evaluate {start}/-x --allow-code --episodes 2000" in command
+    assert command == f"  bin/mappo evaluate {start}/-x --allow-code --episodes 2000"
     (start / "-x" / "replay.gif").unlink()
     os.chdir(start)
     assert main(["play", "./-x", "--allow-code", "--episodes", "1"]) == 0

@@ -148,10 +148,10 @@ def _train(env: str, config: Config, resume: bool, close_limit: CloseLimit) -> i
     from mappo.training.train import train
 
     hardware.keep_freed_memory()
+    program = program_name()  # relative to the folder that the user types commands in
     started = time.monotonic()
     with Signals(close_limit) as signals:
         run = train(env, config, stop=signals, resume=resume)
-    program = program_name()
     path = shell_path(run.path)
     if not run.finished:
         trust = " --allow-code" if is_code(run.env) else ""
@@ -166,7 +166,7 @@ def _train(env: str, config: Config, resume: bool, close_limit: CloseLimit) -> i
         print(f"Finished and saved in {run.path}, and not scored: run.time-limit is over")
         return DONE
     try:
-        show_result(run, close_limit)
+        show_result(run, close_limit, program)
     except Stopped:
         print(f"The run is complete, in {run.path}; score it with:  {program} evaluate {path}")
         raise

@@ -30,14 +30,15 @@ def program_name() -> str:
     return shell_path(Path(relative) if not relative.startswith("..") else program)
 
 
-def show_result(run: Any, close_limit: CloseLimit) -> None:
+def show_result(run: Any, close_limit: CloseLimit, program: str) -> None:
     """Score a run, draw a replay, and print both with the next commands.
 
     Args:
         run: a complete `Run`.
         close_limit: context for closing environments.
+        program: the word to type for `mappo`.
     """
-    package, episodes = _score(run, close_limit)
+    package, episodes = _score(run, close_limit, program)
     replay = _draw_replay(run, close_limit)
     metrics = run.path / ("metrics.csv" if run.config.run.seeds == 1 else "seed-*/metrics.csv")
     print()
@@ -45,7 +46,6 @@ def show_result(run: Any, close_limit: CloseLimit) -> None:
         if path is not None:
             print(f"  {label:<15} {path}")
     print("\nNext:")
-    program = program_name()
     path = shell_path(run.path) + (" --allow-code" if is_code(run.env) else "")
     print(f"  {program} evaluate {path}{f' --on {package}' if package else ''} --episodes {episodes}")
     if replay is not None:
@@ -81,7 +81,7 @@ def note_progress(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def _score(run: Any, close_limit: CloseLimit) -> tuple[str | None, int]:
+def _score(run: Any, close_limit: CloseLimit, program: str) -> tuple[str | None, int]:
     """Score a run, on the original package if known; return the package, and episodes for a closer score."""
     from mappo.evaluation.episodes import NO_BUDGET, SCORE_BUDGET
     from mappo.evaluation.progress import progress_notes
@@ -117,7 +117,7 @@ def _score(run: Any, close_limit: CloseLimit) -> tuple[str | None, int]:
         return package, CLOSER
     print(
         f"Episodes are long, {result['episode_length']:,.0f} steps: {result['episodes']} were scored in place of "
-        f"{options.episodes}. For more: {program_name()} evaluate, or --run.score-episodes."
+        f"{options.episodes}. For more: {program} evaluate, or --run.score-episodes."
     )
     return package, options.episodes
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mappo.errors import UserError
 from mappo.runs.directory import read_json, saved_run_id
-from mappo.runs.steps import checkpoint_paths
+from mappo.runs.steps import RefusedError, checkpoint_paths
 
 NUM_KEPT = 2  # checkpoints besides the best: the last, and its predecessor in case the last is damaged
 
@@ -60,12 +60,17 @@ def _is_own(path: Path, run_id: str | None) -> bool:
         return False
     try:
         state = read_json(path / "state.json", "")
+    except RefusedError:
+        return False
     except UserError:
         return (path / "trainer.safetensors").exists()
     return state.get("step") == int(path.name) and state.get("run") in (run_id, None)
 
 
 def _holds_only(folder: Path, names: re.Pattern[str]) -> bool:
-    """Return whether a folder holds nothing but files of these names."""
-    with os.scandir(folder) as entries:
-        return all(names.fullmatch(e.name) and e.is_file(follow_symlinks=False) for e in entries)
+    """Return whether a folder can be read, and holds nothing but files of these names."""
+    try:
+        with os.scandir(folder) as entries:
+            return all(names.fullmatch(e.name) and e.is_file(follow_symlinks=False) for e in entries)
+    except OSError:
+        return False
