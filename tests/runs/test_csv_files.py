@@ -12,6 +12,7 @@ from mappo.errors import UserError
 from mappo.runs import csv_log
 from mappo.runs.csv_log import CsvLog
 from mappo.runs.logger import RunLogger, Update
+from mappo.training.session import Session
 from training_runs import CONFIG, stop_after, within
 
 FIXED = ["seed", "update", "step"]
@@ -57,7 +58,9 @@ def test_the_header_is_written_again(how: str, tmp_path: Path):
     assert file.read_text() == HEADER + rows(2, 3, 4)
 
 
-def test_a_run_whose_table_is_deleted_while_it_trains_is_resumed(tmp_path: Path):
+def test_a_run_whose_table_is_deleted_while_it_trains_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Session, "finish", Session.close)  # without a curve
+
     def delete_and_stop(update: Any) -> None:
         if update.index == 2:
             (tmp_path / "run" / "metrics.csv").unlink()
@@ -146,9 +149,9 @@ def peak(action: Any) -> int:
 
 def test_a_table_is_read_in_little_memory(tmp_path: Path):
     path = tmp_path / "metrics.csv"
-    text = HEADER + rows(*range(1, 20_001))
+    text = HEADER + rows(*range(1, 10_001))
     path.write_text(text)
-    assert peak(lambda: CsvLog(path, FIXED, (20_000, 2_000_000))) < 300_000 < len(text)
+    assert peak(lambda: CsvLog(path, FIXED, (10_000, 1_000_000))) < 150_000 < len(text)
     assert path.read_text() == text
 
 
@@ -157,14 +160,14 @@ def test_a_table_of_nothing_is_refused_before_it_takes_memory(what: str, tmp_pat
     """What is left out or out of order is bounded: a run without the file goes on."""
     path = tmp_path / "metrics.csv"
     unit = {"newlines": "\n", "one line": "x", "commas": ",", "copies of a row": row(1)[:-1] + "0" * 900 + "\n"}[what]
-    path.write_text(HEADER + row(1) + unit * (20_000_000 // len(unit)))
+    path.write_text(HEADER + row(1) + unit * (10_000_000 // len(unit)))
 
     def refused() -> None:
         with pytest.raises(UserError, match=r"metrics\.csv: .*; move the file away, and the run goes on without it$"):
             CsvLog(path, FIXED, (1, 100))
 
     before = path.stat().st_mtime_ns
-    assert peak(refused) < 12_000_000
+    assert peak(refused) < 9_500_000
     assert path.stat().st_mtime_ns == before
 
 

@@ -64,7 +64,6 @@ ALL = {"config.json", "metrics.csv", "timing.csv", "curve.png", "checkpoints", "
         ("made", {"dir": "there"}),
         ("reset", {"dir": "there"}),
         ("step", {"dir": "there"}),
-        ("made", {"name": "one"}),
         ("made", {}),
         ("made", {"dir": "two", "seeds": 2}),
     ],

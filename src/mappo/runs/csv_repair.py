@@ -14,7 +14,7 @@ from mappo.system.files import error_text
 from mappo.system.safe_read import quote, read_lines
 
 # Size of all damaged, repeated and unordered lines together, with 100 characters more for each. These lines are rare.
-MAX_REPAIR = 1 << 24
+MAX_REPAIR = 1 << 23
 
 _COUNT = re.compile(r"[0-9]{1,19}")
 
