@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+UNBOUNDED = 1e30  # float32's largest numbers stand for no bounds
+
+
 @dataclass(frozen=True)
 class ActionHeads:
     """Heads of an agent's action: a choice for each categorical head, then a number for each continuous head.

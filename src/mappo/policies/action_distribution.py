@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mappo.config import NetworkConfig
-from mappo.core.spec import Spec
+from mappo.core.spec import UNBOUNDED, Spec
 from mappo.errors import UserError
 from mappo.functional.distributions import (
     gaussian_log_prob,
@@ -17,8 +17,6 @@ from mappo.functional.distributions import (
     tanh_gaussian_log_prob,
 )
 from mappo.functional.weighted import mask_out
-
-UNBOUNDED = 1e30  # float32's largest numbers stand for no bounds
 
 
 class ActionDistribution:

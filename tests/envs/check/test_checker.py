@@ -15,8 +15,10 @@ from rich.console import Console
 
 from mappo.envs.check.checker import Report, check, show, workers
 from mappo.envs.vector.rules import RULES
+from mappo.envs.vector.serial import SerialEnvs
 from mappo.envs.vector.time_limit import TimeLimit
 from mappo.errors import UserError
+from mappo.policies.random_policy import RandomPolicy
 
 
 class Team:
@@ -42,7 +44,7 @@ class Team:
         return {a: self.see(a) for a in self.agents}, {a: {"action_mask": self.may()} for a in self.agents}
 
     def step(self, actions: dict[str, Any]) -> Any:
-        assert list(actions) == self.agents
+        assert list(actions) == [a for a in self.possible_agents if a in self.agents]
         assert all(action != self.clock % 3 for action in actions.values())
         acting = self.agents
         self.clock, self.luck = self.clock + 1, self.rng.random()
@@ -95,7 +97,7 @@ class RaisesInState(Team):
         raise RuntimeError("no state today")
 
 
-@bug("raised", "team")
+@bug("close-raised")
 class RaisesAtClose(Team):
     def close(self) -> None:
         raise OSError("gone")
@@ -413,6 +415,12 @@ class PaysWords(Team):
         return "well done"
 
 
+@bug("reward-size", "team, a, episode 1, step 1")
+class PaysTooMuch(Team):
+    def pay(self, agent: str) -> Any:
+        return -1e19
+
+
 @bug("not-shared", "team, episode 1, step 1")
 class SharesNot(Team):
     shared_reward = True
@@ -529,6 +537,15 @@ class LateMask(Team):
     def step(self, actions: dict[str, Any]) -> Any:
         self.free, actions = False, dict.fromkeys(actions, 1) if self.free else actions
         return super().step(actions)
+
+
+@bug("mask-missing", "team, a, episode 1, step 2")
+class GapsInMask(Team):
+    def step(self, actions: dict[str, Any]) -> Any:
+        if self.clock == 2:
+            actions = actions | {"a": 0}
+        *given, infos = super().step(actions)
+        return *given, {a: info for a, info in infos.items() if a != "a" or self.clock != 2}
 
 
 @bug("state-shape", "team, episode 1, step 3")
@@ -722,6 +739,27 @@ def test_each_bug_alone_is_named(code: str, where: str, make: Callable[[], Any])
     show(report, Console(file=io.StringIO(), width=100))
 
 
+# Wrong for other reasons: nothing is learned from numbers that are not finite; evaluations of endless games never end;
+# and one environment alone is the same object as itself.
+BEYOND_STEPS = {"not-finite", "reward-number", "reward-size", "never-ends", "same-object"}
+
+
+@pytest.mark.parametrize(("code", "make"), [(code, make) for code, _, make in BUGS if code not in BEYOND_STEPS])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_what_is_an_error_is_refused_in_training_and_nothing_else(code: str, make: Callable[[], Any]):
+    def play() -> None:
+        env = SerialEnvs(make, 1)
+        policy, step = RandomPolicy(env.spec, 0), env.reset(0)
+        for _ in range(60):
+            step = env.step(policy(step.obs, mask=step.mask)[0])
+
+    if RULES[code].level == "warning":
+        play()
+        return
+    with pytest.raises(UserError):
+        play()
+
+
 def test_every_rule_has_its_bug():
     in_other_processes = {"names-order", "names-differ"}  # see test_other_process.py
     assert {code for code, _, _ in BUGS} | in_other_processes == set(RULES)
@@ -740,12 +778,12 @@ def test_every_rule_has_its_bug():
         (Backwards, "env.agents is c, b, a, and possible_agents a, b, c"),
         (Stranger, "rewards holds 'ghost', which is not in possible_agents: a, b, c"),
         (StrangerOnAgents, "agents holds 'ghost', which is not in possible_agents: a, b, c"),
-        (GoesSilently, "b left env.agents, and neither terminated nor truncated"),
+        (GoesSilently, "b left env.agents, and neither terminated nor truncated: it counts as terminated"),
         (FlagsTheDead, "b is not in env.agents and has an entry in rewards, terminations"),
         (PaysTheDead, "b is not in env.agents and received the reward -1"),
-        (FlagsTheOver, "a acted and received no termination and no truncation"),
+        (FlagsTheOver, "a acted and received no termination and no truncation, which counts as False"),
         (PaysWords, "a received the reward 'well done', which is not one finite number"),
-        (SharesNot, "shared_reward is True, and the agents received 0, 1, 2"),
+        (SharesNot, "shared_reward is True, and the agents received 0, 1, 2: the first reward counts for all"),
         (LacksAKey, "the observation of a is a dict of near; its space says a dict of far, near"),
         (OneMore, "the observation of a has shape (4,); its space says (3,)"),
         (FractionsForIntegers, "the observation of a has dtype float32; its space says uint8"),
@@ -755,7 +793,7 @@ def test_every_rule_has_its_bug():
         (StateInfinite, "state() holds nan"),
         (LongMask, "a has an action mask of shape (4,); its actions need (3,)"),
         (LogitsForAMask, "a has an action mask that holds -1e+09"),
-        (LateMask, "a has an action mask, and had none before"),
+        (LateMask, "a has an action mask, and no agent had a mask at the reset"),
         (StateOfTheLiving, "state() has shape (6,) in place of (9,)"),
         (StateBackwards, "state() holds the observations in the order c, b, a, but possible_agents is a, b, c"),
         (SeedIgnored, "reset(seed=0) on the same environment returns other observations than the first time"),

@@ -104,7 +104,7 @@ def _prepare(recorder: Recorder, make: Callable[[], Any], name: str, seed: int) 
         members = [a for a, g in zip(possible, spec.groups, strict=True) if g == group]
         texts = [_space_text(space[members[0]]) for space in (obs_spaces, action_spaces)]
         report.groups.append(AgentGroup(tuple(map(str, members)), *texts))
-    return RandomPlayer(recorder, env, layout.agent_spaces, action_spaces, spec.state_shape is not None, seed)
+    return RandomPlayer(recorder, env, layout, action_spaces, seed)
 
 
 def _make_limited(make: Callable[[], Any], limit: int) -> Any:

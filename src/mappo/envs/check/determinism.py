@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from mappo.envs.check.recorder import Recorder
+from mappo.envs.check.recorder import Recorder, last_lines
 from mappo.envs.check.spaces import leaves
 from mappo.envs.vector.rules import broken
 from mappo.envs.vector.time_limit import TimeLimit
@@ -51,8 +51,15 @@ def check_determinism(
     for each in envs.values():
         if callable(close := getattr(each, "close", None)):
             with close_limit():
-                recorder.call("close", close)
+                _close(recorder, close)
     return all(is_same)
+
+
+def _close(recorder: Recorder, close: Callable[[], Any]) -> None:
+    try:
+        close()
+    except Exception as error:  # after training, this is a warning too
+        recorder.add(broken("close-raised", error=last_lines(error)))
 
 
 def _unwrap(env: Any) -> Any:

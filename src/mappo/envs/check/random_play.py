@@ -7,17 +7,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium import spaces
 
-from mappo.core.spec import ActionHeads
+from mappo.core.spec import UNBOUNDED, ActionHeads
 from mappo.envs.check.determinism import Trace, digest, digests
 from mappo.envs.check.recorder import Recorder
 from mappo.envs.check.rules import check_absent, check_agents, check_flags, check_step, reward_number
 from mappo.envs.check.spaces import check_observation, leaves
 from mappo.envs.opponents import Play
-from mappo.envs.vector.agent_spaces import AgentSpaces
-from mappo.envs.vector.api_checks import check_mask, check_state_order
+from mappo.envs.vector.api_checks import check_mask, check_same_agents, check_shared
 from mappo.envs.vector.mask_reader import find_mask
-from mappo.envs.vector.rules import Finding, broken
-from mappo.envs.vector.team_layout import needs_reset, ordered_agents
+from mappo.envs.vector.rules import Finding, RuleError, broken
+from mappo.envs.vector.state_order import check_state_order
+from mappo.envs.vector.team_layout import TeamLayout
 
 _NUM_REPLAYED = 100  # steps of the first episode, to be replayed
 
@@ -36,9 +36,8 @@ class RandomPlayer:
     Args:
         recorder: takes the findings.
         env: the environment.
-        agent_spaces: readers of the agents' values, in the order of `possible_agents`.
+        layout: reader of the agents' values.
         action_spaces: action spaces by agent.
-        has_state: True if `state()` is called.
         seed: seed of the actions.
     """
 
@@ -46,25 +45,22 @@ class RandomPlayer:
         self,
         recorder: Recorder,
         env: Any,
-        agent_spaces: Sequence[AgentSpaces],
+        layout: TeamLayout,
         action_spaces: dict[str, Any],
-        has_state: bool,
         seed: int,
     ) -> None:
         self.recorder = recorder
         self.env = env
-        self.agent_spaces = {agent.name: agent for agent in agent_spaces}
+        self.layout = layout
+        self.agent_spaces = {agent.name: agent for agent in layout.agent_spaces}
         self.action_spaces = action_spaces
-        self.has_state = has_state
+        self.has_state = layout.spec.state_shape is not None
         self.possible = list(self.agent_spaces)
         self.heads = {a: ActionHeads.from_space(space) for a, space in action_spaces.items()}
         self.rng = np.random.default_rng(seed)
         self.trace = Trace(seed)
         self.episode_stats: list[EpisodeStats] = []
         self.plays: list[Play] = []  # a play for each episode
-        self.state_shape: tuple[int, ...] | None = None
-        if has_state and not needs_reset(env):
-            self.state_shape = env.state_space.shape
         self.masks: dict[str, np.ndarray] = {}
         self._had_mask: dict[str, bool] = {}  # by agent, from its first time in the environment
         self._returned: list[tuple[str, np.ndarray, np.ndarray]] = []  # arrays, and copies from when they were returned
@@ -99,8 +95,7 @@ class RandomPlayer:
             recorder.report.lengths.append(recorder.step)
         else:
             recorder.add(broken("never-ends", steps=max_steps))
-        if ordered_agents(self.env.possible_agents) != self.possible:
-            recorder.stop_if(broken("possible-agents-changed", agents=list(self.env.possible_agents)))
+        recorder.stop_if(check_same_agents(self.env.possible_agents, self.agent_spaces))
 
     def _step(self, acting: list[str]) -> tuple[list[str], str]:
         """Play a step; return the agents after it, and the ending of the episode, "" if it goes on."""
@@ -137,8 +132,9 @@ class RandomPlayer:
 
     def _check_observations(self, obs: Any, infos: Any, over: Sequence[Any] = (), **dicts: Any) -> list[str]:
         """Check names, observations and masks; return the agents in `env.agents`. Masks of agents `over` may be bad."""
-        agents = [a for a in self.env.agents if a in self.possible]
-        self.recorder.add(*check_agents(self.possible, self.env.agents, observations=obs, **dicts))
+        listed = self.env.agents
+        agents = [a for a in self.possible if a in listed]  # the order of the actions in training
+        self.recorder.add(*check_agents(self.possible, listed, observations=obs, **dicts))
         self.masks = {}
         for agent in self.possible:
             if agent in obs:
@@ -157,11 +153,14 @@ class RandomPlayer:
             if isinstance(legal, np.ndarray):
                 self.masks[agent] = legal
             return
-        if self._had_mask.setdefault(agent, has_mask) != has_mask:
-            change = "an action mask, and had none before" if has_mask else "no action mask, and had a mask before"
-            self.recorder.add(broken("mask-late", agent, change=change))
+        has_changed = self._had_mask.setdefault(agent, has_mask) != has_mask
+        if has_changed and self.recorder.report.masks and "mask-late" not in self.recorder.found:
+            self.recorder.add(broken("mask-missing", agent))
         if mask is None:
             return
+        if self.trace.start and not self.recorder.report.masks:  # the first reset is over
+            change = "an action mask, and no agent had a mask at the reset"
+            self.recorder.add(broken("mask-late", agent, change=change))
         self.recorder.report.masks = True
         self._keep_copies("a mask", mask)
         legal = check_mask(agent, self.heads[agent].categorical, mask)
@@ -178,10 +177,11 @@ class RandomPlayer:
             return b""
         value = self.recorder.call("state", self.env.state)
         self._keep_copies("a state", value)
-        state = np.asarray(value)
-        self.state_shape = state.shape if self.state_shape is None else self.state_shape
-        if state.shape != self.state_shape:
-            self.recorder.add(broken("state-shape", shape=state.shape, expected=self.state_shape))
+        try:
+            state = self.layout.read_state(value)
+        except RuleError as error:
+            self.recorder.add(error.finding)
+            return digest(value)
         if state.dtype.kind == "f" and not np.isfinite(state).all():
             self.recorder.add(broken("not-finite", what="state()", value=state[~np.isfinite(state)][0]))
         if not self.recorder.step and agents == self.possible and all(a in obs for a in agents):
@@ -201,13 +201,19 @@ class RandomPlayer:
             columns.append(int(self.rng.choice(legal)))
             start += size
         for low, high in zip(heads.low, heads.high, strict=True):
-            is_bounded = np.isfinite(low) and np.isfinite(high)
-            columns.append(self.rng.uniform(low, high) if is_bounded else float(np.clip(self.rng.normal(), low, high)))
+            columns.append(self._sample_number(low, high))
         action: Any = heads.to_space_action(np.array(columns))
         if isinstance(space, spaces.Discrete):
             return action.item()
         action = action.astype(space.dtype)
         return action.clip(space.low, space.high) if isinstance(space, spaces.Box) else action
+
+    def _sample_number(self, low: float, high: float) -> float:
+        """Return a number within bounds, or near the only bound: as in training, see `ActionDistribution`."""
+        if high - low < UNBOUNDED:
+            return self.rng.uniform(low, high)
+        center = low + 1 if low > -UNBOUNDED else high - 1 if high < UNBOUNDED else 0.0
+        return float(np.clip(center + self.rng.normal(), low, high))
 
     def _keep_copies(self, what: str, value: Any) -> None:
         self._returned += [(what, leaf, leaf.copy()) for leaf in leaves(value) if _owns_memory(leaf)]
@@ -224,8 +230,8 @@ class RandomPlayer:
         distinct = sorted(set(rewards))
         report.paid |= any(rewards)
         report.equal_rewards &= len(distinct) < 2
-        if report.shared_reward and len(distinct) > 1:
-            self.recorder.add(broken("not-shared", rewards=", ".join(f"{r:g}" for r in distinct)))
+        if report.shared_reward:
+            self.recorder.add(check_shared(rewards))
 
 
 def _owns_memory(x: Any) -> bool:

@@ -11,6 +11,8 @@ import numpy as np
 from mappo.envs.vector.api_checks import check_flag, check_names, check_reward, short
 from mappo.envs.vector.rules import Finding, broken
 
+_MAX_REWARD = 1e18  # the square of a larger number is no float32
+
 
 def check_agents(possible: Sequence[str], agents: Sequence[str], **dicts: Mapping[str, Any]) -> Iterator[Finding]:
     """Find unknown names in the dicts and in `env.agents`, and agents out of order."""
@@ -43,17 +45,20 @@ def check_step(
     """
     over = [a for a in acting if terminations.get(a) or truncations.get(a)]
     has_ended = all(a in over for a in agents)
+    is_cut = any(truncations.get(a) and not terminations.get(a) for a in acting)
     for a in acting:
         if a not in rewards:
             yield broken("no-reward", a)
-        elif not np.isfinite(reward_number(a, rewards[a])):
+        elif not np.isfinite(reward := reward_number(a, rewards[a])):
             yield broken("reward-number", a, reward=short(rewards[a]))
+        elif abs(reward) > _MAX_REWARD:
+            yield broken("reward-size", a, reward=reward)
         missing = [name for name, d in (("termination", terminations), ("truncation", truncations)) if a not in d]
         if missing:
             yield broken("no-flags", a, flags=" and no ".join(missing))
         elif a not in agents and a not in over:
             yield broken("not-flagged", a)
-        if truncations.get(a) and not terminations.get(a) and a not in obs:
+        if has_ended and is_cut and not terminations.get(a) and a not in obs:
             yield broken("no-final-observation", a)
         if a in over and a in agents:
             yield broken("not-emptied", a) if has_ended else broken("over-but-listed", a, when="")

@@ -99,6 +99,19 @@ def check_names(what: str, names: Mapping[Any, Any], possible: Mapping[Any, Any]
     return broken("unknown-agent", stranger, what=what, possible=", ".join(map(str, possible)))
 
 
+def check_same_agents(possible: Any, names: Mapping[Any, Any]) -> Finding | None:
+    """Check `possible_agents` after a reset against `names`, those at the start."""
+    agents = list(possible)
+    return None if set(names) == set(agents) else broken("possible-agents-changed", agents=agents)
+
+
+def check_shared(rewards: list[float]) -> Finding | None:
+    """Check the rewards of the agents that acted for a single number, where `shared_reward` is True."""
+    if not rewards or max(rewards) - min(rewards) <= 1e-6 * max(map(abs, rewards)):
+        return None
+    return broken("not-shared", rewards=", ".join(f"{r:g}" for r in sorted(set(rewards))))
+
+
 def check_reward(agent: Any, reward: Any) -> float | Finding:
     """Return a reward as a number, infinite and NaN included; or the finding for anything but a number."""
     if isinstance(reward, int | float):
@@ -202,36 +215,6 @@ def _has_length(piece: Any) -> bool:
 @cache
 def _head_starts(heads: tuple[int, ...]) -> list[int]:
     return [sum(heads[:k]) for k in range(len(heads))]
-
-
-def check_state_order(agents: list[Any], observations: list[np.ndarray], state: np.ndarray) -> Finding | None:
-    """Check the order of the observations in a state made of all of them.
-
-    Args:
-        agents: `possible_agents`.
-        observations: a vector `(O_i,)` for each agent.
-        state: the state `(S,)`.
-    """
-    order = find_order(observations, state)
-    if order is None or order == sorted(order):
-        return None
-    names = list(map(str, agents))
-    return broken("state-order", order=", ".join(names[j] for j in order), possible=", ".join(names))
-
-
-def find_order(parts: list[np.ndarray], whole: np.ndarray) -> list[int] | None:
-    """Return the order of the parts, side by side, in the whole; None if there is no order, or several."""
-    rest = whole.reshape(-1)
-    if rest.size != sum(p.size for p in parts):
-        return None
-    order = list[int]()
-    while len(order) < len(parts):
-        fits = [j for j, p in enumerate(parts) if j not in order and np.array_equal(rest[: p.size], p)]
-        if len(fits) != 1:
-            return None
-        order += fits
-        rest = rest[parts[fits[0]].size :]
-    return order
 
 
 def short(x: Any) -> str:

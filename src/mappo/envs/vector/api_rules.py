@@ -16,6 +16,7 @@ class Rule(NamedTuple):
 API_RULES: dict[str, Rule] = {
     # The environment as a whole
     "raised": Rule("error", "{call} raised {error}", "fix the code in these lines"),
+    "close-raised": Rule("warning", "close raised {error}", "fix the code in these lines"),
     "unreadable": Rule(
         "error",
         "a value that the environment returned cannot be read: {error}",

@@ -5,7 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from mappo.envs.vector.api_checks import check_flag, check_names, check_return, check_reward, check_seed
+from mappo.envs.vector.api_checks import (
+    check_flag,
+    check_names,
+    check_return,
+    check_reward,
+    check_same_agents,
+    check_seed,
+    check_shared,
+)
 from mappo.envs.vector.rules import Finding, broken
 from mappo.envs.vector.team_layout import TeamLayout, TeamRow, raise_finding, refuse
 
@@ -36,6 +44,7 @@ class EnvSlot:
         self._quiet_flags = rows["flags"].copy()  # (4, A), as long as nobody comes or goes
         self._ended_before = set[Any]()  # agents with an end at the last step, if others went on
         self._has_warned = False
+        self._is_shared_checked = False
 
     def reset(self, check_order: bool = False) -> None:
         """Start the episode determined by `seed` and `episode`, as after a reset of all environments."""
@@ -84,7 +93,7 @@ class EnvSlot:
         flags = self.rows["flags"]
         flags[...] = self._quiet_flags
         # A truncated life, while others go on: nothing follows the life in this episode.
-        flags[2] = [a in over for a in self.layout.agents]
+        flags[2] = [a in over for a in self.layout.agents] | (was_active & ~flags[0])
         # An agent over, and still in env.agents, has respawned.
         flags[3] = flags[0] & (flags[2] | ~was_active)
         self._check_relisted(over)
@@ -92,13 +101,16 @@ class EnvSlot:
     def _end_episode(self, observations: Mapping[Any, Any], terminated: set[Any], truncated: set[Any]) -> None:
         """Write the last observations of an episode, then start the next episode."""
         agents = self.layout.agents
-        reached_active = [x and a not in terminated for a, x in zip(agents, self._active, strict=True)]
+        # The episode ended by itself only if no agent was cut off by a time limit.
+        is_cut = not truncated <= terminated
+        reached_active = [
+            x and a not in terminated and (is_cut or a in observations)
+            for a, x in zip(agents, self._active, strict=True)
+        ]
         for agent, is_needed in zip(agents, reached_active, strict=True):
             if is_needed and agent not in observations:
                 refuse(self.env, broken("no-final-observation", agent))
         self.layout.read_obs(self.env, observations, reached_active, self.reached, others=True)
-        # The episode ended by itself only if no agent was cut off by a time limit.
-        is_cut = not truncated <= terminated
         rows = self.rows
         rows["next_active"][...] = reached_active
         rows["terminated"][...] = [not is_cut or a in terminated for a in agents]
@@ -120,6 +132,7 @@ class EnvSlot:
         raise_finding(self.env, check_return("reset", result))
         observations, infos = result
         raise_finding(self.env, check_names("observations", observations, self.layout.names))
+        raise_finding(self.env, check_same_agents(self.env.possible_agents, self.layout.names))
         active = self.layout.read_active(self.env)
         if not any(active):
             refuse(self.env, broken("nobody", agents=repr(self.env.agents)))
@@ -168,6 +181,10 @@ class EnvSlot:
         ]
         # A reward shared by the team goes to absent agents too.
         is_shared = self.layout.spec.shared_reward
+        if is_shared and not self._is_shared_checked:
+            finding = check_shared([x for a, x in zip(self.layout.agents, values, strict=True) if a in acting])
+            self.warnings += [str(finding)] if finding else []
+            self._is_shared_checked = finding is not None
         self.rows["reward"][...] = values[self._active.index(True)] if is_shared else values
 
     def _read_reward(self, agent: Any, rewards: Mapping[Any, Any], acting: Collection[Any]) -> float:

@@ -34,12 +34,12 @@ RULES: dict[str, Rule] = {
         "keep agents in the order of possible_agents",
     ),
     "not-flagged": Rule(
-        "error",
-        "{agent} left env.agents, and neither terminated nor truncated",
+        "warning",
+        "{agent} left env.agents, and neither terminated nor truncated: it counts as terminated",
         "set terminations[agent] or truncations[agent] at the step that removes the agent from agents",
     ),
     "over-but-listed": Rule(
-        "error",
+        "warning",
         "{agent} ended{when} and is still in env.agents, where others go on",
         "remove an agent from agents at the step at which it ends; an agent that stays begins another life",
     ),
@@ -71,8 +71,8 @@ RULES: dict[str, Rule] = {
         "error", "{agent} acted and received no reward", "return a reward for each agent that acted, 0 for none"
     ),
     "no-flags": Rule(
-        "error",
-        "{agent} acted and received no {flags}",
+        "warning",
+        "{agent} acted and received no {flags}, which counts as False",
         "return a termination and a truncation for each agent that acted, True or False",
     ),
     "reward-number": Rule(
@@ -83,9 +83,12 @@ RULES: dict[str, Rule] = {
         "{agent} has {flag} in {what}, which is neither True nor False",
         "return True or False for each agent that acted",
     ),
+    "reward-size": Rule(
+        "error", "{agent} received the reward {reward:g}, too large to be squared", "divide rewards by a constant"
+    ),
     "not-shared": Rule(
-        "error",
-        "shared_reward is True, and the agents received {rewards}",
+        "warning",
+        "shared_reward is True, and the agents received {rewards}: the first reward counts for all",
         "return the same number for all agents, or remove shared_reward",
     ),
     "opponents": Rule(
@@ -141,6 +144,11 @@ RULES: dict[str, Rule] = {
         "leave a legal choice for each agent in agents, such as doing nothing",
     ),
     "mask-late": Rule("error", "{agent} has {change}", "return the mask from the reset on, and at each step"),
+    "mask-missing": Rule(
+        "warning",
+        "{agent} has a mask at some steps and none at others, where everything counts as legal",
+        "return the mask from the reset on, and at each step",
+    ),
     # The state
     "state-shape": Rule(
         "error",
@@ -148,7 +156,7 @@ RULES: dict[str, Rule] = {
         "return a state of one shape, the shape of state_space, whatever agents act",
     ),
     "state-constant": Rule(
-        "error",
+        "warning",
         "state() does not change during an episode, and observations do",
         "compute the state anew at each call, or remove state()",
     ),

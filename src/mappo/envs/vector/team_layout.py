@@ -10,9 +10,10 @@ from gymnasium import spaces
 from mappo.core.observations import channels_last
 from mappo.core.spec import Spec
 from mappo.envs.vector.agent_spaces import AgentSpaces, Flattener
-from mappo.envs.vector.api_checks import check_api, check_names, check_space, check_state_order, short
+from mappo.envs.vector.api_checks import check_api, check_names, check_space, short
 from mappo.envs.vector.mask_reader import MaskReader
 from mappo.envs.vector.rules import Finding, RuleError, broken
+from mappo.envs.vector.state_order import check_state_order
 
 
 @dataclass
@@ -132,10 +133,17 @@ class TeamLayout:
                 # An array is no dict with the observation in it.
                 part[...] = (agent_spaces.flattener.read if type(value) is np.ndarray else agent_spaces.read_obs)(value)
         if row.state is not None:
-            state = env.state()
-            if state is None:
-                raise RuleError(broken("state-value", value=state))
-            row.state[...] = cast(Flattener, self._state).read(state)
+            row.state[...] = self.read_state(env.state())
+
+    def read_state(self, value: Any) -> np.ndarray:
+        """Return the state in the shape of its Box, or as a vector.
+
+        Raises:
+            RuleError: the value is not in the space.
+        """
+        if value is None:
+            raise RuleError(broken("state-value", value=value))
+        return cast(Flattener, self._state).read(value)
 
     def matches(self, other: "TeamLayout") -> bool:
         """Return True if states and observations have the same shapes and dtypes, and rewards the same meaning."""
