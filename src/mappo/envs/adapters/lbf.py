@@ -54,11 +54,12 @@ class Foraging(TupleEnv):
     def _info(self, legal: list[Any]) -> dict[str, Any]:
         """Return the info with the mask of a player's legal moves, made once for each set of moves."""
         key = tuple(map(id, legal))  # members of an enum are unique, and their hash is slow
-        if key not in self._infos_of_moves:
+        info = self._infos_of_moves.get(key)
+        if info is None:
             mask = np.array([action in legal for action in self._actions])
             mask.flags.writeable = False
-            self._infos_of_moves[key] = {"action_mask": mask}
-        return self._infos_of_moves[key]
+            info = self._infos_of_moves[key] = {"action_mask": mask}
+        return info
 
 
 def make(name: str, options: Mapping[str, Any], render: bool = False) -> Foraging:

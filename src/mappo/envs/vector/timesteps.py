@@ -1,7 +1,6 @@
 """Time steps read from the shared arrays: the learner's side of `SerialEnvs` and `WorkerPool`."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -65,30 +64,34 @@ class TimeStepReader:
         masked = self.arrays["masked"]  # (E,)
         if is_reset:
             self._has_masks = bool(masked.any())
-        elif not self._has_masks and masked[envs].any():
+        elif not self._has_masks and np.count_nonzero(masked[envs]):
             agent = self.layout.agents[int(masked[envs][masked[envs] > 0].min()) - 1]
             finding = broken("mask-late", agent, change="an action mask, and no agent had a mask at the reset")
             raise UserError(str(finding))
 
+        arrays = self.arrays
+        # Without an end the step before any reset is the present itself.
+        is_same = not np.count_nonzero(arrays["ended"][envs])
+
         def copied(name: str) -> Tensor:
-            return torch.from_numpy(self.arrays[name][envs].copy())
+            return torch.from_numpy(arrays[name][envs].copy())
 
-        def unbound(block: str) -> Iterator[Tensor]:
-            return map(cast(Any, torch).from_numpy, self.arrays[block][:, envs].copy())
+        def reached(name: str, present: Tensor) -> Tensor:
+            return present if is_same else copied(f"next_{name}")
 
-        obs, next_obs = unbound("both_obs")
-        state, next_state = (None, None) if self.layout.spec.state_shape is None else unbound("both_state")
-        active, next_active, terminated, is_first = unbound("flags")
+        obs = copied("obs")
+        state = None if self.layout.spec.state_shape is None else copied("state")
+        active = copied("active")
         return TimeStep(
             obs=obs,
             state=state,
             mask=copied("mask") if self._has_masks else None,
             active=active,
-            is_first=is_first,
+            is_first=copied("is_first"),
             reward=copied("reward"),
-            terminated=terminated,
+            terminated=copied("terminated"),
             ended=copied("ended"),
-            next_obs=next_obs,
-            next_state=next_state,
-            next_active=next_active,
+            next_obs=reached("obs", obs),
+            next_state=None if state is None else reached("state", state),
+            next_active=reached("active", active),
         )
