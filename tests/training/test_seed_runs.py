@@ -173,7 +173,7 @@ def test_the_command_line_resumes_scores_and_draws_it(
     assert main(["resume", str(path), "--progress", "plain"]) == 0
     told = capfd.readouterr().out
     assert "seeds 1 to 3, mean" in told
-    assert "3 seeds, its intervals over them" in told
+    assert "intervals of the run are over its 3 seeds, those of the baselines over episodes" in told
     assert main(["evaluate", str(path), "--episodes", "8", "--json"]) == 0
     assert len(json.loads(capfd.readouterr().out)["by_policy"]) == 3
     assert main(["play", str(path), "--episodes", "1"]) == 0

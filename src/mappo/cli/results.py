@@ -133,8 +133,9 @@ def print_score(result: dict[str, Any]) -> None:
 
     title = f"{result['env']} ({result['package_version']}), {result['episodes']:,} episodes"
     num_seeds = len(result.get("by_policy", [0]))
-    seeds = f"; {num_seeds} seeds, its intervals over them" if num_seeds > 1 else ""
-    print(f"\n{printable(title)}, {result['checkpoint']} checkpoint; the team's return{seeds}:")
+    print(f"\n{printable(title)}, {result['checkpoint']} checkpoint; the team's return:")
+    if num_seeds > 1:
+        print(f"(intervals of the run are over its {num_seeds} seeds, those of the baselines over episodes)")
     table = Table()
     table.add_column("policy")
     for column in ("mean return", "95 % interval", f"{result['policy']} is ahead by"):

@@ -66,8 +66,8 @@ def _write_episode(file: IO[bytes], frames: Sequence[Frame], ticks: int) -> None
     chosen = np.concatenate([*frames[:: -(-len(frames) // 12)], frames[-1]])
     palette = Image.fromarray(chosen).quantize(CLEAR, Image.Quantize.MAXCOVERAGE, kmeans=1)
     colors = bytes(palette.getpalette() or []).ljust(3 * (CLEAR + 1), b"\0")
-    quantized = [Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-    pixels = [np.asarray(image) for image in quantized]
+    dither = Image.Dither.NONE
+    pixels = [np.asarray(Image.fromarray(frame).quantize(palette=palette, dither=dither)) for frame in frames]
     # The first episode's palette is that of the file; the frames of later episodes bring their own.
     is_first = not file.tell()
     if is_first:
