@@ -14,7 +14,19 @@ from unittest import mock
 
 from safetensors import SafetensorError
 
-from faults.runs import Told, Violation, assert_same, command, ended, fork, outcome, resuming, tracks, words
+from faults.runs import (
+    BEGIN_AGAIN,
+    Told,
+    Violation,
+    assert_same,
+    command,
+    ended,
+    fork,
+    outcome,
+    resuming,
+    tracks,
+    words,
+)
 from mappo.cli import main as cli
 from mappo.runs import checkpoint
 from mappo.training import session
@@ -179,7 +191,7 @@ def go_on(run: Path, place: Path, whole: dict[str, Any], where: str, kind: str =
         saved = False
     if not saved and run.exists():
         told = command(words(kind, run, UPDATES, EVERY))
-        if told.code != 2 or "delete it, for no checkpoint was saved in it" not in told.err:
+        if told.code != 2 or sum(advice in told.err for advice in BEGIN_AGAIN) != 1:
             raise Violation(f"{where}: it is not told to begin again\n{told.err}")
         shutil.rmtree(run)
     told = command(resuming(run) if saved else words(kind, run, UPDATES, EVERY))

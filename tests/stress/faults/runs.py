@@ -35,6 +35,15 @@ KINDS = {
 }
 
 
+# What a new run in the place of one that cannot go on is told: it was empty, or killed before config.json was there, or
+# between the first checkpoints of two seeds.
+BEGIN_AGAIN = (
+    "or delete it, for no checkpoint was saved in it",
+    "exists and is not a run: choose another --run.name or --run.dir",
+    "/seed-1\n",
+)
+
+
 class Violation(Exception):
     """What is promised did not hold."""
 
