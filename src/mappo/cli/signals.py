@@ -16,7 +16,7 @@ from typing import Any
 
 from mappo.errors import StopTraining
 from mappo.system.deadline import Deadline
-from mappo.system.shutdown import CloseLimit, CloseTimeoutError, Interrupts, start_watchdog
+from mappo.system.shutdown import CloseLimit, CloseTimeoutError, Interrupts, exit_now, start_watchdog
 from mappo.system.signals import hold
 
 USER_ERROR = 2
@@ -93,7 +93,7 @@ def _watch_signals(reader: int) -> None:
             continue
         if first_at and time.monotonic() - first_at > AT_ONCE:
             time.sleep(DEAF)
-            os._exit(128 + number)
+            exit_now(128 + number)
         first_at = first_at or time.monotonic()
 
 
@@ -170,7 +170,7 @@ class Signals(Interrupts):
                 return
             if sys.stderr.isatty():
                 _print_error(b"\x1b[?25h\n")  # show the cursor: the live view hides the cursor
-            os._exit(128 + number)
+            exit_now(128 + number)
         self.caught = number
         self._caught_at = time.monotonic()
         if self._is_waiting:
@@ -229,4 +229,4 @@ def _exit_stuck() -> None:
     _print_error(
         b"mappo: ended by force, because the environment's close() cannot be interrupted: it must return or raise\n"
     )
-    os._exit(USER_ERROR)
+    exit_now(USER_ERROR)

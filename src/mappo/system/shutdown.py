@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from typing import Any
+from typing import Any, NoReturn
 
 from mappo.errors import StopTraining
 from mappo.system.deadline import Deadline
@@ -120,6 +120,14 @@ def start_watchdog(seconds: float, action: Callable[[], None]) -> Callable[[], N
     return is_cancelled.set
 
 
+def exit_now(code: int) -> NoReturn:
+    """Exit without exit handlers, which end the processes started by `multiprocessing`: kill these here."""
+    if "multiprocessing" in sys.modules:
+        for child in sys.modules["multiprocessing"].active_children():
+            child.kill()
+    os._exit(code)
+
+
 def exit_within(seconds: float, code: int, prefix: str = "") -> None:
     """Exit the process with `code` after so many seconds, even if threads or exit handlers do not end.
 
@@ -138,6 +146,6 @@ def exit_within(seconds: float, code: int, prefix: str = "") -> None:
         if prefix:
             rest = f"threads that go on: {shown}" if names else "something that does not end"
             os.write(2, f"{prefix}ended by force, because the environment left {rest}\n".encode())
-        os._exit(code)
+        exit_now(code)
 
     start_watchdog(seconds, force)

@@ -170,6 +170,7 @@ class WorkerHandle:
         has_exited = deadline.wait(self._has_exited)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.kill()  # an environment may have moved the worker to another process group
         self.process.wait()
         self._blackbox.close()
         return has_exited

@@ -1,0 +1,27 @@
+"""The end of the program, whatever its environments have left behind."""
+
+import subprocess
+import sys
+
+import pytest
+
+from paths import PYTHONPATH
+
+LEAVES = """
+import multiprocessing, time
+from mappo.system.shutdown import exit_within
+
+child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(300,))
+child.start()
+print(child.pid, flush=True)
+exit_within(0.3, 7)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
+def test_a_program_ended_by_force_takes_the_processes_of_multiprocessing_with_it():
+    """Python's own end would wait for them; they hold standard output open until they end."""
+    told = subprocess.run(
+        [sys.executable, "-c", LEAVES], stdout=subprocess.PIPE, check=False, env={"PYTHONPATH": PYTHONPATH}, timeout=100
+    )
+    assert told.returncode == 7
