@@ -1,5 +1,6 @@
 """Ways in which a run is stopped from outside: it is saved, says how it goes on, and answers with the right code."""
 
+import itertools
 import os
 import pty
 import signal
@@ -10,6 +11,7 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from mappo.config import RunConfig
 from mappo.errors import UserError
 from mappo.runs import checkpoint
 from mappo.runs.directory import read_run
+from mappo.system import shutdown
 from mappo.system.stdio import PipeSafeFile
 from mappo.training.live_view import LiveView
 from paths import PYTHONPATH
@@ -67,6 +70,14 @@ def stopped_whole(run: Path) -> int:
     return updates
 
 
+@pytest.fixture
+def even_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A millisecond passes from each look at the clock to the next, however busy the machine is."""
+    clock = itertools.count()
+    monkeypatch.setattr(shutdown, "time", SimpleNamespace(monotonic=lambda: next(clock) / 1000))
+
+
+@pytest.mark.usefixtures("even_clock")
 def test_a_time_limit_saves_and_leaves_with_3_and_may_be_another_when_it_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
@@ -99,10 +110,11 @@ def test_a_time_limit_is_a_time(value: float):
         RunConfig(time_limit=value)
 
 
+@pytest.mark.usefixtures("even_clock")
 def test_a_time_limit_ends_an_evaluation_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     run = tmp_path / "run"
     options = "--env.num-envs 2 --network.hidden 8 --ppo.rollout-length 4 --ppo.epochs 1 --run.eval-episodes 2"
-    options += f" --run.total-steps 24 --run.eval-interval 8 --env.workers 0 --run.dir {run} --run.time-limit 0.02"
+    options += f" --run.total-steps 24 --run.eval-interval 8 --env.workers 0 --run.dir {run} --run.time-limit 0.001"
     assert cli.main(["train", "hostile:NeverEnds", *options.split()]) == 3
     assert f"mappo resume {run} --allow-code" in capsys.readouterr().out
     assert stopped_whole(run) == 1
