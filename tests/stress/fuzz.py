@@ -237,14 +237,14 @@ def bounded() -> Generator[None]:
     """A drawn setting may ask for a day's work, which would tell nothing more."""
     for_training, score = envs.for_training, evaluate.score
 
-    def training(env: Any, config: Config, device: Any) -> Any:
+    def training(env: Any, config: Config, *others: Any) -> Any:
         width = max(config.network.hidden) * len(config.network.hidden) + config.network.memory_size
         work = config.steps_per_update * config.run.seeds * config.ppo.epochs
-        if max(width, work, config.run.eval_episodes) > MOST or (config.env.num_agents or 0) > 50:
+        if max(width, work, config.run.eval_episodes or 0) > MOST or (config.env.num_agents or 0) > 50:
             raise UserError("this would take long")
         if config.num_updates * max(1, config.run.seeds) * config.ppo.epochs > 200:
             raise UserError("this would take long")
-        return for_training(env, config, device)
+        return for_training(env, config, *others)
 
     def few(env: Any, name: str, teams: Any, episodes: int, **rest: Any) -> Any:
         return score(env, name, teams, min(episodes, 3), **rest)
