@@ -1,6 +1,7 @@
 """Runs whose numbers overflow: they end, kept, and say what to do, in place of learning nothing to their end."""
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from gymnasium.spaces import Box
 from torch import Tensor
 
@@ -18,6 +20,7 @@ from mappo.core.spec import ActionHeads, Spec
 from mappo.core.timestep import Rollout
 from mappo.envs.probes.basic import Constant
 from mappo.errors import UserError
+from mappo.networks.input_reader import obs_reader, state_reader
 from mappo.networks.normalizers import RunningNorm, ValueNorm
 from mappo.runs import checkpoint
 from mappo.training import diagnostics as watch
@@ -147,7 +150,28 @@ def test_large_observations_are_told_at_the_first_rollout():
         assert SeedDiagnostics(replace(CONFIG, network=NetworkConfig(**network))).check_first(rollout(obs)) == ""
     assert SeedDiagnostics(CONFIG).check_first(rollout(obs / 30)) == ""
     assert SeedDiagnostics(CONFIG).check_first(rollout(obs / 30, state=torch.full((4, 2, 5), 101.0)))
-    assert SeedDiagnostics(CONFIG).check_first(rollout(torch.full((4, 2, 2, 8, 8, 3), 255, dtype=torch.uint8))) == ""
+
+
+@pytest.mark.parametrize(
+    ("space", "largest", "advice"),
+    [
+        (spaces.Box(0, 255, (8, 8, 3), np.uint8), 255, ""),
+        (spaces.Box(0, 1, (8, 8, 3), np.uint8), 255, "Observations go up to 255, .* divide them in the environment$"),
+        (spaces.Box(0, 255, (3,), np.uint8), 255, ""),
+        (spaces.Box(0, 2000, (3,), np.int64), 2000, ""),
+        (spaces.Box(0, 2000, (3,), np.float32), 2000, "Observations go up to 2000, .* or give --network.obs-norm$"),
+        (spaces.Box(-(2**15), 2**15 - 1, (3,), np.int16), 2000, "Observations go up to 2000"),
+    ],
+)
+def test_integers_are_large_where_networks_do_not_divide_them(space: Any, largest: float, advice: str):
+    spec = Spec(("a", "b"), (space,) * 2, (ActionHeads((2,)),) * 2)
+    seed_diagnostics = SeedDiagnostics(CONFIG, (obs_reader(spec), state_reader(spec)))
+    seen = rollout(torch.full((4, 2, 2, *space.shape), largest).to(spec.obs_dtype))
+    note = seed_diagnostics.check_first(seen)
+    assert re.match(advice, note) if advice else note == ""
+    reason = [seed_diagnostics.check(seen, SKIPPED) for _ in range(PATIENCE)][-1]
+    assert f"observations go up to {largest}, " in reason
+    assert ("normalised observations" in reason) == bool(advice)
 
 
 def test_the_note_is_shown_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

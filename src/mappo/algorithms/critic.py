@@ -50,7 +50,7 @@ class Critic:
     ) -> None:
         self.network = network
         self.critic_input = critic_input
-        self.obs_reader, self.state_reader = readers
+        self.readers = readers
         self.ppo = ppo
         self.static_shapes = static_shapes
         self.sum_across = sum_across
@@ -133,14 +133,15 @@ class Critic:
     def build_input(self, obs: Tensor, state: Tensor | None, active: Tensor) -> Tensor:
         """Build the rows, before any normalisation; images of bytes stay bytes where all have a common bound."""
         dtype = self.network.head.weight.dtype
-        obs = self.obs_reader(obs, dtype)
+        obs_reader, state_reader = self.readers
+        obs = obs_reader(obs, dtype)
         if state is None:
             return self.critic_input(obs, state, active)
-        state_rows: Tensor = self.state_reader(state, dtype)
-        is_common = obs.dtype == state_rows.dtype and self.obs_reader.bytes_scale == self.state_reader.bytes_scale
-        if self.state_reader.bytes_scale and not is_common and self.critic_input.mode != "env":
-            state_rows = self.state_reader.to_floats(state_rows, dtype)
-            obs = self.obs_reader.to_floats(obs, dtype)
+        state_rows: Tensor = state_reader(state, dtype)
+        is_common = obs.dtype == state_rows.dtype and obs_reader.bytes_scale == state_reader.bytes_scale
+        if state_reader.bytes_scale and not is_common and self.critic_input.mode != "env":
+            state_rows = state_reader.to_floats(state_rows, dtype)
+            obs = obs_reader.to_floats(obs, dtype)
         return self.critic_input(obs, state_rows, active)
 
     def _denormalize(self, normalized_value: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from mappo.config import Config
 from mappo.core.spec import Spec
 from mappo.core.timestep import Rollout
 from mappo.functional.shapes import append_axes
+from mappo.networks.input_reader import InputReader, bytes_reader, obs_reader, state_reader
 from mappo.training.opponents_note import OpponentsNote
 from mappo.training.trace_nonfinite import trace_nonfinite
 
@@ -34,10 +35,15 @@ class SeedDiagnostics:
     Large observations make large values; returns are built from values, and value normalisation follows the returns:
     each update multiplies both. Once squares of values overflow, advantages are divided by an infinite deviation. Once
     values overflow themselves, every gradient step is skipped. Neither ends by itself: the run must end.
+
+    Args:
+        config: settings of the seed.
+        readers: the networks' readers of observations and of states; by default numbers are read as they are.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, readers: tuple[InputReader, InputReader] | None = None) -> None:
         self.config = config
+        self._readers = readers or (bytes_reader(()), bytes_reader(()))
         self._is_normalized = config.network.obs_norm or config.network.layer_norm
         self._num_empty = 0
         self._num_far = 0
@@ -45,13 +51,24 @@ class SeedDiagnostics:
 
     def check_first(self, rollout: Rollout) -> str:
         """Return a note on the first rollout, or ""."""
-        largest = _largest_obs(rollout)
-        if largest <= LARGE_OBS or self._is_normalized:
+        largest, is_large = self._largest_obs(rollout)
+        if not is_large:
             return ""
+        has_images = rollout.obs.ndim - rollout.active.ndim == 3
         return (
-            f"Observations go up to {largest:.4g}, from which networks learn badly: divide them in the environment, or "
-            f"give --network.obs-norm"
+            f"Observations go up to {largest:.4g}, from which networks learn badly: divide them in the environment"
+            f"{'' if has_images else ', or give --network.obs-norm'}"
         )
+
+    def _largest_obs(self, rollout: Rollout) -> tuple[float, bool]:
+        """Return the largest number in observations of active agents and in the state, and if networks read it so.
+
+        Bounded integers are large in the environment, and small once networks have divided them.
+        """
+        active_obs = torch.where(append_axes(rollout.active, rollout.obs.ndim), rollout.obs, 0)
+        inputs = [(x, r) for x, r in zip((active_obs, rollout.state), self._readers, strict=True) if x is not None]
+        is_large = any(_largest_read(x, reader) > LARGE_OBS for x, reader in inputs)
+        return max(_largest(x) for x, _ in inputs), is_large and not self._is_normalized
 
     def advise(self, metrics: Mapping[str, float]) -> str:
         """Return advice, once in a run, if the policy moves too far in each update; otherwise ""."""
@@ -81,12 +98,12 @@ class SeedDiagnostics:
             return ""
         if nonfinite:
             return f"nothing was learned in the last {PATIENCE} updates: {nonfinite}"
-        return self._explain_overflow(_largest_obs(rollout), _largest(rollout.reward), metrics["value"])
+        return self._explain_overflow(*self._largest_obs(rollout), _largest(rollout.reward), metrics["value"])
 
-    def _explain_overflow(self, obs: float, reward: float, value: float) -> str:
+    def _explain_overflow(self, obs: float, is_large: bool, reward: float, value: float) -> str:
         """Return a message with the largest numbers and the helpful settings."""
         fixes: list[str] = []
-        if obs > LARGE_OBS and not self._is_normalized:
+        if is_large:
             fixes.append("with normalised observations (--network.obs-norm, or --network.layer-norm)")
         if reward > LARGE_REWARD:
             fixes.append("with smaller rewards (divided by a constant in the environment, they ask for the same)")
@@ -99,15 +116,15 @@ class SeedDiagnostics:
         )
 
 
-def _largest_obs(rollout: Rollout) -> float:
-    """Return the largest number in observations of active agents and in the state; bytes count as small."""
-    active_obs = torch.where(append_axes(rollout.active, rollout.obs.ndim), rollout.obs, 0)
-    return max(_largest(active_obs), _largest(rollout.state))
+def _largest(x: Tensor) -> float:
+    """Return the largest absolute value."""
+    return float(x.max() if x.dtype in (torch.uint8, torch.bool) else x.abs().max())
 
 
-def _largest(x: Tensor | None) -> float:
-    """Return the largest absolute value, 0 for bytes: networks divide bytes by 255."""
-    return 0.0 if x is None or x.dtype in (torch.uint8, torch.bool) else float(x.abs().max())
+def _largest_read(x: Tensor, reader: InputReader) -> float:
+    """Return the largest absolute value that a network reads; images of bytes are not copied as floats."""
+    is_bytes = reader.bytes_scale is not None and x.dtype == torch.uint8
+    return _largest(x) / (reader.bytes_scale or 1.0) if is_bytes else _largest(reader(x, torch.float32))
 
 
 class Diagnostics:
@@ -123,7 +140,7 @@ class Diagnostics:
         self.seeds = config.run.all_seeds
         # In notes; a single seed is not named.
         self._of_seed = [f" of seed {seed}" if len(self.seeds) > 1 else "" for seed in self.seeds]
-        self._by_seed = [SeedDiagnostics(config) for _ in self.seeds]
+        self._by_seed = [SeedDiagnostics(config, (obs_reader(spec), state_reader(spec))) for _ in self.seeds]
         self._num_skipped = [0] * len(self.seeds)
         # Indices of seeds without further learning, and of seeds with a traced gradient.
         self._lost: set[int] = set()

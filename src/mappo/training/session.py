@@ -59,7 +59,7 @@ class Session:
         parts = self.env.joined_envs if isinstance(self.env, Composite) else [self.env]
         self.resumable = all(isinstance(part, Resumable) for part in parts)
         self.agents = [seed_run.agent for seed_run in self.seed_runs]
-        self.diagnostics = Diagnostics(self.config, self.env.spec)
+        self.diagnostics = Diagnostics(self.config, self.agents[0].spec)
         self.notes = session_notes(self.name, self.config, self.env, self.eval_env, self.agents[0])
         run = self.config.run
         self._evaluator = None if self.eval_env is None else Evaluator(self.eval_env, run, self.interrupts)
