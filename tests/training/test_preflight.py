@@ -3,12 +3,18 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
 import mappo
 from games import Game
+from mappo.algorithms.mappo import MAPPO
+from mappo.config import EnvConfig, NetworkConfig, PPOConfig
 from mappo.config.presets import PRESETS, presets_of
+from mappo.core.observations import parts_of
+from mappo.core.spec import ActionHeads, Spec
 from mappo.envs.vector.serial import SerialEnvs
 from mappo.system import hardware as machine
 from mappo.training.preflight import memory_needed, preflight_notes
@@ -20,7 +26,8 @@ def config_of(name: str = "spread", **sections: dict[str, Any]) -> mappo.Config:
 
 
 def told(config: mappo.Config, name: str = "spread") -> list[str]:
-    return preflight_notes(name, config, mappo.make(name.split("/")[0], config.env.num_envs))
+    env = mappo.make(name.split("/")[0], config.env.num_envs)
+    return preflight_notes(name, config, env, MAPPO(env.spec, config))
 
 
 @pytest.fixture(autouse=True)
@@ -63,11 +70,12 @@ def test_a_python_environment_may_have_few_games_and_a_gpu_that_it_cannot_use_is
 ):
     env = SerialEnvs(Game, 4)
     config = config_of(env={"num_envs": 4}, ppo={"minibatches": 1})
-    assert not preflight_notes("game", config, env)
+    agent = MAPPO(env.spec, config)
+    assert not preflight_notes("game", config, env, agent)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    (sentence,) = preflight_notes("game", config, env)
+    (sentence,) = preflight_notes("game", config, env, agent)
     assert "the GPU is not used" in sentence
-    assert not preflight_notes("game", replace(config, run=replace(config.run, device="cpu")), env)
+    assert not preflight_notes("game", replace(config, run=replace(config.run, device="cpu")), env, agent)
 
 
 @pytest.mark.parametrize(
@@ -76,16 +84,70 @@ def test_a_python_environment_may_have_few_games_and_a_gpu_that_it_cannot_use_is
 def test_the_memory_that_is_told_is_near_what_was_measured(envs: int, minibatches: int, mib: float):
     """benchmarks/results/scaling.csv, less the 320 MiB of Python and torch."""
     config = config_of(env={"num_envs": envs}, ppo={"minibatches": minibatches})
-    needed = memory_needed(config, mappo.make("spread", 1).spec, torch.device("cpu"))
+    needed = memory_needed(MAPPO(mappo.make("spread", 1).spec, config))
     assert needed * 1024 + 320 == pytest.approx(mib, rel=0.2)
 
 
 def test_seeds_that_learn_in_turn_share_what_learning_takes():
     """512 environments, 512-512: one seed took 0.47 GiB, four 0.51, Python and torch left out."""
     net = {"hidden": (512, 512)}
-    spec, cpu = mappo.make("spread", 1).spec, torch.device("cpu")
+    spec, cuda = mappo.make("spread", 1).spec, torch.device("cuda")
     one, four = (
-        config_of(env={"num_envs": 512}, ppo={"minibatches": 1}, network=net, run={"seeds": n}) for n in (1, 4)
+        MAPPO(spec, config_of(env={"num_envs": 512}, ppo={"minibatches": 1}, network=net, run={"seeds": n}))
+        for n in (1, 4)
     )
-    assert memory_needed(four, spec, cpu) < 1.2 * memory_needed(one, spec, cpu)
-    assert memory_needed(four, spec, torch.device("cuda")) == 4 * memory_needed(one, spec, torch.device("cuda"))
+    assert memory_needed(four) < 1.2 * memory_needed(one)
+    assert memory_needed(four, cuda) == 4 * memory_needed(one, cuda)
+
+
+def box(*shape: int, dtype: Any = np.float32) -> spaces.Box:
+    return spaces.Box(0, 255 if dtype == np.uint8 else 1, shape, dtype)
+
+
+@pytest.mark.parametrize(
+    ("space", "num_agents", "num_envs", "minibatches", "network", "mib"),
+    [
+        (box(10), 200, 16, 1, {}, 78),
+        (box(10), 200, 16, 1, {"critic_input": "agent"}, 1376),
+        (box(10), 200, 64, 1, {"critic_input": "own"}, 391),
+        (box(30), 50, 64, 2, {"critic_input": "agent"}, 1135),
+        (box(18), 3, 512, 1, {"memory_size": 64}, 170),
+        (box(128, dtype=np.uint8), 2, 512, 4, {}, 114),
+        (box(8, 8, 3, dtype=np.uint8), 2, 256, 4, {}, 117),
+        (box(84, 84, 3, dtype=np.uint8), 2, 16, 4, {}, 334),
+        (box(84, 84, 3, dtype=np.uint8), 2, 16, 4, {"critic_input": "agent"}, 730),
+        (box(210, 160, 3, dtype=np.uint8), 2, 8, 2, {}, 753),
+    ],
+)
+def test_rows_of_agents_images_and_memories_are_counted(
+    space: Any, num_agents: int, num_envs: int, minibatches: int, network: Any, mib: float
+):
+    """Peaks of two updates of 25 steps on one thread, less what the process held before."""
+    spec = Spec(tuple(map(str, range(num_agents))), (space,) * num_agents, (ActionHeads((5,)),) * num_agents)
+    ppo = PPOConfig(25, epochs=2, minibatches=minibatches)
+    agent = MAPPO(spec, mappo.Config(EnvConfig(num_envs), NetworkConfig(**network), ppo))
+    assert mib / 1.5 < 1024 * memory_needed(agent) < 1.5 * mib
+
+
+@pytest.mark.parametrize(
+    ("space", "network", "words"),
+    [
+        (box(280, 480, 3, dtype=np.uint8), {}, ["images of 280 x 480 x 3", "supersuit", "GiB"]),
+        (spaces.Dict(a=box(200, 200), b=box(3, 240, 240)), {}, ["images of 3 x 240 x 240"]),
+        (box(84, 84, 4, dtype=np.uint8), {}, []),
+        (box(200, 200), {}, []),  # a table of floats
+        (box(5, 7, 6), {}, ["5 x 7 x 6: the first axis is read as channels", "--network.channels first or last"]),
+        (box(12, 12, 13), {}, ["the last axis is read as channels"]),
+        (box(12, 12, 13), {"channels": "first"}, []),
+        (box(8, 9, 3), {}, []),
+    ],
+)
+def test_images_that_are_large_or_have_unclear_channels_are_told(space: Any, network: Any, words: list[str]):
+    box_of_all = spaces.flatten_space(space) if isinstance(space, spaces.Dict) else space
+    spec = Spec(("a",), (box_of_all,), (ActionHeads((5,)),), obs_parts=(parts_of(space),))
+    config = config_of(env={"num_envs": 4}, network=network, ppo={"minibatches": 1})
+    env = SerialEnvs(Game, 4)
+    env.spec = spec
+    notes = preflight_notes("game", config, env, MAPPO(spec, config))
+    assert [word for note in notes for word in words if word in note] == words
+    assert len(notes) == bool(words)

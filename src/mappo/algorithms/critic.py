@@ -1,5 +1,6 @@
 """The centralised half: values of a rollout, in reward units, and the critic's statistics and memory."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from mappo.config import PPOConfig
 from mappo.core.timestep import Rollout
 from mappo.functional.shapes import append_axes
 from mappo.functional.weighted import SumAcross, alone
+from mappo.networks.cnn import MAX_OUTPUTS
 from mappo.networks.input_reader import InputReader
 from mappo.networks.network import Network
 from mappo.networks.normalizers import ValueNorm
@@ -62,7 +64,7 @@ class Critic:
         critic_obs = self.network.preprocess(self.build_input(rollout.obs, rollout.state, rollout.active))
         is_first = memory_in = memory_out = None
         if not self.network.memory_size:
-            output, _ = self.network(critic_obs)
+            output = self._compute(critic_obs)
         else:
             memory = self.ensure_memory(*self.network.leading_shape(critic_obs)[1:])
             # The memory before the first step is zero already where an episode begins.
@@ -100,9 +102,18 @@ class Critic:
             where = needs_value.nonzero(as_tuple=True)
         state = None if rollout.next_state is None else rollout.next_state[where]
         critic_input = self.build_input(rollout.next_obs[where], state, rollout.next_active[where])
-        output, _ = self.network.step(self.network.preprocess(critic_input), None if memory is None else memory[where])
+        rows = self.network.preprocess(critic_input)
+        output = self._compute(rows) if memory is None else self.network.step(rows, memory[where])[0]
         next_value[where] = self._denormalize(output.squeeze(-1))
         return next_value
+
+    def _compute(self, rows: Tensor) -> Tensor:
+        """Compute the outputs of rows without a memory; large images along their first axis in pieces."""
+        num_outputs = self.network.conv_outputs * math.prod(self.network.leading_shape(rows[:1]))
+        if self.static_shapes or num_outputs * len(rows) <= MAX_OUTPUTS:
+            return self.network(rows)[0]
+        pieces = rows.split(max(1, MAX_OUTPUTS // num_outputs))
+        return torch.cat([self.network(piece)[0] for piece in pieces])
 
     def update_value_norm(self, returns: Tensor, weight: Tensor, normalized_value: Tensor) -> Tensor:
         """Update the value statistics. With PopArt, rescale the head and return the old values in the new units."""

@@ -24,6 +24,7 @@ from mappo.core.state_dict import flatten, subdict
 from mappo.core.timestep import Rollout, TimeStep
 from mappo.functional.weighted import SumAcross, alone
 from mappo.networks.actor_critic import build_network
+from mappo.networks.cnn import MAX_OUTPUTS
 from mappo.networks.input_reader import state_reader
 from mappo.policies.actor import Actor
 from mappo.policies.policy import Policy
@@ -181,10 +182,16 @@ class MAPPO:
         """Compute the loss of a minibatch, or of a piece of a minibatch, and its metrics; see `loss.loss`."""
         return loss(self.policy, self.network.critic, self.config.ppo, batch, entropy_weight, total_weight)
 
+    @property
+    def piece_rows(self) -> int:
+        """Number of agents' rows in a piece of a minibatch on a CPU."""
+        critic = self.network.critic.conv_outputs // (self.spec.num_agents if self.team_rows else 1)
+        return max(1, min(PIECE_ROWS, MAX_OUTPUTS // max(1, self.network.actor.conv_outputs + critic)))
+
     def backward(self, batch: Batch) -> dict[str, Tensor]:
         """Add the gradient of a minibatch's loss to the gradients of the weights; return its metrics."""
         # On a CPU a large minibatch is computed in pieces, whose activations stay in the caches.
-        num_pieces = -(-batch.weight.numel() // PIECE_ROWS) if self.device.type == "cpu" else 1
+        num_pieces = -(-batch.weight.numel() // self.piece_rows) if self.device.type == "cpu" else 1
 
         def checked_loss(piece: Batch, total_weight: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
             self._check()

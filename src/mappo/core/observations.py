@@ -92,6 +92,11 @@ def is_channels_first(shape: tuple[int, ...], channels: Channels = "auto") -> bo
     return max(middle, last) * min(first, middle) < max(first, middle) * min(middle, last)
 
 
+def is_channels_unclear(shape: tuple[int, ...]) -> bool:
+    """Return True for an image whose first two and last two axes are both of similar sizes."""
+    return len(shape) == 3 and all(max(pair) < 2 * min(pair) for pair in (shape[:2], shape[1:]))
+
+
 def channels_last(shape: tuple[int, ...], channels: Channels = "auto") -> tuple[int, ...]:
     """Return the shape `(H, W, C)` of an image; other shapes are returned as they are."""
     return (*shape[1:], shape[0]) if len(shape) == 3 and is_channels_first(shape, channels) else shape

@@ -13,6 +13,9 @@ from mappo.core.observations import ObsPart, is_channels_first
 from mappo.networks.layers import GAIN
 from mappo.networks.mlp import MLP
 
+# Outputs of convolutions in a call on a CPU: rows with large images are computed in pieces, of some GiB at most.
+MAX_OUTPUTS = 2**26
+
 
 class CNN(nn.Module):
     """Convolutions, then an `MLP`, over images `(*B, H, W, C)`.
@@ -33,6 +36,7 @@ class CNN(nn.Module):
         large = [(32, 8, 4, 0), (64, 4, 2, 0), (64, 3, 1, 0)]  # channels, kernel, stride, padding
         small = [(16, 3, 1, 1), (32, 3, 2, 1)]
         layers: list[nn.Module] = []
+        self.num_outputs = 0  # of all convolutions, for an image
         for out, kernel, stride, padding in large if min(height, width) >= 36 else small:
             conv = _empty_convolution(groups * channels, groups * out, kernel, stride, padding, groups=groups)
             for parameter in (conv.weight, cast(Tensor, conv.bias)):
@@ -44,6 +48,7 @@ class CNN(nn.Module):
             layers += [conv, nn.ReLU()]
             height, width = ((n + 2 * padding - kernel) // stride + 1 for n in (height, width))
             channels = out
+            self.num_outputs += height * width * channels
         self.convolutions = nn.Sequential(*layers)
         features = height * width * channels
         self.mlp = MLP(

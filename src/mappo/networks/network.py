@@ -13,6 +13,7 @@ from mappo.config import NetworkConfig
 from mappo.core.observations import ObsPart, has_images, padded_parts, part_shapes
 from mappo.errors import UserError
 from mappo.functional.shapes import append_axes, append_ids
+from mappo.networks.cnn import CNN, PartsEncoders
 from mappo.networks.encoders import make_encoder, select_encoder
 from mappo.networks.input_reader import InputReader, bytes_reader
 from mappo.networks.layers import GRU, LayerNorm, Linear, ParameterSets
@@ -63,13 +64,13 @@ class Network(nn.Module):
         if network_config.obs_norm and len(self.shape) == 3:
             raise UserError("network.obs-norm is for vectors, but these agents observe images: leave it out")
         self.parameter_sets = ParameterSets(parameter_sets)
+        self.hidden = network_config.hidden
         self.uses_bf16 = network_config.precision == "bf16"
         self.norm = RunningNorm(self.shape[-1], norm_groups) if network_config.obs_norm else None
         rows = [padded_parts(tuple(row), math.prod(self.shape)) for row in parts]
-        pixels = [[part.is_image for part in row for _ in range(part.size)] for row in rows]
         # Statistics are of numbers alone: pixels are read as they are.
-        pixel_mask = torch.tensor(pixels) if self.norm is not None and has_images(*rows) else None
-        self.register_buffer("pixels", pixel_mask, persistent=False)  # (A, F), or (1, F) for teams
+        pixels = torch.stack(list(map(_pixel_mask, rows))) if self.norm is not None and has_images(*rows) else None
+        self.register_buffer("pixels", pixels, persistent=False)  # (A, F), or (1, F) for teams
         self.pixels: Tensor | None
         ids = torch.eye(len(parameter_sets)) if agent_id else None
         self.register_buffer("ids", ids, persistent=False)
@@ -102,6 +103,12 @@ class Network(nn.Module):
                     "network.sharing group or none, or network.encoder mlp"
                 )
         return [padded_parts(tuple(set_parts), features) for set_parts in by_set.values()]
+
+    @property
+    def conv_outputs(self) -> int:
+        """Number of outputs of all convolutions for a row."""
+        counts = [module.num_outputs for module in self.encoder.modules() if isinstance(module, CNN)]
+        return sum(counts) // (self.parameter_sets.count if isinstance(self.encoder, PartsEncoders) else 1)
 
     @property
     def memory_size(self) -> int:
@@ -223,3 +230,8 @@ class Network(nn.Module):
                 network.constants = nn.Parameter(self.constants.detach()[index : index + 1])
         network.parameter_sets = ParameterSets(())
         return network
+
+
+def _pixel_mask(parts: Sequence[ObsPart]) -> Tensor:
+    """Return True for the numbers of a flat row that are pixels, `(F,)`."""
+    return torch.cat([torch.full((part.size,), part.is_image) for part in parts])

@@ -4,14 +4,17 @@ import math
 
 import torch
 
-from mappo.algorithms.mappo import MAPPO, PIECE_ROWS
+from mappo.algorithms.mappo import MAPPO
 from mappo.config import Config
 from mappo.config.bounds import nearest_divisor
 from mappo.config.presets import presets_of
+from mappo.core.observations import is_channels_first, is_channels_unclear
 from mappo.core.protocols import Composite, Environment
-from mappo.core.spec import Spec
+from mappo.envs.vector.api_checks import check_image_size
 from mappo.envs.vector.pool import WorkerPool
 from mappo.envs.vector.serial import SerialEnvs
+from mappo.networks.cnn import MAX_OUTPUTS
+from mappo.networks.network import Network
 from mappo.system import hardware
 from mappo.training.unused_settings import unused_notes
 
@@ -38,16 +41,17 @@ def session_notes(name: str, config: Config, env: Environment, eval_env: Environ
         notes.append(f"{env.num_envs} environments in {env.num_workers} worker processes")
     if eval_env is None:
         notes.append(f"{name} is one set of environments: there are no evaluations during training")
-    return notes + preflight_notes(name, config, env)
+    return notes + preflight_notes(name, config, env, agent)
 
 
-def preflight_notes(name: str, config: Config, env: Environment) -> list[str]:
+def preflight_notes(name: str, config: Config, env: Environment, agent: MAPPO) -> list[str]:
     """Return a sentence for each setting that is wasteful, at odds with the rest of the preset, or without effect.
 
     Args:
         name: name of the environment.
         config: settings of each seed.
         env: environment of the training.
+        agent: learner of a seed.
     """
     device = torch.device(env.device)
     notes = [
@@ -55,22 +59,70 @@ def preflight_notes(name: str, config: Config, env: Environment) -> list[str]:
         _num_envs_note(config, env, device),
         _updates_note(config),
         _batch_note(name, config),
-        _memory_note(config, env.spec, device),
+        _image_note(agent),
+        _memory_note(agent),
         _gpu_note(name, config, device),
     ]
     return [note for note in notes if note] + unused_notes(config, env)
 
 
-def memory_needed(config: Config, spec: Spec, device: torch.device) -> float:
-    """Estimate the GiB of a training, within a fifth of benchmarks/scaling.py for networks without a GRU."""
-    rows = config.steps_per_update * spec.num_agents
-    obs_bytes = 2 * rows * math.prod(spec.obs_shape) * spec.obs_dtype.itemsize  # obs and next_obs
-    minibatch_rows = rows / config.ppo.minibatches
-    # On a CPU seeds learn in turn, and large minibatches are computed in pieces.
-    seeds_at_once = 1 if device.type == "cpu" else config.run.seeds
-    rows_at_once = min(minibatch_rows, PIECE_ROWS) if device.type == "cpu" else minibatch_rows
-    activation_bytes = rows_at_once * sum(config.network.hidden) * 4
-    return (4 * obs_bytes * config.run.seeds + 7 * activation_bytes * seeds_at_once) / 2**30
+def memory_needed(agent: MAPPO, device: torch.device | None = None) -> float:
+    """Estimate the GiB of a training, without Python and torch: within a fifth of benchmarks/scaling.py.
+
+    For many agents, images and memories the estimate lies within a factor of 1.5 of the measured peaks.
+
+    Args:
+        agent: learner of a seed.
+        device: by default the learner's.
+    """
+    config = agent.config
+    actor = agent.network.actor
+    critic = agent.network.critic
+    is_cpu = (device or agent.device).type == "cpu"
+    team_rows = config.steps_per_update
+    agent_rows = team_rows * agent.spec.num_agents
+    critic_rows = team_rows if agent.team_rows else agent_rows
+    # Rollout, critic's rows and batch. Images of bytes stay bytes in all; other bytes become floats after the rollout.
+    itemsize = 1 if len(actor.shape) == 3 and agent.spec.observes_bytes else 4
+    obs = agent_rows * math.prod(actor.shape)
+    data = 2 * (obs * agent.spec.obs_dtype.itemsize + critic_rows * math.prod(critic.shape) * itemsize)
+    # Values of a rollout, then forward and backward passes. On a CPU both are computed in pieces where rows are many.
+    rows = agent_rows / config.ppo.minibatches
+    evaluated_rows = critic_rows
+    if is_cpu:
+        rows = min(rows, agent.piece_rows)
+        evaluated_rows = min(critic_rows, MAX_OUTPUTS / max(1, critic.conv_outputs))
+    evaluated = evaluated_rows * (critic.conv_outputs + _num_inputs(critic) + 2 * _num_features(critic))
+    trained = rows * (3 * actor.conv_outputs + _num_inputs(actor) + 5 * _num_features(actor))
+    trained += rows * critic_rows / agent_rows * (3 * critic.conv_outputs + 5 * _num_features(critic))
+    at_once = max(4 * evaluated, 3 * obs * itemsize + 4 * trained)
+    return (data * config.run.seeds + at_once * (1 if is_cpu else config.run.seeds)) / 2**30  # on a CPU in turn
+
+
+def _num_features(network: Network) -> int:
+    """Return the number of outputs of all dense layers for a row; a GRU counts as three layers of its width."""
+    return sum(network.hidden) + 3 * network.memory_size
+
+
+def _num_inputs(network: Network) -> int:
+    """Return the number of floats made of a row for convolutions, in two layouts; 0 without convolutions."""
+    return 2 * math.prod(network.shape) if network.conv_outputs else 0
+
+
+def _image_note(agent: MAPPO) -> str:
+    """Return a note on large images, or on images with an axis of channels that is hard to guess."""
+    spec = agent.spec
+    for parts, name in zip(spec.obs_parts, spec.agents, strict=True):
+        if finding := check_image_size(name, parts):
+            return f"{finding}. Training takes about {memory_needed(agent):.1f} GiB"
+        shapes = [part.shape for part in parts if is_channels_unclear(part.shape)]
+        if shapes and agent.config.network.channels == "auto":
+            return (
+                f"images of {name} are {' x '.join(map(str, shapes[0]))}: the "
+                f"{'first' if is_channels_first(shapes[0]) else 'last'} axis is read as channels, by a guess from the "
+                f"sizes; --network.channels first or last says which"
+            )
+    return ""
 
 
 def _threads_note(config: Config, env: Environment) -> str:
@@ -124,10 +176,10 @@ def _batch_note(name: str, config: Config) -> str:
     )
 
 
-def _memory_note(config: Config, spec: Spec, device: torch.device) -> str:
-    is_cuda = device.type == "cuda"
-    available = torch.cuda.mem_get_info(device)[1] / 2**30 if is_cuda else hardware.memory_gib()
-    needed = memory_needed(config, spec, device)
+def _memory_note(agent: MAPPO) -> str:
+    is_cuda = agent.device.type == "cuda"
+    available = torch.cuda.mem_get_info(agent.device)[1] / 2**30 if is_cuda else hardware.memory_gib()
+    needed = memory_needed(agent)
     if available is None or needed <= MEMORY_FRACTION * available:
         return ""
     more = "--ppo.minibatches more, or " if is_cuda else ""  # a CPU computes large minibatches in pieces anyway

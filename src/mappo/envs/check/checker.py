@@ -17,7 +17,7 @@ from mappo.envs.check.random_play import RandomPlayer
 from mappo.envs.check.recorder import Recorder, StopChecking, last_lines
 from mappo.envs.check.report import AgentGroup, Report, Violation, show, workers
 from mappo.envs.opponents import find_opponents
-from mappo.envs.vector.api_checks import METHODS, check_api
+from mappo.envs.vector.api_checks import METHODS, check_api, check_image_size
 from mappo.envs.vector.rules import RuleError, broken
 from mappo.envs.vector.team_layout import TeamLayout, ordered_agents
 from mappo.envs.vector.time_limit import TimeLimit
@@ -104,6 +104,8 @@ def _prepare(recorder: Recorder, make: Callable[[], Any], name: str, seed: int) 
         members = [a for a, g in zip(possible, spec.groups, strict=True) if g == group]
         texts = [_space_text(space[members[0]]) for space in (obs_spaces, action_spaces)]
         report.groups.append(AgentGroup(tuple(map(str, members)), *texts))
+        if finding := check_image_size(members[0], spec.obs_parts[spec.groups.index(group)]):
+            recorder.add(finding)
     return RandomPlayer(recorder, env, layout, action_spaces, seed)
 
 

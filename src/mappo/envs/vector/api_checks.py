@@ -4,6 +4,7 @@ Each function returns the broken rule as a `Finding`, or None. All of them run a
 """
 
 import inspect
+import math
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, cast
@@ -11,9 +12,11 @@ from typing import Any, cast
 import numpy as np
 from gymnasium import spaces
 
+from mappo.core.observations import ObsPart
 from mappo.envs.vector.rules import Finding, broken
 
 METHODS = ("observation_space", "action_space", "reset", "step")
+MOST_PIXELS = 20_000  # of an image; 84 x 84 is usual
 _RETURN_SIZES = {"reset": 2, "step": 5}
 
 
@@ -157,6 +160,12 @@ def check_array(
     if x.dtype.kind == "f" and dtype.kind != "f":
         return broken("obs-kind", agent, what=what, dtype=x.dtype, expected=dtype)
     return None
+
+
+def check_image_size(agent: Any, parts: Iterable[ObsPart]) -> Finding | None:
+    """Check the images among the parts of an agent's observation for more pixels than training bears well."""
+    large = [part.shape for part in parts if part.is_image and math.prod(sorted(part.shape)[-2:]) > MOST_PIXELS]
+    return broken("large-image", agent, shape=" x ".join(map(str, large[0]))) if large else None
 
 
 def check_bounds(what: str, x: np.ndarray, low: Any, high: Any, agent: Any = "") -> Finding | None:

@@ -57,6 +57,11 @@ RULES: dict[str, Rule] = {
         "pay at the step at which the agent ends: a later reward counts for the team, but teaches the agent nothing",
     ),
     # Observations, rewards and flags of an agent
+    "large-image": Rule(
+        "warning",
+        "{agent} observes images of {shape}: an update on them takes minutes and gigabytes",
+        "shrink them: supersuit.color_reduction_v0(env, 'full'), then supersuit.resize_v1(env, 84, 84); or a wrapper",
+    ),
     "no-observation": Rule(
         "error",
         "{agent} is in env.agents and has no observation; observations hold: {names}",
