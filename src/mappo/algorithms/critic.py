@@ -1,7 +1,8 @@
 """The centralised half: values of a rollout, in reward units, and the critic's statistics and memory."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -112,7 +113,7 @@ class Critic:
         num_outputs = self.network.conv_outputs * math.prod(self.network.leading_shape(rows[:1]))
         if self.static_shapes or num_outputs * len(rows) <= MAX_OUTPUTS:
             return self.network(rows)[0]
-        pieces = rows.split(max(1, MAX_OUTPUTS // num_outputs))
+        pieces: Sequence[Tensor] = cast(Any, rows).split(max(1, MAX_OUTPUTS // num_outputs))
         return torch.cat([self.network(piece)[0] for piece in pieces])
 
     def update_value_norm(self, returns: Tensor, weight: Tensor, normalized_value: Tensor) -> Tensor:

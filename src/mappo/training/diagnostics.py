@@ -54,17 +54,12 @@ class SeedDiagnostics:
         largest, is_large = self._largest_obs(rollout)
         if not is_large:
             return ""
-        has_images = rollout.obs.ndim - rollout.active.ndim == 3
-        return (
-            f"Observations go up to {largest:.4g}, from which networks learn badly: divide them in the environment"
-            f"{'' if has_images else ', or give --network.obs-norm'}"
-        )
+        advice = "" if rollout.obs.ndim - rollout.active.ndim == 3 else ", or give --network.obs-norm"
+        where = "divide them in the environment"
+        return f"Observations go up to {largest:.4g}, from which networks learn badly: {where}{advice}"
 
     def _largest_obs(self, rollout: Rollout) -> tuple[float, bool]:
-        """Return the largest number in observations of active agents and in the state, and if networks read it so.
-
-        Bounded integers are large in the environment, and small once networks have divided them.
-        """
+        """Return the largest number of observations and states, and if it is large after division by bounds too."""
         active_obs = torch.where(append_axes(rollout.active, rollout.obs.ndim), rollout.obs, 0)
         inputs = [(x, r) for x, r in zip((active_obs, rollout.state), self._readers, strict=True) if x is not None]
         is_large = any(_largest_read(x, reader) > LARGE_OBS for x, reader in inputs)

@@ -426,6 +426,16 @@ class SharesNot(Team):
     shared_reward = True
 
 
+@bug("large-image", "team, a")
+class SeesAWall(Team):
+    """Images larger than any network for them needs."""
+
+    observes = spaces.Box(0, 255, (150, 160, 1), np.uint8)
+
+    def see(self, agent: str) -> Any:
+        return np.full((150, 160, 1), self.clock, np.uint8)
+
+
 @bug("obs-space", "team, a, episode 1, step 4")
 class OutOfAlphabet(Team):
     observes = spaces.Discrete(4)
