@@ -4,6 +4,7 @@ import math
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -55,7 +56,6 @@ def show_result(run: Any, close_limit: CloseLimit, program: str) -> None:
 
 def _draw_replay(run: Any, close_limit: CloseLimit) -> Path | None:
     """Draw the replay at the end of a run; return the file, None without a replay."""
-    from mappo.evaluation.progress import progress_notes
     from mappo.evaluation.score_run import draw_replay
 
     settings = run.config.run
@@ -68,12 +68,19 @@ def _draw_replay(run: Any, close_limit: CloseLimit) -> Path | None:
             settings.replay_episodes or REPLAY_EPISODES,
             allow_code=True,
             close_limit=close_limit,
-            on_step=progress_notes("replay", note_progress),
+            on_step=_progress(run, "replay"),
             budget_s=REPLAY_SECONDS if settings.replay_episodes is None else math.inf,
         )
     except UserError as error:
         print(f"no replay: {error}")
         return None
+
+
+def _progress(run: Any, work: str) -> Callable[[float], None] | None:
+    """Return a callback for each step that prints the progress of the work, unless run.progress is off."""
+    from mappo.evaluation.progress import progress_notes
+
+    return None if run.config.run.progress == "off" else progress_notes(work, note_progress)
 
 
 def note_progress(text: str) -> None:
@@ -84,7 +91,6 @@ def note_progress(text: str) -> None:
 def _score(run: Any, close_limit: CloseLimit, program: str) -> tuple[str | None, int]:
     """Score a run, on the original package if known; return the package, and episodes for a closer score."""
     from mappo.evaluation.episodes import NO_BUDGET, SCORE_BUDGET
-    from mappo.evaluation.progress import progress_notes
     from mappo.evaluation.score_run import evaluate_run
 
     settings = run.config.run
@@ -95,7 +101,7 @@ def _score(run: Any, close_limit: CloseLimit, program: str) -> tuple[str | None,
         evaluate_run,
         run.path,
         close_limit=close_limit,
-        on_step=progress_notes("score", note_progress),
+        on_step=_progress(run, "score"),
         budget=SCORE_BUDGET if settings.score_episodes is None else NO_BUDGET,
     )
     options = EvaluateOptions(on=package, sampled=settings.eval_policy == "sampled", allow_code=True)
