@@ -288,6 +288,7 @@ def test_a_damaged_record_is_told_on_resume(tmp_path: Path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="of GNU's OpenMP")
+@pytest.mark.slow
 def test_threads_of_torch_sleep_while_they_wait(tmp_path: Path):
     """Even where torch is loaded before the settings of a run are read."""
     code = "from mappo.__main__ import entry; entry()"

@@ -316,6 +316,7 @@ def test_an_environment_that_is_never_made_is_left(tmp_path: Path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_an_environment_that_never_returns_from_its_first_reset_is_left(workers: str, tmp_path: Path):
     with hanging(tmp_path, "NeverReset", "--env.num-envs", "2", "--env.workers", workers) as process:

@@ -109,6 +109,17 @@ def test_a_check_says_so_too(name: str, message: str, capsys: pytest.CaptureFixt
     assert message in " ".join((out + err).split())
 
 
+def test_the_current_folder_comes_last_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = tmp_path / "another"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    path = [*sys.path]
+    make("code_of_mine:fine", 1)
+    assert sys.path == [*path, str(folder)]
+    sys.path.remove(str(folder))
+
+
+@pytest.mark.slow
 def test_modules_of_the_current_folder_do_not_replace_those_of_python(tmp_path: Path):
     """Consent was given to one module alone: neither the command nor its workers import another one from there."""
     (tmp_path / "mine.py").write_text("import statistics\nfrom games import Game\n")

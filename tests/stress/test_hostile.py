@@ -172,12 +172,12 @@ def stopped(number: signal.Signals, mark: Path, *args: str) -> tuple[int, str, s
     variables |= {"MARK": str(mark)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables) as process:
         try:
-            last = time.monotonic() + 60
+            last = time.monotonic() + 120
             while not mark.exists() and process.poll() is None and time.monotonic() < last:
                 time.sleep(0.02)
             time.sleep(0.3)
             process.send_signal(number)
-            out, err = process.communicate(timeout=30)
+            out, err = process.communicate(timeout=120)
         finally:
             process.kill()
     return process.returncode, out, err

@@ -3,7 +3,8 @@
 import csv
 import json
 import math
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from mappo.evaluation.episodes import play_episodes
 from mappo.evaluation.options import SELECT_SEED, EvaluateOptions
 from mappo.runs import checkpoint, directory as rundir
 from mappo.runs.logger import Update
+from mappo.system.shutdown import Interrupts
 from mappo.training import train as trainer
 from mappo.training.run import Run
 from mappo.training.train import train
@@ -100,6 +102,37 @@ def test_new_episodes_go_on_the_same_way_wherever_a_run_was_stopped(tmp_path: Pa
         assert train(Game, stopped, stop=StopAtCheck(number)).step == 16
         texts.append((train(Game, stopped, resume=True).path / "metrics.csv").read_bytes())
     assert texts[1:] == texts[:-1]
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_first_reset_that_hangs_may_be_interrupted(resume: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """So are all resets and steps of an environment without `state_dict`: no exception there would lose anything."""
+    config = replace(CONFIG, env=EnvConfig(num_envs=2, workers=0), run=replace(CONFIG.run, eval_episodes=2))
+    interrupts = Waiting()
+    reset = Game.reset
+
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        assert interrupts.is_waiting
+        return reset(*args, **kwargs)
+
+    config = within(config, tmp_path / "run", total_steps=60, eval_interval=1000)
+    if resume:
+        train(Game, config, callback=stop_after(1))
+    monkeypatch.setattr(Game, "reset", checked)
+    assert train(Game, config, stop=interrupts, resume=resume).finished
+
+
+class Waiting(Interrupts):
+    """Knows whether it is waited for an environment, where an exception would lose nothing."""
+
+    is_waiting = False
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        self.is_waiting = True
+        yield
+        self.is_waiting = False
 
 
 def test_a_time_limit_ends_an_update(whole: dict[str, Run], tmp_path: Path):

@@ -446,6 +446,7 @@ env.step(torch.zeros(1, 2, 3))
 """
 
 
+@pytest.mark.slow  # it waits for the kernel's alarm
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux tells processes of their parent's end")
 @pytest.mark.parametrize("mode", ["COMPILED", "PYTHON"])
 def test_a_worker_in_compiled_code_does_not_outlive_the_learner(mode: str, tmp_path: Path):
@@ -500,6 +501,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 def test_a_pause_of_all_processes_is_longer_than_the_limit_of_a_worker_and_ends_nothing():
     told = subprocess.run(
         [sys.executable, "-c", PAUSED],
