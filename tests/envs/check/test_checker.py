@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 from rich.console import Console
 
@@ -1014,6 +1015,82 @@ def test_where_nothing_is_observed_to_change_the_state_need_not():
         pass
 
     assert codes(check(Nothing)) == ["obs-constant"]
+
+
+LARGEST = np.finfo(np.float32).max
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        spaces.Box(-LARGEST, LARGEST, (2,), np.float32),
+        spaces.Box(np.finfo(float).min, np.finfo(float).max, (2,), np.float64),
+        spaces.Box(np.array([0, -np.inf]), np.array([LARGEST, 2]), (2,), np.float64),
+    ],
+)
+def test_bounds_at_the_largest_number_are_no_bounds(box: spaces.Box):
+    class Wide(Team):
+        def action_space(self, agent: str) -> Any:
+            return box
+
+        def may(self) -> Any:
+            return np.ones(0, np.int8)
+
+        def step(self, actions: dict[str, Any]) -> Any:
+            assert all(box.contains(x) and np.abs(x).max() < 20 for x in actions.values())
+            self.paid = {a: float(np.sum(x)) for a, x in actions.items()}
+            return super().step(dict.fromkeys(actions, -1))
+
+        def pay(self, agent: str) -> Any:
+            return self.paid[agent]
+
+    assert codes(check(Wide)) == []
+    env = SerialEnvs(Wide, 1)
+    env.reset(0)
+    assert env.step(torch.zeros(1, 3, 2)).reward.isfinite().all()
+
+
+def test_a_state_in_a_declared_dict_is_no_error():
+    class Stated(Team):
+        state_space = spaces.Dict(clock=spaces.Discrete(99), luck=spaces.Box(0, 1, (1,)))
+
+        def state(self) -> Any:
+            return {"clock": self.clock, "luck": np.array([self.luck], dtype=np.float32)}
+
+    report = check(Stated)
+    assert codes(report) == []
+    assert report.state_shape == (100,)
+
+
+def test_an_agent_cut_off_while_others_go_on_needs_no_last_observation():
+    class CutEarly(Team):
+        def step(self, actions: dict[str, Any]) -> Any:
+            obs, rewards, ends, cuts, infos = super().step(actions)
+            if ends.get("b"):
+                ends["b"], cuts["b"] = False, True
+                del obs["b"]
+            return obs, rewards, ends, cuts, infos
+
+    assert codes(check(CutEarly)) == []
+    env = SerialEnvs(CutEarly, 1)
+    policy, step = RandomPolicy(env.spec, 0), env.reset(0)
+    for _ in range(5):
+        step = env.step(policy(step.obs, mask=step.mask)[0])
+
+
+def test_an_agent_that_leaves_without_a_flag_is_terminated():
+    class Leaves(Team):
+        def step(self, actions: dict[str, Any]) -> Any:
+            obs, rewards, ends, cuts, infos = super().step(actions)
+            return obs, rewards, dict.fromkeys(ends, False), cuts, infos
+
+    env = SerialEnvs(Leaves, 1)
+    policy, step = RandomPolicy(env.spec, 0), env.reset(0)
+    for _ in range(3):
+        assert not step.terminated.any()
+        step = env.step(policy(step.obs, mask=step.mask)[0])
+    assert step.terminated.tolist() == [[False, True, False]]
+    assert step.active.tolist() == [[True, False, True]]
 
 
 def test_one_episode_without_an_end_is_enough():

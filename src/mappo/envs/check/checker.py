@@ -36,7 +36,7 @@ def check(
     seed: int = 0,
     *,
     name: str = "",
-    max_steps: int = 5_000,
+    max_steps: int = 10_000,  # an evaluation calls longer episodes endless, too
     time_limit: int | None = None,
     seconds: float = 0.0,
     close_limit: CloseLimit = contextlib.nullcontext,
