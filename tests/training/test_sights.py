@@ -215,6 +215,21 @@ def test_parts_in_a_damaged_config_are_told(parts: Any, message: str, tmp_path: 
         mappo.load_actor(run)
 
 
+def test_unequal_parts_of_many_agents_are_bounded_before_they_take_memory(tmp_path: Path):
+    run = copied(DATA / "run-of-bytes", tmp_path / "run")
+    data = json.loads((run / "config.json").read_text())
+    spec = data["spec"]
+    size = 1 << 24
+    spec["agents"] = list(map(str, range(1000)))
+    spec["obs"] = [{"shape": [size], "dtype": "uint8", "parts": [{"shape": [size], "scale": [255]}]}] * 999
+    spec["obs"] += [{"shape": [size], "dtype": "uint8", "parts": [{"shape": [size], "scale": [5]}]}]
+    spec["heads"] *= 500
+    spec["groups"] = [0] * 1000
+    (run / "config.json").write_text(json.dumps(data))
+    with pytest.raises(UserError, match="the agents observe 16,777,216,000 numbers, more than the limit"):
+        mappo.load_actor(run)
+
+
 LEARNING = replace(
     SMALL,
     env=EnvConfig(16, workers=0),

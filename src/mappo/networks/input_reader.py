@@ -63,7 +63,10 @@ def obs_reader(spec: Spec, channels: Channels = "auto") -> InputReader:
     """Build the reader of a team's observations `(*B, A, *obs_shape)`."""
     shape = spec.obs_shape
     raw_shape: tuple[int, ...] = spec.obs_spaces[0].shape or ()
-    divisor = np.stack([_divisors(parts, shape) for parts in spec.obs_parts])
+    scales = {scale for parts in spec.obs_parts for part in parts for scale in part.scale}
+    kinds = spec.obs_parts[:1] if len(set(spec.obs_parts)) == 1 else spec.obs_parts
+    # One number for all where possible: a row for each agent takes memory.
+    divisor = np.full((1, 1), scales.pop()) if len(scales) == 1 else np.stack([_divisors(x, shape) for x in kinds])
     axes = _moved_axes(raw_shape, channels) if len(shape) == 3 else None
     return InputReader(divisor, shape, axes, divides_floats=not spec.observes_bytes)
 

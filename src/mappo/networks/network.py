@@ -69,8 +69,9 @@ class Network(nn.Module):
         self.norm = RunningNorm(self.shape[-1], norm_groups) if network_config.obs_norm else None
         rows = [padded_parts(tuple(row), math.prod(self.shape)) for row in parts]
         # Statistics are of numbers alone: pixels are read as they are.
-        pixels = torch.stack(list(map(_pixel_mask, rows))) if self.norm is not None and has_images(*rows) else None
-        self.register_buffer("pixels", pixels, persistent=False)  # (A, F), or (1, F) for teams
+        kinds = rows[:1] if len(set(rows)) == 1 else rows
+        pixels = torch.stack(list(map(_pixel_mask, kinds))) if self.norm is not None and has_images(*rows) else None
+        self.register_buffer("pixels", pixels, persistent=False)  # (A, F), or (1, F) for equal rows
         self.pixels: Tensor | None
         ids = torch.eye(len(parameter_sets)) if agent_id else None
         self.register_buffer("ids", ids, persistent=False)
@@ -215,7 +216,7 @@ class Network(nn.Module):
         network = copy.deepcopy(self, memo)  # copies the modules and shares the tensors
         if self.ids is not None:
             network.ids = self.ids[agent : agent + 1]
-        if self.pixels is not None:
+        if self.pixels is not None and len(self.pixels) > 1:
             network.pixels = self.pixels[agent : agent + 1]
         network.reader.select_(agent)
         if network.norm is not None:

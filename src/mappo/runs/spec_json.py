@@ -64,6 +64,9 @@ def spec_from_dict(data: dict[str, Any]) -> Spec:
         _read_parts(x["parts"], shape) if "parts" in x else _unscaled_part(shape, all_bytes)
         for x, (shape, _) in zip(obs, arrays, strict=True)
     )
+    padded_size = len(agents) * max((sum(part.size for part in parts) for parts in obs_parts), default=0)
+    if len(set(obs_parts)) > 1 and padded_size > MAX_OBS_SIZE:
+        raise UserError(f"the agents observe {padded_size:,} numbers, more than the limit of {MAX_OBS_SIZE:,}")
     heads = tuple(_read_heads(x) for x in read_field(data, "heads", _Objects))
     choices = len(agents) * max((sum(h.categorical) + h.size for h in heads), default=0)
     if choices > MAX_CHOICES:
