@@ -469,6 +469,14 @@ class FractionsForIntegers(Team):
     observes = spaces.Box(0, 255, (3,), np.uint8)
 
 
+@bug("obs-extra", "team, a, episode 1, reset")
+class MoreThanDeclared(Team):
+    observes = spaces.Dict(near=Team.observes)
+
+    def see(self, agent: str) -> Any:
+        return {"near": super().see(agent), "far": 1}
+
+
 @bug("obs-dtype", "team, a, episode 1, reset")
 class Doubles(Team):
     def see(self, agent: str) -> Any:

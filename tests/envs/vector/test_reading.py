@@ -161,6 +161,18 @@ def test_spaces_without_a_number_are_refused(space: Any):
     assert "holds no number" in check(lambda: Duo(obs_space=space)).violations[0].message
 
 
+def test_an_agent_may_be_blind_where_others_see():
+    class Unequal(Duo):
+        def observation_space(self, agent: str) -> Any:
+            return FLOATS if agent == "a" else spaces.Box(0, 1, (0,))
+
+    def change(what: str, t: int, values: Any) -> Any:
+        return {**values, "b": np.zeros(0, np.float32)} if what == "obs" else values
+
+    assert played(lambda: Unequal(change), 1)[1].obs.tolist() == [[[1, 1], [0, 0]]]
+    assert check(lambda: Unequal(change)).ok
+
+
 @pytest.mark.parametrize("has_space", [True, False])
 def test_a_state_without_a_number_is_refused(has_space: bool):
     class Empty(Duo):

@@ -25,7 +25,7 @@ class Flattener:
         shape_rule: the rule against values of another shape.
 
     Raises:
-        UserError: the space has no fixed size, or holds no number.
+        UserError: the space has no fixed size.
     """
 
     def __init__(self, what: str, space: Any, shape_rule: str = "obs-shape") -> None:
@@ -43,8 +43,7 @@ class Flattener:
                 raise UserError(
                     f"{what} has the space {space}, which does not flatten to a fixed count of numbers: use a Box"
                 )
-        if not math.prod(self.space.shape):
-            raise UserError(f"{what} has the space {space}, which holds no number: use a Box of at least one number")
+        self.size = math.prod(self.space.shape)
         keep = np.uint8 if self.space.dtype == np.uint8 else np.float32  # kept as bytes or as floats
         # Returns a value as an array in the shape of its Box, or as a vector, and raises a RuleError for a bad value.
         self.read = reader(what, space, shape_rule, keep).read
@@ -57,7 +56,7 @@ class Flattener:
             return row
         if len(self._shape) == 3 and row.shape[-3:] == (*self._shape[1:], self._shape[0]):
             return np.moveaxis(row, -1, -3)
-        return row[..., : math.prod(self._shape)].reshape((*row.shape[:-1], *self._shape))
+        return row[..., : self.size].reshape((*row.shape[:-1], *self._shape))
 
 
 class AgentSpaces:

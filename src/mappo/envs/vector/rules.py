@@ -123,6 +123,11 @@ RULES: dict[str, Rule] = {
         "{what} holds {value:g}; its space says {low:g} to {high:g}",
         "widen the bounds of the space, or clip to them",
     ),
+    "obs-extra": Rule(
+        "warning",
+        "{what} holds {keys}, which its space does not declare",
+        "declare the part in the space, or leave it out: it is not read",
+    ),
     "obs-constant": Rule(
         "warning",
         "no observation changes during an episode",

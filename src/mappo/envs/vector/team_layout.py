@@ -14,6 +14,7 @@ from mappo.envs.vector.api_checks import check_api, check_names, check_space, sh
 from mappo.envs.vector.mask_reader import MaskReader
 from mappo.envs.vector.rules import Finding, RuleError, broken
 from mappo.envs.vector.state_order import check_state_order
+from mappo.errors import UserError
 
 
 @dataclass
@@ -52,6 +53,13 @@ class TeamLayout:
         self.agent_spaces = [_agent_spaces(env, agent) for agent in self.agents]
         space = state_space(env)
         self._state = None if space is None else Flattener("state()", space, "state-shape")
+        largest = max((agent.flattener for agent in self.agent_spaces), key=lambda flattener: flattener.size)
+        for flattener in filter(None, (largest, self._state)):
+            if not flattener.size:
+                raise UserError(
+                    f"{flattener.what} has the space {flattener.own_space}, which holds no number: use a Box of at "
+                    f"least one number"
+                )
         self.late_rewards = True  # see `EnvOptions`
         self._is_shared = shared_reward or bool(getattr(env, "shared_reward", False))
         # Bytes stay bytes in images only.
