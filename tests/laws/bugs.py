@@ -999,6 +999,30 @@ BUGS = [
         "if False:",
         "runs/test_checkpoint.py::test_a_damaged_last_checkpoint_is_passed_over",
     ),
+    Bug(
+        "checkpoints",
+        "folders of the user are deleted",
+        "runs/retention.py",
+        "    if not _holds_only(path, _FILE):\n        return False\n",
+        "",
+        "runs/test_user_folders.py::test_folders_of_the_user_stay_beside_checkpoints",
+    ),
+    Bug(
+        "checkpoints",
+        "a checkpoint that may be whole is passed over",
+        "runs/checkpoint.py",
+        "                raise\n            except UserError as error:\n",
+        "                pass\n            except UserError as error:\n",
+        "runs/test_user_folders.py::test_a_checkpoint_that_cannot_be_read_now_is_not_passed_over",
+    ),
+    Bug(
+        "checkpoints",
+        "a run follows the current folder",
+        "runs/directory.py",
+        'Path(config.run.dir or "runs").absolute()',
+        'Path(config.run.dir or "runs")',
+        "training/test_paths.py::test_all_files_are_where_the_run_began",
+    ),
     # Promise: strangers
     Bug(
         "strangers",

@@ -46,7 +46,7 @@ LOST = re.compile(
     r"worker \d+ \(environments? [\d-]+(?: and [\d-]+)?\)"
     r"(?: was killed by SIG\w+| gave no answer for [\d.]+ s|: environment \d+ \(seed \d+, episode \d+\) failed as)"
 )
-CAN_BE_EMPTY = {"return_sum", "episode_length", "eval_return"}  # nothing ended, nothing was measured
+CAN_BE_EMPTY = {"return_sum", "return_latest", "episode_length", "eval_return"}  # nothing ended, nothing was measured
 
 
 class Quick(Game):
