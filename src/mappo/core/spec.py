@@ -28,10 +28,7 @@ UNBOUNDED = 1e30  # float32's largest numbers stand for no bounds
 
 @dataclass(frozen=True)
 class ActionHeads:
-    """Heads of an agent's action: a choice for each categorical head, then a number for each continuous head.
-
-    `from_space` reads the heads from a gymnasium space.
-    """
+    """Heads of an agent's action: a choice for each categorical head, then a number for each continuous head."""
 
     categorical: tuple[int, ...] = ()  # number of choices of each categorical head
     low: tuple[float, ...] = ()  # lower bound of each continuous head
@@ -196,8 +193,7 @@ class Spec:
     def action_columns(self, agent: int) -> list[int]:
         """Return the indices of an agent's own heads among the D columns of an action."""
         heads = self.action_heads[agent]
-        continuous = [len(self.heads) + i for i in range(heads.continuous)]
-        return [*range(len(heads.categorical)), *continuous]
+        return [*range(len(heads.categorical)), *range(len(self.heads), len(self.heads) + heads.continuous)]
 
     def choice_indices(self, agent: int) -> list[int]:
         """Return the indices of an agent's own choices, head by head, among the N entries of a mask."""

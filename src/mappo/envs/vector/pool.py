@@ -55,7 +55,6 @@ class WorkerPool:
         self.num_envs = num_envs
         self.device = torch.device("cpu")
         self.restart = env_options.restart
-        self._agents = env_options.agents
         self.restarts = 0
         self.num_workers = min(env_options.workers or 1, num_envs)
         self.slices = half_slices(num_envs)
@@ -66,13 +65,13 @@ class WorkerPool:
         ]
         self._close = weakref.finalize(self, _close, self._handles, self._memory, os.getpid())
         try:
-            self._start_workers()
+            self._start_workers(env_options.agents)
         except BaseException:
             self._close()
             raise
         self._last_steps: list[TimeStep] = []  # the last time step of each half, as the learner received it
 
-    def _start_workers(self) -> None:
+    def _start_workers(self, agents: Sequence[str]) -> None:
         """Start all workers, then give them the memory for their results."""
         try:
             for handle in self._handles:
@@ -81,7 +80,7 @@ class WorkerPool:
         except OSError as error:
             raise UserError(f"{self.num_workers} worker processes cannot be started: {error}") from error
         self._layout = layouts[0]
-        self._layout.arrange(self._agents)
+        self._layout.arrange(agents)
         self.spec = self._layout.spec
         memory = self._memory.map(Buffers.size(self._layout, self.num_envs))
         self._reader = TimeStepReader(self._layout, Buffers(self._layout, self.num_envs, memory))
