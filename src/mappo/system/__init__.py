@@ -1,1 +1,1 @@
-"""The operating system: files, streams, shutdown, hardware."""
+"""The operating system: files, streams, signals, hardware."""
