@@ -9,6 +9,7 @@ import torch
 from gymnasium import spaces
 from torch.testing import assert_close
 
+from mappo.algorithms import critic as critic_module, mappo as learner_module
 from mappo.algorithms.mappo import MAPPO
 from mappo.config import Config, EnvConfig, NetworkConfig
 from mappo.core.spec import ActionHeads, Spec
@@ -46,3 +47,22 @@ def test_vectors_of_any_type_become_the_networks():
     rows = critic.build_input(obs, state, ACTIVE)
     assert rows.dtype == torch.float32
     assert torch.equal(rows[:, 1], torch.cat([state.float(), obs[:, 1].float(), torch.tensor([[0.0, 1.0]] * 4)], -1))
+
+
+@pytest.mark.parametrize("mode", ["joint", "own"])
+def test_large_images_are_evaluated_and_learned_from_in_pieces(mode: str, monkeypatch: pytest.MonkeyPatch):
+    agent = learner(spaces.Box(0, 255, (7, 6, 3), np.uint8), None, mode)
+    net = agent.network.critic
+    shape = (5, 3) if mode == "joint" else (5, 3, 2)
+    rows = torch.randint(256, (*shape, *net.shape)).byte()
+    whole = agent.critic._compute(rows)
+    assert net.conv_outputs == 16 * 7 * 6 + 32 * 4 * 3  # two layers of 3 x 3
+    calls: list[int] = []
+    net.register_forward_pre_hook(lambda _, inputs: calls.append(len(inputs[0])))
+    monkeypatch.setattr(critic_module, "MAX_OUTPUTS", 2 * 6 * net.conv_outputs)
+    assert_close(agent.critic._compute(rows), whole)
+    assert calls == ([4, 1] if mode == "joint" else [2, 2, 1])
+    assert agent.piece_rows == 20_000
+    per_row = agent.network.actor.conv_outputs + net.conv_outputs // (2 if mode == "joint" else 1)
+    monkeypatch.setattr(learner_module, "MAX_OUTPUTS", 10 * per_row)
+    assert agent.piece_rows == 10
