@@ -29,7 +29,7 @@ def config(path: Path, **network: Any) -> Config:
         EnvConfig(4, workers=0),
         NetworkConfig((8,), **network),
         PPOConfig(10, epochs=2, minibatches=2),
-        RunConfig(120, eval_episodes=4, eval_interval=40, progress="off", dir=str(path)),
+        RunConfig(120, eval_episodes=4, eval_interval=80, progress="off", dir=str(path)),
     )
 
 
@@ -79,7 +79,7 @@ def _float32():
 
 
 @pytest.mark.usefixtures("_float32")
-@pytest.mark.parametrize("game", [AtReset, AtStep, AtTheStart, Batched])
+@pytest.mark.parametrize("game", [pytest.param(AtReset, marks=pytest.mark.slow), AtStep, AtTheStart, Batched])
 def test_networks_are_of_float32_whatever_type_an_environment_sets(game: Any, tmp_path: Path):
     dtypes: set[torch.dtype] = set()
 

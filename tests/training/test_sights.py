@@ -98,7 +98,11 @@ PAIRS = {
 }
 
 
-@pytest.mark.parametrize("kind", PAIRS)
+def some_slow(*quick: str, names: Any) -> list[Any]:
+    return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in names]
+
+
+@pytest.mark.parametrize("kind", some_slow("memory", "grid", "grey", names=PAIRS))
 def test_bounded_integers_train_as_fractions_of_their_bound(kind: str, tmp_path: Path):
     tables: list[Any] = []
     for name, game in zip(("integers", "fractions"), PAIRS[kind], strict=True):
@@ -137,7 +141,7 @@ ROBOTS = {
 }
 
 
-@pytest.mark.parametrize("network", ROBOTS)
+@pytest.mark.parametrize("network", some_slow("memory", names=ROBOTS))
 def test_a_team_with_and_without_cameras_trains_resumes_and_loads(network: str, tmp_path: Path):
     def stop(update: Any) -> None:
         if update.index == 2:
@@ -162,6 +166,7 @@ def test_a_team_with_and_without_cameras_trains_resumes_and_loads(network: str, 
         assert actor.agent(agent)(flat[agent])[0] == team[index]
 
 
+@pytest.mark.slow
 def test_seeds_side_by_side_see_what_each_sees_alone(tmp_path: Path):
     mappo.train(Robots, within(tmp_path / "both", seeds=2))
     mappo.train(Robots, within(tmp_path / "second", seed=2))
