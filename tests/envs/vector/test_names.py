@@ -312,6 +312,23 @@ def test_a_state_of_each_agent_is_refused():
     assert [v.code for v in check(make).violations] == ["state-arguments"]
 
 
+def test_an_attribute_behind_a_wrapper_is_no_state():
+    class Wrapped(Named):
+        unwrapped: Any = Named("a", state={"a": 1})
+
+        def state(self) -> Any:
+            return self.unwrapped.state()
+
+    env = SerialEnvs(lambda: Wrapped("a"), 1)
+    assert env.spec.state_shape is None
+    assert env.reset(0).state is None
+    assert check(lambda: Wrapped("a")).ok
+    Wrapped.unwrapped = Named("a", state=lambda: sum(1))  # pyright: ignore[reportArgumentType]
+    with pytest.raises(UserError, match="object is not iterable"):
+        SerialEnvs(lambda: Wrapped("a"), 1)
+    assert [v.code for v in check(lambda: Wrapped("a")).violations] == ["raised"]
+
+
 def test_infos_may_be_none():
     class NoInfos(Named):
         def reset(self, seed: int | None = None, options: Any = None) -> Any:

@@ -19,7 +19,7 @@ from mappo.envs.check.report import AgentGroup, Report, Violation, show, workers
 from mappo.envs.opponents import find_opponents
 from mappo.envs.vector.api_checks import METHODS, check_api, check_image_size
 from mappo.envs.vector.rules import RuleError, broken
-from mappo.envs.vector.team_layout import TeamLayout, ordered_agents
+from mappo.envs.vector.team_layout import TeamLayout, first_state, ordered_agents
 from mappo.envs.vector.time_limit import TimeLimit
 from mappo.errors import UserError
 from mappo.system.shutdown import CloseLimit
@@ -89,8 +89,7 @@ def _prepare(recorder: Recorder, make: Callable[[], Any], name: str, seed: int) 
     action_spaces = {a: recorder.call("action_space", env.action_space, a) for a in possible}
     recorder.reset(env, seed)
     if callable(getattr(env, "state", None)):
-        with contextlib.suppress(NotImplementedError):  # PettingZoo's base class
-            recorder.call("state", env.state, passes=NotImplementedError)
+        recorder.call("state", first_state, env)
     try:
         layout = TeamLayout(env)
     except UserError as error:

@@ -215,10 +215,7 @@ def state_space(env: Any) -> Any:
     if not needs_reset(env):
         return env.state_space
     env.reset(seed=0)
-    try:
-        state = env.state()
-    except NotImplementedError:  # PettingZoo's base class has the method, and no state
-        return None
+    state = first_state(env)
     if state is None:
         return None
     try:
@@ -230,6 +227,18 @@ def state_space(env: Any) -> Any:
     if array.dtype == np.uint8 and array.ndim == 3:  # an image; the bounds of other bytes are unknown
         return spaces.Box(0, 255, array.shape, np.uint8)
     return spaces.Box(-np.inf, np.inf, array.shape, np.float32)
+
+
+def first_state(env: Any) -> Any:
+    """Return the state after a reset; None if there is only the method of PettingZoo's base class."""
+    try:
+        return env.state()
+    except NotImplementedError:
+        return None
+    except TypeError:
+        if callable(getattr(getattr(env, "unwrapped", env), "state", None)):
+            raise
+        return None  # behind a wrapper, another attribute of this name hides the method
 
 
 def needs_reset(env: Any) -> bool:
