@@ -42,9 +42,9 @@ class SpaceReader:
             raise self.refused(value) from error
         raise self.refused(value)
 
-    def refused(self, value: Any) -> RuleError:
-        """Return the error for a value outside the space."""
-        return RuleError(broken("obs-space", what=self.what, value=short(value), space=short(self.space)))
+    def refused(self, value: Any, text: str = "") -> RuleError:
+        """Return the error for a value outside the space, described by `text` or by its beginning."""
+        return RuleError(broken("obs-space", what=self.what, value=text or short(value), space=short(self.space)))
 
 
 class NumberReader(SpaceReader):
@@ -66,9 +66,10 @@ class NumberReader(SpaceReader):
         if finding is not None:
             raise RuleError(finding)
         # Integers of another size are bytes if all lie in the range of bytes.
-        is_too_wide = self.dtype == np.uint8 and x.dtype != np.uint8 and not ((x >= 0) & (x <= 255)).all()
-        if is_too_wide or (self._is_binary and not ((x == 0) | (x == 1)).all()):
-            raise self.refused(value)
+        if self._is_binary or (self.dtype == np.uint8 and x.dtype != np.uint8):
+            is_outside = ~np.isin(x, (0, 1)) if self._is_binary else (x < 0) | (x > 255)
+            if is_outside.any():
+                raise self.refused(value, f"an array with {x[is_outside][0]:g}")
         return x
 
 
