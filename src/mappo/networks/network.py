@@ -69,9 +69,7 @@ class Network(nn.Module):
         self.norm = RunningNorm(self.shape[-1], norm_groups) if network_config.obs_norm else None
         rows = [padded_parts(tuple(row), math.prod(self.shape)) for row in parts]
         # Statistics are of numbers alone: pixels are read as they are.
-        kinds = rows[:1] if len(set(rows)) == 1 else rows
-        pixels = torch.stack(list(map(_pixel_mask, kinds))) if self.norm is not None and has_images(*rows) else None
-        self.register_buffer("pixels", pixels, persistent=False)  # (A, F), or (1, F) for equal rows
+        self.register_buffer("pixels", None if self.norm is None else _pixel_mask(rows), persistent=False)
         self.pixels: Tensor | None
         ids = torch.eye(len(parameter_sets)) if agent_id else None
         self.register_buffer("ids", ids, persistent=False)
@@ -233,6 +231,9 @@ class Network(nn.Module):
         return network
 
 
-def _pixel_mask(parts: Sequence[ObsPart]) -> Tensor:
-    """Return True for the numbers of a flat row that are pixels, `(F,)`."""
-    return torch.cat([torch.full((part.size,), part.is_image) for part in parts])
+def _pixel_mask(rows: Sequence[Sequence[ObsPart]]) -> Tensor | None:
+    """Return True for the numbers of flat rows that are pixels, `(A, F)`, or `(1, F)` for equal rows; None without."""
+    if not has_images(*rows):
+        return None
+    kinds = rows[:1] if len(set(map(tuple, rows))) == 1 else rows
+    return torch.stack([torch.cat([torch.full((part.size,), part.is_image) for part in row]) for row in kinds])

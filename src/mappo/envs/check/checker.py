@@ -19,7 +19,8 @@ from mappo.envs.check.report import AgentGroup, Report, Violation, show, workers
 from mappo.envs.opponents import find_opponents
 from mappo.envs.vector.api_checks import METHODS, check_api, check_image_size
 from mappo.envs.vector.rules import RuleError, broken
-from mappo.envs.vector.team_layout import TeamLayout, first_state, ordered_agents
+from mappo.envs.vector.state_space import first_state
+from mappo.envs.vector.team_layout import TeamLayout, ordered_agents
 from mappo.envs.vector.time_limit import TimeLimit
 from mappo.errors import UserError
 from mappo.system.shutdown import CloseLimit

@@ -8,7 +8,8 @@ from mappo.envs.vector.api_checks import check_api
 from mappo.envs.vector.buffers import Buffers
 from mappo.envs.vector.env_slot import EnvSlot
 from mappo.envs.vector.rules import broken
-from mappo.envs.vector.team_layout import TeamLayout, needs_reset
+from mappo.envs.vector.state_space import needs_reset
+from mappo.envs.vector.team_layout import TeamLayout
 from mappo.envs.vector.time_limit import TimeLimit
 from mappo.errors import UserError
 from mappo.system.shutdown import close_all, close_failed

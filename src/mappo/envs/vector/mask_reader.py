@@ -44,8 +44,7 @@ class MaskReader:
     ) -> int:
         """Write the masks of active agents to `legal` `(A, N)`, which holds the static mask at first.
 
-        An agent without a mask may choose anything. An agent that is `over`, and still active, may have been meant to
-        be dead: a bad mask of it is left out.
+        An agent without a mask may choose anything. A bad mask of an active agent that is `over` is left out.
 
         Returns:
             The number of an agent with a mask, counted from 1; 0 if no agent has a mask.

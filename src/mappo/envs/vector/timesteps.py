@@ -1,6 +1,7 @@
 """Time steps read from the shared arrays: the learner's side of `SerialEnvs` and `WorkerPool`."""
 
 from collections.abc import Sequence
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -61,15 +62,11 @@ class TimeStepReader:
         Raises:
             UserError: an agent has a mask, and no agent had a mask at the reset.
         """
-        masked = self.arrays["masked"]  # (E,)
-        if is_reset:
-            self._has_masks = bool(masked.any())
-        elif not self._has_masks and np.count_nonzero(masked[envs]):
-            agent = self.layout.agents[int(masked[envs][masked[envs] > 0].min()) - 1]
-            finding = broken("mask-late", agent, change="an action mask, and no agent had a mask at the reset")
-            raise UserError(str(finding))
-
         arrays = self.arrays
+        if is_reset:
+            self._has_masks = bool(arrays["masked"].any())
+        elif not self._has_masks and np.count_nonzero(arrays["masked"][envs]):
+            self._refuse_mask(arrays["masked"][envs])
         # Without an end the step before any reset is the present itself.
         is_same = not np.count_nonzero(arrays["ended"][envs])
 
@@ -95,3 +92,9 @@ class TimeStepReader:
             next_state=None if state is None else reached("state", state),
             next_active=reached("active", active),
         )
+
+    def _refuse_mask(self, masked: np.ndarray) -> NoReturn:
+        """Raise the error for a first mask after the reset, by the numbers `(E,)` of the agents with a mask."""
+        agent = self.layout.agents[int(masked[masked > 0].min()) - 1]
+        finding = broken("mask-late", agent, change="an action mask, and no agent had a mask at the reset")
+        raise UserError(str(finding))
