@@ -30,7 +30,7 @@ class Train:
     """Train a team, score it, and draw its learning curve and a replay.
 
     Order of settings: the environment's default preset, then --preset or --config, then the options given here.
-    Defaults below are general. `mappo train ENV --help` shows the defaults of the environment ENV.
+    `mappo train ENV --help` shows the defaults of the environment ENV; without ENV the defaults below are general.
     """
 
     env: EnvName
@@ -71,7 +71,7 @@ class Evaluate(EvaluateOptions):
 
 @dataclass(frozen=True)
 class Play:
-    """Draw episodes of a run's policy into its replay.gif, greedy or sampled as run.eval-policy says."""
+    """Draw episodes of a run into its replay.gif, with the policy (greedy or sampled) of run.eval-policy."""
 
     run: RunPath
     """Run directory."""
@@ -105,8 +105,8 @@ class Check:
 class Envs:
     """List the environments, installed and available."""
 
-    family: Annotated[str | None, tyro.conf.arg(metavar="FAMILY"), tyro.conf.Positional] = None
-    """Family to list all names of, such as mpe2."""
+    family: Annotated[str | None, tyro.conf.arg(metavar="[FAMILY]"), tyro.conf.Positional] = None
+    """Family, such as mpe2: list its names. By default all environments are listed."""
 
 
 @dataclass(frozen=True)

@@ -36,22 +36,24 @@ class RunConfig:
     keep_every: Annotated[int | None, at_least(1)] = None
     """Also keep the first checkpoint after each multiple of this many steps; none by default."""
     eval_episodes: Annotated[int | None, at_least(1), at_most(1_000_000)] = None
-    """Episodes of each evaluation during training; by default 256, or fewer once they have taken 25,600 steps."""
+    """Episodes of each evaluation during training.
+    By default up to 256: after 25,600 steps no further episode begins."""
     eval_policy: Literal["greedy", "sampled"] = "greedy"
-    """Actions of the evaluations, which make the curve and choose the best checkpoint, and of the replay:
-    the most likely (`greedy`), or sampled. The score at the end has both."""
+    """Policy of the evaluations and of the replay: `greedy` takes the most likely action, `sampled` samples actions.
+    Evaluations make the curve and choose the best checkpoint. The score at the end has both policies."""
     score_episodes: Annotated[int | None, at_least(0), at_most(1_000_000)] = None
-    """Episodes of the score at the end, for each policy; 0: no score;
-    by default 320, or fewer once they have taken 25,600 steps or a minute."""
+    """Episodes of the score at the end, for each policy; 0: no score.
+    By default up to 320: after 25,600 steps or a minute no further episode begins."""
     replay_episodes: Annotated[int | None, at_least(0), at_most(100)] = None
-    """Episodes of the replay at the end; 0: no replay; by default 4, or fewer once 15 seconds are over."""
+    """Episodes of the replay at the end; 0: no replay.
+    By default up to 4: after 15 seconds no further episode begins."""
     progress: Literal["auto", "live", "plain", "off"] = "auto"
     """Display of progress; `auto`: live on a terminal, else plain lines."""
     time_limit: Annotated[float | None, above(0)] = None
     """Save and stop after this many minutes of training, within an update too; counted from each (re)start.
     A run complete within the limit is scored, a stopped run is not."""
     on_nonfinite: Literal["auto", "stop", "skip"] = "auto"
-    """Action on NaN or infinity: `stop` the run, or `skip` the update (for a gradient: the gradient step).
+    """Reaction to NaN or infinity: `stop` the run, or `skip` the update (for a gradient: the gradient step).
     `auto` stops if the environment returned the value, and skips if a gradient overflowed."""
 
     @property

@@ -89,22 +89,24 @@ class NetworkConfig:
     """Initial scale of the actor's last layer; a small scale means a nearly uniform policy."""
     critic_input: Literal["auto", "env", "joint", "agent", "own", "user"] = "auto"
     """`env`: the environment's state; `joint`: all observations; `agent`: the state (else all observations),
-    the own observation and an id; `own`: the own observation (IPPO); `user`: a function, see `train`.
-    `auto`: `env` if the environment has a state, else `joint`; `agent` for agent rewards."""
+    the agent's own observation and its id; `own`: the own observation (IPPO); `user`: a function, see `mappo.train`.
+    `auto`: `env` if the environment has a state, else `joint`; `agent` with --env.reward agent."""
     death_mask: bool = False
     """Critic rows of dead agents hold zeros and the agent's id alone (arXiv:2103.01955, "death masking")."""
     sharing: Literal["group", "all", "none"] = "group"
-    """Agents with common parameters: `group`: agents with equal spaces; `all`; `none`: a network for each agent."""
+    """Agents that share parameters: `group`: agents with equal spaces; `all`: all agents; `none`: no agents."""
     agent_id: bool | None = None
     """Add a one-hot agent id to the actor's input; by default only if agents with different spaces share parameters."""
     memory_size: Annotated[int, at_least(0), at_most(65_536)] = 0
     """Width of a GRU after the hidden layers of actor and critic (arXiv:1406.1078); 0: no memory."""
     encoder: str = "auto"
-    """`mlp`; `cnn`, for images; or a name added by `mappo.register_encoder`; `auto` chooses by the shape."""
+    """Network from an observation to features: `mlp`; `cnn`, for images; or a name of `mappo.register_encoder`.
+    `auto`: a CNN for images, an MLP for numbers."""
     channels: Literal["auto", "first", "last"] = "auto"
-    """Axis with the channels of an image; `auto`: the neighbouring axes of most similar sizes are height and width."""
+    """Axis of the channels in an image: the first or the last.
+    `auto`: the two neighbouring axes of most similar sizes are height and width, the third holds the channels."""
     obs_norm: bool = False
-    """Normalise observations by their running mean and standard deviation; for vectors, not images."""
+    """Normalise observations by their running mean and standard deviation; images are left as they are."""
     action_bounds: Literal["clip", "tanh"] = "clip"
     """Method to keep a Gaussian action within its bounds: clip the action, or squash it by tanh."""
     action_std: Literal["free", "state"] = "free"
@@ -132,8 +134,8 @@ class PPOConfig:
     epochs: Annotated[int, at_least(1)] = 10
     """Passes over each rollout."""
     minibatches: Annotated[int, at_least(1)] = 1
-    """Number of random minibatches in each pass; must divide rollout-length x num-envs,
-    or with chunks rollout-length / chunk-length x num-envs."""
+    """Number of random minibatches in each pass; must divide rollout-length x num-envs.
+    With chunks the number must divide rollout-length / chunk-length x num-envs."""
     minibatch_by: Literal["sample", "sequence"] = "sample"
     """Unit of a minibatch: a single step, or a chunk of consecutive steps; with a memory always chunks."""
     chunk_length: int | None = None

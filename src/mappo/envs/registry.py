@@ -94,7 +94,7 @@ NATIVE = {
     "probe/constant": NativeEnv("reward 1 at each step, under a time limit", "probes.basic:Constant"),
     "probe/signal": NativeEnv("each agent names the number it observes", "probes.basic:Signal"),
     "probe/memory": NativeEnv("each agent names, at the end, the number observed at the start", "probes.basic:Memory"),
-    "probe/mask": NativeEnv("the mask alone tells which of two actions is right", "probes.basic:Mask"),
+    "probe/mask": NativeEnv("the mask alone shows the right action of two", "probes.basic:Mask"),
     "probe/unequal": NativeEnv(
         "agents with spaces of different sizes, and different right answers", "probes.basic:Unequal"
     ),
@@ -102,11 +102,11 @@ NATIVE = {
     "probe/image": NativeEnv("each agent names the bright quadrant of an image of bytes", "probes.basic:Image"),
     "probe/roles": NativeEnv("agent i must choose i, and all agents observe the same", "probes.basic:Roles"),
     "probe/death": NativeEnv("dying pays 3 at once, living pays 1 at each step", "probes.lives:Death"),
-    "probe/respawn": NativeEnv("a sacrifice of an agent pays in the agent's next life", "probes.lives:Respawn"),
+    "probe/respawn": NativeEnv("less reward now pays more in the agent's next life", "probes.lives:Respawn"),
     "probe/arrival": NativeEnv(
         "an agent arrives late, and must remember its first observation", "probes.lives:Arrival"
     ),
-    "probe/target": NativeEnv("each agent answers a point by another, in a box of numbers", "probes.continuous:Target"),
+    "probe/target": NativeEnv("each agent names an observed point by a continuous action", "probes.continuous:Target"),
     "probe/mixed": NativeEnv("an agent with discrete and an agent with continuous actions", "probes.continuous:Mixed"),
     "probe/combined": NativeEnv("memory, masks, deaths, new lives and unequal agents at once", "probes.lives:Combined"),
 }

@@ -25,7 +25,7 @@ class EvaluateOptions:
     checkpoint: CheckpointName = "last"
     """Checkpoint of the policy: last, or best by the evaluations during training."""
     sampled: bool = False
-    """Compare sampled actions with the baselines; by default the most likely actions. Both are scored."""
+    """Compare the sampled policy with the baselines; by default the greedy policy. Both are scored."""
     workers: int | None = None
     """Number of processes for environments written in Python; by default as in training."""
     allow_code: bool = False

@@ -155,8 +155,8 @@ def _updates_note(config: Config) -> str:
     if config.num_updates >= FEW_UPDATES:
         return ""
     return (
-        f"{config.num_updates} updates in all are too few to learn much: give --run.total-steps more, or each update "
-        f"fewer than {config.steps_per_update:,} steps (--env.num-envs, --ppo.rollout-length)"
+        f"{config.num_updates} updates are too few to learn much: raise --run.total-steps, or take fewer than "
+        f"{config.steps_per_update:,} steps for each update (lower --env.num-envs or --ppo.rollout-length)"
     )
 
 
@@ -182,10 +182,10 @@ def _memory_note(agent: MAPPO) -> str:
     needed = memory_needed(agent)
     if available is None or needed <= MEMORY_FRACTION * available:
         return ""
-    more = "--ppo.minibatches more, or " if is_cuda else ""  # a CPU computes large minibatches in pieces anyway
+    more = "raise --ppo.minibatches, or " if is_cuda else ""  # a CPU computes large minibatches in pieces anyway
     return (
-        f"training takes about {needed:.1f} GiB, and there are {available:.1f}: give {more}--env.num-envs and "
-        f"--ppo.rollout-length less"
+        f"training takes about {needed:.1f} GiB, and the machine has {available:.1f}: {more}lower --env.num-envs or "
+        f"--ppo.rollout-length"
     )
 
 

@@ -56,7 +56,7 @@ class Run:
             episodes: number of episodes.
             on: package of the original environment to play on, such as `mpe2`.
             checkpoint: `last` or `best`.
-            sampled: compare sampled actions with the baselines; by default the most likely actions. Both are scored.
+            sampled: compare the sampled policy with the baselines; by default the greedy policy. Both are scored.
             env: environment to play in; needed only if the run's environment has no name.
             workers: processes for environments written in Python; by default as in training.
 

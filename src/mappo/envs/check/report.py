@@ -130,14 +130,14 @@ def _group_rows(groups: list[AgentGroup]) -> list[tuple[str, str]]:
 
 def _lives(report: Report) -> str:
     moves = [(report.deaths, "some die early"), (report.arrivals, "some arrive late")]
-    return " and ".join(text for is_so, text in moves if is_so) or "all are there from the reset to the end"
+    return " and ".join(text for is_so, text in moves if is_so) or "all agents act from the reset to the end"
 
 
 def _reward(report: Report) -> str:
     if report.shared_reward:
         return "one number for all, counted once (shared_reward)"
     if report.equal_rewards and report.paid and len(report.agents) > 1:
-        return "the same for all at each step, and counted for each: shared_reward = True counts it once"
+        return "the same for all agents, and added up over them: shared_reward = True counts it once"
     return "each agent's own; the team's is their sum"
 
 
