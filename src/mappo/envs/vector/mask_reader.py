@@ -9,7 +9,9 @@ import numpy as np
 from mappo.core.spec import Spec
 from mappo.envs.vector.agent_spaces import AgentSpaces
 from mappo.envs.vector.rules import RuleError
-from mappo.envs.vector.space_readers import NUMBERS
+
+_NUMBERS = "?bBhHiIlLqQefd"  # dtypes, as characters
+_REMEMBERED = 1 << 20  # bytes of masks
 
 
 class MaskReader:
@@ -27,6 +29,7 @@ class MaskReader:
         self._head_starts = ends[:-1]
         self._numbers = np.ones(ends[-1], np.float32)  # of the masks of all agents, side by side
         self._ones = self._numbers.copy()
+        self._known = dict[bytes, np.ndarray]()  # the legal choices of masks that broke no rule
         counts = [sum(agent.heads.categorical) for agent in agent_spaces]
         self._parts = np.split(self._numbers, list(itertools.accumulate(counts))[:-1])
         width = sum(spec.heads)
@@ -59,7 +62,8 @@ class MaskReader:
             if mask is None:
                 part.fill(1)
                 continue
-            if agent in over or type(mask) is not np.ndarray or mask.shape != part.shape or mask.dtype not in NUMBERS:
+            is_array = type(mask) is np.ndarray and mask.shape == part.shape and mask.dtype.char in _NUMBERS
+            if agent in over or not is_array:
                 try:
                     mask = agent_spaces.read_mask(mask)
                 except RuleError:
@@ -68,18 +72,26 @@ class MaskReader:
                     mask = True
             part[...] = mask
             first = first or (j + 1 if part.size else 0)
-        is_legal = self._numbers == self._ones  # as arrays: numpy is slower with a number
-        legal.reshape(-1)[self._places] = is_legal
-        if first and not self._are_good(is_legal):
-            for agent_spaces, part in zip(self._agent_spaces, self._parts, strict=True):
-                agent_spaces.read_mask(part)
+        is_legal = self._known.get(self._numbers.tobytes())
+        legal.reshape(-1)[self._places] = self._check(first > 0) if is_legal is None else is_legal
         return first
 
-    def _are_good(self, is_legal: np.ndarray) -> bool:
-        """Return True if all masks hold 0 and 1 alone, and a legal choice for each head."""
-        head_is_legal = np.logical_or.reduceat(is_legal, self._head_starts)
-        has_zeros_and_ones = np.count_nonzero(is_legal) == np.count_nonzero(self._numbers)
-        return has_zeros_and_ones and np.count_nonzero(head_is_legal) == len(self._head_starts)
+    def _check(self, is_masked: bool) -> np.ndarray:
+        """Return the legal choices of all agents, `(sum of sizes,)`, and remember them.
+
+        Raises:
+            RuleError: a mask holds other numbers than 0 and 1, or leaves a head without a legal choice.
+        """
+        is_legal = self._numbers == self._ones
+        if is_masked:
+            has_zeros_and_ones = np.count_nonzero(is_legal) == np.count_nonzero(self._numbers)
+            if not (has_zeros_and_ones and np.logical_or.reduceat(is_legal, self._head_starts).all()):
+                for agent_spaces, part in zip(self._agent_spaces, self._parts, strict=True):
+                    agent_spaces.read_mask(part)
+        if (len(self._known) + 1) * self._numbers.nbytes > _REMEMBERED:
+            self._known.clear()
+        self._known[self._numbers.tobytes()] = is_legal
+        return is_legal
 
 
 def find_mask(observation: Any, info: Any) -> Any:
