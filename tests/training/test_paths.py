@@ -122,3 +122,20 @@ def test_the_command_line_writes_and_names_what_is_there(
     assert main(["play", "./-x", "--allow-code", "--episodes", "1"]) == 0
     assert capsys.readouterr().out.strip() == f"{start}/-x/replay.gif"
     assert (start / "-x" / "replay.gif").exists()
+
+
+def test_a_run_is_scored_where_its_environment_has_removed_the_current_folder(
+    start: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    (start / "homeless.py").write_text(
+        "import os\nimport tempfile\nfrom games import Game\n\nclass Homeless(Game):\n"
+        "    def reset(self, seed=None, options=None):\n        os.chdir(tempfile.mkdtemp())\n"
+        "        os.rmdir(os.getcwd())\n        return super().reset(seed)\n"
+    )
+    monkeypatch.syspath_prepend(str(start))
+    options = "--env.num-envs 2 --env.workers 0 --network.hidden 4 --ppo.rollout-length 8 --ppo.epochs 1 "
+    options += "--ppo.minibatches 1 --run.total-steps 16 --run.eval-episodes 2 --run.score-episodes 2"
+    assert main(["train", "homeless:Homeless", "--run.dir", "there", *options.split()]) == 0
+    assert f" evaluate {start}/there --allow-code" in capsys.readouterr().out
+    os.chdir(start)
+    assert main(["evaluate", "there", "--allow-code", "--episodes", "2", "--workers", "0"]) == 0

@@ -144,14 +144,14 @@ def test_a_time_limit_ends_an_update(whole: dict[str, Run], tmp_path: Path):
 
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("mode", ["no_grad", "inference_mode"])
-@pytest.mark.parametrize("when", ["reset", "step"])
+@pytest.mark.parametrize(("when", "minibatches"), [("reset", 1), ("reset", 2), ("step", 2)])
 def test_an_environment_that_turns_gradients_off_trains_all_the_same(
-    mode: str, when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mode: str, when: str, minibatches: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     config = Config(
         env=EnvConfig(num_envs=2, workers=0),
         network=NetworkConfig(hidden=(8,)),
-        ppo=PPOConfig(rollout_length=8, epochs=2, minibatches=2),
+        ppo=PPOConfig(rollout_length=8, epochs=2, minibatches=minibatches),
         run=RunConfig(total_steps=32, eval_episodes=2, progress="off"),
     )
     whole = train(Game, within(config, tmp_path / "whole"))

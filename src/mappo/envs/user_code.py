@@ -1,5 +1,6 @@
 """Functions of the user, named by `module:function`, and their options. Loads no torch."""
 
+import contextlib
 import importlib
 import inspect
 import os
@@ -44,8 +45,9 @@ def load_function(name: str) -> Callable[..., Any]:
     """
     module, attribute = split_name(name)
     # Last on the path: a typing.py in the folder must not replace Python's own, for any import to come.
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+    with contextlib.suppress(FileNotFoundError):  # an environment may have removed the folder
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())
     try:
         found: Any = importlib.import_module(module)
     except ModuleNotFoundError as error:

@@ -44,6 +44,7 @@ class Collector:
             environments are cut into equal slices, in the order of the seeds.
     """
 
+    @torch.inference_mode(False)  # an environment may have left it on; tensors made in it are no inputs of gradients
     def __init__(
         self,
         env: Environment,

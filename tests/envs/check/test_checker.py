@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -336,6 +337,21 @@ class FlagAsText(Team):
 @bug("reward-after-end", "team, b, episode 1, step 4")
 class PaysTheDead(Haunted):
     extra: ClassVar[dict[int, Any]] = {1: -1.0}
+
+
+@bug("reward-number", "team, b, episode 1, step 4")
+class PaysTheDeadNaN(Haunted):
+    extra: ClassVar[dict[int, Any]] = {1: float("nan")}
+
+
+@bug("reward-number", "team, b, episode 1, step 4")
+class PaysTheDeadWords(Haunted):
+    extra: ClassVar[dict[int, Any]] = {1: "well done"}
+
+
+@bug("given-after-end", "team, b, episode 1, step 4")
+class PaysTheDeadNone(Haunted):
+    extra: ClassVar[dict[int, Any]] = {1: None}
 
 
 class Takes(Team):
@@ -857,6 +873,18 @@ def test_an_exception_is_told_with_the_lines_of_the_users_code():
     assert len(lines) == 1
     assert lines[0].endswith('in step: return given if self.clock < 4 else {}["nobody"]')
     assert "test_checker.py, line " in lines[0]
+
+
+def test_an_exception_is_told_where_the_environment_has_removed_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    class Homeless(Team):
+        def step(self, actions: dict[str, Any]) -> Any:
+            tmp_path.rmdir()
+            raise ValueError("no map here")
+
+    monkeypatch.chdir(tmp_path)
+    assert check(Homeless).violations[0].message.startswith("step raised ValueError: no map here\n")
 
 
 def test_of_a_long_way_the_last_lines_are_told():

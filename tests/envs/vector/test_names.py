@@ -79,6 +79,8 @@ class Nameless:
         ([np.int64(3), 3], r"two agents are 3 as text"),
         ([("x", 0), "('x', 0)"], r"two agents are \('x', 0\) as text"),
         ([Side.LEFT, "Side.LEFT"], r"two agents are Side.LEFT as text"),
+        ([1, 1.0], r"two names are equal, and one key of a dict"),
+        ([True, 1], r"two names are equal"),
         ([], r"there is no agent"),
         (7, r"this is no list"),
         (None, r"this is no list"),
@@ -273,6 +275,19 @@ def test_what_is_no_space_of_the_state_says_nothing_of_it(space: Any):
         assert batch.spec.state_shape == shape
         assert (batch.reset(0).state is None) == (shape is None)
         assert check(env).ok
+
+
+@pytest.mark.parametrize("base", [Named, Stated])
+def test_a_space_of_the_state_may_be_not_implemented(base: Any):
+    class Abstract(base):
+        @property
+        def state_space(self) -> Any:
+            raise NotImplementedError
+
+    arguments = ("a", "b") if base is Named else (lambda t: np.array([t, 1.0]),)
+    batch = SerialEnvs(lambda: Abstract(*arguments), 1)
+    assert batch.spec.state_shape == (None if base is Named else (2,))
+    assert check(lambda: Abstract(*arguments)).ok
 
 
 def test_a_space_of_the_state_without_a_state_is_no_state():

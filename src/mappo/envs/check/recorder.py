@@ -118,6 +118,9 @@ def last_lines(error: BaseException) -> str:
     """Return an error with its last lines of code: lines of the user's code, if there are any."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not is_own_code(f.filename)]
     user_frames = [f for f in frames if "site-packages" not in f.filename] or frames
-    folder = f"{Path.cwd()}{os.sep}"
+    try:
+        folder = f"{Path.cwd()}{os.sep}"
+    except FileNotFoundError:  # the environment removed it
+        folder = ""
     lines = [f"\n{f.filename.removeprefix(folder)}, line {f.lineno}, in {f.name}: {f.line}" for f in user_frames[-3:]]
     return f"{type(error).__name__}: {error}{''.join(lines)}"

@@ -46,13 +46,16 @@ def check_step(
     over = [a for a in acting if terminations.get(a) or truncations.get(a)]
     has_ended = all(a in over for a in agents)
     is_cut = any(truncations.get(a) and not terminations.get(a) for a in acting)
+    for a, reward in rewards.items():
+        if reward is None and a not in acting:  # counts as 0
+            continue
+        if not np.isfinite(number := reward_number(a, reward)):
+            yield broken("reward-number", a, reward=short(reward))
+        elif abs(number) > _MAX_REWARD:
+            yield broken("reward-size", a, reward=number)
     for a in acting:
         if a not in rewards:
             yield broken("no-reward", a)
-        elif not np.isfinite(reward := reward_number(a, rewards[a])):
-            yield broken("reward-number", a, reward=short(rewards[a]))
-        elif abs(reward) > _MAX_REWARD:
-            yield broken("reward-size", a, reward=reward)
         missing = [name for name, d in (("termination", terminations), ("truncation", truncations)) if a not in d]
         if missing:
             yield broken("no-flags", a, flags=" and no ".join(missing))
@@ -80,7 +83,9 @@ def check_absent(absent: Sequence[str], is_shared: bool, **dicts: Mapping[str, A
         dicts: results of the step by name, `rewards` among them.
     """
     for a in absent:
-        reward = reward_number(a, dicts["rewards"].get(a, 0))
+        reward = reward_number(a, dicts["rewards"].get(a) or 0)
+        if not np.isfinite(reward):  # an error, found by `check_step`
+            continue
         if reward != 0 and not is_shared:
             yield broken("reward-after-end", a, reward=reward)
         elif where := [name for name, d in dicts.items() if a in d]:

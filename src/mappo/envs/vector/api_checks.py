@@ -44,14 +44,16 @@ def check_possible(possible: Any) -> Finding | None:
 
 def _name_problem(agents: list[Any]) -> str:
     try:
-        set(agents)
+        is_ambiguous = len(set(agents)) < len(agents)
     except TypeError:
         return "names must be keys of a dict"
     if any(type(a).__str__ is object.__str__ and type(a).__repr__ is object.__repr__ for a in agents):
         return "an object is no name, for another process has other objects"
     texts = list(map(str, agents))
     twin = next((text for text in texts if texts.count(text) > 1), None)
-    return "" if twin is None else f"two agents are {twin} as text"
+    if twin is not None:
+        return f"two agents are {twin} as text"
+    return "two names are equal, and one key of a dict" if is_ambiguous else ""
 
 
 def _check_state_method(state: Any) -> Finding | None:

@@ -51,6 +51,9 @@ def needs_reset(env: Any) -> bool:
 
     A `state_space` that is no space, such as a number or a method, says nothing. Nor does a space of no numbers.
     """
-    space = getattr(env, "state_space", None)
+    try:
+        space = getattr(env, "state_space", None)
+    except NotImplementedError:
+        space = None
     is_declared = isinstance(space, spaces.Space) and not (isinstance(space, spaces.Box) and 0 in space.shape)
     return callable(getattr(env, "state", None)) and not is_declared
