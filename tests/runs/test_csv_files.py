@@ -187,7 +187,7 @@ def test_tables_are_bounded_as_promised(tmp_path: Path, monkeypatch: pytest.Monk
         for index in range(2, 10):
             log.append(log.row([7, index, 100 * index], {"loss": 0.5}))
 
-    with pytest.warns(UserWarning, match=r"metrics\.csv is full: no more rows than 60 bytes are written"):
+    with pytest.warns(UserWarning, match=r"metrics\.csv is full: beyond 60 bytes no row is written"):
         write_more()
     assert path.read_text() == HEADER + rows(1, 2, 3)
 

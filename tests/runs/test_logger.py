@@ -131,7 +131,7 @@ def test_events_that_cannot_be_written_are_told_once_and_cost_nothing_else(
             monkeypatch.setattr(record_writer.RecordWriter, "close", full)
         run.close()
 
-    with pytest.warns(UserWarning, match="^TensorBoard has no more from here on: .*No space left") as told:
+    with pytest.warns(UserWarning, match="^TensorBoard's file ends here: .*No space left") as told:
         record_with_faults()
     assert len(told) == 1
     assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 4

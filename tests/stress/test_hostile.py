@@ -222,7 +222,7 @@ def test_the_baselines_of_a_run_that_is_complete_are_not_waited_for(tmp_path: Pa
 def test_a_replay_of_a_game_that_goes_on_shows_its_beginning(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(pictures, "LONG_EPISODE", 10)
     env = SerialEnvs(hostile.NeverEnds, 1)
-    with pytest.warns(UserWarning, match="the episode of seed 5 is shown up to step 10: it went on"):
+    with pytest.warns(UserWarning, match="the episode of seed 5 did not end: it is shown up to step 10"):
         [frames] = pictures.replay(env, lambda obs, memory=None, **_: (torch.zeros(1, 2, 3), memory), [5])
     assert len(frames) == 10
 

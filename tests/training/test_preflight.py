@@ -48,7 +48,7 @@ def test_presets_are_not_advised_upon(name: str):
     [
         ({"run": {"threads": 4}}, ["run.threads 4 on 2 cores", "--run.threads 1"]),
         ({"env": {"num_envs": 8}, "ppo": {"minibatches": 1}}, ["env.num-envs 8", "128"]),
-        ({"run": {"total_steps": 10_000}}, ["4 updates", "--run.total-steps", "3,200"]),
+        ({"run": {"total_steps": 10_000}}, ["updates: 4,", "--run.total-steps", "3,200"]),
         (
             {"env": {"num_envs": 8192}, "run": {"total_steps": 10**8}},
             ["25,600 steps", "chosen for 400", "--ppo.minibatches 512 makes it 400"],

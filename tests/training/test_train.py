@@ -443,7 +443,7 @@ def test_an_existing_directory_is_refused_unless_resumed(whole: dict[str, Run], 
             "ppo.gamma 0.99, not 0.5",
             "ppo.epochs 2, not 3",
             "run.seed 1, not 4",
-            "its own are in config.json",
+            "to continue with the settings in its config.json",
         ):
             assert name in text
         assert "run.progress" not in text

@@ -65,7 +65,7 @@ def check_environment(
         UserError: there is no such environment, or it cannot be checked.
     """
     if name in NATIVE:
-        raise UserError(f"{name} is a part of mappo, whose own tests check it")
+        raise UserError(f"{name} is a part of mappo, and mappo's own tests check it")
     if episodes < 1:
         raise UserError(f"episodes must be at least 1, got {episodes}")
     if is_code(name) and "num_envs" in parameters(load_function(name)):

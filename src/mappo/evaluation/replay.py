@@ -75,7 +75,7 @@ def _render_episode(env: Renderable, policy: TeamPolicy, seed: int, limit: int, 
         length = int(play_episodes(env, policy, [seed], lambda _: on_step(0.0), budget).lengths[0])
     except CutOffError:
         length = LONG_EPISODE
-        warnings.warn(f"the episode of seed {seed} is shown up to step {length:,}: it went on", stacklevel=4)
+        warnings.warn(f"the episode of seed {seed} did not end: it is shown up to step {length:,}", stacklevel=4)
     interval = -(-length // (limit - 1))
     frames: list[Frame] = []
     step = env.reset([seed] * env.num_envs)

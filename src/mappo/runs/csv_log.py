@@ -83,7 +83,7 @@ class CsvLog:
         with self._writing(), self._path.open("a", encoding="utf-8", newline="") as file:
             size = file.tell()
             if size + len(row) > MAX_TABLE:  # a resume could not read the file any more
-                warnings.warn(f"{self._path} is full: no more rows than {MAX_TABLE:,} bytes are written", stacklevel=3)
+                warnings.warn(f"{self._path} is full: beyond {MAX_TABLE:,} bytes no row is written", stacklevel=3)
                 return
             if size == 0:
                 file.write(",".join([*self._fixed, *(self._names or [])]) + "\n")

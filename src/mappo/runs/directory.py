@@ -209,8 +209,8 @@ def _check_resumable(path: Path, name: str, config: Config, spec: Spec) -> None:
                 differences.append(f"{section}.{option} {value}, not {new[section][option]}")
     if differences:
         raise UserError(
-            f"{path} was made with other settings: {'; '.join(differences)}; its own are in config.json, and kept by: "
-            f"mappo resume {shell_path(path)}"
+            f"{path} was made with other settings: {'; '.join(differences)}; to continue with the settings in "
+            f"its config.json: mappo resume {shell_path(path)}"
         )
     if difference := old_spec.mismatch(spec):
         raise UserError(f"{path} was made in another environment: {difference}")

@@ -70,4 +70,4 @@ class EventFile:
             if self._file is not None:
                 with suppress(OSError):
                     self._file.close()
-            warnings.warn(f"TensorBoard has no more from here on: {error}; metrics.csv goes on", stacklevel=4)
+            warnings.warn(f"TensorBoard's file ends here: {error}; metrics.csv continues", stacklevel=4)

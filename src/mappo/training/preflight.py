@@ -155,7 +155,7 @@ def _updates_note(config: Config) -> str:
     if config.num_updates >= FEW_UPDATES:
         return ""
     return (
-        f"{config.num_updates} updates are too few to learn much: raise --run.total-steps, or take fewer than "
+        f"number of updates: {config.num_updates}, too few to learn much; raise --run.total-steps, or take fewer than "
         f"{config.steps_per_update:,} steps for each update (lower --env.num-envs or --ppo.rollout-length)"
     )
 

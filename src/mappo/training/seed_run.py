@@ -202,7 +202,7 @@ def _check_all_begun(seed_runs: Sequence[SeedRun]) -> None:
     if begun and missing:
         path = begun[0].path
         raise UserError(
-            f"{path.parent}: there is no checkpoint of {missing}, so that its seeds cannot go on together. If the run "
+            f"{path.parent}: there is no checkpoint of {missing}, so its seeds cannot go on together. If the run "
             f"ended before the first checkpoint of all seeds, delete it and start it again; to continue a single seed: "
             f"mappo resume {shell_path(path)}"
         )

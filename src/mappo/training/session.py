@@ -112,7 +112,7 @@ class Session:
         except (RuntimeError, LookupError, ValueError) as error:  # impossible state of a generator or environment
             raise UserError(f"{checkpoint} does not fit {self.path}/config.json: {error}") from error
         if not self.resumable:
-            self.notes.append(f"{self.name} cannot save its episodes under way: new ones start, from derived seeds")
+            self.notes.append(f"{self.name} cannot save unfinished episodes: new episodes start, from derived seeds")
 
     def loop(self, callback: Callback | None) -> None:
         """Train until all updates are done.

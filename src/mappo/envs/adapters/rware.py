@@ -61,7 +61,7 @@ def make(name: str, options: Mapping[str, Any], render: bool = False) -> RobotWa
     if not 0 < env.request_queue_size < shelves or env.n_agents > cells:
         raise UserError(
             f"rware/{name}: {env.request_queue_size} requests and {env.n_agents} robots in a warehouse of {shelves} "
-            f"shelves and {cells} cells: there must be at least one request, and fewer than shelves"
+            f"shelves and {cells} cells: there must be at least one request, and fewer requests than shelves"
         )
     if render:
         render_without_display()

@@ -40,7 +40,7 @@ RULES: dict[str, Rule] = {
     ),
     "over-but-listed": Rule(
         "warning",
-        "{agent} ended{when} and is still in env.agents, where others go on",
+        "{agent} ended{when} and is still in env.agents, while other agents go on",
         "remove an agent from agents at the step at which it ends; an agent that stays begins another life",
     ),
     "not-emptied": Rule(
@@ -163,7 +163,7 @@ RULES: dict[str, Rule] = {
     "state-shape": Rule(
         "error",
         "state() has shape {shape} in place of {expected}",
-        "return a state of one shape, the shape of state_space, whatever agents act",
+        "always return a state of the same shape, the shape of state_space",
     ),
     "state-constant": Rule(
         "warning",
@@ -183,12 +183,12 @@ RULES: dict[str, Rule] = {
     ),
     "seed-steps": Rule(
         "warning",
-        "the same seed and actions on {which} lead elsewhere from step {step} on",
+        "the same seed and actions on {which} give other results from step {step} on",
         "reset everything in reset, and take all random numbers from a generator seeded in reset",
     ),
     "entangled": Rule(
         "warning",
-        "two environments stepped in turn go another way than one alone, from {moment} on",
+        "two environments stepped in turn give other results than each alone, from {moment} on",
         "use a generator for each environment, not a generator of the whole process such as np.random",
     ),
     "aliasing": Rule(
