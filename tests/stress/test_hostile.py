@@ -106,7 +106,7 @@ def test_a_worker_leaves_whatever_threads_there_are():
 
 def test_a_check_names_a_close_that_hangs():
     [violation] = check(hostile.CloseHangs, 1, close_limit=LimitedClose(0.3)).violations
-    assert violation.code == "raised"
+    assert violation.code == "close-raised"
     assert "close raised CloseTimeoutError: the environment's close() did not return within" in violation.message
     assert "in close: time.sleep(HANG)" in violation.message
 

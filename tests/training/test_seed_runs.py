@@ -281,8 +281,8 @@ def test_one_seed_that_learns_nothing_any_more_does_not_end_the_others(
 
     lost: list[SeedDiagnostics] = []
 
-    def make(config: Config) -> SeedDiagnostics:
-        watch = Lost(config)
+    def make(config: Config, readers: Any) -> SeedDiagnostics:
+        watch = Lost(config, readers)
         if len(made) in which:
             lost.append(watch)
         made.append(watch)
