@@ -12,7 +12,7 @@ from mappo.config import Config, EnvConfig, PPOConfig, RunConfig
 
 
 class Corridor:
-    """Two agents on a line of 9 cells want to meet. Each observes its place and the way to the other. PettingZoo's API."""
+    """Two agents on a line of 9 cells want to meet. Each observes its place and the way to the other agent."""
 
     possible_agents = ("left", "right")
 

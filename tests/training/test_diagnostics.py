@@ -197,8 +197,8 @@ def test_evaluations_that_take_most_of_the_time_are_told_once():
     watches = Diagnostics(CONFIG, SPEC)
     assert not watches.check_evaluation_time(10, 19, 64)  # so early starts weigh too much
     told = watches.check_evaluation_time(2, 24, 64)
-    assert told.startswith("evaluations took 50% of the time: give --run.eval-interval more than 100,000 steps")
-    assert told.endswith("--run.eval-episodes fewer than 64"), "of those played, whatever the limit"
+    assert told.startswith("evaluations took 50% of the time: raise --run.eval-interval above 100,000 steps")
+    assert told.endswith("lower --run.eval-episodes below 64"), "of those played, whatever the limit"
     assert not watches.check_evaluation_time(20, 44, 64)
     assert not Diagnostics(CONFIG, SPEC).check_evaluation_time(9.9, 20, 64)
 
@@ -208,7 +208,7 @@ def test_what_is_told_of_evaluations_is_what_helps():
     told = Diagnostics(large, SPEC).check_evaluation_time(
         20, 30, 1
     )  # an update is 200,000 steps, and each is evaluated once at most
-    assert told == "evaluations took 67% of the time: give --run.eval-interval more than 200,000 steps"
+    assert told == "evaluations took 67% of the time: raise --run.eval-interval above 200,000 steps"
 
 
 def test_what_evaluations_take_is_told_while_others_are_to_come(

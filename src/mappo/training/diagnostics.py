@@ -160,9 +160,9 @@ class Diagnostics:
         self._is_timed = True
         # An update has at most one evaluation, even if shorter intervals are set.
         interval = max(self.config.run.eval_interval, self.config.steps_per_update)
-        fewer = f", or --run.eval-episodes fewer than {episodes}" if episodes > 1 else ""
+        fewer = f", or lower --run.eval-episodes below {episodes}" if episodes > 1 else ""
         return (
-            f"evaluations took {self._evaluation_s / elapsed:.0%} of the time: give --run.eval-interval more than "
+            f"evaluations took {self._evaluation_s / elapsed:.0%} of the time: raise --run.eval-interval above "
             f"{interval:,} steps{fewer}"
         )
 
