@@ -1,7 +1,7 @@
 """What wastes time or memory is said before a run begins, and good settings are not nagged about."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -151,3 +151,15 @@ def test_images_that_are_large_or_have_unclear_channels_are_told(space: Any, net
     notes = preflight_notes("game", config, env, MAPPO(spec, config))
     assert [word for note in notes for word in words if word in note] == words
     assert len(notes) == bool(words)
+
+
+@pytest.mark.parametrize(("critic_input", "is_told"), [("env", True), ("joint", False)])
+def test_a_large_state_is_told_where_the_critic_reads_it(critic_input: Literal["env", "joint"], is_told: bool):
+    wall = box(280, 480, 3, dtype=np.uint8)
+    spec = Spec(("a",), (box(84, 84, 1, dtype=np.uint8),), (ActionHeads((5,)),), state_shape=wall.shape)
+    spec = replace(spec, state_parts=parts_of(wall))
+    config = config_of(env={"num_envs": 4}, network={"critic_input": critic_input}, ppo={"minibatches": 1})
+    env = SerialEnvs(Game, 4)
+    env.spec = spec
+    notes = preflight_notes("game", config, env, MAPPO(spec, config))
+    assert ["state() returns images of 280 x 480 x 3" in note for note in notes] == [True] * is_told

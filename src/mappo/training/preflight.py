@@ -112,9 +112,12 @@ def _num_inputs(network: Network) -> int:
 def _image_note(agent: MAPPO) -> str:
     """Return a note on large images, or on images with an axis of channels that is hard to guess."""
     spec = agent.spec
+    findings = [check_image_size(name, parts) for parts, name in zip(spec.obs_parts, spec.agents, strict=True)]
+    if agent.critic_input.mode in ("env", "agent"):
+        findings.append(check_image_size("", spec.state_parts, "large-state"))
+    for finding in filter(None, findings):
+        return f"{finding}. Training takes about {memory_needed(agent):.1f} GiB"
     for parts, name in zip(spec.obs_parts, spec.agents, strict=True):
-        if finding := check_image_size(name, parts):
-            return f"{finding}. Training takes about {memory_needed(agent):.1f} GiB"
         shapes = [part.shape for part in parts if is_channels_unclear(part.shape)]
         if shapes and agent.config.network.channels == "auto":
             return (

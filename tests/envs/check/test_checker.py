@@ -443,6 +443,12 @@ class SharesNot(Team):
     shared_reward = True
 
 
+@bug("large-state")
+class StateOfAWall(Team):
+    def state(self) -> Any:
+        return np.full((150, 160, 1), self.clock, np.uint8)
+
+
 @bug("large-image", "team, a")
 class SeesAWall(Team):
     """Images larger than any network for them needs."""

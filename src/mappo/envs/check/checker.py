@@ -106,6 +106,8 @@ def _prepare(recorder: Recorder, make: Callable[[], Any], name: str, seed: int) 
         report.groups.append(AgentGroup(tuple(map(str, members)), *texts))
         if finding := check_image_size(members[0], spec.obs_parts[spec.groups.index(group)]):
             recorder.add(finding)
+    if finding := check_image_size("", spec.state_parts, "large-state"):
+        recorder.add(finding)
     return RandomPlayer(recorder, env, layout, action_spaces, seed)
 
 

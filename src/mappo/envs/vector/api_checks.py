@@ -164,10 +164,16 @@ def check_array(
     return None
 
 
-def check_image_size(agent: Any, parts: Iterable[ObsPart]) -> Finding | None:
-    """Check the images among the parts of an agent's observation for more pixels than training bears well."""
+def check_image_size(agent: Any, parts: Iterable[ObsPart], code: str = "large-image") -> Finding | None:
+    """Check the images among the parts of an observation or state for more pixels than training bears well.
+
+    Args:
+        agent: the agent with this observation.
+        parts: the parts.
+        code: the rule, `large-image` or `large-state`.
+    """
     large = [part.shape for part in parts if part.is_image and math.prod(sorted(part.shape)[-2:]) > MOST_PIXELS]
-    return broken("large-image", agent, shape=" x ".join(map(str, large[0]))) if large else None
+    return broken(code, agent, shape=" x ".join(map(str, large[0]))) if large else None
 
 
 def check_bounds(what: str, x: np.ndarray, low: Any, high: Any, agent: Any = "") -> Finding | None:

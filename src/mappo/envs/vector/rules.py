@@ -62,6 +62,11 @@ RULES: dict[str, Rule] = {
         "{agent} observes images of {shape}: an update on them takes minutes and gigabytes",
         "shrink them: supersuit.color_reduction_v0(env, 'full'), then supersuit.resize_v1(env, 84, 84); or a wrapper",
     ),
+    "large-state": Rule(
+        "warning",
+        "state() returns images of {shape}: an update of the critic on them takes minutes and gigabytes",
+        "shrink them like observations, or leave the state out by --network.critic-input joint",
+    ),
     "no-observation": Rule(
         "error",
         "{agent} is in env.agents and has no observation; observations hold: {names}",
