@@ -232,6 +232,14 @@ class Shrinks(Team):
         return given
 
 
+@bug("possible-agents-changed", "team")
+class GrowsAtReset(Team):
+    def reset(self, seed: int | None = None, options: Any = None) -> Any:
+        given = super().reset(seed)
+        self.possible_agents = [*self.possible_agents, "d"]
+        return given
+
+
 @bug("unknown-agent", "team, ghost, episode 1, step 1")
 class Stranger(Team):
     def step(self, actions: dict[str, Any]) -> Any:
@@ -432,6 +440,12 @@ class PaysWords(Team):
         return "well done"
 
 
+@bug("reward-number", "team, a, episode 1, step 1")
+class PaysAnEndlessInteger(Team):
+    def pay(self, agent: str) -> Any:
+        return 10**400
+
+
 @bug("reward-size", "team, a, episode 1, step 1")
 class PaysTooMuch(Team):
     def pay(self, agent: str) -> Any:
@@ -522,6 +536,13 @@ class Infinite(Team):
         x = super().see(agent)
         x[1] = np.inf if agent == "b" and self.clock == 2 else x[1]
         return x
+
+
+@bug("not-finite", "team, b, episode 1, step 2")
+class TooLargeForFloat32(Team):
+    def see(self, agent: str) -> Any:
+        x = super().see(agent)
+        return x if agent != "b" or self.clock != 2 else x.astype(np.float64) + 1e300
 
 
 @bug("not-finite", "team, episode 1, step 1")

@@ -17,7 +17,7 @@ from mappo.envs.check.random_play import RandomPlayer
 from mappo.envs.check.recorder import Recorder, StopChecking, last_lines
 from mappo.envs.check.report import AgentGroup, Report, Violation, show, workers
 from mappo.envs.opponents import find_opponents
-from mappo.envs.vector.api_checks import METHODS, check_api, check_image_size
+from mappo.envs.vector.api_checks import METHODS, check_api, check_image_size, check_same_agents
 from mappo.envs.vector.rules import RuleError, broken
 from mappo.envs.vector.state_space import first_state
 from mappo.envs.vector.team_layout import TeamLayout, ordered_agents
@@ -89,6 +89,7 @@ def _prepare(recorder: Recorder, make: Callable[[], Any], name: str, seed: int) 
     obs_spaces = {a: recorder.call("observation_space", env.observation_space, a) for a in possible}
     action_spaces = {a: recorder.call("action_space", env.action_space, a) for a in possible}
     recorder.reset(env, seed)
+    recorder.stop_if(check_same_agents(env.possible_agents, dict.fromkeys(possible)))
     if callable(getattr(env, "state", None)):
         recorder.call("state", first_state, env)
     try:

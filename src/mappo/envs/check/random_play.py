@@ -11,7 +11,7 @@ from mappo.core.spec import UNBOUNDED, ActionHeads
 from mappo.envs.check.determinism import Trace, digest, digests
 from mappo.envs.check.recorder import Recorder
 from mappo.envs.check.rules import check_absent, check_agents, check_flags, check_step, reward_number
-from mappo.envs.check.spaces import check_observation, leaves
+from mappo.envs.check.spaces import check_finite, check_observation, leaves
 from mappo.envs.opponents import Play
 from mappo.envs.vector.api_checks import check_mask, check_same_agents, check_shared
 from mappo.envs.vector.mask_reader import find_mask
@@ -182,8 +182,7 @@ class RandomPlayer:
         except RuleError as error:
             self.recorder.add(error.finding)
             return digest(value)
-        if state.dtype.kind == "f" and not np.isfinite(state).all():
-            self.recorder.add(broken("not-finite", what="state()", value=state[~np.isfinite(state)][0]))
+        self.recorder.add(check_finite("state()", state))
         if not self.recorder.step and agents == self.possible and all(a in obs for a in agents):
             parts = [np.concatenate([leaf.ravel() for leaf in leaves(obs[a])]).astype(np.float32) for a in agents]
             self.recorder.add(check_state_order(agents, parts, state.astype(np.float32)))

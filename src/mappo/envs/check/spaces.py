@@ -34,13 +34,20 @@ def _check_boxes(agent: str, space: Any, value: Any, what: str) -> Iterator[Find
             yield from _check_boxes(agent, subspace, value[key], f"{key!r} in {what}")
     elif isinstance(space, spaces.Box):
         x = cast(Any, as_numbers(value))
-        if not np.isfinite(x).all():
-            yield broken("not-finite", agent, what=what, value=x[~np.isfinite(x)][0])
+        if finding := check_finite(what, x, agent):
+            yield finding
             return
         if x.dtype != space.dtype:
             yield broken("obs-dtype", agent, what=what, dtype=x.dtype, expected=space.dtype)
         if finding := check_bounds(what, x, space.low, space.high, agent):
             yield finding
+
+
+def check_finite(what: str, x: np.ndarray, agent: str = "") -> Finding | None:
+    """Check an array for numbers that are not finite in float32, in which they are kept."""
+    with np.errstate(over="ignore"):
+        is_finite = np.isfinite(x.astype(np.float32))
+    return None if is_finite.all() else broken("not-finite", agent, what=what, value=x[~is_finite][0])
 
 
 def leaves(x: Any) -> list[np.ndarray]:

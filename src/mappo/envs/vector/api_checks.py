@@ -120,7 +120,10 @@ def check_shared(rewards: list[float]) -> Finding | None:
 def check_reward(agent: Any, reward: Any) -> float | Finding:
     """Return a reward as a number, infinite and NaN included; or the finding for anything but a number."""
     if isinstance(reward, int | float):
-        return float(reward)
+        try:
+            return float(reward)
+        except OverflowError:
+            return broken("reward-number", agent, reward=short(reward))
     x = as_numbers(reward)
     return broken("reward-number", agent, reward=short(reward)) if x is None or x.size != 1 else float(x.item())
 
