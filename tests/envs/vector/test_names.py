@@ -212,6 +212,9 @@ def test_seeds_of_episodes_lie_below_two_to_the_31(seed: int):
     for single, first in zip(env.envs, range(seed, seed + 3), strict=True):
         derived = [int(np.random.SeedSequence([first, k]).generate_state(1)[0]) for k in range(1, 41)]
         assert single.seeds == [s % 2**31 for s in (first, *derived)]
+    made: list[Named] = []
+    assert check(lambda: made.append(Named("a")) or made[-1], episodes=2, seed=seed).ok
+    assert {seed % 2**31, (seed + 1) % 2**31} == {s for single in made for s in single.seeds}
 
 
 class Gym:

@@ -94,7 +94,7 @@ class Recorder:
 
     def reset(self, env: Any, seed: int) -> tuple[Any, Any]:
         """Reset the environment; return observations and infos."""
-        result = self.call("reset", env.reset, seed=seed)
+        result = self.call("reset", env.reset, seed=seed % 2**31)  # as in training
         self.stop_if(check_return("reset", result))
         try:
             agents = listed_agents(env)
