@@ -163,3 +163,5 @@ def test_a_large_state_is_told_where_the_critic_reads_it(critic_input: Literal["
     env.spec = spec
     notes = preflight_notes("game", config, env, MAPPO(spec, config))
     assert ["state() returns images of 280 x 480 x 3" in note for note in notes] == [True] * is_told
+    # The rollout keeps the state and the next state of each step, whatever the critic reads.
+    assert memory_needed(MAPPO(spec, config)) > 2 * config.steps_per_update * 280 * 480 * 3 / 2**30

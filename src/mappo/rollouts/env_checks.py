@@ -77,7 +77,9 @@ def find_nonfinite(rollout: Rollout, env: Environment, seed_slices: Sequence[sli
     # next_obs stands before obs, to name the action at fault.
     order = ("reward", "next_obs", "next_state", "obs", "state")
     values = {name: cast(Tensor | None, getattr(rollout, name)) for name in order}
-    nonfinite = {name: _nonfinite(rollout, name, x) for name, x in values.items() if x is not None}
+    # Bytes are always finite; a copy of large images would take gigabytes.
+    floats = {name: x for name, x in values.items() if x is not None and x.is_floating_point()}
+    nonfinite = {name: _nonfinite(rollout, name, x) for name, x in floats.items()}
     messages = [""] * len(seed_slices)
     if not torch.stack([x.any() for x in nonfinite.values()]).any():
         return messages

@@ -86,6 +86,9 @@ def memory_needed(agent: MAPPO, device: torch.device | None = None) -> float:
     itemsize = 1 if len(actor.shape) == 3 and agent.spec.observes_bytes else 4
     obs = agent_rows * math.prod(actor.shape)
     data = 2 * (obs * agent.spec.obs_dtype.itemsize + critic_rows * math.prod(critic.shape) * itemsize)
+    if agent.spec.state_shape is not None and agent.critic_input.mode != "env":  # else the state is the critic's row
+        state_itemsize = 1 if len(agent.spec.state_shape) == 3 and agent.spec.observes_bytes else 4
+        data += 2 * team_rows * math.prod(agent.spec.state_shape) * state_itemsize
     # Values of a rollout, then forward and backward passes. On a CPU both are computed in pieces where rows are many.
     rows = agent_rows / config.ppo.minibatches
     evaluated_rows = critic_rows
