@@ -67,10 +67,13 @@ from pathlib import Path
 from mappo.runs.lock import lock_directory
 
 with lock_directory(Path(sys.argv[1])):
+    started, start = os.pipe()
     helper = os.fork() if sys.argv[2] == "killed" else ctypes.PyDLL(None).fork()
     if not helper:
+        os.write(start, b".")
         time.sleep(60)
         os._exit(0)
+    os.read(started, 1)  # until then the helper may not have begun to run
     print(helper, flush=True)
     if sys.argv[2] == "killed":
         os._exit(0)
