@@ -149,7 +149,13 @@ def test_large_observations_are_told_at_the_first_rollout():
     for network in ({"obs_norm": True}, {"layer_norm": True}):
         assert SeedDiagnostics(replace(CONFIG, network=NetworkConfig(**network))).check_first(rollout(obs)) == ""
     assert SeedDiagnostics(CONFIG).check_first(rollout(obs / 30)) == ""
-    assert SeedDiagnostics(CONFIG).check_first(rollout(obs / 30, state=torch.full((4, 2, 5), 101.0)))
+    large_state = torch.full((4, 2, 5), 101.0)
+    assert SeedDiagnostics(CONFIG).check_first(rollout(obs / 30, state=large_state)).startswith("States go up to 101, ")
+    space = spaces.Box(0, 2500, obs.shape[3:], np.int64)
+    spec = Spec(("a", "b"), (space,) * 2, (ActionHeads((2,)),) * 2)
+    readers = (obs_reader(spec), state_reader(spec))
+    note = SeedDiagnostics(CONFIG, readers).check_first(rollout(obs, state=large_state))
+    assert note.startswith("States go up to 101, "), "the observations are divided by their bounds"
 
 
 @pytest.mark.parametrize(

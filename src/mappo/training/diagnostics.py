@@ -51,19 +51,23 @@ class SeedDiagnostics:
 
     def check_first(self, rollout: Rollout) -> str:
         """Return a note on the first rollout, or ""."""
-        largest, is_large = self._largest_obs(rollout)
-        if not is_large:
+        large = [(name, largest) for name, largest, is_large in self._largest_inputs(rollout) if is_large]
+        if not large:
             return ""
+        name, largest = large[0]
         advice = "" if rollout.obs.ndim - rollout.active.ndim == 3 else ", or give --network.obs-norm"
         where = "divide them in the environment"
-        return f"Observations go up to {largest:.4g}, from which networks learn badly: {where}{advice}"
+        return f"{name} go up to {largest:.4g}, from which networks learn badly: {where}{advice}"
 
-    def _largest_obs(self, rollout: Rollout) -> tuple[float, bool]:
-        """Return the largest number of observations and states, and if it is large after division by bounds too."""
+    def _largest_inputs(self, rollout: Rollout) -> list[tuple[str, float, bool]]:
+        """Return names and largest numbers of observations and states, and if they are large for the networks too."""
         active_obs = torch.where(append_axes(rollout.active, rollout.obs.ndim), rollout.obs, 0)
-        inputs = [(x, r) for x, r in zip((active_obs, rollout.state), self._readers, strict=True) if x is not None]
-        is_large = any(_largest_read(x, reader) > LARGE_OBS for x, reader in inputs)
-        return max(_largest(x) for x, _ in inputs), is_large and not self._is_normalized
+        named = zip(("Observations", "States"), (active_obs, rollout.state), self._readers, strict=True)
+        return [
+            (name, _largest(x), not self._is_normalized and _largest_read(x, reader) > LARGE_OBS)
+            for name, x, reader in named
+            if x is not None
+        ]
 
     def advise(self, metrics: Mapping[str, float]) -> str:
         """Return advice, once in a run, if the policy moves too far in each update; otherwise ""."""
@@ -93,12 +97,13 @@ class SeedDiagnostics:
             return ""
         if nonfinite:
             return f"nothing was learned in the last {PATIENCE} updates: {nonfinite}"
-        return self._explain_overflow(*self._largest_obs(rollout), _largest(rollout.reward), metrics["value"])
+        return self._explain_overflow(self._largest_inputs(rollout), _largest(rollout.reward), metrics["value"])
 
-    def _explain_overflow(self, obs: float, is_large: bool, reward: float, value: float) -> str:
+    def _explain_overflow(self, inputs: list[tuple[str, float, bool]], reward: float, value: float) -> str:
         """Return a message with the largest numbers and the helpful settings."""
+        obs = max(largest for _, largest, _ in inputs)
         fixes: list[str] = []
-        if is_large:
+        if any(is_large for *_, is_large in inputs):
             fixes.append("with normalised observations (--network.obs-norm, or --network.layer-norm)")
         if reward > LARGE_REWARD:
             fixes.append("with smaller rewards (divided by a constant in the environment, they ask for the same)")
