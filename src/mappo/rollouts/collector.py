@@ -239,13 +239,12 @@ class Collector:
 
     def _allocate(self, step: TimeStep) -> Rollout:
         """Allocate a rollout with the fields of a step, `(T, E, ...)`."""
-        spec = self.env.spec
         shape = (self.length, *step.active.shape)
         device = self.agent.device
         chunks = self.length // self.chunk_length
         return Rollout(
             **vars(step.map(lambda x: x.new_zeros(self.length, *x.shape))),
-            action=torch.zeros(*shape, spec.action_size, dtype=spec.action_dtype, device=device),
+            action=torch.zeros(*shape, self.env.spec.action_size, dtype=self.env.spec.action_dtype, device=device),
             log_prob=torch.zeros(shape, device=device),
             memory=None if self.memory is None else self.memory.expand(chunks, -1, -1, -1).clone(),
         )

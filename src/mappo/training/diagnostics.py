@@ -15,11 +15,9 @@ from mappo.networks.input_reader import InputReader, bytes_reader, obs_reader, s
 from mappo.training.opponents_note import OpponentsNote
 from mappo.training.trace_nonfinite import trace_nonfinite
 
-# Number of bad updates in a row before a run ends (PATIENCE), or before a note is shown (FAR).
-PATIENCE = 5
-FAR = 3
-# Notes about skipped updates, for each seed.
-MAX_SKIP_NOTES = 3
+PATIENCE = 5  # bad updates in a row before a run ends
+FAR = 3  # bad updates in a row before a note is shown
+MAX_SKIP_NOTES = 3  # notes about skipped updates, for each seed
 # Evaluations may take this fraction of a run's time. The first seconds do not count: the start weighs too much.
 MOST_EVALUATED = 0.5
 SOON = 20.0
@@ -51,13 +49,12 @@ class SeedDiagnostics:
 
     def check_first(self, rollout: Rollout) -> str:
         """Return a note on the first rollout, or ""."""
-        large = [(name, largest) for name, largest, is_large in self._largest_inputs(rollout) if is_large]
-        if not large:
-            return ""
-        name, largest = large[0]
         advice = "" if rollout.obs.ndim - rollout.active.ndim == 3 else ", or give --network.obs-norm"
-        where = "divide them in the environment"
-        return f"{name} go up to {largest:.4g}, from which networks learn badly: {where}{advice}"
+        for name, largest, is_large in self._largest_inputs(rollout):
+            if is_large:
+                bad = f"{name} go up to {largest:.4g}, from which networks learn badly"
+                return f"{bad}: divide them in the environment{advice}"
+        return ""
 
     def _largest_inputs(self, rollout: Rollout) -> list[tuple[str, float, bool]]:
         """Return names and largest numbers of observations and states, and if they are large for the networks too."""
