@@ -41,6 +41,10 @@ class Mover(Game):
         return super().step(actions)
 
 
+OPTIONS = "--env.num-envs 2 --env.workers 0 --network.hidden 4 --ppo.rollout-length 8 --ppo.epochs 1 "
+OPTIONS += "--ppo.minibatches 1 --run.total-steps 16 --run.eval-episodes 2"
+
+
 def config(**run: Any) -> mappo.Config:
     return mappo.Config.from_dict({**CONFIG, "run": {**CONFIG["run"], **run}})
 
@@ -110,9 +114,7 @@ def test_the_command_line_writes_and_names_what_is_there(
     (start / "bin" / "mappo").touch()
     monkeypatch.setattr(sys, "argv", ["bin/mappo"])
     monkeypatch.setenv("PATH", "")
-    options = "--env.num-envs 2 --env.workers 0 --network.hidden 4 --ppo.rollout-length 8 --ppo.epochs 1 "
-    options += "--ppo.minibatches 1 --run.total-steps 16 --run.eval-episodes 2"
-    assert main(["train", "roaming:Roaming", "--run.dir=-x", *options.split()]) == 0
+    assert main(["train", "roaming:Roaming", "--run.dir=-x", *OPTIONS.split()]) == 0
     out = capsys.readouterr().out
     assert files(start / "-x") == ALL | {"replay.gif"}
     command = next(line for line in out.splitlines() if " evaluate " in line)
@@ -133,9 +135,9 @@ def test_a_run_is_scored_where_its_environment_has_removed_the_current_folder(
         "        os.rmdir(os.getcwd())\n        return super().reset(seed)\n"
     )
     monkeypatch.syspath_prepend(str(start))
-    options = "--env.num-envs 2 --env.workers 0 --network.hidden 4 --ppo.rollout-length 8 --ppo.epochs 1 "
-    options += "--ppo.minibatches 1 --run.total-steps 16 --run.eval-episodes 2 --run.score-episodes 2"
-    assert main(["train", "homeless:Homeless", "--run.dir", "there", *options.split()]) == 0
+    assert (
+        main(["train", "homeless:Homeless", "--run.dir", "there", *OPTIONS.split(), "--run.score-episodes", "2"]) == 0
+    )
     assert f" evaluate {start}/there --allow-code" in capsys.readouterr().out
     os.chdir(start)
     assert main(["evaluate", "there", "--allow-code", "--episodes", "2", "--workers", "0"]) == 0
