@@ -93,16 +93,21 @@ def _train(
         seed_runs = _make_seed_runs(path, config, learners, stack)
         session = Session(path, name, config, seed_runs, training_env, eval_env, interrupts)
         stack.callback(session.close)
-        if resume:
-            session.resume()
-        else:
-            session.start()
-        try:
-            session.loop(callback)
-        except StopTraining:
-            session.save()
-        session.finish()
+        _run_session(session, callback, resume)
         return Run(path, name, config, session.step)
+
+
+def _run_session(session: Session, callback: Callback | None, resume: bool) -> None:
+    """Start or resume a session, train until its end or until `StopTraining`, and score it."""
+    if resume:
+        session.resume()
+    else:
+        session.start()
+    try:
+        session.loop(callback)
+    except StopTraining:
+        session.save()
+    session.finish()
 
 
 def _checked_config(name: str, config: Config | None, critic_input: CriticInputFunction | None) -> Config:

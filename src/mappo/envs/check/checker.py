@@ -5,7 +5,7 @@ Loads no torch.
 
 import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any
 
@@ -61,7 +61,7 @@ def check(
     """
     recorder = Recorder(Report(name or "environment", seed))
     make = make if time_limit is None else partial(_make_limited, make, time_limit)
-    try:
+    with _as_findings(recorder):
         with recorder.untimed():
             player = _prepare(recorder, make, name, seed)
         _play(recorder, player, episodes, max_steps, seconds)
@@ -70,13 +70,20 @@ def check(
             is_same = check_determinism(recorder, player.trace, player.env, make, close_limit)
             if other_process and is_same:
                 compare_process(recorder, player.trace, player.possible, make)
+    return recorder.report
+
+
+@contextlib.contextmanager
+def _as_findings(recorder: Recorder) -> Generator[None]:
+    """End the check at `StopChecking`; add any other exception to the report, except for UserError of `make`."""
+    try:
+        yield
     except StopChecking:
         pass
     except UserError:
         raise
     except Exception as error:  # unreadable values of the environment: a finding, not a traceback
         recorder.add(broken("unreadable", error=last_lines(error)))
-    return recorder.report
 
 
 def _prepare(recorder: Recorder, make: Callable[[], Any], name: str, seed: int) -> RandomPlayer:
