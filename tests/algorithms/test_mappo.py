@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from chaos import UNEQUAL, Chaos, events, spoil_absent
+from mappo.algorithms import mappo as learner_module
 from mappo.algorithms.mappo import MAPPO
 from mappo.algorithms.minibatch import Batch
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
@@ -474,6 +475,27 @@ def test_one_minibatch_is_the_batch_itself():
     agent.update(rollout)
     assert learned[0] is learned[1]
     assert torch.equal(learned[0].action, batch.action)
+
+
+@pytest.mark.parametrize(("most", "pieces"), [(540, 1), (539, 2), (270, 2), (269, 3), (18, 30)])
+def test_a_minibatch_is_computed_in_as_few_pieces_as_hold_its_rows(
+    most: int, pieces: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(learner_module, "PIECE_ROWS", most)
+    agent = make()
+    batch, _, _ = agent.prepare(collect(agent))
+    assert batch.weight.numel() == 540
+    sizes: list[int] = []
+    whole_loss = agent.loss
+
+    def loss(piece: Batch, *args: Any) -> Any:
+        sizes.append(piece.weight.numel())
+        return whole_loss(piece, *args)
+
+    monkeypatch.setattr(agent, "loss", loss)
+    agent.backward(batch)
+    assert len(sizes) == pieces
+    assert sum(sizes) == 540
 
 
 def test_learning_rates_and_entropy_weight_go_down_in_straight_lines():

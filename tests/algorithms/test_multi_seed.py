@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from torch.nn.functional import batch_norm
 from torch.testing import assert_close
 
 from chaos import UNEQUAL, Chaos
@@ -16,6 +19,8 @@ from mappo.algorithms.multi_seed import MultiSeed, clip_grad_norm_per_seed_
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
 from mappo.envs.batched.concat import ConcatEnv
 from mappo.envs.batched.spread import Spread
+from mappo.errors import UserError
+from mappo.networks.encoders import ENCODERS
 from mappo.rollouts.collector import Collector
 
 SEEDS, ENVS, STEPS = 3, 4, 10
@@ -128,6 +133,33 @@ def test_each_seed_learns_what_it_learns_alone(name: str, in_turn: bool, monkeyp
         assert_close(collector.state_dict(k), own.state_dict(), rtol=precision, atol=precision)
     first, second = (agent.network.actor.head.weight for agent in seeds.agents[:2])
     assert (first - second).abs().max() > 1e-3
+
+
+class AsksForNumbers(torch.nn.Linear):
+    """An encoder whose steps depend on the numbers: it cannot be computed for several seeds in a single call."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x if x.sum() > 0 else -x)
+
+
+class BatchStatistics(torch.nn.Linear):
+    """An encoder that needs more than one row."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = super().forward(x)
+        return batch_norm(features.flatten(0, -2), None, None, training=True).reshape(features.shape)
+
+
+@pytest.mark.parametrize("encoder", [AsksForNumbers, BatchStatistics])
+def test_only_encoders_that_ask_for_numbers_are_refused_where_seeds_are_computed_at_once(
+    encoder: type[torch.nn.Linear], monkeypatch: Any
+):
+    monkeypatch.setitem(ENCODERS, "own", lambda _, shape, net: encoder(shape[0], net.hidden[-1]))
+    config = at_once(monkeypatch, replace(BASE, network=replace(BASE.network, encoder="own")))
+    agents = MultiSeed([MAPPO(spread().spec, config, seed=seed) for seed in range(SEEDS)])
+    refused = pytest.raises(UserError, match="encoder own cannot be computed for several seeds at once")
+    with refused if encoder is AsksForNumbers else nullcontext():
+        agents.check_encoder()
 
 
 def test_some_seeds_are_stopped_by_the_kl_and_others_go_on():

@@ -244,6 +244,20 @@ def test_critics_memories_go_on_in_the_next_rollout_and_are_zero_where_the_episo
     assert 0 < sum(ended) < 12
 
 
+@pytest.mark.parametrize("garbage", [math.nan, math.inf])
+def test_a_critics_memory_starts_anew_in_the_environments_where_it_is_not_finite(garbage: float):
+    agent = Case().make(Case().env())
+    rollout = collect(agent, Case().env())
+    rollout.ended[-1] = False
+    _, _, values = agent.prepare(rollout)
+    memory = cast(Tensor, values.memory_out).clone()  # (T, E, H)
+    memory[:-1, 0] = garbage  # in the past: a reset has mended it since
+    memory[-1, 1, 2] = garbage
+    agent.finish_update(rollout, values._replace(memory_out=memory))
+    memory[-1, 1] = 0
+    assert_equal(agent.critic.memory, memory[-1])
+
+
 def test_an_actors_memory_of_before_a_life_is_never_heard():
     env = Case().env()
     agent = Case().make(env)
