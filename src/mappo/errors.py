@@ -8,6 +8,14 @@ class UserError(ValueError):
     """Error that the user can fix: the command line prints the message alone and exits with code 2."""
 
 
+class LostError(UserError):
+    """Another process of the run is lost: the run can be started again. The program exits with code 4."""
+
+
+class ElsewhereError(UserError):
+    """Another process of the run has ended with an error, and shows it. The program exits with code 2, silently."""
+
+
 class StopTraining(Exception):
     """Request of a callback to end a run early: the run is saved, and can be resumed."""
 

@@ -462,7 +462,9 @@ def test_minibatches_cover_each_row_exactly_once_in_random_order():
             where = part.log_prob[:, 0]
             for field in fields(Batch):
                 whole = getattr(batch, field.name)
-                assert (whole is None) == (field.name in ("is_first", "memory", "critic_is_first", "critic_memory"))
+                assert (whole is None) == (
+                    field.name in ("is_first", "memory", "critic_is_first", "critic_memory", "total")
+                )
                 assert whole is None or torch.equal(getattr(part, field.name), whole[where])
         assert sorted(orders[-1].tolist()) == list(range(rows))
     assert not torch.equal(*orders)

@@ -14,6 +14,7 @@ from torch.testing import assert_close
 from chaos import UNEQUAL, Chaos
 from mappo.algorithms.mappo import MAPPO
 from mappo.algorithms.minibatch import Batch
+from mappo.backend.ranks import Ranks
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
 from mappo.core.timestep import Rollout
 from mappo.functional.weighted import weighted_mean, weighted_mean_variance
@@ -40,6 +41,12 @@ class Sums:
     def __init__(self) -> None:
         self.barrier = threading.Barrier(PARTS, timeout=60)
         self.sums: list[Any] = [None] * PARTS
+
+    def ranks(self, rank: int) -> Ranks:
+        found = Ranks()
+        found.rank, found.size = rank, PARTS
+        found.sum = self.of(rank)
+        return found
 
     def of(self, rank: int) -> Callable[[Tensor], Tensor]:
         def sum_across(sums: Tensor) -> Tensor:
@@ -94,10 +101,8 @@ def test_an_update_is_prepared_and_finished_as_for_the_whole(critic: Any):
 
     expected = train(whole, slice(0, ENVS))
 
-    agents: list[MAPPO] = []  # not in the threads: the weights of all come from one global generator
-    for rank, envs in enumerate(slices):
-        own = replace(config, env=replace(config.env, num_envs=envs.stop - envs.start))
-        agents.append(MAPPO(env.spec, own, seed=1, sum_across=sums.of(rank)))
+    # Not in the threads: the weights of all come from one global generator.
+    agents = [MAPPO(env.spec, config, seed=1, ranks=sums.ranks(rank)) for rank in range(PARTS)]
     found = in_threads(lambda rank: train(agents[rank], slices[rank]))
     for envs, (batch, metrics, state) in zip(slices, found, strict=True):
         assert_close(metrics, expected[1], rtol=1e-9, atol=1e-9)

@@ -75,7 +75,7 @@ def backward(
         The metrics of the minibatch.
     """
     pieces = batch.pieces(num_pieces, axis) if num_pieces > 1 else [batch]
-    total_weight = batch.total_weight() if num_pieces > 1 else None
+    total_weight = batch.total_weight() if num_pieces > 1 or batch.total is not None else None
     piece_metrics: list[dict[str, Tensor]] = []
     for piece in pieces:
         total, metrics = loss(piece, total_weight=total_weight)

@@ -18,11 +18,11 @@ from mappo.algorithms.loss import backward, loss
 from mappo.algorithms.minibatch import Batch
 from mappo.algorithms.optimizer import load_moments, make_optimizer, moments_by_name, set_learning_rates, step_if_finite
 from mappo.backend.cuda_graphs import Graphed, supports_cuda_graphs
+from mappo.backend.ranks import ALONE, Ranks
 from mappo.config import Config
 from mappo.core.spec import Spec
 from mappo.core.state_dict import flatten, subdict
 from mappo.core.timestep import Rollout, TimeStep
-from mappo.functional.weighted import SumAcross, alone
 from mappo.networks.actor_critic import build_network
 from mappo.networks.cnn import MAX_OUTPUTS
 from mappo.networks.input_reader import state_reader
@@ -43,7 +43,7 @@ class MAPPO:
         device: where network and rollouts are.
         seed: of the initial weights and of the minibatches; by default `config.run.seed`.
         critic_input: builds the critic's rows, in place of the config's choice; see `critic_input.CriticInputFunction`.
-        sum_across: adds the sums of other processes; see `functional.weighted`.
+        ranks: the processes that learn together, each from a rollout of its own; they hold the same weights.
         check: on a CPU called at each step of a rollout and before each piece of a minibatch; may raise. The update is
             then left unfinished.
 
@@ -58,14 +58,15 @@ class MAPPO:
         device: torch.device | str = "cpu",
         seed: int | None = None,
         critic_input: CriticInputFunction | None = None,
-        sum_across: SumAcross = alone,
+        ranks: Ranks = ALONE,
         check: Callable[[], None] = lambda: None,
     ) -> None:
         seed = config.run.seed if seed is None else seed
         self.spec = spec
         self.config = config
         self.device = torch.device(device)
-        self.sum_across = sum_across
+        self.ranks = ranks
+        self.sum_across = ranks.sum
         # Decided here for the whole run: with static shapes no tensor shape depends on data.
         self.static_shapes = supports_cuda_graphs(self.device)
         self._check = (lambda: None) if self.static_shapes else check
@@ -75,12 +76,12 @@ class MAPPO:
         self.network = build_network(spec, config, self.critic_input.rows, seed).to(self.device)
         self.policy = Policy(spec, config.network, self.network.actor, self.device)
         readers = (self.network.actor.reader, state_reader(spec, config.network.channels).to(self.device))
-        self.critic = Critic(
-            self.network.critic, self.critic_input, readers, config.ppo, self.static_shapes, sum_across
-        )
+        self.critic = Critic(self.network.critic, self.critic_input, readers, config.ppo, self.static_shapes, ranks.sum)
         self.value_norm = self.critic.value_norm.to(self.device)
         if config.network.memory_size:
-            self.critic.ensure_memory(config.env.num_envs, *(() if self.team_rows else (spec.num_agents,)))
+            self.critic.ensure_memory(
+                config.env.num_envs // ranks.size, *(() if self.team_rows else (spec.num_agents,))
+            )
         self.optimizer = make_optimizer(self.network, config.ppo, self.uses_graphs)
         self.entropy_weight = torch.zeros((), dtype=self.network.critic.head.weight.dtype, device=self.device)
         self.generator = torch.Generator(self.device).manual_seed(seed)
@@ -174,7 +175,8 @@ class MAPPO:
 
     def minibatches(self, batch: Batch, order: Tensor | None) -> Iterable[Batch]:
         """Return the minibatches of an epoch; `order` is a permutation of the rows, None for a single minibatch."""
-        return [batch] if order is None else batch.minibatches(order, self.config.ppo.minibatches, self.row_axis)
+        sum_across = None if self.ranks.size == 1 else self.ranks.sum
+        return batch.minibatches(order, self.config.ppo.minibatches, self.row_axis, sum_across)
 
     def loss(
         self, batch: Batch, entropy_weight: float | Tensor, total_weight: Tensor | None = None
@@ -203,6 +205,7 @@ class MAPPO:
         """Take a gradient step on a minibatch and return its metrics. A non-finite gradient changes nothing."""
         self.optimizer.zero_grad()
         metrics = self.backward(batch)
+        self.ranks.sum_([*(p.grad for p in self.network.parameters() if p.grad is not None), *metrics.values()])
         limit = self.config.ppo.max_grad_norm or math.inf
         groups = self.optimizer.param_groups
         norms = [torch.nn.utils.clip_grad_norm_(group["params"], limit) for group in groups]

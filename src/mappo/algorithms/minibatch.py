@@ -1,7 +1,7 @@
 """`Batch`: the training data of an update, in the layout of the loss."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mappo.backend.matmul import IMAGES
 from mappo.core.tensor_struct import TensorStruct
+from mappo.functional.weighted import SumAcross
 
 
 @dataclass
@@ -33,6 +34,7 @@ class Batch(TensorStruct):
     memory: Tensor | None = None  # (1, R, A, H)
     critic_is_first: Tensor | None = None  # (L, R) or (L, R, A)
     critic_memory: Tensor | None = None  # (1, R, H) or (1, R, A, H)
+    total: Tensor | None = None  # (2,): `total_weight` of the same minibatch in all processes; None for one process
 
     def to_chunks(self, length: int | None, memory: Tensor | None, critic_memory: Tensor | None) -> "Batch":
         """Reshape `(T, E, ...)` to rows or chunks; see the function `to_chunks`.
@@ -48,10 +50,22 @@ class Batch(TensorStruct):
             batch.critic_memory = critic_memory[::length].flatten(0, 1).unsqueeze(0)
         return batch
 
-    def minibatches(self, order: Tensor, count: int, axis: int) -> Iterator["Batch"]:
-        """Yield `count` minibatches; `order` is a permutation of the rows along `axis`."""
-        for index in order.chunk(count):
-            yield self.map(partial(torch.index_select, dim=axis, index=index))
+    def minibatches(
+        self, order: Tensor | None, count: int, axis: int, sum_across: SumAcross | None = None
+    ) -> Iterator["Batch"]:
+        """Yield minibatches.
+
+        Args:
+            order: a permutation of the rows along `axis`; None for a single minibatch.
+            count: number of minibatches.
+            axis: axis of the rows, or of the chunks.
+            sum_across: adds the sums of other processes, whose minibatches are parts of these; None for no other.
+        """
+        # The weights of all minibatches are summed in one message, ahead of the gradient steps.
+        totals = None if sum_across is None else sum_across(self._total_weights(order, count, axis))
+        for k, index in enumerate([None] if order is None else order.chunk(count)):
+            rows = self if index is None else self.map(partial(torch.index_select, dim=axis, index=index))
+            yield rows if totals is None else replace(rows, total=totals[k])
 
     def pieces(self, count: int, axis: int) -> list["Batch"]:
         """Split into about `count` batches along `axis`; the pieces are views."""
@@ -59,11 +73,20 @@ class Batch(TensorStruct):
         size = -(-num_rows // count)
         size += -size % IMAGES if size > IMAGES else 0
         starts = range(0, num_rows, size)
-        return [self.map(lambda x, i=i: x.narrow(axis, i, min(size, num_rows - i))) for i in starts]
+        rows = replace(self, total=None)
+        return [rows.map(lambda x, i=i: x.narrow(axis, i, min(size, num_rows - i))) for i in starts]
 
     def total_weight(self) -> Tensor:
         """Return the sums of `weight` and of `value_weight`, `(2,)`: the denominators of all means of the loss."""
-        return torch.stack([self.weight.sum(), self.value_weight.sum()])
+        return self.total if self.total is not None else torch.stack([self.weight.sum(), self.value_weight.sum()])
+
+    def _total_weights(self, order: Tensor | None, count: int, axis: int) -> Tensor:
+        """Return `total_weight` of each minibatch of these rows, `(count, 2)`."""
+        if order is None:
+            return self.total_weight().unsqueeze(0)
+        weights = (self.weight, self.value_weight)
+        rows = torch.stack([x.movedim(axis, 0).reshape(x.shape[axis], -1).sum(1) for x in weights], 1)  # (R, 2)
+        return rows[order].view(count, -1, 2).sum(1)
 
 
 def to_chunks(x: Tensor, length: int | None) -> Tensor:

@@ -6,7 +6,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from mappo.backend.default_dtype import DefaultDtype
+from mappo.backend.ranks import ALONE, Ranks
 from mappo.core.protocols import Environment, Learner, Resumable, SeedSharded, SplitEnvironment, provides
 from mappo.core.slices import equal_slices
 from mappo.core.state_dict import flatten, mismatch, subdict
@@ -14,22 +14,7 @@ from mappo.core.timestep import OUTCOME_FIELDS, PRESENT_FIELDS, Rollout, TimeSte
 from mappo.errors import UserError
 from mappo.rollouts.env_checks import check_first_step, check_like_reset, find_nonfinite
 from mappo.rollouts.graphed import graphed_rollouts
-
-
-class Unsplit:
-    """An environment without slices, in the form of a `SplitEnvironment` with a single slice."""
-
-    def __init__(self, env: Environment) -> None:
-        self._env = env
-        self._env_dtype = DefaultDtype(torch.get_default_dtype())
-        self.slices = (slice(0, env.num_envs),)
-
-    def send(self, index: int, action: Tensor) -> None:
-        self._action = action
-
-    def receive(self, index: int) -> TimeStep:
-        with self._env_dtype:
-            return self._env.step(self._action)
+from mappo.rollouts.unsplit import Unsplit
 
 
 class Collector:
@@ -42,6 +27,7 @@ class Collector:
         step: the present of the environment, as returned by `env.reset`.
         generator: of the action noise, on the agent's device. With several seeds a list, a generator for each seed; the
             environments are cut into equal slices, in the order of the seeds.
+        ranks: processes that learn together from the rollouts of all; they skip a rollout together.
     """
 
     @torch.inference_mode(False)  # an environment may have left it on; tensors made in it are no inputs of gradients
@@ -52,9 +38,11 @@ class Collector:
         length: int,
         step: TimeStep,
         generator: torch.Generator | Sequence[torch.Generator],
+        ranks: Ranks = ALONE,
     ) -> None:
         self.env = env
         self.agent = agent
+        self.ranks = ranks
         self.length = length
         self.generators = [generator] if isinstance(generator, torch.Generator) else list(generator)
         self.seed_slices = equal_slices(env.num_envs, len(self.generators))
@@ -92,13 +80,25 @@ class Collector:
         totals = self._fill(noise) if self.graphed is None else self.graphed(self._fill, noise, self.rollout)
         self._check_finite()
         sums = totals.reshape(len(self.seed_slices), -1, 3).sum(1)
-        count, return_sum, length = (sums if len(self.seed_slices) > 1 else sums[0]).unbind(-1)
+        latest = self.latest[:, 0].div(self.latest[:, 1]).reshape(len(sums), -1).mean(-1)  # 0/0: NaN
+        if len(sums) == 1:
+            sums, latest = self._sum_over_ranks(sums[0], latest[0])
+        count, return_sum, length = sums.unbind(-1)
         return self.rollout, {
             "episodes": count,
             "return_sum": return_sum / count,
             "episode_length": length / count,
-            "return_latest": self.latest[:, 0].div(self.latest[:, 1]).reshape((*count.shape, -1)).mean(-1),  # 0/0: NaN
+            "return_latest": latest,
         }
+
+    def _sum_over_ranks(self, sums: Tensor, latest: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the sums `(3,)` and the mean latest return of all processes; skip a rollout that one of them skips."""
+        if self.ranks.size == 1:
+            return sums, latest
+        summed = self.ranks.sum(torch.cat([sums, latest.view(1), sums.new_tensor([any(self.nonfinite)])]))
+        if summed[4] and not any(self.nonfinite):
+            self.nonfinite = ["a number of an environment in another process is not finite"]
+        return summed[:3], summed[3] / self.ranks.size
 
     def _fill(self, noise: Tensor) -> Tensor:
         """Fill the rollout; return number, returns and lengths of finished episodes, `(E, 3)`."""
@@ -126,7 +126,7 @@ class Collector:
 
     def _check_finite(self) -> None:
         """Record or raise the first non-finite number of each seed; reset the affected memories."""
-        self.nonfinite = find_nonfinite(self.rollout, self.env, self.seed_slices)
+        self.nonfinite = find_nonfinite(self.rollout, self.env, self.seed_slices, self.ranks.rank, self.ranks.size)
         if not any(self.nonfinite):
             return
         if self.agent.config.run.on_nonfinite != "skip":

@@ -66,10 +66,19 @@ def check_like_reset(name: str, value: Tensor | None, target: Tensor | None) -> 
         )
 
 
-def find_nonfinite(rollout: Rollout, env: Environment, seed_slices: Sequence[slice]) -> list[str]:
+def find_nonfinite(
+    rollout: Rollout, env: Environment, seed_slices: Sequence[slice], rank: int = 0, num_ranks: int = 1
+) -> list[str]:
     """Find the first non-finite reward, observation or state of each seed.
 
     The device is asked once for each rollout, and the source is searched only after a non-finite number.
+
+    Args:
+        rollout: T steps of E environments.
+        env: the environments.
+        seed_slices: the environments of each seed.
+        rank: process of these environments.
+        num_ranks: processes with equally many environments; messages count the environments of all.
 
     Returns:
         A message for each slice of the environments; "" where all numbers are finite.
@@ -87,17 +96,18 @@ def find_nonfinite(rollout: Rollout, env: Environment, seed_slices: Sequence[sli
         for name, where in nonfinite.items():
             if not messages[k] and where[:, envs].any():
                 t, e, *rest = cast(list[int], where[:, envs].nonzero()[0].tolist())
-                messages[k] = _message(rollout, env, name, (t, e + envs.start, *rest))
+                number = f"{rank * env.num_envs + e + envs.start} of {num_ranks * env.num_envs}"
+                messages[k] = _message(rollout, env, name, (t, e + envs.start, *rest), number)
     return messages
 
 
-def _message(rollout: Rollout, env: Environment, name: str, index: tuple[int, ...]) -> str:
-    """Return the message for a number at `(t, e, ...)`."""
+def _message(rollout: Rollout, env: Environment, name: str, index: tuple[int, ...], number: str) -> str:
+    """Return the message for a number at `(t, e, ...)`; `number` names the environment."""
     t, e, *rest = index
     agent = f" of {env.spec.agents[rest[0]]}" if "state" not in name else ""
     return (
-        f"the environment's {name}{agent} is {getattr(rollout, name)[index].item()}, in environment {e} of "
-        f"{env.num_envs}, at step {t} of the rollout, after action {rollout.action[t, e].tolist()}: "
+        f"the environment's {name}{agent} is {getattr(rollout, name)[index].item()}, in environment {number}, "
+        f"at step {t} of the rollout, after action {rollout.action[t, e].tolist()}: "
         f"correct the environment, or clip its output"
     )
 
