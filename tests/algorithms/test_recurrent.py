@@ -558,13 +558,13 @@ def test_popart_without_new_numbers_leaves_the_head_alone():
     assert_equal(agent.network.state_dict(), before)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("mode", "state_size"), [*((mode, 5) for mode in MODES), (("team", "env"), 1)])
 def test_observations_are_normalised_by_what_was_seen_before_this_rollout(
-    mode: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+    mode: tuple[str, str], state_size: int, monkeypatch: pytest.MonkeyPatch
 ):
     """Acting and the whole update read the old statistics; then these are those of all rows so far."""
     case = Case(mode, obs_norm=True, kinds="unequal")
-    env = case.env(deaths=0.3)
+    env = case.env(deaths=0.3, state_size=state_size)
     agent = case.make(env, epochs=2)
     source = collector(agent, env)
     seen: dict[str, list[Tensor]] = {"obs": [], "active": [], "rows": []}

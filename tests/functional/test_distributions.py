@@ -277,6 +277,6 @@ def test_the_least_and_the_most_noise_draw_finite_numbers(dtype: torch.dtype):
     mean = torch.zeros(2, dtype=dtype)
     drawn = gaussian_sample(mean, mean, torch.tensor([0.0, most], dtype=dtype))
     assert drawn.isfinite().all()
-    assert drawn[0] < -5
+    assert -5.5 < drawn[0] < -5  # below the quantile of the least positive noise, 2^-24, and not far below
     assert drawn[1] > 5
     assert tanh_gaussian_log_prob(mean, mean, drawn)[0].isfinite().all()
