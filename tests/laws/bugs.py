@@ -659,8 +659,8 @@ BUGS = [
         "7",
         "batched: a saved state goes on with the environment",
         "envs/batched/base.py",
-        "(x[self._slice] if x.ndim else x).clone()",
-        "(x[self._slice] if x.ndim else x)",
+        "x.clone(memory_format=torch.contiguous_format)",
+        "x",
         "envs/batched/test_base.py::test_what_was_saved_stays_as_it_was",
     ),
     Bug(
@@ -676,8 +676,8 @@ BUGS = [
         "9",
         "spread: the velocity changes before the position",
         "envs/batched/spread.py",
-        "moving = velocity if self.paper else self._velocity",
-        "moving = velocity",
+        "        if not self.paper:\n            self._drift()\n        self._push(action)\n",
+        "        self._push(action)\n        self._drift()\n",
         "envs/batched/test_mpe_twins.py::test_an_episode_is_that_of_mpe2",
     ),
     Bug(

@@ -141,13 +141,13 @@ def test_on_one_state_the_papers_reward_is_what_mpe2s_agents_share_and_a_constan
     # Forces move only the paper's agents at once: put mpe2's where those are, and let them stand for one step.
     stay = torch.zeros(200, 3, 1, dtype=torch.long)
     reward = paper.step(stay).reward
-    pairs = ((paper._apart < 2 * AGENT_RADIUS).sum((1, 2)) / 2).double()
+    pairs = ((paper._apart < 2 * AGENT_RADIUS).sum((0, 1)) / 2).double()
     here = paper.state_dict()["place"]
     mpe2.load_state_dict(mpe2.state_dict() | {"place": here, "velocity": torch.zeros(200, 3, 2)})
     own = mpe2.step(stay).reward
     assert torch.equal(mpe2.state_dict()["place"], here)
     assert pairs.sum() > 20
-    common = -mpe2._to_goal.amin(1).sum(-1)
+    common = -mpe2._to_goal.amin(0).sum(0)
     torch.testing.assert_close(reward[:, 0], 3 * common - 2 * pairs - 3, rtol=0, atol=1e-9)
     torch.testing.assert_close(reward[:, 0], 2 * own.sum(-1) - 3, rtol=0, atol=1e-9)
     assert torch.equal(paper.spec.team_reward(reward), reward[:, 0])

@@ -126,7 +126,8 @@ class SeedEnv(Resumable):
     def state_dict(self) -> dict[str, Tensor]:
         """Return a copy of the state of these environments and of their generator."""
         # The environment overwrites its tensors at the next step: a view would not stay as saved.
-        state = {name: (x[self._slice] if x.ndim else x).clone() for name, x in self._env.state_tensors().items()}
+        tensors = {name: x[self._slice] if x.ndim else x for name, x in self._env.state_tensors().items()}
+        state = {name: x.clone(memory_format=torch.contiguous_format) for name, x in tensors.items()}
         return state | {"generator": self._generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> TimeStep:

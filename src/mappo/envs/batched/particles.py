@@ -4,13 +4,15 @@ The end of an episode is therefore known without waiting for the device. `spread
 build on `Particles`, on the baselines' steering and on the constants below.
 """
 
+import math
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from mappo.core.seeding import expand_seeds
 from mappo.core.spec import Spec
@@ -26,10 +28,13 @@ MOVES = ((0.0, 0.0), (-1.0, 0.0), (1.0, 0.0), (0.0, -1.0), (0.0, 1.0))  # stay, 
 class Particles(BatchedEnv):
     """E environments on CPU or GPU, without state, masks or deaths: an `Environment` and `Resumable`.
 
-    A subclass sets its `name` and the `names` of its state tensors, and allocates each as attribute `_NAME`. Hooks
-    sample the start of an episode from seeds (`_sample_from_seeds`) or from the generator (`_sample_state`), move the
-    particles (`_advance`), and compute observations (`_observe`) and rewards (`_reward`). Tensors without a sampled
-    value start at 0.
+    A subclass sets its `name` and the `names` of its state tensors, each an attribute `_NAME`. Hooks sample the start
+    of an episode from seeds (`_sample_from_seeds`) or from the generator (`_sample_state`), move the particles
+    (`_advance`), and compute rewards (`_reward`). Tensors without a sampled value start at 0.
+
+    The environments are the last axis of every tensor: a processor computes long rows fastest. All numbers of the
+    particles are rows of one tensor, `(F, E)`, and the tensors `_NAME` are views of it, `(*shape, E)`. Every entry of
+    an observation is a difference of two rows, chosen by `_set_obs`.
 
     Args:
         num_envs: E.
@@ -37,6 +42,7 @@ class Particles(BatchedEnv):
         spec: agents, spaces and rewards.
         device: device of all tensors.
         dtype: float64 follows mpe2 to rounding; float32 is for training.
+        layout: the tensors in rows, by name: the shape for one environment.
 
     Raises:
         UserError: `num_envs` or `horizon` is less than 1.
@@ -44,13 +50,33 @@ class Particles(BatchedEnv):
 
     names: tuple[str, ...]
     phase = 0  # the step of all episodes; it decides if the next step ends them. See `Graphable`.
-    _place: Tensor  # (E, P, 2): positions of agents, then of landmarks
+    _place: Tensor  # (P, 2, E): positions of agents, then of landmarks
+    _velocity: Tensor  # (A, 2, E): of the agents that move, or (2, E) of a single agent
+    _agents: Tensor  # their positions, a view of `_place`
 
-    def __init__(self, num_envs: int, horizon: int, spec: Spec, device: torch.device | str, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        num_envs: int,
+        horizon: int,
+        spec: Spec,
+        device: torch.device | str,
+        dtype: torch.dtype,
+        layout: Mapping[str, tuple[int, ...]],
+    ) -> None:
         super().__init__(num_envs, horizon, spec, device)
         self.dtype = dtype
-        self._moves = torch.tensor(MOVES, device=self.device, dtype=dtype) * SENSITIVITY
+        self._moves = torch.tensor(MOVES, device=self.device, dtype=dtype) * (SENSITIVITY * DT)
         self._trail: list[np.ndarray] = []
+        self._endings = (self._nobody[:, 0].clone(), self._everyone[:, 0].clone())
+        num_rows = 1 + sum(map(math.prod, layout.values()))
+        self._rows = torch.zeros(num_rows, num_envs, device=self.device, dtype=dtype)  # row 0 stays 0
+        self._row: dict[str, Tensor] = {}  # numbers of the rows of each tensor, in its shape
+        start = 1
+        for name, shape in layout.items():
+            stop = start + math.prod(shape)
+            self._row[name] = torch.arange(start, stop).reshape(shape)
+            setattr(self, f"_{name}", self._rows[start:stop].unflatten(0, shape))
+            start = stop
 
     def reset(self, seed: int | Sequence[int] | None = None) -> TimeStep:
         """Reset all environments at random; a seed gives the same episode as mpe2's `reset(seed=...)`.
@@ -75,10 +101,10 @@ class Particles(BatchedEnv):
         shape = (*self._everyone.shape, 1)
         if action.shape != shape:
             raise ValueError(f"{self.name}: actions must be {shape}, got {tuple(action.shape)}")
-        self._write(self._advance(action.squeeze(-1)))
+        self._advance(action.squeeze(-1).t())
         self.phase += 1
         next_obs = obs = self._observe()
-        reward = self._reward()
+        reward = self._reward().t()
         ended = self.phase >= self.horizon
         if ended:
             self._begin_episodes(self._sample_state())
@@ -86,11 +112,13 @@ class Particles(BatchedEnv):
         return self._time_step(obs, next_obs, reward, ended)
 
     def state_tensors(self) -> dict[str, Tensor]:
-        return {**{name: getattr(self, f"_{name}") for name in self.names}, "clock": torch.tensor(self.phase)}
+        tensors = {name: cast(Tensor, getattr(self, f"_{name}")).movedim(-1, 0) for name in self.names}
+        return tensors | {"clock": torch.tensor(self.phase)}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         super().restore(state)
         self.phase = int(state["clock"])
+        self._begin()
 
     def current_step(self) -> TimeStep:
         obs = self._observe()
@@ -105,31 +133,49 @@ class Particles(BatchedEnv):
         """Sample the start of all episodes from the device's generators."""
 
     @abstractmethod
-    def _advance(self, action: Tensor) -> dict[str, Tensor]:
-        """Return the new values of the tensors moved by actions `(E, A)`, by attribute name."""
+    def _advance(self, action: Tensor) -> None:
+        """Change the state by actions `(A, E)`, in place."""
 
     @abstractmethod
     def _reward(self) -> Tensor:
-        """Return the rewards `(E, A)` of the present positions; `_observe` runs before."""
+        """Return the rewards of the present positions, `(A, E)`; `_observe` runs before."""
 
-    @abstractmethod
+    def _begin(self) -> None:
+        """Compute the tensors that stay for an episode; its first state is known."""
+
+    def _set_obs(self, agents: Sequence[Sequence[tuple[Tensor, Tensor | None]]]) -> None:
+        """Choose the observation of each agent: pairs of rows, and of rows to be subtracted from them, or None."""
+        pairs = [pair for obs in agents for pair in obs]
+        self._plus = torch.cat([x.flatten() for x, _ in pairs]).to(self.device)
+        minus = [torch.zeros_like(x) if y is None else y.expand_as(x) for x, y in pairs]
+        self._minus = torch.cat([y.flatten() for y in minus]).to(self.device)
+        self._seen = torch.zeros(len(self._plus), self.num_envs, device=self.device, dtype=self.dtype)
+        self._obs = self._seen.view(len(agents), -1, self.num_envs)
+
     def _observe(self) -> Tensor:
-        """Return the observations: float32 `(E, A, O)`."""
+        """Return the observations, float32 `(E, A, O)`; `_obs` keeps them in the state's dtype, `(A, O, E)`."""
+        torch.sub(self._rows.index_select(0, self._plus), self._rows.index_select(0, self._minus), out=self._seen)
+        return self._obs.permute(2, 0, 1).clone(memory_format=torch.contiguous_format).float()
+
+    def _drift(self) -> None:
+        """Move agents by their velocity."""
+        self._agents.add_(self._velocity, alpha=DT)
+
+    def _push(self, move: Tensor) -> None:
+        """Damp the velocity, and add what the force of moves `(A, E)`, or `(E,)`, changes."""
+        change = functional.embedding(move, self._moves)
+        self._velocity.mul_(1 - DAMPING).add_(change.mT)
 
     def _write(self, tensors: dict[str, Tensor]) -> None:
-        """Overwrite tensors in place: a CUDA graph reads and writes them at fixed addresses."""
+        """Overwrite tensors in place, `(E, *shape)`: a CUDA graph reads and writes them at fixed addresses."""
         for name, x in tensors.items():
-            getattr(self, f"_{name}").copy_(x)
+            getattr(self, f"_{name}").copy_(x.movedim(0, -1))
 
     def _begin_episodes(self, sampled: dict[str, Tensor]) -> None:
+        self._rows.zero_()
         self._write(sampled)
-        for name in self.names:
-            if name not in sampled:
-                getattr(self, f"_{name}").zero_()
         self.phase = 0
-
-    def _zeros(self, *shape: int) -> Tensor:
-        return torch.zeros(self.num_envs, *shape, device=self.device, dtype=self.dtype)
+        self._begin()
 
     def _uniform(self, *shape: int) -> Tensor:
         """Sample uniformly from [-1, 1): `(E, *shape)`."""
@@ -141,7 +187,7 @@ class Particles(BatchedEnv):
 
     def _positions(self, index: int) -> np.ndarray:
         """Return the positions in environment `index`, for pictures: float64 `(P, 2)`."""
-        return self._place[index].cpu().numpy().astype(np.float64)
+        return self._place[..., index].cpu().numpy().astype(np.float64)
 
     def _extend_trail(self, positions: np.ndarray) -> list[np.ndarray]:
         """Return the positions in this episode's earlier pictures, and record those of the present picture."""
@@ -158,7 +204,7 @@ class Particles(BatchedEnv):
             next_obs=next_obs,
             reward=reward,
             terminated=self._nobody,
-            ended=(self._everyone if ended else self._nobody)[:, 0],
+            ended=self._endings[ended],
             is_first=self._everyone if self.phase == 0 else self._nobody,
         )
 

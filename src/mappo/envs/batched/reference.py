@@ -18,7 +18,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from mappo.core.spec import ActionHeads, Spec
-from mappo.envs.batched.particles import DAMPING, DT, MOVES, Particles, walk_to_named_landmark
+from mappo.envs.batched.particles import MOVES, Particles, walk_to_named_landmark
 from mappo.errors import UserError
 
 LANDMARKS = 3
@@ -45,6 +45,8 @@ class Reference(Particles):
 
     name = "reference"
     names = ("place", "velocity", "goal", "heard")
+    _color: Tensor
+    _heard: Tensor  # one-hot
 
     def __init__(
         self,
@@ -61,15 +63,19 @@ class Reference(Particles):
             obs_spaces=(spaces.Box(-np.inf, np.inf, (8 + LANDMARKS + WORDS,), np.float32),) * 2,
             action_heads=(ActionHeads((WORDS * len(MOVES),)),) * 2,
         )
-        super().__init__(num_envs, horizon, spec, device, dtype)
+        layout = {"velocity": (2, 2), "place": (2 + LANDMARKS, 2), "color": (2, LANDMARKS), "heard": (2, WORDS)}
+        super().__init__(num_envs, horizon, spec, device, dtype, layout)
         self.local_ratio = local_ratio
         self._words = torch.eye(WORDS, device=self.device, dtype=dtype)
         self._colors = torch.tensor(np.where(np.eye(LANDMARKS), 0.75, 0.25), device=self.device, dtype=dtype)
-        self._env_index = torch.arange(num_envs, device=self.device).unsqueeze(-1)
-        self._place = self._zeros(2 + LANDMARKS, 2)  # agents, then landmarks
-        self._velocity = self._zeros(2, 2)
-        self._goal = torch.zeros(num_envs, 2, dtype=torch.long, device=self.device)  # [e, i]: landmark of agent 1 - i
-        self._heard = self._zeros(2, WORDS)  # one-hot
+        self._env_index = torch.arange(num_envs, device=self.device)
+        self._agents = self._place[:2]  # landmarks follow
+        self._goal = torch.zeros(2, num_envs, dtype=torch.long, device=self.device)  # [i, e]: landmark of agent 1 - i
+        self._target = torch.zeros_like(self._agents)  # [i, :, e]: where agent i should go
+        landmarks = self._row["place"][2:]
+        rows = zip(*(self._row[name] for name in ("velocity", "place", "color", "heard")), strict=False)
+        self._set_obs([[(v, None), (landmarks, place), (color, None), (word, None)] for v, place, color, word in rows])
+        self._begin()
 
     def render(self, index: int) -> np.ndarray:
         """Render environment `index` with the trails since the last pictures, uint8 `(H, W, 3)`.
@@ -79,8 +85,8 @@ class Reference(Particles):
         from mappo.envs.batched.rendering import AGENT_COLORS, LANDMARK_COLORS, Canvas
 
         agents, landmarks = np.split(self._positions(index), [2])
-        goals = [int(goal) for goal in self._goal[index].flip(0)]
-        words = self._heard[index].flip(0)  # each agent heard the word of the other
+        goals = [int(goal) for goal in self._goal[:, index].flip(0)]
+        words = self._heard[..., index].flip(0)  # each agent heard the word of the other
         canvas = Canvas()
         names = list(LANDMARK_COLORS)
         colors = AGENT_COLORS[1:3]  # unlike the colours of the landmarks
@@ -97,10 +103,6 @@ class Reference(Particles):
         caption = ", ".join(f"{names[goal]} is {distances[i]:.2f} from agent {i}" for i, goal in enumerate(goals))
         return canvas.finish(f"step {self.phase} of {self.horizon}", caption)
 
-    @property
-    def _agents(self) -> Tensor:
-        return self._place[:, :2]  # a view: (E, 2, 2)
-
     def _sample_from_seeds(self, generators: list[np.random.Generator]) -> dict[str, Tensor]:
         goals = np.stack([generator.integers(LANDMARKS, size=2) for generator in generators])
         places = [generator.uniform(-1, 1, (2 + LANDMARKS, 2)) for generator in generators]
@@ -109,24 +111,19 @@ class Reference(Particles):
     def _sample_state(self) -> dict[str, Tensor]:
         return {"goal": self._randint(LANDMARKS, 2), "place": self._uniform(2 + LANDMARKS, 2)}
 
-    def _advance(self, action: Tensor) -> dict[str, Tensor]:
+    def _begin(self) -> None:
+        self._color.copy_(self._colors[self._goal].movedim(-1, 1))
+        self._target.copy_(self._place[2 + self._goal.flip(0), :, self._env_index].movedim(-1, 1))
+
+    def _advance(self, action: Tensor) -> None:
         """Apply actions in [0, 50): a word and a move."""
-        word = action // len(MOVES)
-        move = action % len(MOVES)
-        return {
-            "agents": self._agents + self._velocity * DT,
-            "velocity": self._velocity * (1 - DAMPING) + self._moves[move] * DT,
-            "heard": self._words[word.flip(1)],
-        }
+        self._drift()
+        self._push(action % len(MOVES))
+        self._heard.copy_(self._words[action.flip(0) // len(MOVES)].movedim(-1, 1))
 
     def _reward(self) -> Tensor:
-        goals = self._place[self._env_index, 2 + self._goal]  # (E, 2, 2)
-        local = -torch.sqrt((self._agents.flip(1) - goals).square().sum(-1))
-        return local.mean(-1, keepdim=True) * (1 - self.local_ratio) + local * self.local_ratio
-
-    def _observe(self) -> Tensor:
-        ways = (self._place[:, 2:].unsqueeze(1) - self._agents.unsqueeze(2)).flatten(2)
-        return torch.cat([self._velocity, ways, self._colors[self._goal], self._heard], -1).float()
+        apart = torch.hypot(*(self._agents - self._target).unbind(1))  # (2, E)
+        return apart.mean(0).lerp(apart.flip(0), self.local_ratio).neg_()
 
 
 def baselines(_num_agents: int) -> dict[str, Any]:

@@ -16,10 +16,9 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor
-from torch.nn import functional
 
 from mappo.core.spec import ActionHeads, Spec
-from mappo.envs.batched.particles import DAMPING, DT, MOVES, Particles, walk_to_named_landmark
+from mappo.envs.batched.particles import MOVES, Particles, walk_to_named_landmark
 
 WORDS = 3  # as many as landmarks
 
@@ -40,6 +39,8 @@ class SpeakerListener(Particles):
 
     name = "speaker_listener"
     names = ("place", "velocity", "goal", "heard")
+    _color: Tensor
+    _heard: Tensor  # one-hot
 
     def __init__(
         self,
@@ -54,14 +55,22 @@ class SpeakerListener(Particles):
             action_heads=(ActionHeads((WORDS,)), ActionHeads((len(MOVES),))),
             shared_reward=True,
         )
-        super().__init__(num_envs, horizon, spec, device, dtype)
+        layout = {"velocity": (2,), "place": (2 + WORDS, 2), "color": (WORDS,), "heard": (WORDS,)}
+        super().__init__(num_envs, horizon, spec, device, dtype, layout)
         self._words = torch.eye(len(MOVES), WORDS, device=self.device, dtype=dtype)  # zeros for the two missing words
         self._colors = torch.tensor(np.where(np.eye(WORDS), 0.65, 0.15), device=self.device, dtype=dtype)
         self._env_index = torch.arange(num_envs, device=self.device)
-        self._place = self._zeros(5, 2)  # speaker, listener, landmarks
-        self._velocity = self._zeros(2)  # the listener's
+        self._agents = self._place[1]  # the listener, between the speaker and the landmarks
         self._goal = torch.zeros(num_envs, dtype=torch.long, device=self.device)
-        self._heard = self._zeros(WORDS)  # one-hot
+        self._target = torch.zeros_like(self._agents)
+        color = self._row["color"]
+        _speaker, listener, *landmarks = self._row["place"]
+        ways = [(landmark, listener) for landmark in landmarks]
+        padding = torch.zeros(8, dtype=torch.long)
+        self._set_obs(
+            [[(color, None), (padding, None)], [(self._row["velocity"], None), *ways, (self._row["heard"], None)]]
+        )
+        self._begin()
 
     def render(self, index: int) -> np.ndarray:
         """Render environment `index` with the trail since the last pictures, uint8 `(H, W, 3)`.
@@ -72,7 +81,7 @@ class SpeakerListener(Particles):
 
         speaker, listener, *landmarks = self._positions(index)
         goal = int(self._goal[index])
-        word = self._heard[index]
+        word = self._heard[:, index]
         canvas = Canvas()
         canvas.trails([[place] for place in [*self._extend_trail(listener), listener]], [LISTENER])
         canvas.agent(speaker, 0.075, SPEAKER, False)
@@ -84,10 +93,6 @@ class SpeakerListener(Particles):
         caption = f"the goal is {list(LANDMARK_COLORS)[goal]}, {distance:.2f} away from the listener"
         return canvas.finish(f"step {self.phase} of {self.horizon}", caption)
 
-    @property
-    def _listener(self) -> Tensor:
-        return self._place[:, 1]  # a view: (E, 2)
-
     def _sample_from_seeds(self, generators: list[np.random.Generator]) -> dict[str, Tensor]:
         goals = torch.tensor([int(generator.integers(WORDS)) for generator in generators])
         return {"goal": goals, "place": self._to_tensor([generator.uniform(-1, 1, (5, 2)) for generator in generators])}
@@ -95,25 +100,19 @@ class SpeakerListener(Particles):
     def _sample_state(self) -> dict[str, Tensor]:
         return {"goal": self._randint(WORDS), "place": self._uniform(5, 2)}
 
-    def _advance(self, action: Tensor) -> dict[str, Tensor]:
+    def _begin(self) -> None:
+        self._color.copy_(self._colors[self._goal].t())
+        self._target.copy_(self._place[2 + self._goal, :, self._env_index].t())
+
+    def _advance(self, action: Tensor) -> None:
         """Apply the speaker's word in [0, 3) and the listener's move in [0, 5)."""
-        word, move = action.unbind(-1)
-        return {
-            "listener": self._listener + self._velocity * DT,
-            "velocity": self._velocity * (1 - DAMPING) + self._moves[move] * DT,
-            "heard": self._words[word],
-        }
+        word, move = action.unbind()
+        self._drift()
+        self._push(move)
+        self._heard.copy_(self._words[word].t())
 
     def _reward(self) -> Tensor:
-        way = self._listener - self._place[self._env_index, 2 + self._goal]
-        return -way.square().sum(-1, keepdim=True).repeat(1, 2)
-
-    def _observe(self) -> Tensor:
-        """Return the observations of speaker and listener: float32 `(E, 2, 11)`."""
-        ways = (self._place[:, 2:] - self._place[:, 1:2]).flatten(1)
-        listener = torch.cat([self._velocity, ways, self._heard], -1)
-        speaker = functional.pad(self._colors[self._goal], (0, listener.shape[-1] - 3))
-        return torch.stack([speaker, listener], 1).float()
+        return -(self._agents - self._target).square_().sum(0).expand(2, -1)
 
 
 def baselines(_num_agents: int) -> dict[str, Any]:

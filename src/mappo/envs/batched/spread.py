@@ -17,15 +17,17 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor
+from torch.nn import functional
 
 from mappo.core.spec import ActionHeads, Spec
-from mappo.envs.batched.base import other_pairs, vector_length
-from mappo.envs.batched.particles import DAMPING, DT, MOVES, Particles, steer
+from mappo.envs.batched.base import vector_length
+from mappo.envs.batched.particles import DT, MOVES, Particles, steer
 from mappo.errors import UserError
 
 CONTACT_FORCE = 100.0
 CONTACT_MARGIN = 1e-3
 AGENT_RADIUS = 0.15
+MAX_EXPONENT = 40.0  # softplus is the identity above: log(1 + exp(-40)) is no digit of a float64
 
 
 class Spread(Particles):
@@ -78,16 +80,18 @@ class Spread(Particles):
             groups=(0,) * num_agents,
             shared_reward=self.paper,
         )
-        super().__init__(num_envs, horizon, spec, device, dtype)
-        self._eye = torch.eye(num_agents, device=self.device, dtype=dtype)
-        self._others = other_pairs(num_agents, self.device)
-        self._silence = self._zeros(num_agents, 2 * (num_agents - 1))
-        self._place = self._zeros(2 * num_agents, 2)  # agents, then landmarks
-        self._velocity = self._zeros(num_agents, 2)
-        # Measured by `_observe`; the next step reads them, so that they stay at their addresses as well.
-        self._between = self._zeros(num_agents, num_agents, 2)  # [e, i, j]: from i to j
-        self._apart = self._zeros(num_agents, num_agents)
-        self._to_goal = self._zeros(num_agents, num_agents)
+        layout = {"velocity": (num_agents, 2), "place": (2 * num_agents, 2)}  # places of agents, then of landmarks
+        super().__init__(num_envs, horizon, spec, device, dtype, layout)
+        self._agents = self._place[:num_agents]
+        self._set_obs([self._view(agent) for agent in range(num_agents)])
+        # Ways and distances from each agent to the landmarks, then to the other agents. `_observe` measures them; the
+        # next step reads them, so that they stay at their addresses as well.
+        ways = self._obs[:, 4 : 4 * num_agents + 2].view(num_agents, -1, 2, num_envs)  # a view: (N, 2 N - 1, 2, E)
+        self._xy = ways.unbind(2)
+        self._between = ways[:, num_agents:]
+        self._distances = torch.zeros_like(self._xy[0])  # (N, 2 N - 1, E)
+        self._to_goal = self._distances[:, :num_agents]
+        self._apart = self._distances[:, num_agents:]
         self._observe()
 
     def render(self, index: int) -> np.ndarray:
@@ -95,7 +99,7 @@ class Spread(Particles):
         from mappo.envs.batched.rendering import COVERED_WITHIN, render_spread
 
         agents, landmarks = np.split(self._positions(index), 2)
-        covered = int((self._to_goal[index].amin(0) < COVERED_WITHIN).sum())
+        covered = int((self._to_goal[..., index].amin(0) < COVERED_WITHIN).sum())
         return render_spread(
             agents,
             landmarks,
@@ -105,9 +109,14 @@ class Spread(Particles):
             caption=f"landmarks covered: {covered} of {self.num_agents}",
         )
 
-    @property
-    def _agents(self) -> Tensor:
-        return self._place[:, : self.num_agents]  # a view: (E, N, 2)
+    def _view(self, agent: int) -> list[tuple[Tensor, Tensor | None]]:
+        """Return the rows of an agent's observation, for `_set_obs`."""
+        place = self._row["place"]
+        agents = place[: self.num_agents]
+        others = torch.cat([agents[:agent], agents[agent + 1 :]])
+        itself = [(self._row["velocity"][agent], None), (agents[agent], None)]
+        silence = torch.zeros_like(others)  # in mpe2, what the other agents say
+        return [*itself, (place[self.num_agents :], agents[agent]), (others, agents[agent]), (silence, None)]
 
     def _sample_from_seeds(self, generators: list[np.random.Generator]) -> dict[str, Tensor]:
         places = np.stack([generator.uniform(-1, 1, (2 * self.num_agents, 2)) for generator in generators])
@@ -119,37 +128,33 @@ class Spread(Particles):
         place[:, self.num_agents :] *= self._square
         return {"place": place}
 
-    def _advance(self, action: Tensor) -> dict[str, Tensor]:
+    def _advance(self, action: Tensor) -> None:
         """Apply moves in [0, 5)."""
-        force = self._moves[action] + self._contact()
-        velocity = self._velocity * (1 - DAMPING) + force * DT
-        moving = velocity if self.paper else self._velocity
-        return {"agents": self._agents + moving * DT, "velocity": velocity}
+        if not self.paper:
+            self._drift()
+        self._push(action)
+        self._velocity.sub_(self._contact())
+        if self.paper:
+            self._drift()
 
     def _observe(self) -> Tensor:
-        """Measure all distances and return the observations: float32 `(E, N, 6 N)`."""
-        agents = self._agents
-        to_landmarks = self._place[:, self.num_agents :].unsqueeze(1) - agents.unsqueeze(2)  # (E, N, N, 2)
-        between = agents.unsqueeze(1) - agents.unsqueeze(2)
-        # The distance of an agent from itself is set to 1: beyond any contact, and no division by 0.
-        apart = vector_length(between) + self._eye
-        self._write({"between": between, "apart": apart, "to_goal": vector_length(to_landmarks)})
-        others = between.flatten(1, 2)[:, self._others].reshape(self.num_envs, self.num_agents, -1)
-        return torch.cat([self._velocity, agents, to_landmarks.flatten(2), others, self._silence], -1).float()
+        obs = super()._observe()
+        torch.hypot(*self._xy, out=self._distances)
+        return obs
 
     def _contact(self) -> Tensor:
-        """Return the soft contact forces between overlapping agents before the move: `(E, N, 2)`."""
+        """Return what soft contact takes from the velocity, by the distances before the move: `(N, 2, E)`."""
         apart = self._apart.clamp_min(1e-9)
-        depth = -(apart - 2 * AGENT_RADIUS) / CONTACT_MARGIN
-        depth = torch.logaddexp(torch.zeros_like(depth), depth) * CONTACT_MARGIN
-        return -(self._between * (CONTACT_FORCE * depth / apart).unsqueeze(-1)).sum(2)
+        depth = functional.softplus(2 * AGENT_RADIUS - apart, 1 / CONTACT_MARGIN, MAX_EXPONENT)
+        force = (CONTACT_FORCE * DT) * depth / apart
+        return (self._between * force.unsqueeze(2)).sum(1)
 
     def _reward(self) -> Tensor:
-        common = -self._to_goal.amin(1).sum(-1, keepdim=True)
-        collisions = -(self._apart < 2 * AGENT_RADIUS).sum(-1)
+        common = self._to_goal.amin(0).sum(0)
+        collisions = (self._apart < 2 * AGENT_RADIUS).sum(1, dtype=self.dtype)
         if self.paper:
-            return (common + collisions - 1).sum(-1, keepdim=True).repeat(1, self.num_agents)
-        return common * (1 - self.local_ratio) + collisions * self.local_ratio
+            return -(common + collisions + 1).sum(0).expand(self.num_agents, -1)
+        return common.lerp(collisions, self.local_ratio).neg_()
 
 
 def baselines(num_agents: int) -> dict[str, Any]:
