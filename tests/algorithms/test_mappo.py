@@ -515,7 +515,7 @@ def test_learning_rates_and_entropy_weight_go_down_in_straight_lines():
     for _ in range(6):
         metrics = agent.update(rollout)
         seen.append([metrics[n].item() for n in ("actor_lr", "critic_lr", "entropy_weight")])
-        assert [g["lr"] for g in agent.optimizer.param_groups] == pytest.approx(seen[-1][:2])
+        assert agent.optimizer.learning_rates == pytest.approx(seen[-1][:2])
     shares = [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]  # of the way; the end is not passed
     expected = [[1e-3 * (1 - 0.8 * s), 2e-3 * (1 - 0.8 * s), 0.1 * (1 - 0.5 * s)] for s in shares]
     for row, expected_row in zip(seen, expected, strict=True):
@@ -545,11 +545,11 @@ def test_a_gradient_that_is_not_finite_skips_the_step_and_is_counted(garbage: fl
     agent = make(value_norm=value_norm, epochs=2, minibatches=3)
     good, bad = collect(agent), collect(agent)
     agent.update(good)  # some moments
-    before = copy.deepcopy((weights(agent), agent.optimizer.state_dict()["state"]))
+    before = copy.deepcopy((weights(agent), agent.optimizer.moments_by_name()))
     bad.reward[0, 0, 0] = garbage
     metrics = agent.update(bad)
     assert metrics["skipped_steps"] == 6
-    assert_equal((weights(agent), agent.optimizer.state_dict()["state"]), before)
+    assert_equal((weights(agent), agent.optimizer.moments_by_name()), before)
     metrics = agent.update(good)  # and goes on as if nothing had been
     assert metrics["skipped_steps"] == 0
     assert all(not torch.equal(x, y) for x, y in zip(weights(agent), before[0], strict=True))

@@ -15,7 +15,7 @@ from torch.testing import assert_close
 from chaos import UNEQUAL, Chaos
 from mappo.algorithms import mappo as learner_module
 from mappo.algorithms.mappo import MAPPO
-from mappo.algorithms.multi_seed import MultiSeed, clip_grad_norm_per_seed_
+from mappo.algorithms.multi_seed import MultiSeed
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
 from mappo.envs.batched.concat import ConcatEnv
 from mappo.envs.batched.spread import Spread
@@ -218,21 +218,6 @@ def test_a_seed_whose_gradient_is_not_finite_stands_still_and_the_others_learn(i
     assert_close(list(seeds.agents[1].network.parameters()), before, rtol=0, atol=0)
     for k in (0, 2):
         assert_close(seeds.agents[k].state_dict(), runs[k][0].state_dict(), rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.parametrize("limit", [0.5, 100.0, math.inf])
-def test_gradients_are_clipped_as_torch_does(limit: float):
-    gradients = [torch.randn(SEEDS, 4, 5), torch.randn(SEEDS, 7)]
-    expected = [[g[k].clone() for g in gradients] for k in range(SEEDS)]
-    norms: list[Any] = []
-    for own in expected:
-        parameters = [torch.nn.Parameter(torch.zeros_like(g)) for g in own]
-        for p, g in zip(parameters, own, strict=True):
-            p.grad = g
-        norms.append(torch.nn.utils.clip_grad_norm_(parameters, limit))
-    assert_close(clip_grad_norm_per_seed_(gradients, limit), torch.stack(norms))
-    for k, own in enumerate(expected):
-        assert_close([g[k] for g in gradients], own)
 
 
 def record_calls(owner: Any, name: str, monkeypatch: Any) -> list[str]:

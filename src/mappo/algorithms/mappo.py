@@ -16,7 +16,7 @@ from mappo.algorithms.critic_input import CriticInputFunction, make_critic_input
 from mappo.algorithms.epochs import METRICS, learn, scalars
 from mappo.algorithms.loss import backward, loss
 from mappo.algorithms.minibatch import Batch
-from mappo.algorithms.optimizer import load_moments, make_optimizer, moments_by_name, set_learning_rates, step_if_finite
+from mappo.algorithms.optimizer import Adam, step_if_finite
 from mappo.backend.cuda_graphs import Graphed, supports_cuda_graphs
 from mappo.backend.ranks import ALONE, Ranks
 from mappo.config import Config
@@ -82,7 +82,7 @@ class MAPPO:
             self.critic.ensure_memory(
                 config.env.num_envs // ranks.size, *(() if self.team_rows else (spec.num_agents,))
             )
-        self.optimizer = make_optimizer(self.network, config.ppo, self.uses_graphs)
+        self.optimizer = Adam(self.network, config.ppo, capturable=self.uses_graphs)
         self.entropy_weight = torch.zeros((), dtype=self.network.critic.head.weight.dtype, device=self.device)
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.updates = 0
@@ -156,7 +156,7 @@ class MAPPO:
     def set_schedule(self) -> dict[str, float]:
         """Set the learning rates and the entropy weight of the next update, and return them by name."""
         schedule = self.config.schedule(self.updates)
-        set_learning_rates(self.optimizer, schedule["actor_lr"], schedule["critic_lr"])
+        self.optimizer.set_learning_rates(schedule["actor_lr"], schedule["critic_lr"])
         self.entropy_weight.fill_(schedule["entropy_weight"])
         return schedule
 
@@ -205,11 +205,9 @@ class MAPPO:
         """Take a gradient step on a minibatch and return its metrics. A non-finite gradient changes nothing."""
         self.optimizer.zero_grad()
         metrics = self.backward(batch)
-        self.ranks.sum_([*(p.grad for p in self.network.parameters() if p.grad is not None), *metrics.values()])
-        limit = self.config.ppo.max_grad_norm or math.inf
-        groups = self.optimizer.param_groups
-        norms = [torch.nn.utils.clip_grad_norm_(group["params"], limit) for group in groups]
-        step_if_finite([self.optimizer], metrics, norms)
+        self.ranks.sum_([self.optimizer.gradient, *metrics.values()])
+        gradients = self.optimizer.split(self.optimizer.gradient)
+        step_if_finite([self.optimizer], metrics, gradients, self.config.ppo.max_grad_norm)
         return metrics
 
     def finish_update(self, rollout: Rollout, values: Values) -> None:
@@ -224,7 +222,7 @@ class MAPPO:
         state = (
             flatten("network", self.network.state_dict())
             | flatten("value_norm", self.value_norm.state_dict())
-            | flatten("optimizer", moments_by_name(self.optimizer, self.network))
+            | flatten("optimizer", self.optimizer.moments_by_name())
             | {"generator": self.generator.get_state(), "updates": torch.tensor(self.updates)}
         )
         return state if self.critic.memory is None else state | {"critic_memory": self.critic.memory}
@@ -233,7 +231,7 @@ class MAPPO:
         """Restore the state returned by `state_dict`. Without `critic_memory` the critic's memory starts at zero."""
         self.network.load_state_dict(subdict(state, "network"))
         self.value_norm.load_state_dict(subdict(state, "value_norm"))
-        load_moments(self.optimizer, self.network, subdict(state, "optimizer"))
+        self.optimizer.load_moments(subdict(state, "optimizer"))
         if "generator" in state:
             self.generator.set_state(state["generator"].cpu())
         if self.critic.memory is not None:  # in place: graphs need fixed addresses

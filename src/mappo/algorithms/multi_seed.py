@@ -4,7 +4,6 @@ On a CPU the learners act and learn in turn: bit for bit the single runs. On a G
 are computed for all seeds in a single call, by `torch.func.vmap` over weights with a leading axis (S).
 """
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
@@ -21,7 +20,6 @@ from mappo.backend.cuda_graphs import Graphed
 from mappo.core.slices import equal_slices
 from mappo.core.timestep import Rollout, TimeStep
 from mappo.errors import UserError
-from mappo.functional.shapes import append_axes
 
 
 class MultiSeed:
@@ -45,7 +43,7 @@ class MultiSeed:
         self.env_action = first.env_action
         self._first = first
         self._graphed = Graphed() if first.uses_graphs else None
-        self._stacked = _StackedNetworks([agent.network for agent in agents]) if first.static_shapes else None
+        self._stacked = _StackedNetworks(agents) if first.static_shapes else None
 
     @torch.no_grad()
     def check_encoder(self) -> None:
@@ -141,7 +139,7 @@ class MultiSeed:
     def gradient_step(self, batch: Batch) -> dict[str, Tensor]:
         """Take a common gradient step: losses without common weights have separate gradients in their sum."""
         stacked = cast(_StackedNetworks, self._stacked)
-        stacked.zero_grad()
+        stacked.gradient.zero_()
 
         def loss(tensors: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
             return self._first.loss(
@@ -150,9 +148,9 @@ class MultiSeed:
 
         total, metrics = stacked.vmap(loss, batch.tensors())
         total.sum().backward()
-        limit = self.config.ppo.max_grad_norm or math.inf
-        norms = [clip_grad_norm_per_seed_(stacked.gradients(name), limit) for name in ("actor", "critic")]
-        step_if_finite([agent.optimizer for agent in self.agents], metrics, norms)
+        optimizers = [agent.optimizer for agent in self.agents]
+        gradients = self._first.optimizer.split(stacked.gradient)
+        step_if_finite(optimizers, metrics, gradients, self.config.ppo.max_grad_norm)
         return metrics
 
     def _split(self, rollout: Rollout) -> list[Rollout]:
@@ -168,35 +166,25 @@ class MultiSeed:
 class _StackedNetworks:
     """The weights and buffers of S networks along a leading axis; the networks keep views of them."""
 
-    def __init__(self, networks: Sequence[nn.Module]) -> None:
-        self._caller = _Caller(networks[0])
-        self._weights = {
-            name: torch.stack([network.get_parameter(name).detach() for network in networks])
-            for name, parameter in networks[0].named_parameters()
-            if parameter.requires_grad
-        }
-        for name, stacked in self._weights.items():
-            stacked.requires_grad_().grad = torch.zeros_like(stacked)
-            for network, weight, gradient in zip(networks, stacked.detach(), cast(Tensor, stacked.grad), strict=True):
-                parameter = network.get_parameter(name)
-                parameter.data = weight
-                parameter.grad = gradient
+    def __init__(self, agents: Sequence[MAPPO]) -> None:
+        networks = [agent.network for agent in agents]
+        optimizers = [agent.optimizer for agent in agents]
+        weight = torch.stack([optimizer.weight for optimizer in optimizers])  # (S, P)
+        self.gradient = torch.zeros_like(weight)  # (S, P)
+        for optimizer, *rows in zip(optimizers, weight, self.gradient, strict=True):
+            optimizer.move_(*rows)
+        self._views = optimizers[0].views
+        self._names = list(optimizers[0].parameters)
+        self._weight = weight.detach().requires_grad_()
+        self._weight.grad = self.gradient
         # Buffers: statistics, and untrained weights of a user's encoder.
         states = [dict(network.named_buffers()) | dict(network.named_parameters()) for network in networks]
-        names = [name for name in networks[0].state_dict() if name in states[0] and name not in self._weights]
+        names = [name for name in networks[0].state_dict() if name in states[0] and name not in self._names]
         self._buffers = {name: torch.stack([state[name].detach() for state in states]) for name in names}
         for name, stacked in self._buffers.items():
             for state, buffer in zip(states, stacked, strict=True):
                 state[name].data = buffer
-
-    def zero_grad(self) -> None:
-        """Set all gradients to zero in place: the networks hold views of them."""
-        for weight in self._weights.values():
-            cast(Tensor, weight.grad).zero_()
-
-    def gradients(self, name: str) -> list[Tensor]:
-        """Return the gradients of the actors or of the critics, each `(S, ...)`."""
-        return [cast(Tensor, x.grad) for key, x in self._weights.items() if key.startswith(f"{name}.")]
+        self._caller = _Caller(networks[0])
 
     def vmap(self, function: Callable[[Any], Any], arguments: Any) -> Any:
         """Call a function of the first network for all seeds, each with its own weights; arguments `(S, ...)`."""
@@ -205,7 +193,8 @@ class _StackedNetworks:
             renamed = {f"network.{name}": x for name, x in weights.items()}
             return functional_call(self._caller, renamed, (function, arguments))
 
-        return cast(Any, vmap(call))(self._weights | self._buffers, arguments)
+        weights = dict(zip(self._names, self._views(self._weight), strict=True))
+        return cast(Any, vmap(call))(weights | self._buffers, arguments)
 
 
 class _Caller(nn.Module):
@@ -217,12 +206,3 @@ class _Caller(nn.Module):
 
     def forward(self, function: Callable[[Any], Any], arguments: Any) -> Any:
         return function(arguments)
-
-
-def clip_grad_norm_per_seed_(gradients: Sequence[Tensor], limit: float) -> Tensor:
-    """Apply `torch.nn.utils.clip_grad_norm_` to each entry of the first axis, in place; return the norms `(S,)`."""
-    norm = torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0).sqrt()
-    scale = (limit / (norm + 1e-6)).clamp_max(1.0)
-    for g in gradients:
-        g.mul_(append_axes(scale, g.ndim))
-    return norm
