@@ -3,7 +3,7 @@
     python benchmarks/variants.py                         # all of them, on two free cores; three minutes
     python benchmarks/variants.py --only products bf16
 
-The work is that of speed.py. Each variant changes one thing of this library: whether large products are convolutions
+The work is that of speed.py. Each variant changes one thing of this library: whether large products are of oneDNN
 (only some processors gain, see mappo/backend/matmul.py), bf16, a second thread, large minibatches in pieces, and three
 seeds in turn or at once. Ratios are without / with, within each round, the median over rounds; both by CPU time and by
 the clock, which is what a second thread is for. Adds to benchmarks/results/variants.csv.
@@ -54,8 +54,8 @@ class Variant:
 
 
 def set_products(on: bool) -> None:
-    """Whether large products are convolutions."""
-    products.has_slow_mkl = lambda: on
+    """Whether large products are of oneDNN."""
+    products.best_library = lambda: "onednn" if on else "mkl"
 
 
 def set_pieces(on: bool) -> None:
@@ -96,11 +96,11 @@ VARIANTS = {
 @contextlib.contextmanager
 def as_it_was() -> Iterator[None]:
     """What the variants set is put back."""
-    kept = products.has_slow_mkl, learner.PIECE_ROWS, torch.get_num_threads()
+    kept = products.best_library, learner.PIECE_ROWS, torch.get_num_threads()
     try:
         yield
     finally:
-        products.has_slow_mkl, learner.PIECE_ROWS = kept[:2]
+        products.best_library, learner.PIECE_ROWS = kept[:2]
         torch.set_num_threads(kept[2])
 
 

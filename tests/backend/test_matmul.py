@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -13,7 +14,7 @@ from torch.testing import assert_close
 
 from mappo.algorithms.mappo import MAPPO
 from mappo.backend import matmul as products
-from mappo.backend.matmul import MIN_WORK, affine
+from mappo.backend.matmul import MIN_WORK, add_linear, affine, linear, weight_gradient
 from mappo.experiments import workload
 from mappo.networks.layers import Linear
 from mappo.networks.tutorial import CTDEActorCriticNetwork
@@ -25,7 +26,7 @@ ROWS = MIN_WORK // (64 * 64)  # of 64 numbers each
 @pytest.fixture(params=[True, False], ids=["convolved", "as ever"])
 def convolves(request: Any, monkeypatch: Any) -> bool:
     """Whether this is a processor on which convolutions are faster."""
-    monkeypatch.setattr(products, "has_slow_mkl", lambda: request.param)
+    monkeypatch.setattr(products, "best_library", lambda: "onednn" if request.param else "mkl")
     return request.param
 
 
@@ -87,7 +88,7 @@ def test_groups_have_a_matrix_each(convolves: bool, convolutions: list[torch.Siz
 def test_what_does_not_pay_or_must_not_differ_is_multiplied_as_ever(
     kind: str, convolutions: list[torch.Size], monkeypatch: Any
 ):
-    monkeypatch.setattr(products, "has_slow_mkl", lambda: True)
+    monkeypatch.setattr(products, "best_library", lambda: "onednn")
     rows = {"small": ROWS - 16, "a prime number": 2503}.get(kind, ROWS)
     dtype = torch.float64 if kind == "float64" else torch.float32
     given = drawn((rows, 64), (64, 64), (64,), dtype=dtype)
@@ -103,36 +104,93 @@ def test_what_does_not_pay_or_must_not_differ_is_multiplied_as_ever(
 
 
 @pytest.mark.parametrize(
-    ("model", "capability", "slow"),
+    ("family", "capability", "library"),
     [
-        ("AMD EPYC", "AVX512", True),
-        ("AMD64 Family 26 Model 2 Stepping 1, AuthenticAMD", "AVX512", True),
-        ("AMD EPYC 7763", "AVX2", False),
-        ("Intel(R) Xeon(R) Platinum 8488C", "AVX512", False),
-        ("AMD64", "AVX512", False),  # what Windows calls every 64-bit machine
+        (("AuthenticAMD", 26), "AVX512", "onednn"),  # Zen 5
+        (("AuthenticAMD", 25), "AVX512", "mkl"),  # Zen 4
+        (("AuthenticAMD", 26), "AVX2", "mkl"),
+        (("GenuineIntel", 26), "AVX512", "mkl"),
+        (None, "AVX512", "mkl"),
     ],
 )
-def test_the_processors_maker_decides(model: str, capability: str, slow: bool, monkeypatch: Any):
-    monkeypatch.setattr(machine, "cpu_model", lambda: model)
+def test_a_table_of_processors_decides(family: Any, capability: str, library: str, monkeypatch: Any):
+    monkeypatch.setattr(machine, "cpu_family", lambda: family)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    for library in (torch.backends.mkl, torch.backends.mkldnn):
-        monkeypatch.setattr(library, "is_available", lambda: True)
-    assert products.has_slow_mkl.__wrapped__() == slow
-    for library in (torch.backends.mkl, torch.backends.mkldnn):
+    for backend in (torch.backends.mkl, torch.backends.mkldnn):
+        monkeypatch.setattr(backend, "is_available", lambda: True)
+    assert products.best_library.__wrapped__() == library
+    for backend in (torch.backends.mkl, torch.backends.mkldnn):
         with monkeypatch.context() as without:
-            without.setattr(library, "is_available", lambda: False)
-            assert not products.has_slow_mkl.__wrapped__()
+            without.setattr(backend, "is_available", lambda: False)
+            assert products.best_library.__wrapped__() == "mkl"
+
+
+def test_a_library_can_be_chosen_for_a_run(convolutions: list[torch.Size], convolves: bool):
+    given = drawn((ROWS, 64), (64, 64), (64,))
+    with products.use_library("mkl" if convolves else "onednn"):
+        affine(*given)
+        assert bool(convolutions) != convolves
+    convolutions.clear()
+    affine(*given)
+    assert bool(convolutions) == convolves
+
+
+@pytest.mark.parametrize("groups", [(), (3,)])
+@pytest.mark.parametrize("rows", [5, 512])  # few by MKL, many by oneDNN
+def test_products_without_a_gradient(groups: tuple[int, ...], rows: int, convolves: bool):
+    x, weight, bias, y_grad = [
+        t.detach() for t in drawn((*groups, rows, 96), (*groups, 48, 96), (*groups, 48), (*groups, rows, 48))
+    ]
+    product = x.double() @ weight.double().mT
+    expected = {
+        "linear": (linear(x, weight, bias), product + bias.double().unsqueeze(-2)),
+        "without bias": (linear(x, weight), product),
+        "transposed": (linear(y_grad, weight.mT), y_grad.double() @ weight.double()),
+        "added": (add_linear(y_grad.clone(), x, weight), y_grad.double() + product),
+        "weights": (weight_gradient(y_grad, x), y_grad.double().mT @ x.double()),
+    }
+    for result, exact in expected.values():
+        assert result.shape == exact.shape
+        assert_close(result, exact.float(), rtol=1e-5, atol=1e-5 * float(exact.abs().max()))
+
+
+@pytest.mark.parametrize("convolves", [True], indirect=True)
+def test_products_without_a_gradient_are_of_the_library(convolves: bool, monkeypatch: Any):
+    calls: list[int] = []
+    monkeypatch.setattr(products, "_fused_linear", lambda *args: calls.append(1) or torch.zeros(1, 1))
+    x, weight = torch.zeros(512, 96), torch.zeros(48, 96)
+    linear(x, weight)
+    weight_gradient(torch.zeros(512, 48), x)
+    assert len(calls) == 2
+    linear(x[:5], weight)
+    linear(x.double(), weight.double())
+    with products.acting():
+        linear(x, weight)
+    monkeypatch.setattr(products, "_fused_linear", None)  # another version of torch
+    assert linear(x, weight).shape == (512, 48)
+    assert len(calls) == 2
+
+
+def test_the_family_of_the_processor_is_read(monkeypatch: Any, tmp_path: Path):
+    file = tmp_path / "cpuinfo"
+    monkeypatch.setattr(machine, "Path", lambda _: file)
+    assert machine.cpu_family() is None
+    core = "processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 26\nmodel name\t: AMD: EPYC\n\n"
+    file.write_text(core + core)
+    assert machine.cpu_family() == ("AuthenticAMD", 26)
+    file.write_text("Processor : ARMv8\nBogoMIPS : 48\n")
+    assert machine.cpu_family() is None
 
 
 def test_training_is_the_same_but_for_rounding(convolutions: list[torch.Size], monkeypatch: Any):
     config = workload.reference("full")
     config = replace(config, ppo=replace(config.ppo, epochs=2))
     states: list[Any] = []
-    for slow in (False, True):
-        monkeypatch.setattr(products, "has_slow_mkl", lambda slow=slow: slow)
+    for library in ("mkl", "onednn"):
+        monkeypatch.setattr(products, "best_library", lambda library=library: library)
         training = workload.Workload(config)
         training.update()
-        assert bool(convolutions) == slow
+        assert bool(convolutions) == (library == "onednn")
         states.append(training.agent.network.state_dict())  # pyright: ignore
     assert_close(*states, rtol=1e-3, atol=1e-4)
 
@@ -153,7 +211,7 @@ def wide(num_envs: int) -> tuple[workload.Workload, MAPPO]:
 
 
 def test_a_rollout_is_read_again_with_the_same_numbers(convolutions: list[torch.Size], monkeypatch: Any):
-    monkeypatch.setattr(products, "has_slow_mkl", lambda: True)
+    monkeypatch.setattr(products, "best_library", lambda: "onednn")
     training, agent = wide(32)
     batch, _, _ = agent.prepare(training.collector.collect()[0])
     assert convolutions
@@ -165,7 +223,7 @@ def test_a_rollout_is_read_again_with_the_same_numbers(convolutions: list[torch.
 
 
 def test_what_a_policy_answers_does_not_depend_on_how_many_ask(monkeypatch: Any):
-    monkeypatch.setattr(products, "has_slow_mkl", lambda: True)
+    monkeypatch.setattr(products, "best_library", lambda: "onednn")
     training, agent = wide(256)
     step, noise = training.collector.steps[0], torch.rand(256, 3, 1)
     together = agent.act(step, noise=noise)[1]

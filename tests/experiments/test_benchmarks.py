@@ -428,7 +428,7 @@ def test_a_script_tells_a_mistake_in_one_message(load: Any, script: str, monkeyp
 
 def test_variants_differ_in_one_thing_and_leave_all_as_it_was(load: Any, tmp_path: Path, monkeypatch: Any):
     module = load("variants")
-    before = products.has_slow_mkl, learner.PIECE_ROWS, torch.get_num_threads()
+    before = products.best_library, learner.PIECE_ROWS, torch.get_num_threads()
     seen: list[tuple[Any, ...]] = []
 
     class Spied:
@@ -436,7 +436,7 @@ def test_variants_differ_in_one_thing_and_leave_all_as_it_was(load: Any, tmp_pat
             self.config = config
 
         def update(self) -> None:
-            now = products.has_slow_mkl(), learner.PIECE_ROWS, torch.get_num_threads()
+            now = products.best_library(), learner.PIECE_ROWS, torch.get_num_threads()
             seen.append((self.config.network.precision, *now))
 
     monkeypatch.setattr(module, "Workload", Spied)
@@ -446,10 +446,10 @@ def test_variants_differ_in_one_thing_and_leave_all_as_it_was(load: Any, tmp_pat
             seen.clear()
             module.set_products(False)
             module.measured(variant, rounds=2, repeats=1)
-            products.has_slow_mkl = before[0]
+            products.best_library = before[0]
             without, changed_to = seen[0], seen[-1]
             assert [i for i, (a, b) in enumerate(zip(without, changed_to, strict=True)) if a != b] == [changed[kind]]
-    assert before == (products.has_slow_mkl, learner.PIECE_ROWS, torch.get_num_threads())
+    assert before == (products.best_library, learner.PIECE_ROWS, torch.get_num_threads())
     monkeypatch.setattr(
         module,
         "measured",

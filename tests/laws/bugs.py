@@ -1099,6 +1099,22 @@ BUGS = [
         "",
         "backend/test_matmul.py::test_what_a_policy_answers_does_not_depend_on_how_many_ask",
     ),
+    Bug(
+        "recurrence",
+        "the gradient goes back beyond the start of a memory",
+        "backend/recurrence.py",
+        "                    carried.view(keep.dtype).bitwise_and_(keep_t)\n",
+        "",
+        "networks/test_gru.py::test_gradients_in_closed_form_are_those_of_autograd",
+    ),
+    Bug(
+        "recurrence",
+        "a memory that is no number outlives its start",
+        "backend/recurrence.py",
+        "            torch.bitwise_and(memory.view(integer), keep_t, out=h_bits)\n",
+        "            torch.mul(memory, -keep_t, out=h)\n",
+        "networks/test_gru.py::test_memory_that_is_no_number_is_forgotten_within_a_sequence",
+    ),
     # Promise: a run can be stopped
     Bug(
         "stopping",

@@ -13,7 +13,8 @@ from torch.testing import assert_close
 
 from mappo.config import NetworkConfig
 from mappo.networks.encoders import CNN, MLP
-from mappo.networks.layers import GRU, LayerNorm, Linear, ParameterSets
+from mappo.networks.gru import GRU
+from mappo.networks.layers import LayerNorm, Linear, ParameterSets
 from mappo.networks.network import Network
 from mappo.networks.normalizers import RunningNorm
 
@@ -203,48 +204,6 @@ def test_each_group_starts_with_weights_of_its_own():
     mlp, gru, linear = MLP(6, (6,), groups=2), GRU(2, 6, 6), Linear(3, 6, 6)
     for weight in (cast(Any, mlp.layers[0]).weight, gru.input.weight, gru.hidden.weight, linear.weight):
         assert not torch.equal(weight[0], weight[1])
-
-
-@pytest.mark.parametrize("groups", [1, 2])
-def test_each_gate_of_each_group_starts_orthogonal(groups: int):
-    gru = GRU(groups, 4, 6)
-    for weight, size in ((gru.input.weight, 4), (gru.hidden.weight, 6)):
-        gates = weight.detach().reshape(groups * 3, 6, size)
-        assert_close(gates.mT @ gates, torch.eye(size).expand(groups * 3, -1, -1), rtol=0, atol=1e-5)
-
-
-def test_a_gru_is_that_of_torch():
-    gru, torchs = GRU(1, 4, 5).double(), nn.GRU(4, 5).double()
-    unlike(gru)
-    names = {"weight_ih_l0": gru.input.weight, "weight_hh_l0": gru.hidden.weight}
-    torchs.load_state_dict(names | {"bias_ih_l0": gru.input.bias, "bias_hh_l0": gru.hidden.bias})
-    x, memory = torch.randn(7, 3, 4, dtype=torch.float64), torch.randn(3, 5, dtype=torch.float64)
-    never = torch.zeros(7, 3, dtype=torch.bool)
-    after, expected = gru(x, memory, never), torchs(x, memory.unsqueeze(0))[0]
-    assert_close(after, expected, rtol=1e-12, atol=1e-12)
-    after.square().sum().backward()
-    expected.square().sum().backward()
-    for ours, name in ((gru.input, "ih"), (gru.hidden, "hh")):
-        assert_close(ours.weight.grad, getattr(torchs, f"weight_{name}_l0").grad, rtol=1e-12, atol=1e-12)
-        assert_close(ours.bias.grad, getattr(torchs, f"bias_{name}_l0").grad, rtol=1e-12, atol=1e-12)
-
-
-def test_where_memory_starts_anew_nothing_of_before_is_left():
-    """Neither in what follows, though it was NaN, nor in the gradient."""
-    gru = GRU(1, 4, 5)
-    x, memory = torch.randn(6, 2, 4, requires_grad=True), torch.full((2, 5), math.nan, requires_grad=True)
-    first = torch.zeros(6, 2, dtype=torch.bool)
-    first[0, :], first[3, 0] = True, True
-    after = gru(x, memory, first)
-    assert after.isfinite().all()
-    alone = gru(x[3:, :1], torch.zeros(1, 5), torch.zeros(3, 1, dtype=torch.bool))
-    assert_close(after[3:, :1], alone)
-    after[4, 0].sum().backward()
-    assert x.grad is not None
-    assert memory.grad is not None
-    assert x.grad[3:5, 0].any(-1).all()
-    assert not x.grad[:3].any()
-    assert not memory.grad.any()
 
 
 def test_a_tower_with_a_memory_takes_steps_or_sequences_that_say_where_they_begin():

@@ -1,4 +1,4 @@
-"""Dense, norm and recurrent layers, each with a single set of parameters, or with a set for each of several groups.
+"""Dense and norm layers, each with a single set of parameters, or with a set for each of several groups.
 
 A group stands for an agent or a kind of agent. With `groups = 1` rows are `(*B, F)`; with more, `(G, *B, F)`.
 Initialisation as in the code of the MAPPO paper (arXiv:2103.01955): orthogonal matrices, biases 0.
@@ -83,59 +83,6 @@ class LayerNorm(_Grouped):
         y = nn.functional.layer_norm(x, x.shape[-1:], eps=epsilon)
         shape = (self.groups, *(1,) * (x.ndim - 2), x.shape[-1])
         return y * self.weight.reshape(shape) + self.bias.reshape(shape)
-
-
-class GRU(nn.Module):
-    """A gated recurrent unit, arXiv:1406.1078, in cuDNN's form: the reset gate comes after the matrix product.
-
-        r, z = sigmoid(W x + U h),    n = tanh(W x + r * (U h)),    h' = (1 - z) * n + z * h
-
-    Args:
-        groups: as in `Linear`.
-        in_features: size of the input's last axis.
-        width: H, size of the memory.
-        generator: as in `Linear`.
-    """
-
-    def __init__(self, groups: int, in_features: int, width: int, generator: torch.Generator | None = None) -> None:
-        super().__init__()
-        self.width = width
-        self.input = Linear(groups, in_features, 3 * width, generator=generator)
-        self.hidden = Linear(groups, width, 3 * width, generator=generator)
-        for layer, size in ((self.input, in_features), (self.hidden, width)):
-            for matrix in layer.weight.reshape(-1, width, size).detach():  # each gate orthogonal by itself
-                nn.init.orthogonal_(matrix, generator=generator)
-
-    def forward(self, x: Tensor, memory: Tensor, is_first: Tensor) -> Tensor:
-        """Run L steps.
-
-        Args:
-            x: `(L, *B, in)`; with several groups `(G, m, L, *B, in)`.
-            memory: before the first step, the axes of x without L, and H last.
-            is_first: bool, the axes of x without the last: the memory starts at zero here, whatever it holds.
-
-        Returns:
-            The memory after each step, with the leading axes of x.
-        """
-        time_axis = 0 if self.input.groups == 1 else 2
-        sizes = [2 * self.width, self.width]
-        inputs = self.input(x).unbind(time_axis)
-        starts = is_first.unsqueeze(-1).unbind(time_axis)
-        outputs: list[Tensor] = []
-        for x_t, start in zip(inputs, starts, strict=True):
-            memory = torch.where(start, 0.0, memory)  # a product would keep NaN
-            x_rz, x_n = x_t.split(sizes, -1)
-            h_rz, h_n = self.hidden(memory).split(sizes, -1)
-            reset, update = torch.sigmoid(x_rz + h_rz).chunk(2, -1)
-            new = torch.tanh(x_n + reset * h_n)
-            memory = new + update * (memory - new)
-            outputs.append(memory)
-        return torch.stack(outputs, time_axis)
-
-    def select_(self, group: int) -> None:
-        """Keep the parameters of a single group, as views."""
-        self.input.select_(group)
-        self.hidden.select_(group)
 
 
 class ParameterSets(nn.Module):

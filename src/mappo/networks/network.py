@@ -15,8 +15,9 @@ from mappo.errors import UserError
 from mappo.functional.shapes import append_axes, append_ids
 from mappo.networks.cnn import CNN, PartsEncoders
 from mappo.networks.encoders import make_encoder, select_encoder
+from mappo.networks.gru import GRU
 from mappo.networks.input_reader import InputReader, bytes_reader
-from mappo.networks.layers import GRU, LayerNorm, Linear, ParameterSets
+from mappo.networks.layers import LayerNorm, Linear, ParameterSets
 from mappo.networks.normalizers import RunningNorm
 
 

@@ -20,6 +20,16 @@ def cpu_model() -> str:
         return _output("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor() or platform.machine()
 
 
+def cpu_family() -> tuple[str, int] | None:
+    """Return vendor and family of an x86 processor on Linux, as in `("AuthenticAMD", 26)` for a Zen 5; else None."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        fields = dict(reversed([[word.strip() for word in line.split(":", 1)] for line in lines if ":" in line]))
+        return fields["vendor_id"], int(fields["cpu family"])
+    except (OSError, KeyError, ValueError):
+        return None
+
+
 def usable_cores() -> int:
     """Return the number of cores available to this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
