@@ -24,7 +24,9 @@ def circumstances() -> dict[str, object]:
     commit, dirty = machine.git_state(HERE, "../src", "*.py") or ("unknown", False)
     load = machine.load_average()
     # Where things lie on this machine is nobody's business.
-    arguments = [Path(x).name if Path(x).is_absolute() else x for x in sys.argv]
+    script = Path(sys.argv[0]).resolve()
+    script = script.relative_to(HERE) if script.is_relative_to(HERE) else Path(script.name)
+    arguments = [Path(x).name if Path(x).is_absolute() else x for x in sys.argv[1:]]
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
         "commit": commit,
@@ -34,7 +36,7 @@ def circumstances() -> dict[str, object]:
         "load": "" if load is None else round(load, 2),
         "torch": machine.package_version("torch"),
         "python": platform.python_version(),
-        "command": shlex.join(["python", f"benchmarks/{Path(arguments[0]).name}", *arguments[1:]]),
+        "command": shlex.join(["python", f"benchmarks/{script.as_posix()}", *arguments]),
     }
 
 
