@@ -354,6 +354,8 @@ def test_headers_that_lie(name: str, case: str, run: Path, capsys: pytest.Captur
         {"updates": None},
         {"device": 7},
         {"device": "tpu"},
+        {"products": 7},
+        {"products": "cublas"},
         {"best": "high"},
         {"best": [1]},
         {"format": 1},

@@ -18,6 +18,7 @@ from torch import Tensor
 import mappo
 from chaos import Chaos
 from games import Game
+from mappo.backend import matmul
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
 from mappo.core.protocols import Environment
 from mappo.core.seeding import derive_seed
@@ -516,6 +517,31 @@ def test_a_device_that_is_not_there_is_told():
             trainer.choose_device("cuda")
         assert trainer.choose_device("auto").type == "cpu"
     assert trainer.choose_device("cpu").type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "has_avx512"), [("onednn", "mkl", True), ("mkl", "onednn", True), ("onednn", "mkl", False)]
+)
+def test_a_run_resumed_on_another_processor_multiplies_as_before(
+    first: str, second: str, has_avx512: bool, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+):
+    config = within(replace(CONFIG, run=replace(CONFIG.run, progress="plain")), tmp_path / "run")
+    used: list[Any] = []
+
+    def stop(update: Update) -> None:
+        used.append(matmul._library.get())  # pyright: ignore
+        if update.index == 2:
+            raise StopTraining
+
+    monkeypatch.setattr(matmul, "best_library", lambda: first)
+    train("spread", config, callback=stop)
+    assert json.loads((checkpoint.load(tmp_path / "run").path / "state.json").read_text())["products"] == first
+    monkeypatch.setattr(matmul, "best_library", lambda: second)
+    monkeypatch.setattr(matmul, "has_onednn", lambda: has_avx512)
+    train("spread", config, callback=stop, resume=True)
+    assert set(used[:2]) == {first}
+    assert set(used[2:]) == {first if has_avx512 else second}
+    assert ("this processor lacks AVX-512" in capsys.readouterr().out) != has_avx512
 
 
 def test_a_run_resumed_on_another_kind_of_device_goes_on_with_new_random_streams(

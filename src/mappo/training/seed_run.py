@@ -3,12 +3,13 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
 from mappo.algorithms.mappo import MAPPO
+from mappo.backend import matmul
 from mappo.core.seeding import derive_seed
 from mappo.core.state_dict import flatten, mismatch, subdict
 from mappo.errors import UserError
@@ -38,6 +39,7 @@ class SeedRun:
         self.best = -math.inf
         self.best_step: int | None = None
         self.saved_step = -1
+        self.library: matmul.Library = matmul.best_library()
         self.logger: RunLogger
 
     def start(self) -> None:
@@ -66,6 +68,7 @@ class SeedRun:
             notes.append(f"resumed from {state['device']}: random streams and episodes start anew")
             trainer = {k: v for k, v in trainer.items() if k != "generator" and not k.startswith("collector.")}
             self.agent.generator.manual_seed(derive_seed(self.seed, 3, updates))
+        notes += self._keep_library(state.get("products", self.library))
         # Earlier runs of format 2 saved the critic's memory with the episodes. New episodes begin with an empty memory.
         trainer = {"critic_memory" if k == "collector.critic_memory" else k: v for k, v in trainer.items()}
         if "collector.running" not in trainer:
@@ -92,7 +95,16 @@ class SeedRun:
         for name, allowed in kinds.items():
             if type(found.state.get(name, found)) not in allowed:
                 raise self._misfit(found, f"{name} in its state.json is missing")
+        if found.state.get("products", "mkl") not in get_args(matmul.Library):
+            raise self._misfit(found, "products in its state.json must be mkl or onednn")
         return found.state
+
+    def _keep_library(self, library: matmul.Library) -> list[str]:
+        """Multiply by the library of the run so far, on another processor too; return notes for the user."""
+        if library == "onednn" and not matmul.has_onednn():
+            return ["this processor lacks AVX-512, used by the run so far: later numbers differ in their last digits"]
+        self.library = library
+        return []
 
     def _load_agent(self, found: Checkpoint, tensors: Mapping[str, Tensor], updates: int) -> None:
         """Load the learner, after a check of names, shapes, dtypes and the number of updates."""
@@ -128,7 +140,7 @@ class SeedRun:
         trainer = {k: v for k, v in tensors.items() if k not in model}
         measured = {"best": self.best, "eval_return": result}
         state: dict[str, Any] = {k: v if math.isfinite(v) else None for k, v in measured.items()}
-        state |= {"updates": self.agent.updates, "device": self.agent.device.type}
+        state |= {"updates": self.agent.updates, "device": self.agent.device.type, "products": self.library}
         self.logger.flush()  # the rows up to a checkpoint must be on the disk before the checkpoint
         checkpoint.save(self.path, step, state, model, trainer, self.best_step, self.keep_every)
         self.saved_step = step

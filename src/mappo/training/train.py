@@ -13,6 +13,7 @@ from mappo.algorithms.critic_input import CriticInputFunction
 from mappo.algorithms.mappo import MAPPO
 from mappo.algorithms.multi_seed import MultiSeed
 from mappo.backend.default_dtype import DefaultDtype
+from mappo.backend.matmul import use_library
 from mappo.config import Config
 from mappo.core.seeding import derive_seed
 from mappo.core.spec import Spec
@@ -104,7 +105,8 @@ def _run_session(session: Session, callback: Callback | None, resume: bool) -> N
     else:
         session.start()
     try:
-        session.loop(callback)
+        with use_library(session.seed_runs[0].library):
+            session.loop(callback)
     except StopTraining:
         session.save()
     session.finish()
