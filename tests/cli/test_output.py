@@ -52,3 +52,17 @@ def test_each_line_is_there_at_once(how: str, target: str, tmp_path: Path):
     assert texts[1].startswith(expected)
     assert "noted" in texts[1]
     assert texts[1].endswith("last\n")
+
+
+def test_no_code_closes_the_output_of_the_program():
+    program = """
+import sys
+from mappo.system.stdio import prepare_streams
+prepare_streams()
+for stream in (sys.stdout, sys.stderr):
+    stream.close()
+    stream.buffer.close()
+    print("still here", file=stream)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
+    assert (done.stdout, done.stderr, done.returncode) == ("still here\n", "still here\n", 0)

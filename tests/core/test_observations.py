@@ -91,3 +91,13 @@ def test_agents_with_other_parts_are_of_another_kind_and_bounds_make_no_kind():
     spec = Spec(("a", "b", "c"), (space,) * 3, heads, obs_parts=(image, parts_of(space), (ObsPart((48,), (5.0,)),)))
     assert spec.groups == (0, 1, 1)
     assert spec.obs_shape == (48,)
+
+
+def test_specs_with_other_parts_do_not_fit_but_runs_that_know_one_part_do():
+    def spec(*shapes: tuple[int, ...]) -> Spec:
+        return Spec(("a",), (box(0, 255, (8,)),), (ActionHeads((2,)),), obs_parts=(tuple(map(ObsPart, shapes)),))
+
+    new = spec((2, 2), (4,))
+    assert new.mismatch(spec((4,), (2, 2))) == "a observes parts of ((2, 2), (4,)) there and ((4,), (2, 2)) here"
+    for other in (new, spec((8,))):
+        assert new.mismatch(other) == other.mismatch(new) == ""

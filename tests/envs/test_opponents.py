@@ -71,6 +71,19 @@ def test_games_of_one_step_are_judged_too():
     assert find_opponents(["odd", "even"], plays(pennies, 40)) == "odd against even"
 
 
+def winner_takes_all(rng: np.random.Generator, steps: int) -> np.ndarray:
+    """One is paid at the last step, and the others get nothing."""
+    rewards = np.zeros((steps, 2))
+    rewards[-1, rng.integers(2)] = 1
+    return rewards
+
+
+def test_who_is_paid_at_the_end_of_a_game_alone_is_recognised():
+    assert find_opponents(["x", "y"], plays(winner_takes_all, 40)) == "x against y"
+    together = plays(lambda rng, steps: winner_takes_all(rng, steps)[:, :1].repeat(2, 1), 40)
+    assert find_opponents(["x", "y"], together) == ""
+
+
 def compete(rng: np.random.Generator, steps: int) -> np.ndarray:
     """Food that one of them takes is lost for the others: rivals for it, and still a team that wants all of it."""
     food = np.zeros((steps, 3))

@@ -90,6 +90,17 @@ def test_curve_leaves_out_a_line_being_written(tmp_path: Path) -> None:
     assert np.array_equal(pixels(plot_curve(run, {})), before)
 
 
+def test_curve_shows_the_latest_returns_where_no_episode_ended(tmp_path: Path) -> None:
+    run = run_of(tmp_path / "run", 40)
+    table = run / "metrics.csv"
+    lines = table.read_text().splitlines()
+    cut = [line.rpartition(",")[0] + "," for line in lines[1:]]
+    table.write_text("\n".join([lines[0] + ",return_latest", *(f"{line},-50.0" for line in cut)]) + "\n")
+    assert count(pixels(plot_curve(run, {})), BLUE) > 500
+    table.write_text("\n".join([lines[0], *cut]) + "\n")
+    assert count(pixels(plot_curve(run, {})), BLUE) == 0
+
+
 def test_curve_names_missing_columns(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text("seed,step,loss\n0,1,2\n")
     with pytest.raises(ValueError, match="lacks the columns return_sum, eval_return"):
@@ -121,8 +132,10 @@ def test_gif_repeats_the_frames(tmp_path: Path) -> None:
 def test_gif_refuses_frames_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least one frame"):
         write_gif([], tmp_path / "x.gif")
-    with pytest.raises(ValueError, match="uint8"):
+    with pytest.raises(ValueError, match=r"got uint8 \(479, 480, 3\) after \(480, 480, 3\)$"):
         write_gif([[scene(0), scene(1)[:-1]]], tmp_path / "x.gif")
+    with pytest.raises(ValueError, match=r"got uint8 \(480, 480\)$"):
+        write_gif([[scene(0)[..., 0]]], tmp_path / "x.gif")
     with pytest.raises(ValueError, match="uint8"):
         write_gif([[scene(0)], [scene(1)[:-1]]], tmp_path / "x.gif")
     with pytest.raises(ValueError, match="uint8"):

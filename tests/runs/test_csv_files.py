@@ -132,6 +132,16 @@ def test_what_is_missing_or_damaged_is_told_in_ranges(lines: str, updates: int, 
     assert any(note in told for told in resumed(path, HEADER + lines, updates).notes)
 
 
+def test_what_a_spreadsheet_adds_to_the_lines_is_taken_out(tmp_path: Path):
+    path = tmp_path / "metrics.csv"
+    text = HEADER + rows(1, 2, 3)
+    path.write_text("\ufeff" + text, newline="\r\n")
+    assert b"\r\n" in path.read_bytes()
+    log = CsvLog(path, FIXED, (3, 300))
+    assert path.read_bytes() == text.encode()
+    assert log.notes == []
+
+
 def test_a_damaged_number_does_not_displace_the_rows_after_it(tmp_path: Path):
     path = tmp_path / "metrics.csv"
     resumed(path, HEADER + "7,999999999,100,0.5\n" + rows(*range(1, 1001)), 1000)

@@ -271,6 +271,17 @@ def test_plain_lines_come_first_last_and_when_it_is_time(monkeypatch: pytest.Mon
     ]
 
 
+def test_an_update_without_the_end_of_an_episode_shows_the_latest_returns() -> None:
+    out = io.StringIO()
+    console = terminal()
+    with PlainView(1_920_000, "spread", Console(file=out)) as plain, LiveView(1_920_000, "spread", console) as live:
+        for view in (plain, live):
+            view.update(shown(1, 1.0, return_sum=math.nan, return_latest=-77.5))
+    assert "return -77.5" in out.getvalue()
+    assert "▁" in written(console)
+    assert "-77.5" in written(console)
+
+
 def test_plain_view_prints_the_last_update_once() -> None:
     out = io.StringIO()
     with PlainView(1_920_000, "spread", Console(file=out)) as view:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from chaos import Chaos
 from mappo.algorithms.mappo import MAPPO
-from mappo.backend.default_dtype import DefaultDtype
+from mappo.backend.process_settings import TorchDefaults
 from mappo.backend.ranks import Ranks, joined
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
 from mappo.core.protocols import Environment
@@ -83,11 +83,11 @@ class Wrapped:
         self.spec, self.device, self.num_envs, self.close = env.spec, env.device, env.num_envs, env.close
 
     def reset(self, seed: Any = None) -> TimeStep:
-        with DefaultDtype(torch.float32):
+        with TorchDefaults(torch.float32):
             return self._env.reset(seed)
 
     def step(self, action: Tensor) -> TimeStep:
-        with DefaultDtype(torch.float32):
+        with TorchDefaults(torch.float32):
             return self._env.step(action)
 
 

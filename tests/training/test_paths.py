@@ -1,6 +1,7 @@
 """A run stays where it was begun, whatever the code of an environment does to the process's current folder."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import mappo
 from games import Game
 from mappo.cli.main import main
+from mappo.errors import UserError
 
 CONFIG: dict[str, Any] = {
     "env": {"num_envs": 2, "workers": 0},
@@ -141,3 +143,18 @@ def test_a_run_is_scored_where_its_environment_has_removed_the_current_folder(
     assert f" evaluate {start}/there --allow-code" in capsys.readouterr().out
     os.chdir(start)
     assert main(["evaluate", "there", "--allow-code", "--episodes", "2", "--workers", "0"]) == 0
+
+
+def test_a_current_folder_removed_as_environments_are_made_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+
+    class Removes(Game):
+        def __init__(self) -> None:
+            super().__init__()
+            shutil.rmtree(tmp_path / "gone", ignore_errors=True)
+
+    config = mappo.Config.from_dict({**CONFIG, "run": {**CONFIG["run"], "dir": str(tmp_path / "run")}})
+    with pytest.raises(UserError, match="the environment has removed the current folder as it was made"):
+        mappo.train(Removes, config)
+    assert not (tmp_path / "run").exists()

@@ -1,11 +1,13 @@
 """Settings and random streams of the whole process: an environment's never reach the learner, nor the learner's the
 caller."""
 
+import io
 import random
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import torch
 from torch import nn
 
 import mappo
+from mappo.backend.process_settings import EnvSettings
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
 from mappo.core.seeding import derive_seed
 from mappo.envs.probes.basic import Signal
@@ -104,6 +107,81 @@ def test_the_callers_type_is_neither_used_nor_lost(tmp_path: Path):
     assert torch.get_default_dtype() == torch.float64
     assert mappo.load_actor(run.path).policy.network.head.weight.dtype == torch.float32
     assert (tmp_path / "plain/metrics.csv").read_bytes() == (tmp_path / "double/metrics.csv").read_bytes()
+
+
+class Meddles(Robots):
+    """At each call: another default device, an empty `sys.path`, and output to nowhere."""
+
+    def meddle(self) -> None:
+        torch.set_default_device("meta")
+        sys.path.clear()
+        sys.stdout = sys.stderr = io.StringIO()
+
+    def __init__(self) -> None:
+        self.meddle()
+
+    def reset(self, seed: int | None = None, options: Any = None) -> Any:
+        assert torch.get_default_device().type == "meta"  # the device that the environment set holds in its own code
+        self.meddle()
+        return super().reset(seed)
+
+    def step(self, actions: Any) -> Any:
+        self.meddle()
+        return super().step(actions)
+
+    def close(self) -> None:
+        self.meddle()
+
+
+class BatchedMeddles(Signal):
+    """An environment in torch that meddles as it is made, and at each step."""
+
+    def __init__(self, num_envs: int) -> None:
+        super().__init__(num_envs)
+        Meddles()
+
+    def step(self, action: Any) -> Any:
+        Meddles()
+        return super().step(action)
+
+
+@pytest.fixture
+def _process_settings():
+    path, streams = sys.path.copy(), (sys.stdout, sys.stderr)
+    yield
+    sys.path[:] = path
+    sys.stdout, sys.stderr = streams
+    torch.set_default_device(None)
+
+
+@pytest.mark.usefixtures("_process_settings")
+@pytest.mark.parametrize("env", [Meddles, BatchedMeddles])
+def test_device_path_and_output_stay_the_learners_whatever_an_environment_does(env: Any, tmp_path: Path):
+    def settings() -> Any:
+        return torch.get_default_device(), sorted(sys.path), sys.stdout, sys.stderr
+
+    before = settings()
+    run = mappo.train(env, config(tmp_path / "run"))
+    assert run.finished
+    assert settings() == before
+    run.evaluate(episodes=4, env=env)
+    assert settings() == before
+
+
+def test_an_environment_may_add_to_the_path():
+    before = sys.path.copy()
+    with EnvSettings():
+        sys.path[:] = ["mine"]
+    assert sys.path == ["mine", *before]
+    sys.path[:] = before
+
+
+def test_a_closed_output_does_not_end_a_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stream)
+    settings = config(tmp_path / "run")
+    settings = replace(settings, run=replace(settings.run, progress="plain"))
+    assert mappo.train(Robots, settings, callback=lambda _: stream.close()).finished
 
 
 def streams() -> tuple[Any, ...]:

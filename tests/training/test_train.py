@@ -138,7 +138,8 @@ class Waiting(Interrupts):
 
 def test_a_time_limit_ends_an_update(whole: dict[str, Run], tmp_path: Path):
     config = within(SETTINGS["team"], tmp_path / "run")
-    assert train("spread", replace(config, run=replace(config.run, time_limit=1e-9))).step == 0
+    with pytest.warns(UserWarning, match=r"run\.time-limit 1e-09 min ended before a single update .*: raise run\.time"):
+        assert train("spread", replace(config, run=replace(config.run, time_limit=1e-9))).step == 0
     train("spread", config, resume=True)
     assert_same(tmp_path / "run", whole["team"].path)
 

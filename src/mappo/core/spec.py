@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-
 UNBOUNDED = 1e30  # float32's largest numbers stand for no bounds
 
 
@@ -170,8 +169,7 @@ class Spec:
     @cached_property
     def heads(self) -> tuple[int, ...]:
         """Sizes of the padded categorical heads; the sum is N."""
-        per_agent = [h.categorical for h in self.action_heads]
-        return tuple(max(sizes) for sizes in itertools.zip_longest(*per_agent, fillvalue=1))
+        return tuple(map(max, itertools.zip_longest(*(h.categorical for h in self.action_heads), fillvalue=1)))
 
     @property
     def continuous(self) -> int:
@@ -238,6 +236,9 @@ class Spec:
         ):
             if mine != theirs:
                 return f"{subject} {mine} there and {theirs} here"
+        for agent, *parts in zip(self.agents, *(map(part_shapes, x.obs_parts) for x in (self, other)), strict=True):
+            if parts[0] != parts[1] and min(map(len, parts)) > 1:  # runs of earlier versions know a single part
+                return f"{agent} observes parts of {parts[0]} there and {parts[1]} here"
         return ""
 
     def fit_options(self, options: EnvOptions) -> EnvOptions:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from mappo.backend.default_dtype import DefaultDtype
+from mappo.backend.process_settings import TorchDefaults
 from mappo.core.state_dict import mismatch, subdict
 from mappo.errors import UserError
 from mappo.networks.actor_critic import build_actor
@@ -46,11 +46,11 @@ def read_actor(
         warnings.warn(f"passed over: {problem}", stacklevel=2)
     weights = subdict(subdict(found.model, "network"), "actor")
     # Tensors on "meta" take no memory: sizes in an untrusted config are compared before they are allocated.
-    with torch.device("meta"), DefaultDtype(torch.float32):
+    with TorchDefaults(torch.float32), torch.device("meta"):
         expected = build_actor(spec, config.network).state_dict()
     if difference := mismatch(weights, expected):
         raise UserError(f"{found.path} does not fit {path}/config.json: {difference}")
-    with DefaultDtype(torch.float32):
+    with TorchDefaults(torch.float32):
         network = build_actor(spec, config.network, torch.Generator())
     network.load_state_dict(weights)
     network.to(device).requires_grad_(False)

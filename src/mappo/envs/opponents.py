@@ -30,8 +30,9 @@ class Play(NamedTuple):
 def find_opponents(agents: Sequence[str], plays: Sequence[Play]) -> str:
     """Return a text of the sides paid against each other, such as "eve_0 against bob_0, alice_0"; "" for none.
 
-    Two sides are opponents if the changes of their rewards are opposite in almost all of the play; or if one side has
-    its highest rewards at the deaths of the other, and the dead have none.
+    Two sides are opponents if the changes of their rewards are opposite in almost all of the play; if they are paid at
+    the last step of an episode alone, one of them usually more and the other less; or if one side has its highest
+    rewards at the deaths of the other, and the dead have none.
     Sides are agents with names alike but for the number, such as red_0 and red_1; or single agents.
 
     Args:
@@ -54,6 +55,8 @@ def find_opponents(agents: Sequence[str], plays: Sequence[Play]) -> str:
 def _are_opposed(first: np.ndarray, second: np.ndarray, plays: Sequence[Play]) -> bool:
     sides = np.stack([first, second], 1).astype(float)  # (A, 2)
     rewards = [play.rewards @ sides for play in plays]  # (T, 2)
+    if not any(reward[:-1].any() for reward in rewards):  # paid at the end alone: episodes are compared
+        rewards = [reward[-1:] for reward in rewards]
     usual = np.concatenate(rewards).mean(0)  # (2,)
     # Changes, for rewards such as distances drift: the levels of a few episodes are alike or opposite by chance.
     changes = [np.diff(reward, axis=0) if len(reward) > 1 else reward - usual for reward in rewards]

@@ -136,6 +136,7 @@ def _read(paths: Sequence[Path]) -> tuple[Seeds, Seeds]:
             raise ValueError(f"{path} lacks the columns {', '.join(missing)}")
         try:
             for row in rows:
+                row["return_sum"] = row["return_sum"] or row.get("return_latest", "")  # no episode ended in the update
                 for name in names[2:]:
                     if row[name]:
                         points.setdefault((name, row["seed"]), []).append((float(row["step"]), float(row[name])))

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from mappo.backend.default_dtype import DefaultDtype
+from mappo.backend.process_settings import EnvSettings
 from mappo.core.protocols import Environment, TeamPolicy
 from mappo.errors import UserError
 
@@ -120,8 +120,7 @@ def _play_batch_again(
     """Repeat a batch until no worker is lost: a replaced worker has cut off its episodes."""
     for _ in range(MAX_ATTEMPTS):
         restarts: int = getattr(env, "restarts", 0)
-        with DefaultDtype(torch.get_default_dtype()):  # environments may change it
-            batch = _play_batch(env, policy, seeds, on_step, max_length)
+        batch = _play_batch(env, policy, seeds, on_step, max_length)
         if getattr(env, "restarts", 0) == restarts:
             return batch
     raise CutOffError(f"lost workers cut off the episodes of seeds {seeds[0]} to {seeds[-1]} three times")
@@ -132,7 +131,9 @@ def _play_batch(
 ) -> Episodes:
     """Run an episode from each of at most `num_envs` seeds."""
     # The environment needs a seed for each of its E copies; results of the surplus copies are dropped.
-    step = env.reset([*seeds, *[seeds[-1]] * (env.num_envs - len(seeds))])
+    settings = EnvSettings()
+    with settings:
+        step = env.reset([*seeds, *[seeds[-1]] * (env.num_envs - len(seeds))])
     memory = None
     returns = torch.zeros(step.reward.shape, dtype=torch.float64, device=env.device)  # (E, A)
     lengths = torch.zeros(env.num_envs, dtype=torch.long, device=env.device)
@@ -142,7 +143,8 @@ def _play_batch(
         if t == LONG_EPISODE:
             warnings.warn(f"an episode goes on after {t:,} steps, up to {max_length:,}", stacklevel=4)
         action, memory = policy(step.obs, memory, mask=step.mask, is_first=step.is_first, active=step.active)
-        step = env.step(action)
+        with settings:
+            step = env.step(action)
         returns += torch.where(is_running.unsqueeze(-1), step.reward, 0.0)
         lengths += is_running
         is_running = is_running & ~step.ended

@@ -56,7 +56,8 @@ def write_gif(episodes: Iterable[Sequence[Frame]], out: Path, fps: float = 8.0, 
 
 def _check_frame(frame: Frame, shape: tuple[int, ...]) -> None:
     if frame.dtype != np.uint8 or frame.shape != shape or len(shape) != 3 or shape[2] != 3:
-        raise ValueError(f"frames must all be uint8 (H, W, 3), got {frame.dtype} {frame.shape} after {shape}")
+        after = "" if frame.shape == shape else f" after {shape}"
+        raise ValueError(f"frames must all be uint8 (H, W, 3), got {frame.dtype} {frame.shape}{after}")
 
 
 def _write_episode(file: IO[bytes], frames: Sequence[Frame], ticks: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from mappo import envs
+from mappo.backend.process_settings import EnvSettings
 from mappo.config.settings import EnvOptions
 from mappo.core.protocols import Environment
 from mappo.deploy.load import read_actor
@@ -95,14 +96,15 @@ def _make_env(
         return
     if options.workers is not None:
         env_options = replace(env_options, workers=options.workers)
-    if not isinstance(env, str):
-        batched = envs.from_python(env, options.episodes, env_options)
-    else:
-        if options.on is not None:
-            env_options = replace(env_options, options=envs.translate_options(env, env_options.options))
-            env = envs.original_name(env, options.on)
-        name = env
-        batched = envs.make_envs(env, envs.num_envs_for(env, options.episodes), env_options)
+    with EnvSettings():
+        if not isinstance(env, str):
+            batched = envs.from_python(env, options.episodes, env_options)
+        else:
+            if options.on is not None:
+                env_options = replace(env_options, options=envs.translate_options(env, env_options.options))
+                env = envs.original_name(env, options.on)
+            name = env
+            batched = envs.make_envs(env, envs.num_envs_for(env, options.episodes), env_options)
     # An environment object belongs to the caller, and is not closed here.
     is_ours = isinstance(env, str) or callable(env)
     with closing(batched, close_limit) if is_ours else nullcontext():
@@ -154,7 +156,8 @@ def draw_replay(
         raise UserError(f"{name} has no name in mappo: its episodes cannot be drawn from here")
     check_code(name, allow_code)
     actor, _ = read_actor(seed_paths(path, config)[0], checkpoint, config.run.eval_policy == "sampled")
-    env = envs.make_envs(name, 1, spec.fit_options(config.env.env_options), render=True)
+    with EnvSettings():
+        env = envs.make_envs(name, 1, spec.fit_options(config.env.env_options), render=True)
     with closing(env, close_limit):
         pictures = replay(env, actor, range(seed, seed + episodes), on_step, budget_s)
         return _write_replay(pictures, path / "replay.gif", name, frames_per_second(env), episode_seconds(episodes))

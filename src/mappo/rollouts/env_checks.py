@@ -105,10 +105,12 @@ def _message(rollout: Rollout, env: Environment, name: str, index: tuple[int, ..
     """Return the message for a number at `(t, e, ...)`; `number` names the environment."""
     t, e, *rest = index
     agent = f" of {env.spec.agents[rest[0]]}" if "state" not in name else ""
+    value = f"{getattr(rollout, name)[index].item()}"
+    beyond = "" if value == "nan" else "; numbers beyond 3.4e38 count as infinite"
     return (
-        f"the environment's {name}{agent} is {getattr(rollout, name)[index].item()}, in environment {number}, "
+        f"the environment's {name}{agent} is {value}, in environment {number}, "
         f"at step {t} of the rollout, after action {rollout.action[t, e].tolist()}: "
-        f"correct the environment, or clip its output"
+        f"correct the environment, or clip its output{beyond}"
     )
 
 

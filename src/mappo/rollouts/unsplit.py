@@ -1,9 +1,8 @@
 """An environment that steps all of its copies at once, for the collector."""
 
-import torch
 from torch import Tensor
 
-from mappo.backend.default_dtype import DefaultDtype
+from mappo.backend.process_settings import EnvSettings
 from mappo.core.protocols import Environment
 from mappo.core.timestep import TimeStep
 
@@ -13,12 +12,12 @@ class Unsplit:
 
     def __init__(self, env: Environment) -> None:
         self._env = env
-        self._env_dtype = DefaultDtype(torch.get_default_dtype())
+        self._settings = EnvSettings()
         self.slices = (slice(0, env.num_envs),)
 
     def send(self, index: int, action: Tensor) -> None:
         self._action = action
 
     def receive(self, index: int) -> TimeStep:
-        with self._env_dtype:
+        with self._settings:
             return self._env.step(self._action)

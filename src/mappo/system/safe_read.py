@@ -42,12 +42,14 @@ def open_plain(file: Path, limit: int) -> BinaryIO:
 def read_lines(file: Path) -> Iterator[str]:
     """Yield the lines of a table, read as a stream; without a last line that a crash has cut short.
 
+    A spreadsheet may have added carriage returns and a byte order mark, which are left out.
+
     Raises:
         OSError, ValueError: see `open_plain`; or the text is not UTF-8, or a line is longer than `MAX_LINE`.
     """
-    with io.TextIOWrapper(open_plain(file, MAX_TABLE), encoding="utf-8", newline="\n") as stream:
+    with io.TextIOWrapper(open_plain(file, MAX_TABLE), encoding="utf-8-sig", newline="\n") as stream:
         while (line := stream.readline(MAX_LINE)).endswith("\n"):
-            yield line[:-1]
+            yield line[:-1].removesuffix("\r")
         if len(line) == MAX_LINE:
             raise ValueError(f"a line is longer than the limit of {MAX_LINE:,} characters")
 

@@ -44,6 +44,11 @@ class Interrupts:
         """Stop the run after so many minutes from now; None for no limit."""
         self._deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
 
+    @property
+    def is_time_over(self) -> bool:
+        """Return whether the time limit is reached."""
+        return time.monotonic() >= self._deadline
+
     def __call__(self) -> None:
         """Raise `StopTraining` if the run must stop. Called after each update and at each step of an evaluation."""
         if self._stop is not None:
@@ -52,7 +57,7 @@ class Interrupts:
 
     def check(self) -> None:
         """Raise `StopTraining` if the time is over. Called within an update too, unlike the callback."""
-        if time.monotonic() >= self._deadline:
+        if self.is_time_over:
             raise StopTraining
 
     def waiting(self) -> AbstractContextManager[Any]:

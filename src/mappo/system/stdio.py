@@ -20,6 +20,9 @@ BROKEN = (errno.EPIPE, errno.EIO)  # a pipe without a reader, a terminal already
 class PipeSafeFile(io.FileIO):
     """File for pipes and terminals: drops output after the reader has gone. A closed terminal must not end a run."""
 
+    def close(self) -> None:
+        """Stay open: an environment must not close the program's output."""
+
     def write(self, data: Any, /) -> int:
         """Write all data; data without a reader counts as written."""
         rest = memoryview(data).cast("B")

@@ -20,7 +20,7 @@ from rich.text import Text
 from mappo.evaluation.progress import format_clock
 from mappo.runs.logger import Update
 from mappo.system.safe_read import printable
-from mappo.training.progress import View, format_fixed, format_short
+from mappo.training.progress import View, format_fixed, format_short, team_return
 
 # Rows of the panel: label, metric and decimals, twice; returns have no fixed decimals.
 _METRICS = [
@@ -75,10 +75,10 @@ class LiveView(View):
     def update(self, update: Update) -> None:
         """Add the newest update; redraw the panel at most four times a second."""
         super().update(update)
-        team_return = update.metrics.get("return_sum", math.nan)
-        if math.isfinite(team_return):
+        mean = team_return(update.metrics)
+        if math.isfinite(mean):
             bin_index = min(self._BINS - 1, int(self._BINS * self.fraction))
-            self._sums[bin_index] += team_return
+            self._sums[bin_index] += mean
             self._counts[bin_index] += 1
         if time.monotonic() - self._refreshed_at >= self._REFRESH_S:
             self._refreshed_at = time.monotonic()
@@ -90,7 +90,7 @@ class LiveView(View):
         """Show nothing more once the terminal is gone: the run goes on without a terminal."""
         try:
             yield
-        except (OSError, SystemExit):  # rich exits the process after a broken pipe
+        except (OSError, SystemExit, ValueError):  # closed; rich exits the process after a broken pipe
             self.console.quiet = True
 
     def _render(self) -> Panel:

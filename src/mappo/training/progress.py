@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -53,7 +54,8 @@ class View:
         self._mean_speed = update.timing.get("steps_per_second", math.nan)
         self._estimate.update(self._task, completed=self.step)
         # Some metrics are measured in some updates only: the last measured value stays in view.
-        self.metrics.update({name: x for name, x in update.metrics.items() if not math.isnan(x)})
+        metrics = {**update.metrics, "return_sum": team_return(update.metrics)}
+        self.metrics.update({name: x for name, x in metrics.items() if not math.isnan(x)})
         # fmax ignores NaN: there may be no evaluation yet.
         self.metrics["best_eval"] = np.fmax(self.metrics["best_eval"], self.metrics["eval_return"])
 
@@ -77,11 +79,17 @@ class View:
         return max(0, self.total - self.step) / self.speed if self.speed > 0 else math.nan
 
 
+def team_return(metrics: Mapping[str, float]) -> float:
+    """Return the mean return of the update's episodes; where none ended, of the last episode of each environment."""
+    mean = metrics.get("return_sum", math.nan)
+    return metrics.get("return_latest", math.nan) if math.isnan(mean) else mean
+
+
 def print_line(console: Console, text: str) -> None:
     """Print text without markup (paths may hold brackets), without colours, and without wrapping in a pipe."""
     try:
         console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
-    except (OSError, SystemExit):  # rich exits the process after a broken pipe, but the run must go on
+    except (OSError, SystemExit, ValueError):  # closed; rich exits the process after a broken pipe: the run must go on
         console.quiet = True
 
 

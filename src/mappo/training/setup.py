@@ -6,7 +6,7 @@ import torch
 
 from mappo.algorithms.mappo import MAPPO
 from mappo.algorithms.multi_seed import MultiSeed
-from mappo.backend.default_dtype import DefaultDtype
+from mappo.backend.process_settings import EnvSettings
 from mappo.config import Config
 from mappo.core.protocols import Environment
 from mappo.core.seeding import derive_seed
@@ -33,6 +33,6 @@ def make_collector(
         generators.append(torch.Generator(learner.device).manual_seed(derive_seed(seed, 1, updates)))
         first = derive_seed(seed, 2, updates)
         reset_seeds += range(first, first + config.env.num_envs)
-    with DefaultDtype(torch.get_default_dtype()):  # environments may change it
+    with EnvSettings():
         step = env.reset(reset_seeds)
     return learner, Collector(env, learner, config.ppo.rollout_length, step, generators)

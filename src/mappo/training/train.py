@@ -1,5 +1,6 @@
 """`train(env, config)`: from an environment and settings to a run directory."""
 
+import warnings
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
@@ -12,8 +13,8 @@ from mappo import envs
 from mappo.algorithms.critic_input import CriticInputFunction
 from mappo.algorithms.mappo import MAPPO
 from mappo.algorithms.multi_seed import MultiSeed
-from mappo.backend.default_dtype import DefaultDtype
 from mappo.backend.matmul import use_library
+from mappo.backend.process_settings import EnvSettings, TorchDefaults
 from mappo.config import Config
 from mappo.core.seeding import derive_seed
 from mappo.core.spec import Spec
@@ -49,7 +50,8 @@ def train(
             `StopTraining` too.
         resume: go on with the run named in `config.run`, from its last checkpoint.
         critic_input: input of the critic, `f(obs, state, active)` of tensors `(*B, A, *obs_shape)`, `(*B, *S)` or
-            None, and `(*B, A)`; returns features `(*B, F)` for the team, or `(*B, A, F)`.
+            None, and `(*B, A)`; returns features `(*B, F)` for the team, or `(*B, A, F)`. Observations and states of
+            integers come divided by the bounds of their spaces.
 
     Returns:
         The run, complete or stopped.
@@ -79,8 +81,9 @@ def _train(
     saved = read_run(path)[2] if resume and path is not None else None
     with ExitStack() as stack:
         stack.enter_context(_torch_settings(config, device))
-        with interrupts.waiting(), DefaultDtype(torch.float32):
+        with interrupts.waiting(), EnvSettings():
             training_env, eval_env = envs.for_training(env, config, device, saved)
+        _check_current_folder()
         if isinstance(env, str) or callable(env):  # an environment object belongs to the caller
             for env_to_close in (training_env, eval_env):
                 stack.callback(close_all, env_to_close, limit=interrupts.close_limit)
@@ -104,12 +107,29 @@ def _run_session(session: Session, callback: Callback | None, resume: bool) -> N
         session.resume()
     else:
         session.start()
+    began = session.step
     try:
         with use_library(session.seed_runs[0].library):
             session.loop(callback)
     except StopTraining:
         session.save()
+        if session.interrupts.is_time_over and session.step == began:
+            warnings.warn(
+                f"run.time-limit {session.config.run.time_limit:g} min ended before a single update was done, and a "
+                f"resume begins that update again: raise run.time-limit",
+                stacklevel=5,
+            )
     session.finish()
+
+
+def _check_current_folder() -> None:
+    """Raise a UserError if the current folder is gone: torch asks for it as it loads its last modules."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise UserError(
+            "the environment has removed the current folder as it was made: let it stay, or start from another folder"
+        ) from None
 
 
 def _checked_config(name: str, config: Config | None, critic_input: CriticInputFunction | None) -> Config:
@@ -166,12 +186,12 @@ def _make_seed_runs(path: Path, config: Config, agents: Sequence[MAPPO], stack: 
 
 @contextmanager
 def _torch_settings(config: Config, device: torch.device) -> Generator[None]:
-    """Set threads, default dtype and CUDA precision within the context; restore all of them at its end."""
+    """Set threads, torch's defaults and CUDA precision within the context; restore all of them at its end."""
     threads = torch.get_num_threads()
     torch.set_num_threads(config.run.threads)
     try:
         tf32 = _tf32_allowed(config.network.precision == "tf32") if device.type == "cuda" else nullcontext()
-        with DefaultDtype(torch.float32), tf32:
+        with TorchDefaults(torch.float32), tf32:
             yield
     finally:
         torch.set_num_threads(threads)

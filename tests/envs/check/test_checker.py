@@ -327,6 +327,17 @@ class ShowsTheDead(Haunted):
 
 
 @bug("given-after-end", "team, b, episode 1, step 4")
+class PaysTheTeamNaN(Haunted):
+    """The team's reward is read from an agent that acted."""
+
+    extra: ClassVar[dict[int, Any]] = {1: float("nan")}
+    shared_reward = True
+
+    def pay(self, agent: str) -> Any:
+        return 7.0
+
+
+@bug("given-after-end", "team, b, episode 1, step 4")
 class PaysTheTeam(Haunted):
     extra: ClassVar[dict[int, Any]] = {1: 7.0}
     shared_reward = True
@@ -567,6 +578,14 @@ class LogitsForAMask(Team):
 
     def step(self, actions: dict[str, Any]) -> Any:
         return super().step(dict.fromkeys(actions, (self.clock + 1) % 3))
+
+
+@bug("mask-twice", "team, a, episode 1, reset")
+class TwoMasks(Team):
+    observes = spaces.Dict(observation=Team.observes, action_mask=spaces.Box(0, 1, (3,), np.int8))
+
+    def see(self, agent: str) -> Any:
+        return {"observation": super().see(agent), "action_mask": 1 - self.may()}
 
 
 @bug("mask-dtype", "team, a, episode 1, reset")

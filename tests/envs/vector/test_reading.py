@@ -303,7 +303,14 @@ def test_nothing_after_death_is_no_reward():
 
 
 @pytest.mark.parametrize(
-    "reward", [torch.tensor(2.0, requires_grad=True), torch.tensor([2.0]), np.array([[2]]), np.float16(2)]
+    "reward",
+    [
+        torch.tensor(2.0, requires_grad=True),
+        torch.tensor([2.0]),
+        torch.tensor(2.0, dtype=torch.bfloat16, requires_grad=True),
+        np.array([[2]]),
+        np.float16(2),
+    ],
 )
 def test_a_reward_of_any_kind_is_a_number(reward: Any):
     assert played(lambda: Duo(only("reward", reward)), 1)[1].reward.tolist() == [[1, 2]]
@@ -344,3 +351,63 @@ def test_who_is_over_with_the_episode_needs_no_last_observation():
     assert step.terminated.all()
     assert not step.next_obs.any()
     assert step.obs.all()
+
+
+LARGE = spaces.Box(-np.inf, np.inf, (2,), np.float64)
+
+
+@pytest.mark.parametrize("what", ["obs", "state", "reward"])
+def test_numbers_beyond_float32_are_infinite_without_a_warning(what: str):
+    class Huge(Duo):
+        def state(self) -> Any:
+            return np.array([1e300 if what == "state" else 0.0, self.t])
+
+    value = np.array([-1e39, 1.0]) if what == "obs" else -1e39
+    change = only(what, value, since=1) if what != "state" else lambda what, t, values: values
+    step = played(lambda: Huge(change, LARGE), 1)[1]
+    infinite = {"obs": step.obs[0, 1, 0], "state": step.state[0, 0], "reward": step.reward[0, 1]}  # type: ignore[index]
+    assert [name for name, x in infinite.items() if x.isinf()] == [what]
+    assert what == "state" or infinite[what] < 0
+
+
+@pytest.mark.parametrize("since", [0, 1])
+def test_masks_in_observation_and_info_must_be_equal(since: int):
+    space = spaces.Dict(observation=FLOATS, action_mask=spaces.Box(0, 1, (3,), np.int8))
+
+    def make(mask: Any) -> Duo:
+        def change(what: str, t: int, values: Any) -> Any:
+            if what == "obs":
+                x = next(iter(values.values()))
+                return {a: {"observation": x, "action_mask": np.array([1, 0, 1], np.int8)} for a in values}
+            return {a: {"action_mask": mask if t >= since else (1, 0, 1)} for a in values} if what == "info" else values
+
+        return Duo(change, space)
+
+    assert [step.mask.tolist() for step in played(lambda: make([True, False, True]))][since] == [  # type: ignore
+        [[True, False, True]] * 2
+    ]
+    with pytest.raises(UserError, match="a has one action mask in its observation, and another in its info"):
+        played(lambda: make([1, 1, 1]), 2)
+    assert [v.code for v in check(lambda: make([1, 1, 1])).violations] == ["mask-twice"]
+
+
+def test_keys_that_no_space_declares_are_told_once():
+    space = spaces.Dict(place=spaces.Dict(x=FLOATS))
+    value = {"place": {"x": np.zeros(2, np.float32), "y": 1}}
+    env = SerialEnvs(
+        lambda: Duo(lambda what, t, values: dict.fromkeys("ab", value) if what == "obs" else values, space), 3
+    )
+    with pytest.warns(UserWarning, match=r"^'place' in the observation of a holds 'y', which its space does ") as told:
+        env.reset(0)
+    assert len(told) == 1
+    env.step(torch.zeros(3, 2, 1, dtype=torch.long))
+    env.reset(0)
+
+
+def test_a_render_method_with_arguments_is_refused():
+    class Mode(Duo):
+        def render(self, mode: str) -> Any:
+            raise AssertionError
+
+    with pytest.raises(UserError, match=r"declare render\(self\) in place of render\(mode: str\)"):
+        SerialEnvs(Mode, 1).render(0)

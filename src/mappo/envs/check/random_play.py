@@ -115,7 +115,7 @@ class RandomPlayer:
         has_ended = all(a in over for a in self.env.agents)
         flags = {"rewards": rewards, "terminations": terminations, "truncations": truncations}
         agents = self._check_observations(obs, infos, self.possible if has_ended else over, **flags)
-        recorder.add(*check_step(acting, agents, obs, rewards, terminations, truncations))
+        recorder.add(*check_step(acting, agents, obs, rewards, terminations, truncations, report.shared_reward))
         absent = [a for a in self.possible if a not in acting and a not in agents]
         recorder.add(*check_absent(absent, report.shared_reward, observations=obs, **flags))
         self._check_rewards([reward_number(a, rewards[a]) for a in acting if a in rewards])
@@ -142,7 +142,13 @@ class RandomPlayer:
             elif agent in agents:
                 self.recorder.add(broken("no-observation", agent, names=", ".join(map(str, obs))))
             if agent in agents:
-                self._check_mask(agent, find_mask(obs.get(agent), infos.get(agent)), agent in over)
+                is_over = agent in over
+                try:
+                    mask = find_mask(agent, obs.get(agent), infos.get(agent), is_over)
+                except RuleError as error:
+                    self.recorder.stop_if(error.finding)
+                else:
+                    self._check_mask(agent, mask, is_over)
         self._keep_copies("an observation", obs)
         return agents
 

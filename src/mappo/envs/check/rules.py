@@ -32,6 +32,7 @@ def check_step(
     rewards: Mapping[str, Any],
     terminations: Mapping[str, Any],
     truncations: Mapping[str, Any],
+    is_shared: bool,
 ) -> Iterator[Finding]:
     """Find broken rules in the results of a step.
 
@@ -42,12 +43,14 @@ def check_step(
         rewards: rewards by agent.
         terminations: flags by agent.
         truncations: flags by agent.
+        is_shared: True if all agents receive the team's reward; then the reward of an agent that acted counts alone.
     """
     over = [a for a in acting if terminations.get(a) or truncations.get(a)]
     has_ended = all(a in over for a in agents)
     is_cut = any(truncations.get(a) and not terminations.get(a) for a in acting)
     for a, reward in rewards.items():
-        if reward is None and a not in acting:  # counts as 0
+        is_unread = reward is None or (is_shared and not isinstance(check_reward(a, reward), Finding))
+        if is_unread and a not in acting:
             continue
         if not np.isfinite(number := reward_number(a, reward)):
             yield broken("reward-number", a, reward=short(reward))
@@ -84,7 +87,7 @@ def check_absent(absent: Sequence[str], is_shared: bool, **dicts: Mapping[str, A
     """
     for a in absent:
         reward = reward_number(a, dicts["rewards"].get(a) or 0)
-        if not np.isfinite(reward):  # an error, found by `check_step`
+        if not is_shared and not np.isfinite(reward):  # an error, found by `check_step`
             continue
         if reward != 0 and not is_shared:
             yield broken("reward-after-end", a, reward=reward)

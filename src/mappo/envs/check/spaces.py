@@ -21,6 +21,7 @@ def check_observation(agent_spaces: AgentSpaces, value: Any) -> Iterator[Finding
         yield replace(error.finding, agent=agent)
     else:
         flattener = agent_spaces.flattener
+        yield from agent_spaces.check_keys(value)
         yield from _check_boxes(agent, flattener.own_space, agent_spaces.unwrapped(value), flattener.what)
 
 
@@ -28,8 +29,6 @@ def _check_boxes(agent: str, space: Any, value: Any, what: str) -> Iterator[Find
     """Check the numbers of each Box in a space, which holds the value."""
     if isinstance(space, spaces.Dict | spaces.Tuple):
         nested = cast(Any, space).spaces
-        if isinstance(value, Mapping) and (extra := cast("Mapping[Any, Any]", value).keys() - {*nested, "action_mask"}):
-            yield broken("obs-extra", agent, what=what, keys=", ".join(sorted(map(repr, extra))))
         for key, subspace in nested.items() if isinstance(space, spaces.Dict) else enumerate(nested):
             yield from _check_boxes(agent, subspace, value[key], f"{key!r} in {what}")
     elif isinstance(space, spaces.Box):

@@ -2,7 +2,7 @@
 
 import math
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -12,7 +12,7 @@ from mappo.core.observations import parts_of
 from mappo.core.spec import ActionHeads, Spec
 from mappo.envs.vector.api_checks import check_mask
 from mappo.envs.vector.rules import Finding, RuleError, broken
-from mappo.envs.vector.space_readers import reader
+from mappo.envs.vector.space_readers import reader, undeclared
 from mappo.errors import UserError
 
 
@@ -111,6 +111,11 @@ class AgentSpaces:
             fact = "a dict of observation"
             raise RuleError(broken("obs-space", what=self.flattener.what, value=keys, space=fact))
         return held["observation"]
+
+    def check_keys(self, value: Any) -> Iterator[Finding]:
+        """Find keys in a readable observation that its space does not declare."""
+        for what, keys in undeclared(self.flattener.what, self.flattener.own_space, self.unwrapped(value)):
+            yield broken("obs-extra", str(self.name), what=what, keys=keys)
 
     def read_mask(self, mask: Any) -> np.ndarray:
         """Return an action mask, flat or head by head, as bool `(sum of own heads,)`.

@@ -30,7 +30,9 @@ def check_api(env: Any) -> Finding | None:
     missing += [f"method {name}" for name in METHODS if name not in missing and not callable(getattr(env, name))]
     if missing:
         return broken("missing", names=", no ".join(missing))
-    return check_possible(env.possible_agents) or _check_state_method(getattr(env, "state", None))
+    signature = needed_arguments(getattr(env, "state", None))
+    problem = broken("state-arguments", signature=signature) if signature else None
+    return check_possible(env.possible_agents) or problem
 
 
 def check_possible(possible: Any) -> Finding | None:
@@ -56,17 +58,15 @@ def _name_problem(agents: list[Any]) -> str:
     return "two names are equal, and one key of a dict" if is_ambiguous else ""
 
 
-def _check_state_method(state: Any) -> Finding | None:
-    """Check `state`, if it is a method, for arguments."""
+def needed_arguments(method: Any) -> str:
+    """Return the signature of a method that cannot be called without arguments; "" for any other object."""
     try:
-        signature = inspect.signature(state)
+        signature = inspect.signature(method)
     except (TypeError, ValueError):  # not callable, or compiled
-        return None
-    try:
-        signature.bind()
-    except TypeError:
-        return broken("state-arguments", signature=signature)
-    return None
+        return ""
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    is_needed = any(p.default is p.empty and p.kind not in variadic for p in signature.parameters.values())
+    return str(signature) if is_needed else ""
 
 
 def check_space(what: str, space: Any, agent: Any) -> Finding | None:
@@ -140,11 +140,16 @@ def as_numbers(value: Any) -> np.ndarray | None:
     """Return a value as an array of numbers, tensors included; None for anything else."""
     if type(value) is not np.ndarray:
         try:
-            # A tensor of torch may lie on a GPU, and may require gradients.
-            value = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+            value = np.asarray(_plain_tensor(value) if hasattr(value, "detach") else value)
         except (TypeError, ValueError, RuntimeError):
             return None
     return value if value.dtype.kind in "biuf" else None
+
+
+def _plain_tensor(value: Any) -> Any:
+    """Return a tensor of torch that numpy can read: on the CPU, without gradients, and not of bfloat16."""
+    tensor = value.detach().cpu()
+    return tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor
 
 
 def check_array(

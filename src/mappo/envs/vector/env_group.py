@@ -4,7 +4,7 @@ import signal
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mappo.envs.vector.api_checks import check_api
+from mappo.envs.vector.api_checks import check_api, needed_arguments
 from mappo.envs.vector.buffers import Buffers
 from mappo.envs.vector.env_slot import EnvSlot
 from mappo.envs.vector.rules import broken
@@ -128,6 +128,8 @@ class EnvGroup:
         self._current_call = (index, "rendered")
         if not callable(getattr(env, "render", None)):
             raise UserError("this environment cannot be rendered: it has no render()")
+        if signature := needed_arguments(env.render):
+            raise UserError(f"this environment cannot be rendered: declare render(self) in place of render{signature}")
         with _WrapErrors(self):
             try:
                 return env.render()

@@ -1,5 +1,6 @@
 """An environment of PettingZoo's Parallel API: resets, steps, and their results as arrays. Loads no torch."""
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from mappo.envs.vector.api_checks import (
 from mappo.envs.vector.rules import Finding, broken
 from mappo.envs.vector.team_layout import TeamLayout, TeamRow, raise_finding, refuse
 
+_MAX_FLOAT32 = float(np.finfo(np.float32).max)
 _TRUTH_TYPES = frozenset([bool, np.bool_])
 
 
@@ -49,9 +51,9 @@ class EnvSlot:
     def reset(self, check_order: bool = False) -> None:
         """Start the episode determined by `seed` and `episode`, as after a reset of all environments."""
         self.rows["masked"][...] = 0
-        self._start_episode(self.both)
-        if check_order and (warning := self.layout.order_warning(self.present)):
-            self.warnings.append(warning)
+        observations = self._start_episode(self.both)
+        if check_order:
+            self.warnings += self.layout.first_warnings(observations, self.present)
         self.rows["next_active"][...] = self._active
         for name in ("reward", "terminated", "ended"):
             self.rows[name][...] = 0
@@ -118,8 +120,12 @@ class EnvSlot:
         rows["episode"][...] += 1
         self._start_episode(self.present)
 
-    def _start_episode(self, row: TeamRow) -> None:
-        """Reset the environment: with the seed itself at first, then with seeds derived from (seed, episode)."""
+    def _start_episode(self, row: TeamRow) -> Mapping[Any, Any]:
+        """Reset the environment: with the seed itself at first, then with seeds derived from (seed, episode).
+
+        Returns:
+            The observations by agent.
+        """
         seed = int(self.rows["seed"])
         episode = int(self.rows["episode"])
         if episode:
@@ -142,6 +148,7 @@ class EnvSlot:
         self.rows["active"][...] = active
         self.rows["is_first"][...] = True
         self._ended_before = set[Any]()
+        return observations
 
     def _set_active(self, active: list[bool]) -> None:
         self._active = active
@@ -179,6 +186,8 @@ class EnvSlot:
             reward if type(reward := rewards.get(a)) is float else self._read_reward(a, rewards, acting)
             for a in self.layout.agents
         ]
+        if max(map(abs, values)) > _MAX_FLOAT32:
+            values = [math.copysign(math.inf, x) if abs(x) > _MAX_FLOAT32 else x for x in values]
         # A reward shared by the team goes to absent agents too.
         is_shared = self.layout.spec.shared_reward
         if is_shared and not self._is_shared_checked:

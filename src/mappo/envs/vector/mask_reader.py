@@ -8,7 +8,8 @@ import numpy as np
 
 from mappo.core.spec import Spec
 from mappo.envs.vector.agent_spaces import AgentSpaces
-from mappo.envs.vector.rules import RuleError
+from mappo.envs.vector.api_checks import mask_pieces
+from mappo.envs.vector.rules import RuleError, broken
 
 _NUMBERS = "?bBhHiIlLqQefd"  # dtypes, as characters
 _REMEMBERED = 1 << 20  # bytes of masks
@@ -58,7 +59,7 @@ class MaskReader:
         first = 0
         for j, (agent_spaces, part) in enumerate(zip(self._agent_spaces, self._parts, strict=True)):
             agent = agent_spaces.name
-            mask = find_mask(observations[agent], infos.get(agent)) if active[j] else None
+            mask = find_mask(agent, observations[agent], infos.get(agent), agent in over) if active[j] else None
             if mask is None:
                 part.fill(1)
                 continue
@@ -94,9 +95,25 @@ class MaskReader:
         return is_legal
 
 
-def find_mask(observation: Any, info: Any) -> Any:
-    """Return an agent's action mask as the environment returned it, or None."""
+def find_mask(agent: Any, observation: Any, info: Any, is_over: bool = False) -> Any:
+    """Return an agent's action mask as the environment returned it, or None.
+
+    Args:
+        agent: the agent's name.
+        observation: its observation, maybe with a mask.
+        info: its info, maybe with a mask.
+        is_over: True for an agent with an end at this step, whose masks may be bad.
+
+    Raises:
+        RuleError: observation and info hold different masks.
+    """
     # Comparing types spares arrays and dicts the slow `isinstance`.
-    if type(observation) is not np.ndarray and isinstance(observation, Mapping) and "action_mask" in observation:
-        return cast(Any, observation)["action_mask"]
-    return cast(Any, info).get("action_mask") if type(info) is dict or isinstance(info, Mapping) else None
+    is_dict = type(observation) is not np.ndarray and isinstance(observation, Mapping)
+    mask = cast(Any, observation).get("action_mask") if is_dict else None
+    other = cast(Any, info).get("action_mask") if type(info) is dict or isinstance(info, Mapping) else None
+    if mask is None or other is None:
+        return other if mask is None else mask
+    pieces, other_pieces = ([piece.tolist() for piece in mask_pieces(x)] for x in (mask, other))
+    if pieces != other_pieces and not is_over:
+        raise RuleError(broken("mask-twice", agent))
+    return mask

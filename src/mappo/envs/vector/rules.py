@@ -152,6 +152,11 @@ RULES: dict[str, Rule] = {
         "{agent} has an action mask that holds {value}",
         "return 1 or True where a choice is legal, and 0 or False elsewhere",
     ),
+    "mask-twice": Rule(
+        "error",
+        "{agent} has one action mask in its observation, and another in its info",
+        "return one mask, in the observation or in the info",
+    ),
     "mask-dtype": Rule("warning", "{agent} has an action mask of dtype {dtype}", "return an int8 or bool mask"),
     "mask-empty": Rule(
         "error",

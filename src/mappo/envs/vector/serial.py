@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mappo.backend.default_dtype import DefaultDtype
+from mappo.backend.process_settings import EnvSettings
 from mappo.config.settings import EnvOptions
 from mappo.core.timestep import TimeStep
 from mappo.envs.vector.buffers import Buffers
@@ -44,8 +44,8 @@ class SerialEnvs:
         self.slices = half_slices(num_envs)
         env_options = env_options or EnvOptions()
         ranges = [range(s.start, s.stop) for s in self.slices]
-        self._env_dtype = DefaultDtype(torch.get_default_dtype())  # a change by an environment ends with its own code
-        with self._env_dtype:
+        self._settings = EnvSettings()
+        with self._settings:
             self.group = EnvGroup(make, ranges, shared_reward, env_options.time_limit, env_options.late_rewards)
         self.group.layout.arrange(env_options.agents)
         self.envs = self.group.envs
@@ -58,14 +58,14 @@ class SerialEnvs:
     def reset(self, seed: int | Sequence[int] | None = None) -> TimeStep:
         """Start all episodes anew: first episodes from the seeds themselves, later ones from (seed, episode)."""
         check_order = self.reader.write_seeds(seed)
-        with self._env_dtype:
+        with self._settings:
             self.group.reset(check_order)
         return self._time_step(slice(0, self.num_envs), is_reset=True)
 
     def step(self, action: Tensor) -> TimeStep:
         """Step all environments by actions `(E, A, D)`."""
         self.reader.write_action(action, slice(0, self.num_envs))
-        with self._env_dtype:
+        with self._settings:
             for index in range(len(self.slices)):
                 self.group.step(index)
         return self._time_step(slice(0, self.num_envs))
@@ -73,7 +73,7 @@ class SerialEnvs:
     def send(self, index: int, action: Tensor) -> None:
         """Step the environments of `slices[index]` by actions `(e, A, D)`."""
         self.reader.write_action(action, self.slices[index])
-        with self._env_dtype:
+        with self._settings:
             self.group.step(index)
 
     def receive(self, index: int) -> TimeStep:
@@ -87,7 +87,8 @@ class SerialEnvs:
 
     def close(self) -> None:
         """Close all environments."""
-        self.group.close()
+        with self._settings:
+            self.group.close()
 
     @property
     def render_fps(self) -> Any:
@@ -106,7 +107,7 @@ class SerialEnvs:
         Raises:
             UserError: the environment gives no picture.
         """
-        with self._env_dtype:
+        with self._settings:
             picture = self.group.render(index)
         if picture is None:
             raise UserError("the environment gives no picture: make it with render_mode='rgb_array'")

@@ -1,6 +1,6 @@
 """Readers of the values of gymnasium spaces as arrays of numbers; no value is changed by it. Loads no torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -9,7 +9,7 @@ from gymnasium import spaces
 from mappo.envs.vector.api_checks import as_numbers, check_array, short
 from mappo.envs.vector.rules import RuleError, broken
 
-NUMBERS = frozenset(map(np.dtype, "?bBhHiIlLqQefd"))
+NUMBERS = frozenset(map(np.dtype, "?bBhHiIlLqQef"))  # no number of these is infinite in float32
 _BYTES = frozenset([np.dtype(np.uint8)])
 
 
@@ -70,7 +70,10 @@ class NumberReader(SpaceReader):
             is_outside = ~np.isin(x, (0, 1)) if self._is_binary else (x < 0) | (x > 255)
             if is_outside.any():
                 raise self.refused(value, f"an array with {x[is_outside][0]:g}")
-        return x
+        if x.dtype.kind != "f":
+            return x
+        with np.errstate(over="ignore"):  # an infinite number is found later, in the whole rollout
+            return x.astype(self.dtype, copy=False)
 
 
 class ChoiceReader(SpaceReader):
@@ -107,11 +110,22 @@ class NestedReader(SpaceReader):
         self._parts = {key: reader(f"{key!r} in {what}", s, shape_rule, dtype) for key, s in parts}
 
     def read(self, value: Any) -> np.ndarray:
-        # Keys that the space does not declare are left out.
+        # Keys that the space does not declare are left out: see `undeclared`.
         if not (_has_keys(value, self._parts) if self._is_dict else _has_length(value, self._parts)):
             outlines = [_outline(x) for x in (value, self._parts if self._is_dict else self.space)]
             raise RuleError(broken("obs-space", what=self.what, value=outlines[0], space=outlines[1]))
         return np.concatenate([part.read(value[key]).reshape(-1) for key, part in self._parts.items()])
+
+
+def undeclared(what: str, space: Any, value: Any) -> Iterator[tuple[str, str]]:
+    """Yield name and keys of each dict, within a value of the space, with keys that the space does not declare."""
+    if not isinstance(space, spaces.Dict | spaces.Tuple):
+        return
+    nested = cast(Any, space).spaces
+    if isinstance(value, Mapping) and (extra := cast("Mapping[Any, Any]", value).keys() - {*nested, "action_mask"}):
+        yield what, ", ".join(sorted(map(repr, extra)))
+    for key, subspace in nested.items() if isinstance(space, spaces.Dict) else enumerate(nested):
+        yield from undeclared(f"{key!r} in {what}", subspace, value[key])
 
 
 def _has_keys(value: Any, parts: Mapping[Any, Any]) -> bool:

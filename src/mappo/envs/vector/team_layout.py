@@ -158,14 +158,18 @@ class TeamLayout:
         mine, theirs = ((x.spec.state_shape, x.spec.shared_reward, x.obs_dtype, x.state_dtype) for x in (self, other))
         return mine == theirs
 
-    def order_warning(self, row: TeamRow) -> str:
-        """Return a warning if state() orders the agents otherwise than `possible_agents`, else "".
+    def first_warnings(self, observations: Mapping[Any, Any], row: TeamRow) -> list[str]:
+        """Return warnings of the first reset, of its observations and their row.
 
-        An environment with another order in its state is likely to mix up agents elsewhere.
+        Keys that a space does not declare are not read. An environment with another order of agents in its state is
+        likely to mix up agents elsewhere.
         """
-        if row.state is None:
-            return ""
-        return str(check_state_order(self.agents, [x.reshape(-1) for x in row.parts], row.state) or "")
+        known = (agent for agent in self.agent_spaces if agent.name in observations)
+        findings = [finding for agent in known for finding in agent.check_keys(observations[agent.name])][:1]
+        order = None
+        if row.state is not None:
+            order = check_state_order(self.agents, [x.reshape(-1) for x in row.parts], row.state)
+        return [str(finding) for finding in (*findings, order) if finding]
 
 
 def ordered_agents(possible: Any) -> list[Any]:
