@@ -8,48 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
 from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
+from film import Film
 from mappo.envs.vector.serial import SerialEnvs
 from mappo.evaluation.gif import write_gif
 from mappo.evaluation.replay import MAX_FRAMES, MAX_SIZE, episode_seconds, frames_per_second, replay
-
-
-class Film:
-    """One agent in an episode of `horizon` steps; in a picture the step is the place of the white point."""
-
-    possible_agents = ("x",)
-    metadata: Any = {}  # noqa: RUF012
-
-    def __init__(self, horizon: int, size: tuple[int, int] = (40, 40)) -> None:
-        self.horizon, self.size = horizon, size
-        self.agents: list[str] = []
-        self.rendered: list[int] = []
-
-    def observation_space(self, agent: str) -> Any:
-        return spaces.Box(0, 1, (1,), np.float32)
-
-    def action_space(self, agent: str) -> Any:
-        return spaces.Discrete(2)
-
-    def reset(self, seed: int | None = None, options: Any = None) -> Any:
-        self.clock, self.agents = 0, ["x"]
-        return {"x": np.zeros(1, np.float32)}, {"x": {}}
-
-    def step(self, actions: Any) -> Any:
-        self.clock += 1
-        over = self.clock == self.horizon
-        self.agents = [] if over else self.agents
-        obs = {"x": np.zeros(1, np.float32)}
-        return obs, {"x": 1.0}, {"x": over}, {"x": False}, {"x": {}}
-
-    def render(self) -> NDArray[np.uint8]:
-        self.rendered.append(self.clock)
-        picture = np.zeros((*self.size, 3), np.uint8)
-        picture.reshape(-1, 3)[self.clock] = 255
-        return picture
 
 
 def idle(obs: Any, memory: Any = None, **_: Any) -> Any:

@@ -73,6 +73,14 @@ def test_each_part_goes_into_its_branch_divided_by_its_bounds(channels: Any):
     assert_close(output[:, 1], second.mlp(raw[:, 1]) @ head.weight[1].T + head.bias[1])
 
 
+def test_an_encoder_reads_each_part_at_its_place():
+    parts = (ObsPart((3,)), ObsPart((4, 5)), ObsPart((2,)))
+    encoder = PartsEncoder(parts, NetworkConfig((8,)))
+    x = torch.rand(6, 25)
+    expected = branches(encoder, x[:, 3:23].reshape(6, 4, 5, 1), numbers=torch.cat([x[:, :3], x[:, 23:]], -1))
+    assert_close(encoder(x), expected)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 @pytest.mark.parametrize(("critic", "rows"), [("joint", 1), ("own", 2), ("agent", 2)])
 @pytest.mark.parametrize("network", [{}, {"memory_size": 4, "obs_norm": True, "agent_id": True, "layer_norm": True}])

@@ -491,6 +491,15 @@ def test_permuting_equal_agents_permutes_their_actions_and_memories(memory: int)
             assert_close(x[:, order], y, rtol=1e-6, atol=1e-6)
 
 
+def test_an_agent_whose_name_is_a_number_is_found_by_the_number():
+    spec = Spec(("0", "1"), (spaces.Box(-1, 1, (2,)),) * 2, (ActionHeads((3,)), ActionHeads((5,))))
+    actor = learner(spec).actor()
+    for number, size in ((0, 3), (1, 5)):
+        assert actor.agent(number)(torch.zeros(2), mask=torch.eye(size)[-1])[0] == size - 1
+    with pytest.raises(UserError, match="there is no agent 2; there are: 0, 1"):
+        actor.agent(2)
+
+
 def test_an_agent_that_does_not_exist_and_shapes_that_do_not_fit_are_named():
     spec = unequal()
     actor = learner(spec).actor()

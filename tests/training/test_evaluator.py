@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import mappo
+from film import Film
 from mappo.cli.main import main
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
 from mappo.core.seeding import derive_seed
@@ -25,41 +26,6 @@ CONFIG = Config(
     ppo=PPOConfig(rollout_length=10, epochs=1),
     run=RunConfig(total_steps=160, eval_interval=40, progress="off", eval_policy="sampled"),
 )
-
-
-class Long:
-    """Agent `x` is paid its action in an episode of `horizon` steps."""
-
-    possible_agents = ("x",)
-
-    def __init__(self, horizon: int = 25) -> None:
-        self.horizon = horizon
-        self.agents: list[str] = []
-
-    def observation_space(self, agent: str) -> Any:
-        from gymnasium import spaces
-
-        return spaces.Box(0, 1, (1,), np.float32)
-
-    def action_space(self, agent: str) -> Any:
-        from gymnasium import spaces
-
-        return spaces.Discrete(3)
-
-    def reset(self, seed: int | None = None, options: Any = None) -> Any:
-        self.clock, self.agents = 0, ["x"]
-        return {"x": np.zeros(1, np.float32)}, {"x": {}}
-
-    def step(self, actions: Any) -> Any:
-        self.clock += 1
-        over = self.clock == self.horizon
-        self.agents = [] if over else self.agents
-        return {"x": np.zeros(1, np.float32)}, {"x": float(actions["x"])}, {"x": over}, {"x": False}, {"x": {}}
-
-    def render(self) -> Any:
-        picture = np.zeros((16, 16, 3), np.uint8)
-        picture.reshape(-1, 3)[self.clock % 256] = 255
-        return picture
 
 
 @pytest.fixture(autouse=True)
@@ -136,7 +102,7 @@ def test_long_games_are_evaluated_by_steps_and_a_given_number_in_full(
 
     monkeypatch.setattr(evaluator, "EVALUATION_BUDGET", Budget(steps=256))
     monkeypatch.setattr(evaluator, "play_episodes", play)
-    mappo.train(lambda: Long(horizon), within(CONFIG, tmp_path / "run", total_steps=40, eval_episodes=episodes))
+    mappo.train(lambda: Film(horizon), within(CONFIG, tmp_path / "run", total_steps=40, eval_episodes=episodes))
     assert lengths == [games] * 3
 
 
@@ -144,7 +110,7 @@ def test_a_game_without_an_end_is_told_and_the_training_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr(evaluator, "EVALUATION_BUDGET", Budget(steps=100, max_length=50))
-    run = mappo.train(lambda: Long(10**9), within(CONFIG, tmp_path / "run", progress="plain"))
+    run = mappo.train(lambda: Film(10**9), within(CONFIG, tmp_path / "run", progress="plain"))
     assert run.finished
     assert np.isnan(run.metrics["eval_return"]).all()
     told = capsys.readouterr().out
@@ -153,7 +119,7 @@ def test_a_game_without_an_end_is_told_and_the_training_goes_on(
 
 
 def long_game() -> Any:
-    return Long(300)
+    return Film(300)
 
 
 def test_the_end_of_a_run_of_long_games_is_short(
