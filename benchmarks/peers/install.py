@@ -5,9 +5,10 @@ git for the repositories. Nothing is installed into mappo's environment.
 """
 
 import argparse
+import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,10 +26,29 @@ class Repository:
 
 @dataclass(frozen=True)
 class Peer:
-    """What a peer needs: calls of pip in this order, each with its arguments, and a repository."""
+    """Requirements of a peer.
+
+    Args:
+        installs: arguments of the calls of pip, in order.
+        repository: the repository of its scripts.
+        build: a program for the peer's Python, run at the end.
+    """
 
     installs: tuple[tuple[str, ...], ...]
     repository: Repository | None = None
+    build: str = ""
+
+
+# The package's compiled part needs CUDA. Its C++ source is part of the package: compile it for the CPU alone.
+PUFFERLIB_BUILD = """
+import importlib.util, pathlib, tempfile, torch.utils.cpp_extension as builder
+package = pathlib.Path(importlib.util.find_spec("pufferlib").submodule_search_locations[0])
+with tempfile.TemporaryDirectory() as folder:
+    source = str(package / "extensions" / "pufferlib.cpp")
+    builder.load("_C", [source], extra_cflags=["-O3"], build_directory=folder, is_python_module=False)
+    for old in package.glob("_C.*.so"):
+        old.write_bytes((pathlib.Path(folder) / "_C.so").read_bytes())
+"""
 
 
 PEERS = {
@@ -55,11 +75,12 @@ PEERS = {
     "pufferlib": Peer(
         (
             TORCH,
-            # Its package asks for a torch with CUDA; its PPO runs on this build as well, with advantages in torch.
+            # Its package asks for a torch with CUDA; its PPO runs on this build as well.
             ("--no-deps", "pufferlib-core==3.0.23"),
             ("gymnasium==1.4.0", "psutil==7.2.2", "nvidia-ml-py==13.615.71", "rich==15.0.0"),
-            ("rich-argparse==1.8.0", "setuptools==84.2.1", "pyro-ppl==1.9.2"),
-        )
+            ("rich-argparse==1.8.0", "setuptools==84.2.1", "pyro-ppl==1.9.2", "ninja", "cloudpickle"),
+        ),
+        build=PUFFERLIB_BUILD,
     ),
 }
 
@@ -86,12 +107,15 @@ def install(name: str, place: Path, source: str | None) -> None:
         checkout = ["git", "-C", str(folder / "source")]
         run(["git", "clone", "--quiet", "--no-checkout", source or peer.repository.address, str(folder / "source")])
         run([*checkout, "checkout", "--quiet", peer.repository.commit, "--", *peer.repository.folders])
+    if peer.build:
+        bin_folder = folder / "bin"
+        run([str(bin_folder / "python"), "-c", peer.build], {"PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"})
 
 
-def run(command: Sequence[str]) -> None:
-    """Run a program to its end, and show it."""
+def run(command: Sequence[str], changes: Mapping[str, str] | None = None) -> None:
+    """Run a program to its end, with changes to the environment variables, and show it."""
     print(" ".join(command), flush=True)
-    subprocess.run(command, check=True)
+    subprocess.run(command, check=True, env={**os.environ, **(changes or {})})
 
 
 def main() -> None:

@@ -34,6 +34,8 @@ HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent))
 from record import RESULTS, append, circumstances, fail  # noqa: E402
 
+import mappo  # noqa: E402
+
 
 def start(name: str, system: System, place: Path, log: Path, common: Mapping[str, int]) -> Peer:
     """Start a system's process.
@@ -47,7 +49,7 @@ def start(name: str, system: System, place: Path, log: Path, common: Mapping[str
     given = json.dumps({"config": system.config.to_dict(), **common, **system.given})
     environment = os.environ | ENVIRONMENT
     if system.place:
-        environment.pop("PYTHONPATH", None)  # mappo's sources are not the peers' business
+        environment["PYTHONPATH"] = str(Path(mappo.__file__).parents[1]) if system.needs_mappo else ""
     return Peer(name, [str(python), str(HERE / system.script), given], log, environment)
 
 

@@ -21,12 +21,14 @@ class System:
         place: name of the place with the peer's packages, see `install.py`; "" for mappo's own Python.
         config: settings in mappo's words.
         given: further arguments of the script.
+        needs_mappo: the peer steps an environment of mappo; its place needs the packages imported there.
     """
 
     script: str
     place: str
     config: Config
     given: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    needs_mappo: bool = False
 
     @property
     def steps(self) -> int:
@@ -173,6 +175,13 @@ def _onpolicy(memory: int) -> Table:
     return Table({OURS: ours(config), "on-policy": peer}, updates=1, rounds=8, burn_in=2)
 
 
+def _pufferlib() -> Table:
+    config = changed(reference("plain"), "ppo", value_clip=0.2)
+    config = changed(changed(config, "env", reward="agent"), "network", critic_input="own")
+    peer = System("pufferlib_core.py", "pufferlib", config, needs_mappo=True)
+    return Table({OURS: ours(config), "PufferLib": peer}, updates=1)
+
+
 TABLES = {
     "full": lambda: _reference("full"),
     "plain": lambda: _reference("plain"),
@@ -182,6 +191,7 @@ TABLES = {
     "vmas-spread": lambda: _vmas("simple_spread"),
     "vmas-balance": lambda: _vmas("balance"),
     "vmas-shipped": lambda: _vmas("balance", 10, (256, 256), BENCHMARL_SHIPPED),
+    "pufferlib": _pufferlib,
     "onpolicy": lambda: _onpolicy(0),
     "onpolicy-gru": lambda: _onpolicy(64),
 }
