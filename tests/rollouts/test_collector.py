@@ -120,7 +120,7 @@ def test_episodes_are_counted_as_a_plain_book_would():
 
 def test_a_long_episode_loses_no_small_reward():
     collect = collector(Constant(2, horizon=STEPS))
-    collect.running_return.fill_(2.0**24)  # where float32 has no odd numbers
+    collect.episodes.running_return.fill_(2.0**24)  # where float32 has no odd numbers
     _, statistics = collect.collect()
     assert statistics["return_sum"].item() == 2**24 + STEPS
 
@@ -193,26 +193,26 @@ def test_the_latest_returns_are_one_for_each_environment_and_are_saved(seeds: in
     expected = first.collect()[1]["return_sum"]
     second.load_state_dict(*[{k: x.clone() for k, x in first.state_dict(seed).items()} for seed in range(seeds)])
     for collect in (first, second):
-        assert collect.latest[:, 1].tolist() == [1.0] * 6
-        mean = collect.latest[:, 0].reshape(seeds, -1).mean(1)
+        assert collect.episodes.latest[:, 1].tolist() == [1.0] * 6
+        mean = collect.episodes.latest[:, 0].reshape(seeds, -1).mean(1)
         assert_close(mean.reshape(expected.shape), expected.double())
     assert_close(first.collect()[1]["return_latest"], second.collect()[1]["return_latest"], rtol=0, atol=0)
     states = [first.state_dict(seed) for seed in range(seeds)]
     third = make()
     third.load_state_dict(*[{k: x for k, x in state.items() if k != "latest"} for state in states])
-    assert not third.latest.any(), "an earlier version saved none"
+    assert not third.episodes.latest.any(), "an earlier version saved none"
 
 
 def test_episodes_under_way_are_part_of_the_state():
     first, second = collector(Spread(6)), collector(Spread(6))
     first.collect()
-    assert first.running_length.tolist() == [STEPS] * 6
+    assert first.episodes.running_length.tolist() == [STEPS] * 6
     state = {name: x.clone() for name, x in first.state_dict().items()}
     second.load_state_dict(state)
     assert_close(second.steps[0].obs, first.steps[0].obs, atol=0, rtol=0)
     first.collect()
-    assert torch.equal(second.running_return, state["running"])
-    assert second.running_length.tolist() == [STEPS] * 6
+    assert torch.equal(second.episodes.running_return, state["running"])
+    assert second.episodes.running_length.tolist() == [STEPS] * 6
 
 
 def test_episodes_of_an_environment_that_cannot_be_saved_start_anew():
@@ -220,7 +220,7 @@ def test_episodes_of_an_environment_that_cannot_be_saved_start_anew():
     first, second = collector(Chaos(**quiet)), collector(Chaos(**quiet))
     first.collect()
     second.load_state_dict(first.state_dict())
-    assert second.running_length.tolist() == [0] * 6
+    assert second.episodes.running_length.tolist() == [0] * 6
     assert torch.equal(second.generators[0].get_state(), first.generators[0].get_state())
 
 

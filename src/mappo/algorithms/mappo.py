@@ -107,8 +107,9 @@ class MAPPO:
         if noise is None:
             shape = (*step.active.shape, self.spec.action_size)
             noise = torch.rand(shape, generator=self.generator, device=self.device)
+        active = step.active if self.static_shapes or not step.active.all() else None  # None: nothing to replace
         action, log_prob, memory = self.policy(
-            step.obs, memory, mask=step.mask, is_first=step.is_first, active=step.active, noise=noise
+            step.obs, memory, mask=step.mask, is_first=step.is_first, active=active, noise=noise
         )
         return action, cast(Tensor, log_prob), memory
 

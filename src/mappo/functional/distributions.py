@@ -47,8 +47,8 @@ def categorical_sample(logit: Tensor, noise: Tensor, mask: Tensor | None = None)
     """
     log_prob = _log_softmax(logit, mask)
     cdf = log_prob.exp().cumsum(0)
-    action = (cdf <= noise.reshape(-1) * cdf[-1]).sum(0)
-    return action.reshape(noise.shape), log_prob.gather(0, action[None]).reshape(noise.shape)
+    action = (cdf <= noise.reshape(-1) * cdf[-1]).sum(0, keepdim=True)
+    return action.reshape(noise.shape), log_prob.gather(0, action).reshape(noise.shape)
 
 
 def categorical_mode(logit: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -69,6 +69,9 @@ def sample_heads(
     logit: Tensor, noise: Tensor, heads: Sequence[int], mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Apply `categorical_sample` to each head: noise `(*B, D)` -> actions `(*B, D)`, log-probability `(*B)`."""
+    if len(heads) == 1:
+        action, log_prob = categorical_sample(logit, noise.squeeze(-1), mask)
+        return action.unsqueeze(-1), log_prob
     pairs = [categorical_sample(x, noise[..., d], m) for d, (x, m) in enumerate(_split(logit, mask, heads))]
     actions, log_probs = zip(*pairs, strict=True)
     return torch.stack(actions, -1), sum_tensors(log_probs)

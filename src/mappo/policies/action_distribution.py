@@ -98,10 +98,10 @@ class ActionDistribution:
         """
         if mask is None or not self.heads:
             return self.static_mask
-        static_mask = torch.ones_like(mask) if self.static_mask is None else self.static_mask
-        pairs = zip(*(x.split_with_sizes(self.heads, -1) for x in (mask & static_mask, static_mask)), strict=True)
-        heads = [torch.where(legal.any(-1, keepdim=True), legal, choices) for legal, choices in pairs]
-        return heads[0] if len(heads) == 1 else torch.cat(heads, -1)
+        mask = mask if self.static_mask is None else mask & self.static_mask
+        heads = [x | ~x.any(-1, keepdim=True) for x in mask.split_with_sizes(self.heads, -1)]
+        legal = heads[0] if len(heads) == 1 else torch.cat(heads, -1)
+        return legal if self.static_mask is None else legal & self.static_mask
 
     def sample(self, dist_params: Tensor, noise: Tensor, legal: Tensor | None) -> tuple[Tensor, Tensor]:
         """Sample actions.

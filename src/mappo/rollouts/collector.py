@@ -13,6 +13,7 @@ from mappo.core.state_dict import flatten, mismatch, subdict
 from mappo.core.timestep import OUTCOME_FIELDS, PRESENT_FIELDS, Rollout, TimeStep, concat_steps
 from mappo.errors import UserError
 from mappo.rollouts.env_checks import check_first_step, check_like_reset, find_nonfinite
+from mappo.rollouts.episode_counter import EpisodeCounter
 from mappo.rollouts.graphed import graphed_rollouts
 from mappo.rollouts.unsplit import Unsplit
 
@@ -57,11 +58,7 @@ class Collector:
         self.rollout = self._allocate(step)
         self.graphed = graphed_rollouts(env) if agent.static_shapes and agent.config.run.graphs else None
         self.nonfinite = [""] * len(self.seed_slices)  # for each seed, the first bad number of its last rollout
-        # Raw rewards of the episodes under way: return of each agent (E, A), and steps (E,). In float32 a long episode
-        # would lose its small rewards.
-        self.running_return = torch.zeros_like(step.reward, dtype=torch.float64)
-        self.running_length = torch.zeros_like(self.running_return[:, 0])
-        self.latest = self.running_return.new_zeros(env.num_envs, 2)  # return of the last episode, and 1 once it exists
+        self.episodes = EpisodeCounter(env.spec, step.reward, agent.static_shapes)
 
     @torch.no_grad()
     def collect(self) -> tuple[Rollout, dict[str, Tensor]]:
@@ -80,7 +77,7 @@ class Collector:
         totals = self._fill(noise) if self.graphed is None else self.graphed(self._fill, noise, self.rollout)
         self._check_finite()
         sums = totals.reshape(len(self.seed_slices), -1, 3).sum(1)
-        latest = self.latest[:, 0].div(self.latest[:, 1]).reshape(len(sums), -1).mean(-1)  # 0/0: NaN
+        latest = self.episodes.latest[:, 0].div(self.episodes.latest[:, 1]).reshape(len(sums), -1).mean(-1)  # 0/0: NaN
         if len(sums) == 1:
             sums, latest = self._sum_over_ranks(sums[0], latest[0])
         count, return_sum, length = sums.unbind(-1)
@@ -102,19 +99,19 @@ class Collector:
 
     def _fill(self, noise: Tensor) -> Tensor:
         """Fill the rollout; return number, returns and lengths of finished episodes, `(E, 3)`."""
-        totals = self.running_return.new_zeros(self.env.num_envs, 3)
         steps = list(self.steps)
+        rows = [self._rows(envs, noise) for envs in self.split_env.slices]
         for t in range(self.length):
             if self.rollout.memory is not None and t % self.chunk_length == 0:
                 self.rollout.memory[t // self.chunk_length] = cast(Tensor, self.memory)
             for index in range(len(steps)):
                 if t:
-                    steps[index] = self._receive(t - 1, index, totals)
-                self._act(t, index, steps[index], noise)
+                    steps[index] = self._receive(index, rows[index][t - 1])
+                self._act(index, rows[index][t], steps[index])
         for index in range(len(steps)):
-            steps[index] = self._receive(self.length - 1, index, totals)
+            steps[index] = self._receive(index, rows[index][-1])
         self._set_present(steps)
-        return totals
+        return self.episodes.count(self.rollout)
 
     def _set_present(self, steps: list[TimeStep]) -> None:
         """Set the present of the environments; a graph reads it at fixed addresses."""
@@ -134,36 +131,28 @@ class Collector:
         if self.memory is not None:
             self.memory.masked_fill_(~self.memory.isfinite().all(-1, keepdim=True), 0)
 
-    def _act(self, t: int, index: int, step: TimeStep, noise: Tensor) -> None:
+    def _rows(self, envs: slice, noise: Tensor) -> list[dict[str, Tensor]]:
+        """Return the place of each step of a slice in the rollout, as views by name, with the noise of its actions."""
+        tensors = self.rollout.tensors() | {"noise": noise}
+        columns = {name: x[:, envs].unbind() for name, x in tensors.items() if name != "memory"}
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+    def _act(self, index: int, row: Mapping[str, Tensor], step: TimeStep) -> None:
         """Act for a slice of the environments and begin its step."""
+        store(PRESENT_FIELDS, step, row)
         envs = self.split_env.slices[index]
-        self._store(PRESENT_FIELDS, (t, envs), step)
         memory = None if self.memory is None else self.memory[envs]
-        action, log_prob, memory = self.agent.act(step, memory, noise=noise[t, envs])
+        action, log_prob, memory = self.agent.act(step, memory, noise=row["noise"])
         if self.memory is not None and memory is not None:
             self.memory[envs] = memory
-        self.rollout.action[t, envs] = action
-        self.rollout.log_prob[t, envs] = log_prob
+        row["action"].copy_(action)
+        row["log_prob"].copy_(log_prob)
         self.split_env.send(index, self.agent.env_action(action))
 
-    def _receive(self, t: int, index: int, totals: Tensor) -> TimeStep:
-        """Receive the step of a slice; add its finished episodes to the totals `(E, 3)`."""
-        envs = self.split_env.slices[index]
+    def _receive(self, index: int, row: Mapping[str, Tensor]) -> TimeStep:
+        """Receive the step of a slice."""
         step = self.split_env.receive(index)
-        self._store(OUTCOME_FIELDS, (t, envs), step)
-        returns = self.running_return[envs]
-        lengths = self.running_length[envs]
-        returns += step.reward
-        lengths += 1
-        ended = step.ended
-        team_return = self.env.spec.team_reward(returns)
-        counts = (torch.ones_like(lengths), team_return, lengths)
-        is_new = (ended & team_return.isfinite()).unsqueeze(-1)
-        self.latest[envs] = torch.stack([team_return, counts[0]], -1).double().where(is_new, self.latest[envs])
-        # `where` in place of a product: 0 times infinity is NaN.
-        totals[envs] += torch.stack([x.where(ended, 0) for x in counts], -1)
-        returns.masked_fill_(ended.unsqueeze(-1), 0)
-        lengths.masked_fill_(ended, 0)
+        store(OUTCOME_FIELDS, step, row)
         return step
 
     def _sample_noise(self) -> Tensor:
@@ -176,10 +165,9 @@ class Collector:
     def state_dict(self, seed: int = 0) -> dict[str, Tensor]:
         """Return the state of a seed: its generator, the latest returns and, for `Resumable` ones, the episodes."""
         envs = self.seed_slices[seed]
-        state = {"generator": self.generators[seed].get_state(), "latest": self.latest[envs]}
+        state = {"generator": self.generators[seed].get_state(), "latest": self.episodes.latest[envs]}
         if isinstance(env := self._seed_env(seed), Resumable):
-            state |= {"running": self.running_return[envs], "steps": self.running_length[envs]}
-            state |= flatten("env", env.state_dict())
+            state |= self.episodes.state_dict(envs) | flatten("env", env.state_dict())
             if self.memory is not None:
                 state["memory"] = self.memory[envs]
         return state
@@ -194,9 +182,7 @@ class Collector:
         """
         for seed, state in enumerate(states):
             if "running" in state and state["running"].dtype == torch.float32:
-                # A run of an earlier version goes on in float32, to keep its numbers.
-                self.running_return = self.running_return.float()
-                self.running_length = self.running_length.float()
+                self.episodes.use_float32()
             expected = self.state_dict(seed)
             # A state of another kind of device has no generator and no episodes.
             optional = [name for name in expected if "running" not in state and (name != "generator" or not state)]
@@ -207,13 +193,13 @@ class Collector:
             if "generator" in state:
                 self.generators[seed].set_state(state["generator"].cpu())
             envs = self.seed_slices[seed]
-            self.latest[envs] = state.get("latest", self.latest[envs])
+            self.episodes.latest[envs] = state.get("latest", self.episodes.latest[envs])
             if "running" not in state:
                 steps.append(self.steps[0].slice_envs(envs))
                 continue
             steps.append(cast(Resumable, self._seed_env(seed)).load_state_dict(subdict(state, "env")))
-            self.running_return[envs] = state["running"]
-            self.running_length[envs] = state["steps"]
+            for name, x in self.episodes.state_dict(envs).items():
+                x.copy_(state[name])
             if self.memory is not None:
                 self.memory[envs] = state["memory"]
         if any("running" in state for state in states):
@@ -227,16 +213,6 @@ class Collector:
         """Cut a step into the slices of `split_env`."""
         return [step.slice_envs(envs) for envs in self.split_env.slices]
 
-    def _store(self, names: tuple[str, ...], where: tuple[int, slice], step: TimeStep) -> None:
-        """Copy fields of a step into the rollout at `(t, envs)`."""
-        for name in names:
-            value = getattr(step, name)
-            buffer = getattr(self.rollout, name)
-            target = None if buffer is None else buffer[where]
-            check_like_reset(name, value, target)
-            if target is not None:
-                target.copy_(value)
-
     def _allocate(self, step: TimeStep) -> Rollout:
         """Allocate a rollout with the fields of a step, `(T, E, ...)`."""
         shape = (self.length, *step.active.shape)
@@ -248,3 +224,13 @@ class Collector:
             log_prob=torch.zeros(shape, device=device),
             memory=None if self.memory is None else self.memory.expand(chunks, -1, -1, -1).clone(),
         )
+
+
+def store(names: Sequence[str], step: TimeStep, row: Mapping[str, Tensor]) -> None:
+    """Copy fields of a step into its place in a rollout."""
+    for name in names:
+        value = getattr(step, name)
+        target = row.get(name)
+        check_like_reset(name, value, target)
+        if target is not None:
+            target.copy_(value)

@@ -163,8 +163,8 @@ class Particles(BatchedEnv):
 
     def _push(self, move: Tensor) -> None:
         """Damp the velocity, and add what the force of moves `(A, E)`, or `(E,)`, changes."""
-        change = functional.embedding(move, self._moves)
-        self._velocity.mul_(1 - DAMPING).add_(change.mT)
+        change = functional.embedding(move, self._moves).mT
+        torch.add(change, self._velocity, alpha=1 - DAMPING, out=self._velocity)
 
     def _write(self, tensors: dict[str, Tensor]) -> None:
         """Overwrite tensors in place, `(E, *shape)`: a CUDA graph reads and writes them at fixed addresses."""

@@ -133,7 +133,7 @@ class Spread(Particles):
         if not self.paper:
             self._drift()
         self._push(action)
-        self._velocity.sub_(self._contact())
+        self._velocity.sub_(self._contact(), alpha=CONTACT_FORCE * DT)
         if self.paper:
             self._drift()
 
@@ -143,11 +143,10 @@ class Spread(Particles):
         return obs
 
     def _contact(self) -> Tensor:
-        """Return what soft contact takes from the velocity, by the distances before the move: `(N, 2, E)`."""
+        """Return the soft contact that slows each agent, by the distances before the move: `(N, 2, E)`."""
         apart = self._apart.clamp_min(1e-9)
         depth = functional.softplus(2 * AGENT_RADIUS - apart, 1 / CONTACT_MARGIN, MAX_EXPONENT)
-        force = (CONTACT_FORCE * DT) * depth / apart
-        return (self._between * force.unsqueeze(2)).sum(1)
+        return (self._between * (depth / apart).unsqueeze(2)).sum(1)
 
     def _reward(self) -> Tensor:
         common = self._to_goal.amin(0).sum(0)
