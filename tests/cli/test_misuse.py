@@ -44,7 +44,7 @@ def spread() -> Any:
 
 def test_a_partial_config_file_changes_the_preset_and_no_more(tmp_path: Path):
     (tmp_path / "c.json").write_text(json.dumps({"run": {"seed": 7}}))
-    from mappo.cli.commands import parse
+    from mappo.cli.parsing import parse
 
     config = parse(["train", "spread", "--config", str(tmp_path / "c.json")]).config
     expected = preset("spread")

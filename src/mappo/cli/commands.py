@@ -1,23 +1,18 @@
 """Commands and their options, as dataclasses for tyro to make a command line from. Loads no torch.
 
-The docstrings of classes and fields are the --help texts. `parse` returns the command for `main`.
+The docstrings of classes and fields are the --help texts. `parsing` makes such a dataclass of the command line.
 """
 
-import textwrap
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Literal
 
 import tyro
 
-from mappo._version import __version__
 from mappo.config import Config
 from mappo.config.bounds import at_least, at_most, coerce
-from mappo.envs import FAMILIES, NATIVE, preset
-from mappo.errors import UserError, suggest
 from mappo.evaluation.options import REPLAY_EPISODES, SCORE_SEED, CheckpointName, EvaluateOptions
-from mappo.system.files import error_text
-from mappo.system.safe_read import MAX_JSON, parse_json, read_text
+from mappo.experiments.sweep.options import SweepOptions
 
 RunPath = Annotated[Path, tyro.conf.arg(metavar="RUN"), tyro.conf.Positional]
 EnvName = Annotated[str, tyro.conf.arg(metavar="ENV"), tyro.conf.Positional]
@@ -39,7 +34,7 @@ class Train:
     preset: str | None = None
     """Named settings, such as long; the README lists the presets."""
     settings: Annotated[Path | None, tyro.conf.arg(name="config")] = None
-    """JSON file of settings, such as the config.json of another run."""
+    """JSON or YAML file of settings, such as the config.json of another run."""
     resume: Flag = False
     """Continue the run of --run.name or --run.dir."""
 
@@ -128,8 +123,29 @@ class Bench:
             coerce(option, getattr(self, name), Annotated[int, at_least(1), at_most(most)])
 
 
+@tyro.conf.configure(tyro.conf.FlagCreatePairsOff)
+@dataclass(frozen=True)
+class Sweep(SweepOptions):
+    """Search for the best settings of an environment: many runs, by any number of processes.
+
+    The SPACE file, YAML or JSON, holds the settings to vary. All others are given as for `mappo train`. Start the same
+    command again, here or on other machines with the same folder, to join the sweep or to continue it.
+    """
+
+    env: EnvName
+    """Name of the environment, such as spread."""
+    space: Annotated[Path, tyro.conf.arg(metavar="SPACE"), tyro.conf.Positional]
+    """File of the settings to vary, such as {"ppo.gamma": [0.9, 0.99]}."""
+    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+    preset: str | None = None
+    """Named settings, such as long; the README lists the presets."""
+    settings: Annotated[Path | None, tyro.conf.arg(name="config")] = None
+    """JSON or YAML file of settings, such as the config.json of another run."""
+
+
 COMMANDS: dict[str, type] = {
     "train": Train,
+    "sweep": Sweep,
     "resume": Resume,
     "evaluate": Evaluate,
     "play": Play,
@@ -137,92 +153,3 @@ COMMANDS: dict[str, type] = {
     "envs": Envs,
     "bench": Bench,
 }
-
-
-def parse(args: list[str]) -> Any:
-    """Return the command as a dataclass from above.
-
-    Args:
-        args: words of the command line, without the name of the program.
-
-    Raises:
-        UserError: there is no such command, environment or preset.
-        SystemExit: tyro printed its help, or an error.
-    """
-    command = args[0] if args else "--help"
-    rest = args[1:]
-    if command in ("-h", "--help"):
-        _print_commands()
-        raise SystemExit(0)
-    if command == "--version":
-        print(f"mappo {__version__}")
-        raise SystemExit(0)
-    if command not in COMMANDS:
-        raise UserError(f"unknown command {command!r}{suggest(command, COMMANDS)} There are: {', '.join(COMMANDS)}")
-    default = _train_defaults(rest) if command == "train" else None
-    # tyro shows a ValueError of a dataclass as a box, without a traceback.
-    return tyro.cli(COMMANDS[command], prog=f"mappo {command}", args=rest, default=default)
-
-
-def _train_defaults(args: list[str]) -> Train | None:
-    """Return the defaults of the options: they depend on ENV, --preset and --config; None without ENV."""
-    if not args or args[0] in ("-h", "--help"):
-        return None
-    env = args[0]
-    if env.startswith("-"):
-        raise UserError(f"the environment comes first, as in: mappo train spread {env} ...")
-    name = _peek(args, "--preset")
-    file = _peek(args, "--config")
-    if name is not None and file is not None:
-        raise UserError("--preset and --config exclude each other: give one")
-    config = preset(env, name or "default")  # loads no torch: a typo gets its message at once
-    if file is not None:
-        config = _read_config(Path(file), config)
-    return Train(env, config, name, None if file is None else Path(file))
-
-
-def _peek(args: list[str], option: str) -> str | None:
-    """Return the value of an option ahead of the parser, None if the option is missing."""
-    for i, arg in enumerate(args):
-        if arg == option and i + 1 < len(args):
-            return args[i + 1]
-        if arg.startswith(option + "="):
-            return arg.partition("=")[2]
-    return None
-
-
-def _read_config(file: Path, base: Config) -> Config:
-    """Return the settings of a JSON file, over the settings of `base`.
-
-    Raises:
-        UserError: the file cannot be read, or holds invalid settings.
-    """
-    try:
-        data: Any = parse_json(read_text(file, MAX_JSON))
-    except (OSError, ValueError) as error:
-        raise UserError(f"--config {file}: {error_text(error)}") from None
-    if isinstance(data, dict) and "config" in data:  # the config.json of a run
-        data = cast(Any, data)["config"]
-    if not isinstance(data, dict):
-        raise UserError(f"--config {file}: expected an object with env, network, ppo, run")
-    try:
-        config = Config.from_dict(cast(dict[str, Any], data), base)
-    except UserError as error:
-        raise UserError(f"--config {file}: {error}") from None
-    # Another run's file gives its settings, not its directory.
-    return replace(config, run=replace(config.run, name=None, dir=None))
-
-
-def _print_commands() -> None:
-    """Print the help of the program."""
-    print("Usage: mappo COMMAND ...\n\nCooperative multi-agent reinforcement learning with MAPPO.\n")
-    for name, kind in COMMANDS.items():
-        print(f"  {name:<10} {(kind.__doc__ or '').splitlines()[0]}")
-    native = [name for name in NATIVE if not name.startswith("probe/")]
-    names = ", ".join([*native, "probe/...", *(f"{kind}/..." for kind in FAMILIES), "module:function"])
-    print(
-        "\nEnvironments (see `mappo envs`):\n"
-        + textwrap.fill(names, 90, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
-    )
-    print("\nStart with:       mappo train spread")
-    print("All settings:     mappo train spread --help")

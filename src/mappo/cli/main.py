@@ -14,7 +14,8 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
-from mappo.cli.commands import Bench, Check, Envs, Evaluate, Play, Resume, Train, parse
+from mappo.cli.commands import Bench, Check, Envs, Evaluate, Play, Resume, Sweep, Train
+from mappo.cli.parsing import parse
 from mappo.cli.results import note_progress, print_score, program_name, show_result
 from mappo.cli.signals import USER_ERROR, LimitedClose, Signals, Stopped, start_listening, stop_listening
 from mappo.config import Config, EnvConfig
@@ -72,11 +73,11 @@ def main(args: Sequence[str], close_limit: CloseLimit = nullcontext) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except OSError as error:  # such as a full disk, or a directory without permission
-        saved = "; checkpoints saved before are whole" if args[:1] in (["train"], ["resume"]) else ""
+        saved = "; checkpoints saved before are whole" if args[:1] in (["train"], ["resume"], ["sweep"]) else ""
         print(f"mappo: {printable(str(error))}{saved}", file=sys.stderr)
         return USER_ERROR
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        if not hardware.is_out_of_memory(error):
             raise
         reason = str(error).partition("\n")[0].rpartition("DefaultCPUAllocator: ")[2] or type(error).__name__
         advice = "fewer environments or episodes, shorter rollouts or a smaller network need less"
@@ -95,18 +96,13 @@ def _dispatch(args: Sequence[str], close_limit: CloseLimit) -> int:
         raise
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    """Return whether memory ran out. torch, not loaded here, has an error class for devices and a text for the CPU."""
-    texts = ("DefaultCPUAllocator: ", "Storage size calculation overflowed", "CUDA error: out of memory")
-    is_device = type(error).__name__ == "OutOfMemoryError"
-    return isinstance(error, MemoryError) or is_device or any(text in str(error) for text in texts)
-
-
 def _run(command: Any, close_limit: CloseLimit) -> int:
     """Run a parsed command and return its exit code."""
     match command:
         case Train():
             return _train(command.env, command.config, command.resume, close_limit)
+        case Sweep():
+            return _sweep(command, close_limit)
         case Resume():
             return _resume(command, close_limit)
         case Evaluate():
@@ -171,6 +167,23 @@ def _train(env: str, config: Config, resume: bool, close_limit: CloseLimit) -> i
         print(f"The run is complete, in {run.path}; score it with:  {program} evaluate {path}")
         raise
     return DONE
+
+
+def _sweep(command: Sweep, close_limit: CloseLimit) -> int:
+    """Run the trials of a sweep until it is complete or stopped, and show the results."""
+    from mappo.cli.sweep_results import print_results
+    from mappo.experiments.sweep.run import make_plan, run_sweep
+
+    hardware.keep_freed_memory()
+    plan = make_plan(command.env, command.space, command.config, command)
+    is_quiet = command.config.run.progress == "off"
+    with Signals(close_limit) as signals:
+        results = run_sweep(plan, signals, (lambda _: None) if is_quiet else note_progress)
+    print_results(results, program_name())
+    if results.is_finished:
+        return DONE if results.ranking else USER_ERROR
+    print(f"\nStopped{'' if signals.caught else ' by run.time-limit'}; the same command goes on.")
+    return 128 + signals.caught if signals.caught else STOPPED
 
 
 def _evaluate(command: Evaluate, close_limit: CloseLimit) -> int:

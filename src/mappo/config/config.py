@@ -1,6 +1,7 @@
 """The settings of a whole run, and the sizes derived from them. Imports no torch."""
 
 import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,6 +80,16 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as nested dicts, section by section."""
         return dataclasses.asdict(self)
+
+    def differences(self, other: "Config", ignored: Collection[tuple[str, str]]) -> list[str]:
+        """Return a text for each option with another value in `other`, but for the ignored (section, option)."""
+        theirs = other.to_dict()
+        return [
+            f"{section}.{option} {value}, not {theirs[section][option]}"
+            for section, options in self.to_dict().items()
+            for option, value in options.items()
+            if value != theirs[section][option] and (section, option) not in ignored
+        ]
 
     @staticmethod
     def from_dict(data: dict[str, Any], base: "Config | None" = None) -> "Config":

@@ -202,11 +202,7 @@ def _check_resumable(path: Path, name: str, config: Config, spec: Spec) -> None:
             f'change is meant, delete its "id"'
         )
     differences = [] if old_name == name else [f"env {old_name}, not {name}"]
-    new = config.to_dict()
-    for section, options in old_config.to_dict().items():
-        for option, value in options.items():
-            if value != new[section][option] and (section, option) not in RESUMABLE_SETTINGS:
-                differences.append(f"{section}.{option} {value}, not {new[section][option]}")
+    differences += old_config.differences(config, RESUMABLE_SETTINGS)
     if differences:
         raise UserError(
             f"{path} was made with other settings: {'; '.join(differences)}; to continue with the settings in "

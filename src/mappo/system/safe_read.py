@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 # Largest files, in bytes.
 MAX_JSON = 1 << 24
+MAX_YAML = 1 << 20
 MAX_TABLE = 1 << 28
 MAX_TENSORS = 1 << 32
 MAX_HEADER = 1 << 22

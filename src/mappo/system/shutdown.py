@@ -41,8 +41,9 @@ class Interrupts:
         self._deadline = math.inf
 
     def set_time_limit(self, minutes: float | None) -> None:
-        """Stop the run after so many minutes from now; None for no limit."""
-        self._deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
+        """Stop the run after so many minutes from now; None for no limit. An earlier limit stays."""
+        if minutes is not None:
+            self._deadline = min(self._deadline, time.monotonic() + 60 * minutes)
 
     @property
     def is_time_over(self) -> bool:

@@ -1,0 +1,110 @@
+"""From the words of a command line to a command of `commands`, with the defaults of its environment. Loads no torch."""
+
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import tyro
+
+from mappo._version import __version__
+from mappo.cli.commands import COMMANDS, Sweep, Train
+from mappo.config import Config
+from mappo.config.files import read_settings
+from mappo.envs import FAMILIES, NATIVE, preset
+from mappo.errors import UserError, suggest
+from mappo.system.files import error_text
+
+
+def parse(args: list[str]) -> Any:
+    """Return the command as a dataclass from above.
+
+    Args:
+        args: words of the command line, without the name of the program.
+
+    Raises:
+        UserError: there is no such command, environment or preset.
+        SystemExit: tyro printed its help, or an error.
+    """
+    command = args[0] if args else "--help"
+    rest = args[1:]
+    if command in ("-h", "--help"):
+        _print_commands()
+        raise SystemExit(0)
+    if command == "--version":
+        print(f"mappo {__version__}")
+        raise SystemExit(0)
+    if command not in COMMANDS:
+        raise UserError(f"unknown command {command!r}{suggest(command, COMMANDS)} There are: {', '.join(COMMANDS)}")
+    default = _defaults(command, rest) if command in ("train", "sweep") else None
+    # tyro shows a ValueError of a dataclass as a box, without a traceback.
+    return tyro.cli(COMMANDS[command], prog=f"mappo {command}", args=rest, default=default)
+
+
+def _defaults(command: str, args: list[str]) -> Train | Sweep | None:
+    """Return the defaults of the options: they depend on ENV, --preset and --config; None without ENV."""
+    if not args or args[0] in ("-h", "--help"):
+        return None
+    env = args[0]
+    if env.startswith("-"):
+        raise UserError(f"the environment comes first, as in: mappo {command} spread {env} ...")
+    name = _peek(args, "--preset")
+    file = _peek(args, "--config")
+    if name is not None and file is not None:
+        raise UserError("--preset and --config exclude each other: give one")
+    config = preset(env, name or "default")  # loads no torch: a typo gets its message at once
+    if file is not None:
+        config = _read_config(Path(file), config)
+    path = None if file is None else Path(file)
+    if command == "train":
+        return Train(env, config, name, path)
+    if len(args) < 2 or (args[1].startswith("-") and args[1] not in ("-h", "--help")):
+        raise UserError(f"the file of the space comes second, as in: mappo sweep {env} space.yaml ...")
+    return Sweep(env, Path(args[1]), config, name, path)
+
+
+def _peek(args: list[str], option: str) -> str | None:
+    """Return the value of an option ahead of the parser, None if the option is missing."""
+    for i, arg in enumerate(args):
+        if arg == option and i + 1 < len(args):
+            return args[i + 1]
+        if arg.startswith(option + "="):
+            return arg.partition("=")[2]
+    return None
+
+
+def _read_config(file: Path, base: Config) -> Config:
+    """Return the settings of a JSON or YAML file, over the settings of `base`.
+
+    Raises:
+        UserError: the file cannot be read, or holds invalid settings.
+    """
+    try:
+        data: Any = read_settings(file)
+    except (OSError, ValueError) as error:
+        raise UserError(f"--config {file}: {error_text(error)}") from None
+    if isinstance(data, dict) and "config" in data:  # the config.json of a run
+        data = cast(Any, data)["config"]
+    if not isinstance(data, dict):
+        raise UserError(f"--config {file}: expected an object with env, network, ppo, run")
+    try:
+        config = Config.from_dict(cast(dict[str, Any], data), base)
+    except UserError as error:
+        raise UserError(f"--config {file}: {error}") from None
+    # Another run's file gives its settings, not its directory.
+    return replace(config, run=replace(config.run, name=None, dir=None))
+
+
+def _print_commands() -> None:
+    """Print the help of the program."""
+    print("Usage: mappo COMMAND ...\n\nCooperative multi-agent reinforcement learning with MAPPO.\n")
+    for name, kind in COMMANDS.items():
+        print(f"  {name:<10} {(kind.__doc__ or '').splitlines()[0]}")
+    native = [name for name in NATIVE if not name.startswith("probe/")]
+    names = ", ".join([*native, "probe/...", *(f"{kind}/..." for kind in FAMILIES), "module:function"])
+    print(
+        "\nEnvironments (see `mappo envs`):\n"
+        + textwrap.fill(names, 90, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+    )
+    print("\nStart with:       mappo train spread")
+    print("All settings:     mappo train spread --help")

@@ -1,0 +1,55 @@
+"""Output of `mappo sweep` at its end: the best trials, the files, and the next commands to type."""
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mappo.experiments.sweep.results import SweepResults
+from mappo.system.files import shell_path
+from mappo.system.safe_read import printable
+from mappo.training.progress import format_short
+
+_ROWS = 10
+
+
+def print_results(results: SweepResults, program: str) -> None:
+    """Print the best trials, the files and the next commands.
+
+    Args:
+        results: the results so far.
+        program: the word to type for `mappo`.
+    """
+    plan = results.plan
+    counts = ", ".join(f"{count} {state}" for state, count in sorted(results.counts.items()))
+    print(f"\nsweep {plan.options.study} of {plan.env}, {plan.num_trials} trials: {counts}")
+    ranking = results.ranking
+    if not ranking:
+        errors = [f" Trial {trial.number} failed: {trial.error}" for trial in results.trials if trial.error]
+        print("No trial is complete." + printable("".join(errors[-1:])))
+        return
+    over = f"{plan.base.run.seeds} seeds" if plan.base.run.seeds > 1 else "episodes"
+    print(f"Ordered by eval_return, the objective. Scores are of other episodes, with 95 % intervals over {over}.")
+    Console().print(_table(results))
+    print("+ no other trial is both better and cheaper (Pareto front of score and CPU-seconds)\n")
+    for label, name in (("all trials", "trials.csv"), ("picture", "trials.png"), ("best settings", "best.json")):
+        print(f"  {label:<15} {plan.folder / name}")
+    best = shell_path(plan.folder / "best.json")
+    seed = plan.base.run.all_seeds.stop
+    print("\nThe best of many trials was also lucky. Train its settings again, with other seeds:")
+    print(f"  {program} train {plan.env} --config {best} --run.seed {seed} --run.seeds 5")
+
+
+def _table(results: SweepResults) -> Table:
+    """Return the table of the best trials."""
+    table = Table()
+    for title in ("trial", "eval return", "score, interval", "CPU-s", ""):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("settings")
+    for trial in results.ranking[:_ROWS]:
+        score = "" if trial.score is None else format_short(trial.score)
+        interval = "" if trial.interval is None else " ({} to {})".format(*map(format_short, trial.interval))
+        cost = "" if trial.cpu_s is None else f"{trial.cpu_s:,.0f}"
+        values = printable(results.plan.describe_values(trial.values), keep="")
+        figures = (str(trial.number), format_short(trial.eval_return or 0.0), score + interval, cost)
+        table.add_row(*figures, "+" * trial.is_efficient, Text(values))
+    return table

@@ -1,0 +1,153 @@
+"""The loop of a process of a sweep: take a trial, run it, write the results; wait for the trials of other processes."""
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from mappo import envs
+from mappo.config import Config
+from mappo.errors import StopTraining, UserError
+from mappo.experiments.sweep.figure import plot_trials
+from mappo.experiments.sweep.lease import LeaseLostError
+from mappo.experiments.sweep.options import SweepOptions
+from mappo.experiments.sweep.plan import SweepPlan
+from mappo.experiments.sweep.results import SweepResults, TrialResult, collect_results
+from mappo.experiments.sweep.space import read_space
+from mappo.experiments.sweep.storage import storage_errors
+from mappo.experiments.sweep.study import Study
+from mappo.experiments.sweep.trial import TrialRun
+from mappo.system.shutdown import Interrupts, closing
+from mappo.training.progress import format_short
+
+# Failures in training, one after the other in this process, until the sweep ends.
+MAX_FAILURES = 3
+POLL = 1.0  # seconds between two looks at the trials of other processes
+Note = Callable[[str], None]
+
+
+def make_plan(env: str, space: Path, config: Config, options: SweepOptions) -> SweepPlan:
+    """Return the plan of a sweep, with the space read and all of it checked.
+
+    Args:
+        env: name of the environment.
+        space: the file of the space.
+        config: settings of all trials; `run.dir` is the study's folder, by default runs/STUDY.
+        options: options of the sweep.
+
+    Raises:
+        UserError: the environment, the space or an option is invalid.
+    """
+    run = config.run
+    if run.name is not None:
+        raise UserError("run.name is for a single run: name a sweep by --study")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("the processes of a sweep are independent: start them without torchrun, and unset WORLD_SIZE")
+    if options.grid and options.trials is not None:
+        raise UserError("--grid and --trials exclude each other: a grid has as many trials as combinations")
+    settings = read_space(space)
+    study = options.study or f"{env.replace('/', '-').replace(':', '-')}-{space.stem}"
+    if "/" in study or study.startswith("."):
+        raise UserError(f"--study must be a plain name, got {study!r}; --run.dir names its folder")
+    folder = Path(run.dir or Path("runs") / study).absolute()
+    progress = "off" if run.progress == "auto" else run.progress
+    base = replace(config, run=replace(run, dir=None, progress=progress))
+    plan = SweepPlan(env, base, settings, replace(options, study=study), folder)
+    _ = plan.grid  # raises if a range has no step
+    return plan
+
+
+def run_sweep(plan: SweepPlan, interrupts: Interrupts, note: Note) -> SweepResults:
+    """Run trials until the study has all, or the sweep is interrupted. Any number of processes may do so at a time.
+
+    Args:
+        plan: see `make_plan`.
+        interrupts: interruptions of the sweep.
+        note: shows a line of progress.
+
+    Raises:
+        UserError: the study cannot be used, or trials fail one after the other.
+    """
+    with closing(envs.make_envs(plan.env, 1, replace(plan.base.env.env_options, workers=0)), interrupts.close_limit):
+        pass  # an environment that cannot be made is an error of the sweep, not of its trials
+    interrupts.set_time_limit(plan.base.run.time_limit)
+    with storage_errors():
+        study = Study(plan, interrupts)
+        note(_title(plan))
+        with suppress(StopTraining):
+            _run_trials(study, interrupts, note)
+        results = collect_results(plan, study.trials())
+        with suppress(StopTraining), study.locked():
+            plot_trials(results)
+    return results
+
+
+def _run_trials(study: Study, interrupts: Interrupts, note: Note) -> None:
+    """Run trials until none is left, or an interruption."""
+    failures = 0
+    reason = ""
+    waited_for = 0
+    while not (results := collect_results(study.plan, study.trials())).is_finished:
+        interrupts()
+        with study.next_trial() as found:
+            if found is None:
+                if results.counts["running"] != waited_for:
+                    waited_for = results.counts["running"]
+                    note(f"waiting for {waited_for} trials of other processes")
+                time.sleep(POLL)
+                continue
+            trial, lease = found
+            try:
+                if not TrialRun(study, trial, lease, interrupts, note).run():
+                    return
+                failures = 0
+            except LeaseLostError:
+                note(f"trial {trial.number} was taken up by another process, while this process stood still")
+                continue
+            except UserError as error:
+                failures += 1
+                reason = str(error)
+            _show_progress(study, trial.number, note)
+        if failures == MAX_FAILURES:
+            raise UserError(f"{failures} trials failed one after the other, the last: {reason}")
+
+
+def _show_progress(study: Study, number: int, note: Note) -> None:
+    """Write the results at the end of a trial, and show a line."""
+    with study.locked():
+        results = collect_results(study.plan, study.trials())
+        results.write()
+    note(_progress(results, results.trials[number]))
+
+
+def _title(plan: SweepPlan) -> str:
+    """Return the first line: the sweep and its objective."""
+    method = "grid" if plan.options.grid else plan.options.sampler
+    run = plan.base.run
+    seeds = f"mean of {run.seeds} seeds" if run.seeds > 1 else f"seed {run.seed}"
+    return (
+        f"sweep {plan.options.study} of {plan.env}: {plan.num_trials} trials ({method}, pruner {plan.pruner}) of "
+        f"{run.total_steps:,} steps; objective: the last eval_return, {seeds}, higher is better; {plan.folder}"
+    )
+
+
+def _progress(results: SweepResults, trial: TrialResult) -> str:
+    """Return a line about a trial at its end, and about the sweep."""
+    facts = [f"trial {trial.number}: {trial.state}"]
+    if trial.error:
+        facts.append(trial.error)
+    elif trial.eval_return is not None:
+        facts.append(f"eval {format_short(trial.eval_return)}")
+        if trial.score is not None:
+            interval = "" if trial.interval is None else " ({} to {})".format(*map(format_short, trial.interval))
+            facts.append(f"score {format_short(trial.score)}{interval}")
+        facts.append(f"{trial.cpu_s:,.0f} CPU-s")
+    counts = results.counts
+    done = counts["complete"] + counts["pruned"] + counts["failed"]
+    facts.append(f"{done} of {results.plan.num_trials} done")
+    if results.ranking:
+        best = results.ranking[0]
+        facts.append(f"best is trial {best.number}, eval {format_short(best.eval_return or 0.0)}")
+    return "; ".join(facts)
