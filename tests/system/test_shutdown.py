@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from mappo.errors import StopTraining
+from mappo.system.shutdown import Interrupts
 from paths import PYTHONPATH
 
 LEAVES = """
@@ -25,3 +27,14 @@ def test_a_program_ended_by_force_takes_the_processes_of_multiprocessing_with_it
         [sys.executable, "-c", LEAVES], stdout=subprocess.PIPE, check=False, env={"PYTHONPATH": PYTHONPATH}, timeout=100
     )
     assert told.returncode == 7
+
+
+def test_a_later_time_limit_does_not_extend_an_earlier_one():
+    interrupts = Interrupts()
+    interrupts.set_time_limit(None)
+    interrupts.check()
+    interrupts.set_time_limit(1e-9)
+    interrupts.set_time_limit(60)  # as each trial of a sweep sets its own
+    interrupts.set_time_limit(None)
+    with pytest.raises(StopTraining):
+        interrupts.check()

@@ -23,6 +23,7 @@ from mappo.experiments.sweep.results import SweepResults, TrialResult, pareto_fr
 from mappo.experiments.sweep.run import make_plan
 from mappo.experiments.sweep.study import Study
 from mappo.runs.directory import read_run
+from mappo.runs.logger import Update
 from mappo.system.shutdown import Interrupts
 from mappo.training import session
 from mappo.training.train import train
@@ -135,29 +136,29 @@ def test_a_stopped_sweep_goes_on_and_ends_with_the_same_trials(done: Path, tmp_p
     assert table(tmp_path) == table(done)[:2]
 
 
-@pytest.mark.parametrize("where", ["train", "evaluate_run", "tell"])
+@pytest.mark.parametrize("where", ["at the start", "after a checkpoint", "evaluate_run", "tell"])
 def test_the_trial_of_a_lost_process_goes_on(done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str):
     plan = plan_of(tmp_path, "--trials", "2")
+    last = {"at the start": 40, "after a checkpoint": 120}.get(where)
 
     class Lost(BaseException):
         pass
 
     def lose(*args: Any, **kwargs: Any) -> Any:
-        if where == "train":  # after the first checkpoint
-            kwargs["callback"] = lambda update: lose_at(update.step)
-            return train(*args, **kwargs)
-        raise Lost
+        if last is None:
+            raise Lost
+        return train(*args, **kwargs | {"callback": lose_at})
 
-    def lose_at(step: int) -> None:
-        if step > 80:
+    def lose_at(update: Update) -> None:
+        if update.step == last:
             raise Lost
 
     with monkeypatch.context() as patch:
-        patch.setattr(*((Study, "tell") if where == "tell" else (trial_module, where)), lose)
+        patch.setattr(*((Study, "tell") if where == "tell" else (trial_module, "train" if last else where)), lose)
         with pytest.raises(Lost):
             sweep(plan)
-    if where == "train":
-        assert 80 in [int(p.name) for p in (tmp_path / "sweep" / "trial-0000" / "checkpoints").iterdir()]
+    checkpoints = tmp_path / "sweep" / "trial-0000" / "checkpoints"
+    assert (checkpoints.exists() and bool(list(checkpoints.iterdir()))) == (where != "at the start")
     assert sweep(plan).is_finished
     assert table(tmp_path) == table(done)[:2]
     reported = optuna.load_study(study_name="probe-signal-space", storage=_journal(tmp_path)).trials

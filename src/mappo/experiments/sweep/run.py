@@ -80,6 +80,7 @@ def run_sweep(plan: SweepPlan, interrupts: Interrupts, note: Note) -> SweepResul
             _run_trials(study, interrupts, note)
         results = collect_results(plan, study.trials())
         with suppress(StopTraining), study.locked():
+            results.write()
             plot_trials(results)
     return results
 
