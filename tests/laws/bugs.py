@@ -1363,7 +1363,7 @@ BUGS = [
     Bug(
         "sweeps",
         "options share no value",
-        "experiments/sweep/space.py",
+        "experiments/sweep/setting.py",
         "for section, field in setting.fields:\n",
         "for section, field in setting.fields[:1]:\n",
         "experiments/sweep/test_space.py::test_a_setting_may_stand_for_several_options_and_be_spelled_as_on_the_command_line",
@@ -1371,7 +1371,7 @@ BUGS = [
     Bug(
         "sweeps",
         "the last step of a range is missing",
-        "experiments/sweep/space.py",
+        "experiments/sweep/setting.py",
         "round((self.high - self.low) / step) + 1",
         "round((self.high - self.low) / step)",
         "experiments/sweep/test_space.py::test_the_points_of_a_range_go_from_low_by_the_step_as_far_as_they_fit",

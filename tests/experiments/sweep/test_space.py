@@ -12,7 +12,8 @@ from mappo.config import Config
 from mappo.envs import preset
 from mappo.errors import UserError
 from mappo.experiments.sweep import space
-from mappo.experiments.sweep.space import Setting, apply, grid, read_space, start_point
+from mappo.experiments.sweep.setting import Setting, apply, grid, start_point
+from mappo.experiments.sweep.space import read_space
 
 
 def read(folder: Path, data: Any) -> list[Setting]:
@@ -72,8 +73,11 @@ def test_the_points_of_a_range_go_from_low_by_the_step_as_far_as_they_fit(low: i
     assert whole.points() == list(range(low, low + width + 1, step))
     data = {"low": low / 100, "high": (low + width) / 100, "step": step / 100}
     if data["high"] <= 1:
-        points = space._parse_range("ppo.gamma", [("ppo", "gamma")], data).points()
+        gamma = space._parse_range("ppo.gamma", [("ppo", "gamma")], data)
+        points = gamma.points()
         assert points == [x / 100 for x in range(low, low + width + 1, step)]
+        drawn = data["low"] + step / 100  # rounded, as Optuna's values are
+        assert gamma.option_value(drawn) == (low + step) / 100
 
 
 def test_a_grid_holds_every_combination_once(tmp_path: Path):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mappo.experiments.sweep.results import SweepResults, TrialResult
-from mappo.experiments.sweep.space import Setting
+from mappo.experiments.sweep.setting import Setting
 from mappo.system.files import replace_file
 from mappo.system.safe_read import printable
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from mappo.config import Config
 from mappo.experiments.sweep.options import SweepOptions
-from mappo.experiments.sweep.space import Setting, Value, apply, grid
+from mappo.experiments.sweep.setting import Setting, Value, apply, grid
 
 TRIALS = 40  # unless --trials says otherwise
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from mappo.config import Config
 from mappo.experiments.sweep.plan import SweepPlan
+from mappo.experiments.sweep.setting import Setting
 from mappo.system.files import write_text
 
 
@@ -83,15 +84,15 @@ class SweepResults:
 
     def write(self) -> None:
         """Write trials.csv and best.json."""
-        names = [setting.name for setting in self.plan.space]
+        settings = self.plan.space
         stream = io.StringIO()
         table = csv.writer(stream, lineterminator="\n")
         figures = ("trial", "state", "eval_return", "score", "score_low", "score_high", "cpu_s", "pareto")
-        table.writerow([*figures, *names, "error"])
+        table.writerow([*figures, *(setting.name for setting in settings), "error"])
         for trial in self.trials:
             low, high = trial.interval or (None, None)
             figures = (trial.number, trial.state, trial.eval_return, trial.score, low, high, trial.cpu_s)
-            values = [json.dumps(trial.values[name]) if name in trial.values else None for name in names]
+            values = [_cell(setting, trial.values) for setting in settings]
             table.writerow([*figures, int(trial.is_efficient), *values, trial.error])
         write_text(self.plan.folder / "trials.csv", stream.getvalue())
         config = self.best_config()
@@ -100,6 +101,11 @@ class SweepResults:
             head = {"env": self.plan.env, "trial": best.number, "eval_return": best.eval_return, "score": best.score}
             text = json.dumps(head | {"config": config.to_dict()}, indent=2)
             write_text(self.plan.folder / "best.json", text + "\n")
+
+
+def _cell(setting: Setting, values: Mapping[str, Any]) -> str:
+    """Return the value of a setting as JSON; empty for a trial that has not begun."""
+    return json.dumps(setting.option_value(values[setting.name])) if setting.name in values else ""
 
 
 def collect_results(plan: SweepPlan, frozen_trials: Sequence[Any]) -> SweepResults:

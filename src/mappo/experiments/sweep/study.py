@@ -20,7 +20,7 @@ from mappo.config import Config
 from mappo.errors import UserError
 from mappo.experiments.sweep.lease import Lease, Leases
 from mappo.experiments.sweep.plan import SweepPlan
-from mappo.experiments.sweep.space import start_point
+from mappo.experiments.sweep.setting import start_point
 from mappo.experiments.sweep.storage import load_optuna, make_sampler, open_optuna_study
 from mappo.runs.directory import RESUMABLE_SETTINGS, read_json
 from mappo.system.file_lock import lock_file
