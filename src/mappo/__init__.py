@@ -83,6 +83,10 @@ def __getattr__(name: str) -> Any:
     path = f"mappo.{_MODULE[name]}"
     if path not in sys.modules:
         state = random.getstate()
+        if "torch" not in sys.modules:
+            from mappo.system import hardware  # late: `import mappo` stays fast
+
+            hardware.let_idle_threads_sleep()
         importlib.import_module(path)
         random.setstate(state)  # rich draws a number when it is imported, from the stream of the caller
     return getattr(sys.modules[path], name)

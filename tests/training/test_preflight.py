@@ -65,6 +65,15 @@ def test_each_waste_is_named_with_its_cure(sections: dict[str, dict[str, Any]], 
     assert all(word in sentence for word in words), sentence
 
 
+def test_threads_that_spin_are_named_where_torch_was_loaded_first(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    assert not told(config_of(run={"threads": 2}))
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    (sentence,) = told(config_of(run={"threads": 2}))
+    assert "OMP_WAIT_POLICY=PASSIVE" in sentence
+    assert not told(config_of(run={"threads": 1}))
+
+
 def test_a_python_environment_may_have_few_games_and_a_gpu_that_it_cannot_use_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ):

@@ -92,13 +92,16 @@ def keep_freed_memory() -> None:
 
 
 def let_idle_threads_sleep() -> None:
-    """Make threads sleep until the next parallel work, in place of spinning. Call this before torch is loaded.
+    """Make threads spin for some microseconds and then sleep until the next parallel work. Call before torch is loaded.
 
-    Beside other jobs, two spinning threads take 20 times the processor time (benchmarks/README.md). Variables set by
-    the user win.
+    By default threads spin for milliseconds: beside other jobs two threads then take up to ten times the processor
+    time. Without any spinning two threads on free cores are slower than one thread (benchmarks/README.md). A policy
+    set by the user wins.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("KMP_BLOCKTIME", "0")  # of Intel's and LLVM's library
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # of GNU's library
+        os.environ.setdefault("KMP_BLOCKTIME", "0")  # of Intel's and LLVM's library
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -1,6 +1,7 @@
 """Notes shown before a run begins: its networks, and settings with waste of time or memory, with a better option."""
 
 import math
+import os
 
 import torch
 
@@ -137,6 +138,11 @@ def _threads_note(config: Config, env: Environment) -> str:
         return (
             f"run.threads {config.run.threads} on {cores} cores: threads that wait for a core slow all others down; "
             f"--run.threads 1 is seldom slower for networks of this size"
+        )
+    if config.run.threads > 1 and "OMP_WAIT_POLICY" not in os.environ:  # torch was loaded before mappo
+        return (
+            f"run.threads {config.run.threads}: threads spin while they wait, at the cost of other jobs; import mappo "
+            f"before torch, or set OMP_WAIT_POLICY=PASSIVE and GOMP_SPINCOUNT=1000 in the environment"
         )
     if isinstance(env, WorkerPool) and env.num_workers > max(cores, 1) and (config.env.workers or 0) > cores:
         return f"env.workers {env.num_workers} on {cores} cores: more workers than cores are no faster"
