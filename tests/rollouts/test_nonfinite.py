@@ -19,6 +19,7 @@ from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
 from mappo.core.timestep import Rollout
 from mappo.errors import UserError
 from mappo.rollouts.collector import Collector
+from mappo.rollouts.env_checks import find_nonfinite
 from mappo.runs import checkpoint
 from mappo.runs.directory import seed_paths
 from mappo.training.diagnostics import FAR, MAX_SKIP_NOTES, SeedDiagnostics
@@ -79,6 +80,23 @@ def test_nothing_that_is_not_finite_is_learned(
     spoil(rollout, field, t, e, bad)
     agent.update(rollout)
     assert all(x.isfinite().all() for x in agent.state_dict().values() if x.is_floating_point())
+
+
+def test_numbers_whose_sum_overflows_are_finite():
+    env, config = learner()
+    rollout = rolled(env, MAPPO(env.spec, config))
+    rollout.obs.fill_(3e38)
+    rollout.reward.fill_(-3e38)
+    assert find_nonfinite(rollout, env, [slice(0, 4)]) == [""]
+
+
+def test_what_the_absent_see_is_passed_over_in_the_search():
+    env, config = learner()
+    rollout = rolled(env, MAPPO(env.spec, config))
+    t, e, agent = (~rollout.active).nonzero()[0].tolist()
+    rollout.obs[t, e, agent] = math.nan
+    spoil(rollout, "obs", 5, 3, math.inf)
+    assert "is inf, in environment 3 of 4, at step 5" in find_nonfinite(rollout, env, [slice(0, 4)])[0]
 
 
 @pytest.mark.parametrize("bad", BAD)
