@@ -183,16 +183,10 @@ def time_step_of_team(
 
 def vector_length(x: Tensor) -> Tensor:
     """Compute the Euclidean length of vectors: `(*B, 2)` -> `(*B)`."""
-    return torch.linalg.vector_norm(x, dim=-1)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    return torch.hypot(*x.unbind(-1))  # on a CPU twice as fast as a norm over two numbers
 
 
 def move_along_larger_axis(way: Tensor) -> Tensor:
     """Return the move along the larger entry of `way`, `(*B, 2)` -> `(*B)`: 1 left, 2 right, 3 down, 4 up."""
     axis = way.abs().argmax(-1)
     return 1 + 2 * axis + (way.gather(-1, axis.unsqueeze(-1)).squeeze(-1) > 0)
-
-
-def other_pairs(num_agents: int, device: torch.device) -> Tensor:
-    """Return the indices i * N + j of all pairs i != j, in the order of the agents: int64 `(N * (N - 1))`."""
-    pairs = [i * num_agents + j for i in range(num_agents) for j in range(num_agents) if i != j]
-    return torch.tensor(pairs, device=device, dtype=torch.long)

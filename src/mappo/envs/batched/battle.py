@@ -24,7 +24,7 @@ from torch import Tensor
 from mappo.core.seeding import expand_seeds
 from mappo.core.spec import ActionHeads
 from mappo.core.timestep import TimeStep
-from mappo.envs.batched.base import other_pairs, vector_length
+from mappo.envs.batched.base import vector_length
 from mappo.envs.batched.battle_scripts import ATTACK, HEALTH, NO_OP, RANGE, STEP, STOP, aim_at_nearest
 from mappo.envs.batched.tensor_game import TensorGame, Tensors, one_hot, spec_of
 from mappo.errors import UserError
@@ -83,7 +83,10 @@ class Battle(TensorGame):
         heads = ActionHeads((ATTACK + n,))
         self._moves = torch.tensor((*MOVES, *((0.0, 0.0),) * n), device=device) * STEP
         self._side = torch.tensor([-1.0] * n + [1.0] * n, device=device)
-        self._others = other_pairs(n, torch.device(device))
+        self._is_place = torch.tensor([0.0, 1.0, 1.0], device=device)
+        # Of the numbers in `_obs`: health, x and y of each agent, then views [i, j], in threes; i sees all but itself.
+        seen = [(3 * i, *(3 * (n + 2 * n * i + j) for j in range(2 * n) if j != i)) for i in range(n)]
+        self._order = (torch.tensor(seen).view(-1, 1) + torch.arange(3)).flatten().to(device)
         spec = spec_of([obs_space] * n, [heads] * n, state_size=6 * n, shared_reward=True)
         super().__init__(num_envs, spec, horizon, device)
 
@@ -187,7 +190,8 @@ class Battle(TensorGame):
         alive = tensors["health"] > 0
         acting = alive[:, :n].unsqueeze(-1)
         place = tensors["place"][:, :n]
-        inside = ((place.unsqueeze(2) + self._moves[2:ATTACK]).abs() <= ARENA).all(-1)
+        x, y = (place.unsqueeze(2) + self._moves[2:ATTACK]).abs().unbind(-1)
+        inside = torch.maximum(x, y) <= ARENA
         near = vector_length(tensors["place"][:, n:].unsqueeze(1) - place.unsqueeze(2)) <= RANGE
         attack = near & alive[:, n:].unsqueeze(1)
         return torch.cat([~acting, acting, inside & acting, attack & acting], -1)
@@ -195,12 +199,12 @@ class Battle(TensorGame):
     def _obs(self, tensors: Tensors) -> Tensor:
         n = self.num_agents
         units = self._units(tensors)
-        ways = units[:, None, :, 1:] - units[:, :n, None, 1:]
-        in_sight = (tensors["health"] > 0).unsqueeze(1) & (vector_length(ways) <= SIGHT)
-        health = units[:, None, :, :1].expand(-1, n, -1, -1)
-        views = torch.cat([health, ways], -1) * in_sight.unsqueeze(-1)  # (E, N, 2 N, 3)
-        others = views[:, :, :n].flatten(1, 2)[:, self._others].reshape(self.num_envs, n, -1)
-        return torch.cat([units[:, :n], others, views[:, :, n:].flatten(2)], -1)
+        itself = units[:, :n]
+        views = units.unsqueeze(1) - (itself * self._is_place).unsqueeze(2)  # health and way: (E, N, 2 N, 3)
+        in_sight = (tensors["health"] > 0).unsqueeze(1) & (vector_length(views[..., 1:]) <= SIGHT)
+        views = views * in_sight.unsqueeze(-1)
+        numbers = torch.cat([itself.flatten(1), views.flatten(1)], 1)
+        return numbers.index_select(1, self._order).view(self.num_envs, n, -1)
 
     def _state(self, tensors: Tensors) -> Tensor:
         return (self._units(tensors) * (tensors["health"] > 0).unsqueeze(-1)).flatten(1)
