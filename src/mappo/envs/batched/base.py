@@ -183,7 +183,7 @@ def time_step_of_team(
 
 def vector_length(x: Tensor) -> Tensor:
     """Compute the Euclidean length of vectors: `(*B, 2)` -> `(*B)`."""
-    return torch.hypot(*x.unbind(-1))  # on a CPU twice as fast as a norm over two numbers
+    return torch.add(*x.square().unbind(-1)).sqrt_()  # on a CPU far faster than a norm over two numbers
 
 
 def move_along_larger_axis(way: Tensor) -> Tensor:

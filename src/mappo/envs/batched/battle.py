@@ -84,7 +84,7 @@ class Battle(TensorGame):
         self._moves = torch.tensor((*MOVES, *((0.0, 0.0),) * n), device=device) * STEP
         self._side = torch.tensor([-1.0] * n + [1.0] * n, device=device)
         self._is_place = torch.tensor([0.0, 1.0, 1.0], device=device)
-        # Of the numbers in `_obs`: health, x and y of each agent, then views [i, j], in threes; i sees all but itself.
+        # Of the columns in `_obs`: health, x and y of each agent, then views [i, j], in threes; i sees all but itself.
         seen = [(3 * i, *(3 * (n + 2 * n * i + j) for j in range(2 * n) if j != i)) for i in range(n)]
         self._order = (torch.tensor(seen).view(-1, 1) + torch.arange(3)).flatten().to(device)
         spec = spec_of([obs_space] * n, [heads] * n, state_size=6 * n, shared_reward=True)
@@ -203,8 +203,8 @@ class Battle(TensorGame):
         views = units.unsqueeze(1) - (itself * self._is_place).unsqueeze(2)  # health and way: (E, N, 2 N, 3)
         in_sight = (tensors["health"] > 0).unsqueeze(1) & (vector_length(views[..., 1:]) <= SIGHT)
         views = views * in_sight.unsqueeze(-1)
-        numbers = torch.cat([itself.flatten(1), views.flatten(1)], 1)
-        return numbers.index_select(1, self._order).view(self.num_envs, n, -1)
+        columns = torch.cat([itself.flatten(1), views.flatten(1)], 1)
+        return columns.index_select(1, self._order).view(self.num_envs, n, -1)
 
     def _state(self, tensors: Tensors) -> Tensor:
         return (self._units(tensors) * (tensors["health"] > 0).unsqueeze(-1)).flatten(1)
