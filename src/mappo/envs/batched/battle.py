@@ -85,8 +85,8 @@ class Battle(TensorGame):
         self._side = torch.tensor([-1.0] * n + [1.0] * n, device=device)
         self._is_place = torch.tensor([0.0, 1.0, 1.0], device=device)
         # Of the columns in `_obs`: health, x and y of each agent, then views [i, j], in threes; i sees all but itself.
-        seen = [(3 * i, *(3 * (n + 2 * n * i + j) for j in range(2 * n) if j != i)) for i in range(n)]
-        self._order = (torch.tensor(seen).view(-1, 1) + torch.arange(3)).flatten().to(device)
+        starts = [(3 * i, *(3 * (n + 2 * n * i + j) for j in range(2 * n) if j != i)) for i in range(n)]
+        self._order = (torch.tensor(starts).view(-1, 1) + torch.arange(3)).flatten().to(device)
         spec = spec_of([obs_space] * n, [heads] * n, state_size=6 * n, shared_reward=True)
         super().__init__(num_envs, spec, horizon, device)
 
