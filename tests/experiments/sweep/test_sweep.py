@@ -100,15 +100,18 @@ def test_each_trial_is_the_run_of_its_settings(done: Path, tmp_path: Path):
 
 
 def test_the_objective_is_the_last_evaluation_and_the_score_is_of_other_episodes(done: Path):
-    for row in table(done)[:2]:
+    firsts: list[float] = []
+    for row in (table(done)[0], table(done)[2], table(done)[4]):
         path = done / "sweep" / f"trial-{int(row['trial']):04d}"
         with open(path / "metrics.csv", encoding="utf-8") as file:
-            last = list(csv.DictReader(file))[-1]
+            *_, last = rows = list(csv.DictReader(file))
         assert last["step"] == "240"
         assert float(row["eval_return"]) == float(last["eval_return"])
+        firsts.append(float(rows[1]["eval_return"]) - float(last["eval_return"]))
         score = evaluate_run(path, EvaluateOptions(episodes=8))["return_sum"]
         assert float(row["score"]) == score["mean"]
         assert [float(row["score_low"]), float(row["score_high"])] == score["ci95"]
+    assert any(firsts)  # the first evaluations were others
 
 
 def test_the_best_settings_are_read_back_by_train(done: Path):
@@ -217,6 +220,18 @@ def test_a_pruned_trial_is_a_run_that_stopped(tmp_path: Path, monkeypatch: pytes
     assert [row["step"] for row in rows] == ["40", "80"]
     assert results.trials[1].eval_return == float(rows[-1]["eval_return"])
     assert train("probe/signal", read_run(path)[1], resume=True).finished
+
+
+def test_a_trial_whose_process_was_lost_when_it_was_pruned_is_pruned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(optuna.pruners.MedianPruner, "prune", lambda *_: True)
+    plan = plan_of(tmp_path, "--trials", "1")
+    with monkeypatch.context() as patch:
+        patch.setattr(Study, "tell", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            sweep(plan)
+    assert [trial.eval_return is not None for trial in sweep(plan).trials] == [True]
+    with open(tmp_path / "sweep" / "trial-0000" / "metrics.csv", encoding="utf-8") as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["40", "80"]
 
 
 def test_combinations_that_do_not_fit_fail_alone(tmp_path: Path):

@@ -1,7 +1,7 @@
 """A trial of a sweep: an ordinary run with the settings of the trial, reported to Optuna.
 
-`run_trial` begins the run, or goes on with the run of a lost process, and tells the study the result. The objective is
-`eval_return` of the last evaluation, the mean over the seeds, and higher is better. Pruning compares evaluations of
+`TrialRun.run` begins the run, or goes on with the run of a lost process, and tells the study the result. The objective
+is `eval_return` of the last evaluation, the mean over the seeds, and higher is better. Pruning compares evaluations of
 the same round.
 """
 
@@ -117,14 +117,16 @@ class TrialRun:
 
     def _finish_run(self, config: Config, step: int) -> Run:
         """Train to the end of the run, unless the trial is pruned or interrupted."""
-        if not step:
+        if step:
+            run = Run(self._path, self._plan.env, config, step)
+            for reached, value in evaluations(run).items():  # a lost process may not have reported all
+                if reached <= step:
+                    self._report(reached, value)
+            self._is_pruned = self._trial.should_prune()  # nor have told the answer
+            if self._is_pruned and not run.finished:
+                return run
+        else:
             remove_unsaved(self._path)
-        run = Run(self._path, self._plan.env, config, step)
-        for reached, value in (evaluations(run) if step else {}).items():  # a lost process may not have reported them
-            if reached <= step:
-                self._report(reached, value)
-        if self._is_pruned and not run.finished:
-            return run
         return train(self._plan.env, config, callback=self._on_update, stop=self._interrupts, resume=step > 0)
 
     def _on_update(self, update: Update) -> None:
@@ -134,6 +136,7 @@ class TrialRun:
         if math.isnan(value):
             return
         self._report(update.step, value)
+        self._is_pruned = self._trial.should_prune()
         if self._is_pruned and update.step < update.total_steps:
             raise StopTraining
         if time.monotonic() - self._noted_at >= INTERVAL:
@@ -142,12 +145,11 @@ class TrialRun:
             self._note(f"trial {self._trial.number}: {steps}, eval {format_short(value)}")
 
     def _report(self, step: int, value: float) -> None:
-        """Report an evaluation to Optuna unless Optuna knows it, and ask whether the trial is to end."""
+        """Report an evaluation to Optuna unless Optuna knows it."""
         number = self._plan.evaluation_round(step)
         if math.isfinite(value) and number not in self._rounds:
             self._rounds.add(number)
             self._trial.report(value, number)
-            self._is_pruned = self._trial.should_prune()
 
     def _score(self, config: Config) -> dict[str, Any]:
         """Return the score of the run on other episodes, as attributes of the trial; none with run.score-episodes 0."""
