@@ -6,6 +6,7 @@ the peer. This module needs the standard library alone: peers import it in their
 """
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -28,7 +29,7 @@ class Ready:
 
 @dataclass(frozen=True)
 class Reply:
-    """CPU and wall seconds of the requested updates, and their mean return; NaN if the peer measures none."""
+    """CPU and wall seconds of the requested updates, and their mean return; NaN if no episode ended."""
 
     cpu: float
     wall: float
@@ -76,7 +77,7 @@ class Turns:
         self.replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)
 
-    def end_of_update(self, episode_return: float = float("nan")) -> None:
+    def end_of_update(self, episode_return: float = math.nan) -> None:
         """Count an update; answer the request if it was the last, and wait for the next request."""
         self.updates += 1
         self.returns.append(float(episode_return))
@@ -84,7 +85,8 @@ class Turns:
             return
         if self.requested:
             spent = (now - then for now, then in zip(self._clocks(), self.mark, strict=True))
-            self._send(Reply(*spent, sum(self.returns) / len(self.returns)))
+            finished = [value for value in self.returns if not math.isnan(value)]
+            self._send(Reply(*spent, sum(finished) / len(finished) if finished else math.nan))
         else:
             self._send(Ready(cpu_seconds(), " ".join(versions(self.packages))))
         self._receive()
