@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from protocol import Turns
 from tensordict import TensorDictBase
-from tensordict.nn import TensorDictModule, TensorDictSequential
+from tensordict.nn import InteractionType, TensorDictModule, TensorDictSequential
 from torch import nn
 from torchrl.envs import VmasEnv
 from torchrl.envs.utils import step_mdp
@@ -35,6 +35,7 @@ def make_networks(env: VmasEnv, config: Any) -> tuple[ProbabilisticActor, Tensor
         out_keys=[(AGENTS, "action")],
         distribution_class=TanhNormal,
         distribution_kwargs={"low": space.low, "high": space.high},
+        default_interaction_type=InteractionType.RANDOM,  # the default is deterministic outside a collector
         return_log_prob=True,
     )
     flat = TensorDictModule(lambda x: x.flatten(-2), [(AGENTS, "observation")], ["joint"])
