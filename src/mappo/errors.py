@@ -8,11 +8,14 @@ class UserError(ValueError):
     """Error that the user can fix: the command line prints the message alone and exits with code 2."""
 
 
-class LostError(UserError):
-    """Another process of the run is lost: the run can be started again. The program exits with code 4."""
+class LostError(Exception):
+    """Another process of the run is lost: the run can be started again. The program exits with code 4.
+
+    Without a message: another process shows it.
+    """
 
 
-class ElsewhereError(UserError):
+class ElsewhereError(Exception):
     """Another process of the run has ended with an error, and shows it. The program exits with code 2, silently."""
 
 

@@ -920,7 +920,7 @@ BUGS = [
         "13",
         "noise from the clock",
         "training/setup.py",
-        "manual_seed(derive_seed(seed, 1, updates))",
+        "manual_seed(derive_seed(seed, 1, updates, ranks.rank))",
         "manual_seed(torch.seed())",
         "training/test_train.py::test_numbers_are_the_same_for_the_same_seed_and_others_for_another",
     ),

@@ -37,4 +37,7 @@ def results(processes: Sequence["subprocess.Popen[str]"], timeout: float = 120) 
     finally:
         for process in processes:
             process.kill()
+            for stream in (process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
     return found

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from chaos import Chaos
 from mappo.algorithms.mappo import MAPPO
+from mappo.backend.process_group import joined
 from mappo.backend.process_settings import TorchDefaults
-from mappo.backend.ranks import Ranks, joined
+from mappo.backend.ranks import Ranks
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
 from mappo.core.protocols import Environment
 from mappo.core.timestep import Rollout, TimeStep

@@ -1,35 +1,16 @@
-"""The processes of a run: sums, decisions and files in common, over torch.distributed.
+"""What the processes of a run do in common: sums, decisions and files. A process alone is the simplest case.
 
-Each process has a rank and steps its share of the environments. `ALONE` answers what it is given, so that a single
+Each process has a rank and steps its share of the environments. `ALONE` returns its arguments, so that a single
 process runs the same lines. Every process calls the same methods in the same order: a decision before a call must
-come from numbers which all processes share.
+come from values which all processes share. `process_group.joined` returns the object of several processes.
 """
 
-import importlib
-import itertools
-import os
-import socket
-import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from datetime import timedelta
-from functools import cache
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
-import torch.distributed
-from safetensors.torch import load, save  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor
 
-from mappo.errors import ElsewhereError, LostError, UserError
-from mappo.system.launched import Place
-
 Tensors = dict[str, Tensor]
-dist: Any = torch.distributed  # without complete types
-
-# Seconds in which the other processes notice that this one has left, or are lost themselves.
-NOTICE_S = 5.0
-REASON = "reason"
 
 
 class Ranks:
@@ -64,142 +45,6 @@ class Ranks:
 ALONE = Ranks()
 
 
-class Group(Ranks):
-    """The processes of a run, joined.
-
-    Args:
-        place: rank and number of the processes.
-        store: keys and values common to the processes.
-        lost_after: seconds after which a silent process counts as lost.
-    """
-
-    def __init__(self, place: Place, store: Any, lost_after: float) -> None:
-        self.rank = place.rank
-        self.size = place.size
-        self._store = store
-        self._lost_after = lost_after
-        self._is_joined = True
-        names = self._gather_bytes(socket.gethostname().encode(), to_all=True)
-        self._names = [f"process {rank} of {self.size} (host {name.decode()})" for rank, name in enumerate(names)]
-
-    def sum(self, x: Tensor) -> Tensor:
-        total = x.clone(memory_format=torch.contiguous_format)
-        self._call(dist.all_reduce, total)
-        return total
-
-    def sum_(self, tensors: Sequence[Tensor]) -> None:
-        flat = torch.cat([x.flatten() for x in tensors])
-        self._call(dist.all_reduce, flat)
-        start = 0
-        for x in tensors:
-            x.copy_(flat[start : start + x.numel()].view_as(x))
-            start += x.numel()
-
-    def largest(self, *values: float) -> list[float]:
-        found = torch.tensor(values, dtype=torch.float64)
-        self._call(dist.all_reduce, found, dist.ReduceOp.MAX)
-        return [float(x) for x in found]
-
-    def gather(self, tensors: Tensors) -> list[Tensors]:
-        return [load(data) for data in self._gather_bytes(_to_bytes(tensors))]
-
-    def from_first(self, work: Callable[[], Tensors]) -> Tensors:
-        data = _to_bytes(work()) if self.rank == 0 else b""
-        length = int(self.largest(len(data))[0])
-        sent = torch.frombuffer(bytearray(data or bytes(length)), dtype=torch.uint8)
-        self._call(dist.broadcast, sent, 0)
-        return load(sent.numpy().tobytes())
-
-    def _gather_bytes(self, data: bytes, to_all: bool = False) -> list[bytes]:
-        """Return the bytes of each process, in the first process or in all."""
-        is_own = torch.arange(self.size) == self.rank
-        lengths = [int(x) for x in self.sum(is_own * len(data))]
-        padded = torch.frombuffer(bytearray(data.ljust(max(lengths), b"\0")), dtype=torch.uint8)
-        received = [torch.empty_like(padded) for _ in lengths] if to_all or self.rank == 0 else None
-        if to_all:
-            self._call(dist.all_gather, received, padded)
-        else:
-            self._call(dist.gather, padded, received, 0)
-        return [x[:n].numpy().tobytes() for x, n in zip(received or [], lengths, strict=received is not None)]
-
-    def _call(self, operation: Callable[..., Any], *args: Any) -> None:
-        """Run a collective operation.
-
-        Raises:
-            LostError: a process is lost.
-            ElsewhereError: a process has ended, and said why.
-        """
-        try:
-            operation(*args)
-        except RuntimeError as error:
-            raise self._reason_to_end(error) from None
-
-    def _reason_to_end(self, error: RuntimeError) -> UserError:
-        """Leave the group after a failed operation; return the error to raise."""
-        missing = [0]
-        self._close()
-        with suppress(RuntimeError):  # the store went with the first process
-            if self._store.check([REASON]):
-                return ElsewhereError(self._store.get(REASON).decode())
-            missing = self._wait_for_notice()
-        names = ", ".join(self._names[rank] for rank in missing) or "another process of the run"
-        verb = "are" if len(missing) > 1 else "is"
-        text = str(error).partition("\n")[0].rpartition("] ")[2][:200]
-        return LostError(
-            f"{names} {verb} lost, or silent for {self._lost_after:g} s ({text}). Start the run again: it goes on "
-            f"from its last checkpoint"
-        )
-
-    def _wait_for_notice(self) -> list[int]:
-        """Return the other processes that do not leave within `NOTICE_S`."""
-        end = time.monotonic() + NOTICE_S
-        missing: list[int] = []
-        for rank in range(self.size):
-            remaining = max(end - time.monotonic(), 0.01)
-            try:
-                self._store.wait([f"left-{rank}"], timedelta(seconds=remaining))
-            except dist.DistStoreError:
-                missing.append(rank)
-        return missing
-
-    def tell(self, error: BaseException) -> BaseException:
-        """Leave the group with an error, so that no process waits for this one. Return the error to raise."""
-        text = f"{self._names[self.rank]}: {str(error) or type(error).__name__}"
-        shown = text
-        with suppress(RuntimeError):
-            if self.rank:  # the first process speaks, where all find the same error
-                time.sleep(1)
-            shown = self._store.compare_set(REASON, "", text).decode()
-        self._close()
-        self._let_others_notice()
-        if shown != text:
-            return ElsewhereError(shown)
-        return UserError(text) if self.rank and isinstance(error, UserError) else error
-
-    def leave(self) -> None:
-        if self._is_joined:
-            self.largest(0.0)
-            self._close()
-            self._let_others_notice()
-
-    def _close(self) -> None:
-        """Close the connections: a process that waits for this one notices at once."""
-        self._is_joined = False
-        dist.destroy_process_group()
-        with suppress(RuntimeError):
-            self._store.set(f"left-{self.rank}", "")
-
-    def _let_others_notice(self) -> None:
-        """Keep the store of the first process until the others have asked it."""
-        if self.rank == 0:
-            with suppress(RuntimeError):
-                self._wait_for_notice()
-
-
-def _to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
-    return save({name: x.detach().cpu().contiguous().clone() for name, x in tensors.items()})
-
-
 def from_text(text: str) -> Tensor:
     """Return a text as a tensor of bytes, for `Ranks.from_first`."""
     return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
@@ -208,56 +53,3 @@ def from_text(text: str) -> Tensor:
 def to_text(x: Tensor) -> str:
     """Return the text of a tensor made by `from_text`."""
     return x.numpy().tobytes().decode()
-
-
-_groups = itertools.count()
-
-
-@cache
-def _first_store(lost_after: float) -> Any:
-    """Return the store of the processes, made once: a second run of the same processes finds the same store."""
-    store, _, _ = next(iter(dist.rendezvous("env://", timeout=timedelta(seconds=lost_after))))
-    return store
-
-
-@contextmanager
-def joined(place: Place, is_cuda: bool, lost_after: float) -> Generator[Ranks]:
-    """Join the other processes of the run within the context.
-
-    Args:
-        place: rank and number of the processes, from the variables RANK and WORLD_SIZE.
-        is_cuda: tensors on a GPU are summed too, by NCCL; a process then needs a GPU of its own.
-        lost_after: seconds after which a silent process counts as lost.
-
-    Raises:
-        LostError: a process never came, or is lost.
-        ElsewhereError: a process has ended with an error, and said why.
-    """
-    if place.size == 1:
-        yield ALONE
-        return
-    # torch.optim loads this module, whose default arguments keep a group alive: load it before there is one.
-    importlib.import_module("torch.distributed.nn.functional")
-
-    timeout = timedelta(seconds=lost_after)
-    try:
-        store = dist.PrefixStore(f"mappo-{next(_groups)}", _first_store(lost_after))
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if is_cuda else "gloo",
-            store=store,
-            rank=place.rank,
-            world_size=place.size,
-            timeout=timeout,
-        )
-        group = Group(place, store, lost_after)
-    except RuntimeError as error:
-        text = str(error).partition("\n")[0].rpartition("] ")[2][:200]
-        where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
-        raise LostError(f"the {place.size} processes of the run do not find each other at {where} ({text})") from None
-    try:
-        yield group
-        group.leave()
-    except (LostError, ElsewhereError):
-        raise
-    except BaseException as error:
-        raise group.tell(error) from error

@@ -1,7 +1,7 @@
 """The `mappo` program: runs a command, prints its messages and returns its exit code.
 
-Exit codes: 0 done, 2 an error for the user to correct, 3 stopped and resumable, 129, 130 and 143 for SIGHUP, SIGINT
-and SIGTERM. The commands import torch only when they run.
+Exit codes: 0 done, 2 an error for the user to correct, 3 stopped and resumable, 4 another process of the run is lost,
+129, 130 and 143 for SIGHUP, SIGINT and SIGTERM. The commands import torch only when they run.
 """
 
 import json
@@ -15,14 +15,15 @@ from dataclasses import replace
 from typing import Any
 
 from mappo.cli.commands import Bench, Check, Envs, Evaluate, Play, Resume, Sweep, Train
-from mappo.cli.parsing import parse
+from mappo.cli.launch import LOST, launch, parse_once
 from mappo.cli.results import note_progress, print_score, program_name, show_result
 from mappo.cli.signals import USER_ERROR, LimitedClose, Signals, Stopped, start_listening, stop_listening
 from mappo.config import Config, EnvConfig
 from mappo.envs import CUSTOM, is_code
-from mappo.errors import UserError
+from mappo.errors import ElsewhereError, LostError, UserError
 from mappo.system import hardware
 from mappo.system.files import shell_path
+from mappo.system.launched import exits_as_done, find_place, is_launched, silence_torch
 from mappo.system.safe_read import printable
 from mappo.system.shutdown import CloseLimit, exit_within
 from mappo.system.stdio import env_output_to_stderr, prepare_streams, warn_in_one_line
@@ -38,6 +39,7 @@ def entry() -> None:
     """Run the `mappo` program and exit."""
     prepare_streams()
     hardware.let_idle_threads_sleep()
+    silence_torch()
     warn_in_one_line()
     start_listening()
     code = 1  # exit code of an unforeseen error
@@ -60,9 +62,12 @@ def main(args: Sequence[str], close_limit: CloseLimit = nullcontext) -> int:
         code = _dispatch(args, close_limit)
         sys.stdout.flush()
         return code
-    except UserError as error:
-        print(f"mappo: {printable(str(error))}", file=sys.stderr)
+    except ElsewhereError:
         return USER_ERROR
+    except (UserError, LostError) as error:
+        if str(error):
+            print(f"mappo: {printable(str(error))}", file=sys.stderr)
+        return LOST if isinstance(error, LostError) else USER_ERROR
     except Stopped as stop:
         print("mappo: stopped", file=sys.stderr)
         return 128 + stop.number
@@ -89,22 +94,22 @@ def main(args: Sequence[str], close_limit: CloseLimit = nullcontext) -> int:
 
 def _dispatch(args: Sequence[str], close_limit: CloseLimit) -> int:
     try:
-        return _run(parse(list(args)), close_limit)
+        return _run(parse_once(args), close_limit, args)
     except Exception as error:
         if Stopped.raised:  # compiled code may replace the exception by an error of its own
             raise Stopped(Stopped.raised) from error
         raise
 
 
-def _run(command: Any, close_limit: CloseLimit) -> int:
-    """Run a parsed command and return its exit code."""
+def _run(command: Any, close_limit: CloseLimit, args: Sequence[str]) -> int:
+    """Run a command, parsed from `args`, and return its exit code."""
     match command:
         case Train():
-            return _train(command.env, command.config, command.resume, close_limit)
+            return _train(command.env, command.config, command.resume, close_limit, args)
         case Sweep():
             return _sweep(command, close_limit)
         case Resume():
-            return _resume(command, close_limit)
+            return _resume(command, close_limit, args)
         case Evaluate():
             return _evaluate(command, close_limit)
         case Play():
@@ -126,7 +131,7 @@ def _run(command: Any, close_limit: CloseLimit) -> int:
             raise TypeError(f"not a command: {command}")
 
 
-def _resume(command: Resume, close_limit: CloseLimit) -> int:
+def _resume(command: Resume, close_limit: CloseLimit, args: Sequence[str]) -> int:
     from mappo.evaluation.score_run import check_code
     from mappo.runs.directory import read_run
 
@@ -136,27 +141,40 @@ def _resume(command: Resume, close_limit: CloseLimit) -> int:
     check_code(env, command.allow_code)
     time_limit = config.run.time_limit if command.time_limit is None else command.time_limit or None
     run = replace(config.run, name=None, dir=str(command.run), progress=command.progress, time_limit=time_limit)
-    return _train(env, replace(config, run=run), True, close_limit)
+    return _train(env, replace(config, run=run), True, close_limit, args)
 
 
-def _train(env: str, config: Config, resume: bool, close_limit: CloseLimit) -> int:
+def _train(env: str, config: Config, resume: bool, close_limit: CloseLimit, args: Sequence[str]) -> int:
     """Train and, if the run is complete in time, show its score."""
+    if config.run.processes > 1 and not is_launched():
+        return launch(args, env, config, resume, close_limit)
     from mappo.training.train import train
 
+    place = find_place()
     hardware.keep_freed_memory()
     program = program_name()  # relative to the folder that the user types commands in
     started = time.monotonic()
     with Signals(close_limit) as signals:
         run = train(env, config, stop=signals, resume=resume)
+    if place.rank or (place.size > 1 and config.run.seeds > 1 and run.finished):
+        code = DONE if run.finished else STOPPED
+        code = 128 + signals.caught if signals.caught else code
+    else:
+        code = _show_run(run, signals.caught, started, close_limit, program)
+    return DONE if code >= STOPPED and exits_as_done() else code
+
+
+def _show_run(run: Any, caught: int, started: float, close_limit: CloseLimit, program: str) -> int:
+    """Show how a run ended, and its score if it is complete in time; return the exit code."""
     path = shell_path(run.path)
     if not run.finished:
         trust = " --allow-code" if is_code(run.env) else ""
-        reason = "" if signals.caught else " by run.time-limit"
+        reason = "" if caught else " by run.time-limit"
         print(f"Stopped at step {run.step:,}{reason} and saved.  Go on with:  {program} resume {path}{trust}")
-        return 128 + signals.caught if signals.caught else STOPPED
-    if signals.caught:
+        return 128 + caught if caught else STOPPED
+    if caught:
         print(f"Finished and saved in {run.path}, and not scored: stopped")
-        return 128 + signals.caught
+        return 128 + caught
     limit = run.config.run.time_limit
     if limit is not None and time.monotonic() - started >= 60 * limit:
         print(f"Finished and saved in {run.path}, and not scored: run.time-limit is over")

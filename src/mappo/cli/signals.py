@@ -16,6 +16,7 @@ from typing import Any
 
 from mappo.errors import StopTraining
 from mappo.system.deadline import Deadline
+from mappo.system.launched import is_quiet
 from mappo.system.shutdown import CloseLimit, CloseTimeoutError, Interrupts, exit_now, start_watchdog
 from mappo.system.signals import hold
 
@@ -52,7 +53,7 @@ def start_listening() -> None:
     Python runs signal handlers between bytecodes only. If compiled code blocks, a watchdog thread ends the process
     after the second signal.
     """
-    for number in _handled_signals():
+    for number in handled_signals():
         hold(number, _raise_stopped)
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
@@ -60,7 +61,7 @@ def start_listening() -> None:
     threading.Thread(target=_watch_signals, args=(reader,), daemon=True).start()
 
 
-def _handled_signals() -> list[int]:
+def handled_signals() -> list[int]:
     """Return all numbers, without a SIGHUP silenced by nohup."""
     return [n for n in STOPS if n != HANGUP or signal.getsignal(n) is not signal.SIG_IGN]
 
@@ -143,14 +144,13 @@ class Signals(Interrupts):
     def __init__(self, close_limit: CloseLimit = nullcontext) -> None:
         super().__init__()
         self.close_limit = close_limit
-        self.caught = 0
         self._caught_at = 0.0
         self._is_waiting = False
         self._alarm = _Alarm(self._leave)
         self._former: dict[int, Any] = {}
 
     def __enter__(self) -> "Signals":
-        for number in _handled_signals():
+        for number in handled_signals():
             self._former[number] = hold(number, self._catch)
         return self
 
@@ -175,7 +175,10 @@ class Signals(Interrupts):
         self._caught_at = time.monotonic()
         if self._is_waiting:
             self._alarm.start(GRACE)
-        _print_error(b"\nmappo: stopping, and saving the last finished update; press Ctrl-C again to leave at once\n")
+        if not is_quiet():  # the first of several processes speaks
+            _print_error(
+                b"\nmappo: stopping, and saving the last finished update; press Ctrl-C again to leave at once\n"
+            )
 
     @contextmanager
     def waiting(self) -> Generator[None]:

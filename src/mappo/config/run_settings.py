@@ -22,6 +22,15 @@ class RunConfig:
     """Name of the run's directory runs/NAME; by default the environment's name and the next free number."""
     dir: str | None = None
     """The run's directory, in place of runs/NAME."""
+    exists: Literal["refuse", "resume"] = "refuse"
+    """`resume`: go on with the run in its directory, or begin a new run if there is none."""
+    processes: Annotated[int, at_least(1), at_most(1024)] = 1
+    """Processes on this machine; each steps an equal share of the environments, or trains some of the run.seeds.
+    Under torchrun or another launcher its number of processes counts."""
+    restarts: Annotated[int, at_least(0)] = 3
+    """Times that run.processes are started again after one of them is lost."""
+    lost_after: Annotated[float, above(0), at_most(1_000_000)] = 600.0
+    """Seconds after which a silent process counts as lost; a dead process is noticed at once."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto`: cuda if the machine has a GPU and the environment is batched, else cpu."""
     graphs: bool = True
@@ -71,6 +80,8 @@ class RunConfig:
         check_types("run", self)
         if self.all_seeds.stop > 2**63:
             raise UserError(f"run.seed {self.seed} and {self.seeds} run.seeds go beyond 2^63")
+        if 1 < self.seeds < self.processes:
+            raise UserError(f"run.processes {self.processes} for {self.seeds} run.seeds: each process needs a seed")
         if self.name is not None and self.dir is not None:
             raise UserError("run.name and run.dir exclude each other: give one")
         if self.name is not None and (not self.name or "/" in self.name or self.name.startswith(".")):

@@ -71,7 +71,7 @@ class Workload:
         self.device = torch.device(device)
         self.env = self.environment()
         agents = [MAPPO(self.env.spec, config, self.device, agent_seed) for agent_seed in self.config.run.all_seeds]
-        self.agent, self.collector = make_collector(agents, self.env, self.config)
+        self.agent, self.collector = make_collector(agents, self.env)
 
     @property
     def steps(self) -> int:

@@ -33,8 +33,9 @@ from mappo.system.files import error_text, shell_path, write_text
 from mappo.system.safe_read import MAX_JSON, parse_json, quote, read_text
 
 FORMAT = 2
-_FILES = ("name", "dir", "keep_every", "score_episodes", "replay_episodes")
-_RUN = ("progress", "threads", "graphs", "device", "time_limit", "on_nonfinite", *_FILES)
+_FILES = ("name", "dir", "exists", "keep_every", "score_episodes", "replay_episodes")
+_PROCESSES = ("processes", "restarts", "lost_after")
+_RUN = ("progress", "threads", "graphs", "device", "time_limit", "on_nonfinite", *_FILES, *_PROCESSES)
 _ENV = ("workers", "restart", "worker_timeout")
 # Settings excluded from the run id: a resumed run may change them. Changing this set invalidates existing runs.
 # A change of threads or device changes the rounding; another kind of device, the random streams.
@@ -62,7 +63,6 @@ def open_run(name: str, config: Config, spec: Spec, resume: bool, folder: Path |
     Raises:
         UserError: a new run's directory exists; or a resumed run is missing, or has another config.
     """
-    run = config.run
     folder = folder or runs_folder(config)
     path = named_path(config, folder)
     if resume:
@@ -75,11 +75,16 @@ def open_run(name: str, config: Config, spec: Spec, resume: bool, folder: Path |
         numbered = (folder / f"{stem}-{number}" for number in itertools.count(1))
         path = next(path for path in numbered if not path.exists())
     create_run(path, name, config, spec)
-    for seed, seed_path in zip(config.run.all_seeds, seed_paths(path, config), strict=True):
-        if seed_path != path:
-            seed_config = replace(config, run=replace(run, seed=seed, seeds=1, name=None, dir=None))
-            create_run(seed_path, name, seed_config, spec)
+    create_seed_runs(path, name, config, spec)
     return path
+
+
+def create_seed_runs(path: Path, name: str, config: Config, spec: Spec) -> None:
+    """Make the directories of several seeds that are missing in a run; arguments as of `open_run`."""
+    for seed, seed_path in zip(config.run.all_seeds, seed_paths(path, config), strict=True):
+        if not seed_path.exists():
+            seed_config = replace(config, run=replace(config.run, seed=seed, seeds=1, name=None, dir=None))
+            create_run(seed_path, name, seed_config, spec)
 
 
 def named_path(config: Config, folder: Path) -> Path | None:

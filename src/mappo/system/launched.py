@@ -25,6 +25,17 @@ def is_launched() -> bool:
     return os.environ.get("WORLD_SIZE", "1") != "1"
 
 
+def silence_torch() -> None:
+    """Keep the warnings of torch's connections off the terminal: the errors behind them have messages of their own."""
+    if is_launched():
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+
+
+def is_quiet() -> bool:
+    """Return whether another process of the run shows messages that all would show."""
+    return is_launched() and os.environ.get("RANK", "0") != "0"
+
+
 def find_place() -> Place:
     """Return the place of this process, from RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE.
 

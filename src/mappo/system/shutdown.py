@@ -35,6 +35,7 @@ class Interrupts:
     """
 
     close_limit: CloseLimit = nullcontext
+    caught = 0  # number of the signal that stops the run
 
     def __init__(self, stop: Callable[[], None] | None = None) -> None:
         self._stop = stop

@@ -5,11 +5,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from mappo.algorithms.mappo import MAPPO
+from mappo.backend.ranks import ALONE, Ranks
 from mappo.config.run_settings import RunConfig
 from mappo.core.protocols import Environment, TeamPolicy
 from mappo.core.seeding import derive_seed
+from mappo.core.slices import equal_slices
 from mappo.errors import StopTraining, UserError
 from mappo.evaluation.episodes import (
     EVALUATION_BUDGET,
@@ -17,6 +20,7 @@ from mappo.evaluation.episodes import (
     SCORE_BUDGET,
     Budget,
     CutOffError,
+    Episodes,
     StepCallback,
     part_of,
     play_episodes,
@@ -38,11 +42,13 @@ class Evaluator:
         env: environment for evaluations.
         run: settings of the run: the policy and the number of episodes.
         interrupts: called at each step; may raise `StopTraining`.
+        ranks: processes with the same policy; each plays an equal share of the episodes.
     """
 
-    def __init__(self, env: Environment, run: RunConfig, interrupts: Interrupts) -> None:
+    def __init__(self, env: Environment, run: RunConfig, interrupts: Interrupts, ranks: Ranks = ALONE) -> None:
         self.env = env
         self.interrupts = interrupts
+        self.ranks = ranks
         self.run_seeds = run.all_seeds
         self.is_sampled = run.eval_policy == "sampled"
         self.seeds = range(SELECT_SEED, SELECT_SEED + run.most_eval_episodes)
@@ -66,16 +72,43 @@ class Evaluator:
             the row of metrics must be written first.
         """
         on_step = progress_notes(work, note, self.interrupts)
+        actors = self._actors(agents, self.is_sampled)
         means: list[float] = []
-        for index, actor in enumerate(self._actors(agents, self.is_sampled)):
+        interruption: Interruption | None = None
+        if self.ranks.size > 1:
+            means, interruption = self._evaluate_share(actors[0], on_step)
+        else:
             try:
-                with self.interrupts.waiting():
-                    means.append(self._mean_return(actor, part_of(on_step, index, len(agents)), self.budget))
+                for index, actor in enumerate(actors):
+                    with self.interrupts.waiting():
+                        played = self._play(actor, self.seeds, part_of(on_step, index, len(agents)), self.budget)
+                    means.append(float(played.team_returns.mean()))
             except (UserError, StopTraining, KeyboardInterrupt) as error:
-                self.is_cut_off = isinstance(error, CutOffError)
-                return means, error
-        self.is_cut_off = False
-        return means, None
+                interruption = error
+        self.is_cut_off = isinstance(interruption, CutOffError)
+        return means, interruption
+
+    def _evaluate_share(self, actor: TeamPolicy, on_step: StepCallback) -> tuple[list[float], Interruption | None]:
+        """Play the share of this process; return the mean over all, or the same interruption in all processes."""
+        seeds = self.seeds[equal_slices(len(self.seeds), self.ranks.size)[self.ranks.rank]]
+        budget = replace(self.budget, steps=self.budget.steps / self.ranks.size)
+        sums = torch.zeros(4, dtype=torch.float64)  # returns, episodes, evaluations cut off, and stopped
+        interruption: Interruption | None = None
+        try:
+            with self.interrupts.waiting():
+                if seeds:
+                    played = self._play(actor, seeds, on_step, budget)
+                    sums[0] = float(played.team_returns.sum())
+                    sums[1] = len(played.lengths)
+        except (CutOffError, StopTraining) as error:
+            interruption = error
+            sums[2 + isinstance(error, StopTraining)] = 1
+        returns, episodes, num_cut_off, num_stopped = (float(x) for x in self.ranks.sum(sums))
+        if num_stopped:
+            return [], StopTraining()
+        if num_cut_off:
+            return [], interruption or CutOffError("episodes in another process reach no end")
+        return [returns / episodes], None
 
     def measure_at_end(self, name: str, agents: Sequence[MAPPO], note: Callable[[str], None]) -> dict[str, float]:
         """Return mean returns of the baselines by name and, as `AT_END`, of the other policy; none if interrupted.
@@ -94,7 +127,10 @@ class Evaluator:
         on_step = progress_notes("episodes for the learning curve", note, self.interrupts)
         budget = replace(self.budget, seconds=SCORE_BUDGET.seconds)
         try:
-            played = [self._mean_return(p, part_of(on_step, k, len(policies)), budget) for k, p in enumerate(policies)]
+            played = [
+                float(self._play(p, self.seeds, part_of(on_step, k, len(policies)), budget).team_returns.mean())
+                for k, p in enumerate(policies)
+            ]
         except StopTraining:
             return {}
         except UserError as error:  # all else is saved
@@ -108,10 +144,10 @@ class Evaluator:
         actors = [agent.actor(is_sampled) for agent in agents]
         for seed, agent, actor in zip(self.run_seeds, agents, actors, strict=True):
             if actor.generator is not None:
-                actor.generator.manual_seed(derive_seed(seed, 4, agent.updates))
+                actor.generator.manual_seed(derive_seed(seed, 4, agent.updates, self.ranks.rank))
         return [*actors]
 
-    def _mean_return(self, policy: TeamPolicy, on_step: StepCallback, budget: Budget) -> float:
-        played = play_episodes(self.env, policy, self.seeds, on_step, budget)
+    def _play(self, policy: TeamPolicy, seeds: Sequence[int], on_step: StepCallback, budget: Budget) -> Episodes:
+        played = play_episodes(self.env, policy, seeds, on_step, budget)
         self.num_episodes = len(played.lengths)
-        return float(played.team_returns.mean())
+        return played

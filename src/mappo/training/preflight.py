@@ -24,6 +24,7 @@ FEW_ENVS = {"cpu": 32, "cuda": 1024}
 ENOUGH_ENVS = {"cpu": 128, "cuda": 4096}
 FEW_UPDATES = 20
 BATCH_FACTOR = 4  # a note is shown if gradient steps have this many times more or fewer rows than in the preset
+PAYING_ROWS = 1500  # steps in a gradient step of each process, from which two processes are faster than one
 MEMORY_FRACTION = 0.7  # a note is shown if a run needs more of the machine's memory
 
 
@@ -38,6 +39,8 @@ def session_notes(name: str, config: Config, env: Environment, eval_env: Environ
         agent: learner of a seed.
     """
     notes = [f"{agent.policy.describe()}; the critic reads {agent.critic_input.describe()}"]
+    if agent.ranks.size > 1:
+        notes.append(f"{agent.ranks.size} processes, of {env.num_envs} environments each")
     if isinstance(env, WorkerPool):
         notes.append(f"{env.num_envs} environments in {env.num_workers} worker processes")
     if eval_env is None:
@@ -60,6 +63,7 @@ def preflight_notes(name: str, config: Config, env: Environment, agent: MAPPO) -
         _num_envs_note(config, env, device),
         _updates_note(config),
         _batch_note(name, config),
+        _processes_note(config, env, agent),
         _image_note(agent),
         _memory_note(agent),
         _gpu_note(name, config, device),
@@ -80,7 +84,7 @@ def memory_needed(agent: MAPPO, device: torch.device | None = None) -> float:
     actor = agent.network.actor
     critic = agent.network.critic
     is_cpu = (device or agent.device).type == "cpu"
-    team_rows = config.steps_per_update
+    team_rows = config.steps_per_update // agent.ranks.size
     agent_rows = team_rows * agent.spec.num_agents
     critic_rows = team_rows if agent.team_rows else agent_rows
     # Rollout, critic's rows and batch. Images of bytes stay bytes in all; other bytes become floats after the rollout.
@@ -111,6 +115,18 @@ def _num_features(network: Network) -> int:
 def _num_inputs(network: Network) -> int:
     """Return the number of floats made of a row for convolutions, in two layouts; 0 without convolutions."""
     return 2 * math.prod(network.shape) if network.conv_outputs else 0
+
+
+def _processes_note(config: Config, env: Environment, agent: MAPPO) -> str:
+    """Return a note if the gradient steps are too short for the messages between processes on CPUs."""
+    size = agent.ranks.size
+    rows = config.steps_per_update // config.ppo.minibatches // size
+    if size == 1 or agent.device.type != "cpu" or isinstance(env, SerialEnvs | WorkerPool) or rows >= PAYING_ROWS:
+        return ""
+    return (
+        f"{size} processes will hardly be faster than a single process: each has {rows:,} steps of a gradient step, "
+        f"and they pay from {PAYING_ROWS:,} on; lower --ppo.minibatches or raise --env.num-envs (docs/cluster.md)"
+    )
 
 
 def _image_note(agent: MAPPO) -> str:

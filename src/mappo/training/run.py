@@ -10,7 +10,7 @@ import numpy as np
 from mappo.config import Config
 from mappo.evaluation.options import CheckpointName, EvaluateOptions
 from mappo.evaluation.score_run import evaluate_run
-from mappo.runs.directory import seed_paths
+from mappo.runs.directory import read_run, seed_paths
 from mappo.system.safe_read import read_lines
 
 
@@ -66,3 +66,9 @@ class Run:
         # The caller named the environment in the training: no file chooses the code to import.
         options = EvaluateOptions(episodes, on, checkpoint, sampled, workers, allow_code=True)
         return evaluate_run(self.path, options, env=env)
+
+
+def load_finished(path: Path) -> Run:
+    """Return the complete run in a directory."""
+    env, config, _ = read_run(path)
+    return Run(path, env, config, config.num_updates * config.steps_per_update)

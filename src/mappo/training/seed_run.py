@@ -15,10 +15,11 @@ from mappo.core.state_dict import flatten, mismatch, subdict
 from mappo.errors import UserError
 from mappo.runs import checkpoint
 from mappo.runs.checkpoint import Checkpoint
-from mappo.runs.logger import RunLogger
+from mappo.runs.logger import RunLogger, Update
 from mappo.runs.retention import prune
 from mappo.runs.steps import has_checkpoint
 from mappo.system.files import shell_path
+from mappo.training.rank_states import gather_states, is_own, num_processes, pack, state_of, unpack
 
 
 class SeedRun:
@@ -40,11 +41,18 @@ class SeedRun:
         self.best_step: int | None = None
         self.saved_step = -1
         self.library: matmul.Library = matmul.best_library()
-        self.logger: RunLogger
+        self.ranks = agent.ranks
+        self.logger: RunLogger  # of the first process alone
 
     def start(self) -> None:
         """Begin the logs of a new run."""
-        self.logger = RunLogger(self.path, seed=self.seed)
+        if not self.ranks.rank:
+            self.logger = RunLogger(self.path, seed=self.seed)
+
+    def log(self, update: Update) -> None:
+        """Record an update."""
+        if not self.ranks.rank:
+            self.logger.write(update)
 
     def close(self) -> None:
         """Close the logs, if there are any."""
@@ -63,11 +71,15 @@ class SeedRun:
         state = self._checked_state(found)
         updates = int(state["updates"])
         notes = [f"passed over: {problem}" for problem in found.passed_over]
-        trainer = found.trainer
+        trainer = state_of(found.trainer, self.ranks.rank)
+        former = num_processes(found.trainer)
+        other = "" if former == self.ranks.size else f"{former} processes by {self.ranks.size}"
         if state["device"] != self.agent.device.type:  # a generator cannot load the state of another kind of device
-            notes.append(f"resumed from {state['device']}: random streams and episodes start anew")
-            trainer = {k: v for k, v in trainer.items() if k != "generator" and not k.startswith("collector.")}
-            self.agent.generator.manual_seed(derive_seed(self.seed, 3, updates))
+            other = state["device"]
+        if other:
+            notes.append(f"resumed from {other}: random streams and episodes start anew")
+            trainer = {k: v for k, v in trainer.items() if not is_own(k)}
+            self.agent.generator.manual_seed(derive_seed(self.seed, 3, updates, self.ranks.rank))
         notes += self._keep_library(state.get("products", self.library))
         # Earlier runs of format 2 saved the critic's memory with the episodes. New episodes begin with an empty memory.
         trainer = {"critic_memory" if k == "collector.critic_memory" else k: v for k, v in trainer.items()}
@@ -79,6 +91,8 @@ class SeedRun:
         # The best checkpoint may be lost: a better checkpoint, later than the restored step, took its place.
         best = None if self.best_step is None else state["best"]
         self.best = -math.inf if best is None else float(best)
+        if self.ranks.rank:
+            return trainer, notes
         self.logger = RunLogger(self.path, seed=self.seed, resume=(updates, self.saved_step))
         # The process may have died between writing a checkpoint and removing the checkpoints it replaces.
         prune(self.path, self.saved_step, self.best_step, self.keep_every, later=False)
@@ -135,7 +149,10 @@ class SeedRun:
         if result > self.best:
             self.best = result
             self.best_step = step
-        tensors = self.agent.state_dict() | flatten("collector", collector())
+        tensors = gather_states(self.agent.state_dict() | flatten("collector", collector()), self.ranks)
+        if self.ranks.rank:
+            self.saved_step = step
+            return
         model = {k: v for k, v in tensors.items() if k.startswith(("network.", "value_norm."))}
         trainer = {k: v for k, v in tensors.items() if k not in model}
         measured = {"best": self.best, "eval_return": result}
@@ -165,7 +182,8 @@ def resume_seed_runs(seed_runs: Sequence[SeedRun]) -> tuple[Path, list[dict[str,
     Raises:
         UserError: a checkpoint is missing, damaged or of another config.
     """
-    checkpoints, notes = load_common_checkpoints(seed_runs)
+    ranks = seed_runs[0].ranks
+    checkpoints, notes = unpack(ranks.from_first(lambda: pack(*load_common_checkpoints(seed_runs))))
     collector_states: list[dict[str, Tensor]] = []
     for seed_run, found in zip(seed_runs, checkpoints, strict=True):
         trainer, seed_notes = seed_run.resume(found)

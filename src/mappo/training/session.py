@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -24,11 +24,11 @@ from mappo.training.evaluator import Evaluator, Interruption
 from mappo.training.preflight import session_notes
 from mappo.training.seed_run import SeedRun, resume_seed_runs
 from mappo.training.setup import make_collector
+from mappo.training.shares import Callback, end_update
 from mappo.training.snapshot import Snapshot
 from mappo.training.summary import UpdateClock, draw_curve, mean_over_seeds, metrics_by_seed, run_title
 from mappo.training.views import View, make_view
 
-Callback = Callable[[Update], None]
 Metrics = dict[str, float]
 
 
@@ -45,6 +45,7 @@ class Session:
         eval_env: environment for evaluations; None for no evaluations.
         interrupts: called after each update and at each step of an evaluation; may raise `StopTraining`. Within an
             update the learners call its `check`.
+        seed_paths: directories of all seeds of the run; other processes may train some of them.
     """
 
     path: Path
@@ -54,15 +55,18 @@ class Session:
     env: Environment
     eval_env: Environment | None
     interrupts: Interrupts
+    seed_paths: Sequence[Path]
 
     def __post_init__(self) -> None:
         parts = self.env.joined_envs if isinstance(self.env, Composite) else [self.env]
         self.resumable = all(isinstance(part, Resumable) for part in parts)
         self.agents = [seed_run.agent for seed_run in self.seed_runs]
+        self.ranks = self.agents[0].ranks
+        self._can_restore = self.ranks.size == 1 and not self.agents[0].static_shapes
         self.diagnostics = Diagnostics(self.config, self.agents[0].spec)
         self.notes = session_notes(self.name, self.config, self.env, self.eval_env, self.agents[0])
         run = self.config.run
-        self._evaluator = None if self.eval_env is None else Evaluator(self.eval_env, run, self.interrupts)
+        self._evaluator = None if self.eval_env is None else Evaluator(self.eval_env, run, self.interrupts, self.ranks)
         self._total_steps = self.config.num_updates * self.config.steps_per_update
 
     @property
@@ -96,7 +100,7 @@ class Session:
     def _reset_envs(self) -> None:
         """Start new episodes, from seeds derived from the updates done; make learner and collector."""
         with self.interrupts.waiting():
-            self.learner, self.collector = make_collector(self.agents, self.env, self.config, self.updates_done)
+            self.learner, self.collector = make_collector(self.agents, self.env, self.updates_done)
 
     def resume(self) -> None:
         """Restore the run from the last checkpoint of all seeds.
@@ -153,15 +157,11 @@ class Session:
             view.note(f"step {self.step:,} is not evaluated: {interruption}")
         elif isinstance(interruption, UserError):
             raise UserError(f"{interruption}{self._save_and_describe()}") from interruption
-        if callback is not None:
-            callback(update)
-        if isinstance(interruption, StopTraining | KeyboardInterrupt):
-            raise interruption
-        self.interrupts()
+        end_update(self.ranks, self.interrupts, callback, update, interruption)
 
     def _collect_and_learn(self, view: View, clock: UpdateClock) -> tuple[Rollout, list[Metrics]]:
         """Collect a rollout and learn from it. If interrupted, return to the state after the last update."""
-        snapshot = None if self.agents[0].static_shapes else Snapshot(self.agents, self.collector)
+        snapshot = Snapshot(self.agents, self.collector) if self._can_restore else None
         try:
             with nullcontext() if self.resumable else self.interrupts.waiting():
                 rollout, episode_metrics = self.collector.collect()
@@ -198,7 +198,7 @@ class Session:
         """Write the update into the logs of each seed; return the update with the mean over seeds."""
         update = partial(Update, self.updates_done, self.step, self._total_steps, timing=timing)
         for seed_run, seed_metrics in zip(self.seed_runs, metrics, strict=True):
-            seed_run.logger.write(update(metrics=seed_metrics))
+            seed_run.log(update(metrics=seed_metrics))
         return update(metrics=mean_over_seeds(metrics))
 
     def _check(self, rollout: Rollout, metrics: Sequence[Metrics], clock: UpdateClock, view: View) -> None:
@@ -225,7 +225,7 @@ class Session:
 
     def _save_and_describe(self) -> str:
         """Save the run if it would resume with new episodes anyway; return a line about the resume, or ""."""
-        if self.resumable or not self.step:
+        if self.resumable or not self.step or self.ranks.size > 1:  # other processes have no error to stop at
             return ""
         self.save()
         trust = " --allow-code" if envs.is_code(self.name) else ""
@@ -238,11 +238,13 @@ class Session:
                 stack.callback(seed_run.close)
 
     def finish(self) -> None:
-        """Close the logs and draw the learning curve; a finished run gets the baselines too."""
+        """Close the logs and draw the learning curve of all seeds; a finished run gets the baselines too."""
         self.close()
-        if not self.step:
+        # Another process may train some of the seeds: the last to finish draws the curve.
+        saved = [path / "checkpoints" / f"{self.step:012d}" for path in self.seed_paths]
+        if not self.step or self.ranks.rank or not all(path.exists() for path in saved):
             return
         results: dict[str, float] = {}
         if self._evaluator is not None and self.is_finished:
             results = self._evaluator.measure_at_end(self.name, self.agents, self._view.note)
-        draw_curve(self.path, self.name, self.seed_runs, results)
+        draw_curve(self.path, self.name, self.config.run, self.seed_paths, results)

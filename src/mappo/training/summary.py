@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mappo.config import Config
+from mappo.config import Config, RunConfig
 from mappo.evaluation.curve import plot_curve
 from mappo.training.evaluator import AT_END
-from mappo.training.seed_run import SeedRun
 
 
 class UpdateClock:
@@ -77,21 +76,21 @@ def mean_over_seeds(metrics: Sequence[dict[str, float]]) -> dict[str, float]:
     return means
 
 
-def draw_curve(path: Path, name: str, seed_runs: Sequence[SeedRun], results: Mapping[str, float]) -> None:
+def draw_curve(path: Path, name: str, run: RunConfig, seed_paths: Sequence[Path], results: Mapping[str, float]) -> None:
     """Draw the learning curve of a run; warn if the curve cannot be drawn.
 
     Args:
         path: run directory.
         name: name of the environment.
-        seed_runs: the seeds of the run.
+        run: settings of the run.
+        seed_paths: directories of the seeds.
         results: mean team returns of the baselines and, as `AT_END`, of the policy without evaluations during training.
     """
-    tables = [seed_run.path / "metrics.csv" for seed_run in seed_runs]
-    seeds = f"seed {seed_runs[0].seed}" if len(tables) == 1 else f"{len(tables)} seeds"
+    tables = [path / "metrics.csv" for path in seed_paths]
+    seeds = f"seed {run.seed}" if len(tables) == 1 else f"{len(tables)} seeds"
     baselines = {baseline: mean for baseline, mean in results.items() if baseline != AT_END}
-    policy = seed_runs[0].agent.config.run.eval_policy
     at_end = results.get(AT_END, math.nan)
     try:
-        plot_curve(path, baselines, title=f"{name}, {seeds}", tables=tables, policy=policy, at_end=at_end)
+        plot_curve(path, baselines, title=f"{name}, {seeds}", tables=tables, policy=run.eval_policy, at_end=at_end)
     except (OSError, ValueError) as error:  # such as a full disk: all else is saved
         warnings.warn(f"the learning curve is not drawn: {error}", stacklevel=5)

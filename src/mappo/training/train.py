@@ -1,7 +1,7 @@
 """`train(env, config)`: from an environment and settings to a run directory."""
 
 import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -14,17 +14,21 @@ from mappo.algorithms.critic_input import CriticInputFunction
 from mappo.algorithms.mappo import MAPPO
 from mappo.algorithms.multi_seed import MultiSeed
 from mappo.backend.matmul import use_library
+from mappo.backend.process_group import joined
 from mappo.backend.process_settings import EnvSettings, TorchDefaults
+from mappo.backend.ranks import ALONE, Ranks
 from mappo.config import Config
 from mappo.core.seeding import derive_seed
 from mappo.core.spec import Spec
 from mappo.errors import StopTraining, UserError
-from mappo.runs.directory import named_path, open_run, read_run, runs_folder, seed_paths
-from mappo.runs.lock import lock_directory
+from mappo.runs.directory import runs_folder, seed_paths
+from mappo.system.launched import Place, find_place
 from mappo.system.shutdown import Interrupts, close_all
+from mappo.training.opening import RunFolder
 from mappo.training.run import Run
 from mappo.training.seed_run import SeedRun
-from mappo.training.session import Callback, Session
+from mappo.training.session import Session
+from mappo.training.shares import Callback, own_config, share_of
 
 
 def train(
@@ -76,29 +80,42 @@ def _train(
     config = _checked_config(name, config, critic_input)
     folder = runs_folder(config)
     interrupts.set_time_limit(config.run.time_limit)
+    place = find_place()
     device = choose_device(config.run.device)
-    path = named_path(config, folder)
-    saved = read_run(path)[2] if resume and path is not None else None
+    if device.type == "cuda" and place.size > 1:
+        torch.cuda.set_device(place.local_rank % torch.cuda.device_count())
     with ExitStack() as stack:
         stack.enter_context(_torch_settings(config, device))
+        ranks = ALONE
+        if config.run.seeds == 1:  # seeds are trained apart
+            ranks = stack.enter_context(joined(place, device.type == "cuda", config.run.lost_after))
+        whole = config
+        config = own_config(config, place)
+        run_folder = RunFolder(name, whole, config, ranks, place.rank == 0, folder, resume)
+        saved = run_folder.find()
         with interrupts.waiting(), EnvSettings():
-            training_env, eval_env = envs.for_training(env, config, device, saved)
+            training_env, eval_env = envs.for_training(env, share_of(config, ranks, place), device, saved)
         _check_current_folder()
         if isinstance(env, str) or callable(env):  # an environment object belongs to the caller
             for env_to_close in (training_env, eval_env):
                 stack.callback(close_all, env_to_close, limit=interrupts.close_limit)
         if config.run.device == "cuda" and training_env.device.type == "cpu":
             raise UserError(f"run.device cuda: {name} is stepped on the CPU, and trains there: use cpu or auto")
-        num_envs = training_env.num_envs // config.run.seeds
+        if training_env.device.type == "cuda":
+            _check_gpus(place)
+        num_envs = ranks.size * training_env.num_envs // config.run.seeds
         config = replace(config, env=replace(config.env, num_envs=num_envs))  # an environment object has its own number
         spec = training_env.spec if saved is None else _trained_spec(training_env.spec, saved)
-        learners = _make_agents(spec, config, training_env.device, critic_input, interrupts.check)
-        path = open_run(name, config, training_env.spec, resume, folder)
-        seed_runs = _make_seed_runs(path, config, learners, stack)
-        session = Session(path, name, config, seed_runs, training_env, eval_env, interrupts)
+        check = interrupts.check if ranks.size == 1 else lambda: None  # processes stop together, after an update
+        learners = _make_agents(spec, config, training_env.device, critic_input, check, ranks)
+        path, own_paths, is_resumed = run_folder.open(num_envs, training_env.spec, stack)
+        seeds = zip(own_paths, config.run.all_seeds, learners, strict=True)
+        seed_runs = [SeedRun(*seed, config.run.keep_every) for seed in seeds]
+        paths = seed_paths(path, whole)
+        session = Session(path, name, config, seed_runs, training_env, eval_env, interrupts, paths)
         stack.callback(session.close)
-        _run_session(session, callback, resume)
-        return Run(path, name, config, session.step)
+        _run_session(session, callback, is_resumed)
+        return Run(path, name, replace(whole, env=config.env), session.step)
 
 
 def _run_session(session: Session, callback: Callback | None, resume: bool) -> None:
@@ -119,6 +136,7 @@ def _run_session(session: Session, callback: Callback | None, resume: bool) -> N
                 f"resume begins that update again: raise run.time-limit",
                 stacklevel=5,
             )
+    session.ranks.leave()  # nobody waits for the first process, which draws the curve
     session.finish()
 
 
@@ -130,6 +148,16 @@ def _check_current_folder() -> None:
         raise UserError(
             "the environment has removed the current folder as it was made: let it stay, or start from another folder"
         ) from None
+
+
+def _check_gpus(place: Place) -> None:
+    """Raise `UserError` unless each process of this machine has a GPU of its own."""
+    count = torch.cuda.device_count()
+    if place.local_size > count:
+        raise UserError(
+            f"{place.local_size} processes on this machine, which has {count} GPUs: each needs its own. Start {count}, "
+            f"or train with --run.device cpu"
+        )
 
 
 def _checked_config(name: str, config: Config | None, critic_input: CriticInputFunction | None) -> Config:
@@ -162,6 +190,7 @@ def _make_agents(
     device: torch.device,
     critic_input: CriticInputFunction | None,
     check: Callable[[], None],
+    ranks: Ranks,
 ) -> list[MAPPO]:
     """Return a learner for each seed.
 
@@ -169,19 +198,12 @@ def _make_agents(
         UserError: the encoder cannot be computed for several seeds at once.
     """
     seeds = [derive_seed(s, 0) for s in config.run.all_seeds]
-    agents = [MAPPO(spec, config, device, seed, critic_input, check=check) for seed in seeds]
+    agents = [MAPPO(spec, config, device, seed, critic_input, ranks, check) for seed in seeds]
+    if ranks.rank:  # minibatches of its own; the weights are those of the first process
+        agents[0].generator.manual_seed(derive_seed(config.run.seed, 0, 0, ranks.rank))
     if len(agents) > 1:
         MultiSeed(agents).check_encoder()
     return agents
-
-
-def _make_seed_runs(path: Path, config: Config, agents: Sequence[MAPPO], stack: ExitStack) -> list[SeedRun]:
-    """Return the seeds of a run; `stack` holds a lock on each of their directories."""
-    paths = seed_paths(path, config)
-    for directory in sorted({path, *paths}):
-        stack.enter_context(lock_directory(directory))
-    seeds = zip(paths, config.run.all_seeds, agents, strict=True)
-    return [SeedRun(*seed, config.run.keep_every) for seed in seeds]
 
 
 @contextmanager

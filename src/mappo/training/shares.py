@@ -1,0 +1,87 @@
+"""The share of a process in a run of several processes: some of the environments, or some of the seeds."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+
+from mappo.backend.ranks import Ranks
+from mappo.config import Config
+from mappo.core.slices import equal_slices
+from mappo.errors import StopTraining, UserError
+from mappo.runs.logger import Update
+from mappo.system.hardware import usable_cores
+from mappo.system.launched import Place
+from mappo.system.shutdown import Interrupts
+
+Callback = Callable[[Update], None]
+
+
+def own_config(config: Config, place: Place) -> Config:
+    """Return the settings of a process: its seeds, if there are several, and no display except in the first process.
+
+    Raises:
+        UserError: there are fewer seeds than processes.
+    """
+    run = config.run
+    if run.processes > place.size == 1:
+        warnings.warn(
+            f"run.processes {run.processes} is for the command line: this process trains alone (docs/cluster.md)",
+            stacklevel=5,
+        )
+    if place.rank:
+        run = replace(run, progress="off")
+    if place.size > 1 and run.seeds > 1:
+        if run.seeds < place.size:
+            raise UserError(
+                f"run.seeds {run.seeds} in {place.size} processes: give each process a seed, or start fewer"
+            )
+        seeds = equal_slices(run.seeds, place.size)[place.rank]
+        run = replace(run, seed=run.seed + seeds.start, seeds=seeds.stop - seeds.start)
+    return replace(config, run=run)
+
+
+def share_of(config: Config, ranks: Ranks, place: Place) -> Config:
+    """Return the settings for the environments of a process, which share the environments of the run.
+
+    Raises:
+        UserError: the environments, or the rows of a minibatch, cannot be divided among the processes.
+    """
+    env = config.env
+    if env.workers is None and place.local_size > 1:
+        env = replace(env, workers=max(1, usable_cores() // place.local_size))
+    if env.num_envs % ranks.size:
+        near = max(env.num_envs // ranks.size, 1) * ranks.size
+        raise UserError(f"env.num-envs {env.num_envs} cannot be divided among {ranks.size} processes; {near} can")
+    env = replace(env, num_envs=env.num_envs // ranks.size)
+    episodes = -(-config.run.most_eval_episodes // ranks.size) if ranks.size > 1 else config.run.eval_episodes
+    try:
+        return replace(config, env=env, run=replace(config.run, eval_episodes=episodes))
+    except UserError as error:
+        raise UserError(f"in each of {ranks.size} processes: {error}") from None
+
+
+def end_update(
+    ranks: Ranks, interrupts: Interrupts, callback: Callback | None, update: Update, interruption: BaseException | None
+) -> None:
+    """Call the callback and ask the interrupts; stop all processes where one of them stops.
+
+    Args:
+        ranks: the processes of the run.
+        interrupts: may raise `StopTraining`.
+        callback: called with the update; may raise `StopTraining`.
+        update: the numbers of the update.
+        interruption: the exception at the end of an evaluation, to be raised now.
+    """
+    stop: StopTraining | None = None
+    try:
+        if callback is not None:
+            callback(update)
+        if isinstance(interruption, StopTraining | KeyboardInterrupt):
+            raise interruption
+        interrupts()
+    except StopTraining as error:
+        stop = error
+    is_stopped, caught = ranks.largest(stop is not None, interrupts.caught)
+    if is_stopped:
+        interrupts.caught = interrupts.caught or int(caught)
+        raise stop or StopTraining

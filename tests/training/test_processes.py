@@ -1,0 +1,195 @@
+"""A run of several processes: files, exact resume, restarts, errors and exit codes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mappo.runs import checkpoint
+from paths import PYTHONPATH
+from processes import results, start
+from training_runs import assert_same
+
+SMALL = [
+    *("--env.num-envs", "8", "--network.hidden", "8", "--ppo.epochs", "1", "--ppo.minibatches", "2"),
+    *("--ppo.rollout-length", "10", "--run.eval-interval", "160", "--run.eval-episodes", "5"),
+    *("--run.score-episodes", "0", "--run.replay-episodes", "0", "--run.progress", "off"),
+]
+ENV = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": PYTHONPATH}
+
+
+def command(env: str, path: Path, *more: object) -> list[str]:
+    return ["-m", "mappo", "train", env, *SMALL, "--run.dir", str(path), *map(str, more)]
+
+
+def launched(env: str, path: Path, *more: object, processes: int = 2) -> "subprocess.Popen[str]":
+    args = command(env, path, "--run.processes", processes, *more)
+    streams: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, *args], env=ENV, **streams)
+
+
+def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
+    return results([process])[0]
+
+
+def until_updates(path: Path, count: int) -> None:
+    end = time.monotonic() + 60
+    table = path / "metrics.csv"
+    while not table.exists() or len(table.read_text().splitlines()) <= count:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def child(process: "subprocess.Popen[str]", rank: int) -> int:
+    """Process id of a rank."""
+    for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+        if f"\0RANK={rank}\0" in Path(f"/proc/{pid}/environ").read_text():
+            return int(pid)
+    raise AssertionError("no such process")
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
+
+
+@needs_proc
+def test_a_killed_process_changes_nothing(tmp_path: Path):
+    length = ("--run.total-steps", 80 * 40)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    process = launched("battle", killed, *length, "--network.memory-size", 4)
+    until_updates(killed, 7)
+    os.kill(child(process, 1), signal.SIGKILL)
+    code, out, err = finish(process)
+    assert code == 0, out + err
+    assert "process 1 of 2" in err
+    assert "process 1 was ended by SIGKILL; all are started again (3 restarts left)" in err
+    code, out, err = finish(launched("battle", whole, *length, "--network.memory-size", 4))
+    assert (code, err) == (0, "")
+    assert_same(whole, killed)
+    # One process goes on with the run of two, with new episodes, and says so.
+    last = sorted((whole / "checkpoints").iterdir())[-1]
+    for file in last.iterdir():
+        file.unlink()
+    last.rmdir()
+    args = [
+        "-m",
+        "mappo",
+        "train",
+        "battle",
+        *SMALL,
+        "--run.dir",
+        str(whole),
+        *map(str, length),
+        "--run.exists",
+        "resume",
+    ]
+    args += ["--network.memory-size", "4", "--run.progress", "plain"]
+    done = subprocess.run([sys.executable, *args], env=ENV, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "resumed from 2 processes by 1: random streams and episodes start anew" in done.stdout.replace("\n", " ")
+
+
+@needs_proc
+def test_a_signal_to_one_process_stops_all_after_the_same_update(tmp_path: Path):
+    path = tmp_path / "run"
+    process = launched("spread", path, "--run.total-steps", 80 * 100_000)
+    until_updates(path, 3)
+    os.kill(child(process, 1), signal.SIGTERM)
+    code, out, err = finish(process)
+    assert code == 143, out + err
+    assert "Stopped at step" in out
+    assert "time-limit" not in out
+    updates = checkpoint.load(path).state["updates"]
+    assert len((path / "metrics.csv").read_text().splitlines()) == 1 + updates
+
+
+NAN = """
+import os, sys
+import torch
+import mappo
+from mappo.envs.batched.spread import Spread
+
+class Bad(Spread):
+    def step(self, action):
+        step = super().step(action)
+        self.count = getattr(self, "count", 0) + 1
+        if os.environ["RANK"] == "1" and self.count == 25 and sys.argv[2] == "raise":
+            raise mappo.UserError("the environment is broken")
+        if os.environ["RANK"] == "1" and self.count == 25:
+            step.reward[0] = float("nan")
+        return step
+
+small = {"env": {"num_envs": 8}, "network": {"hidden": [8]}, "ppo": {"rollout_length": 10, "epochs": 1}}
+run = {"total_steps": 400, "dir": sys.argv[1], "progress": "off", "on_nonfinite": sys.argv[2].replace("raise", "auto")}
+env = lambda num_envs: Bad(num_envs)
+try:
+    run = mappo.train(env, mappo.Config.from_dict(small | {"run": run | {"lost_after": 20.0}}))
+    print([int(x) for x in run.metrics["epochs"]])
+except mappo.UserError as error:
+    print("UserError", error)
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize("reaction", ["skip", "raise", pytest.param("stop", marks=pytest.mark.slow)])
+def test_bad_numbers_and_errors_in_one_process_reach_all(tmp_path: Path, reaction: str):
+    found = results(start(["-c", NAN, str(tmp_path / "run"), reaction], 2))
+    (_, first, _), (_, second, _) = found
+    if reaction == "skip":
+        assert first == second == "[1, 1, 0, 1, 1]\n", found
+        return
+    reason = "environment 4 of 8" if reaction == "stop" else "the environment is broken"
+    assert second.startswith("UserError process 1 of 2 (host "), found
+    assert reason in second
+    assert first.startswith("ElsewhereError process 1 of 2"), found
+    assert reason in first
+
+
+def test_a_process_that_never_starts_is_waited_for_in_vain(tmp_path: Path):
+    first, second = start(command("spread", tmp_path / "run", "--run.lost-after", 3), 2)
+    second.kill()
+    finish(second)
+    began = time.monotonic()
+    code, _, err = finish(first)
+    assert code == 4
+    assert "the 2 processes of the run do not find each other at 127.0.0.1:" in err
+    assert "Traceback" not in err
+    assert time.monotonic() - began < 60
+
+
+def test_seeds_are_dealt_out(tmp_path: Path):
+    length = ("--run.total-steps", 400, "--run.seeds", 3)
+    code, out, err = finish(launched("spread", tmp_path / "two", *length))
+    assert (code, err) == (0, ""), out
+    assert (tmp_path / "two" / "curve.png").exists()
+    done = subprocess.run(
+        [sys.executable, *command("spread", tmp_path / "one", *length)], env=ENV, capture_output=True, check=True
+    )
+    assert done.returncode == 0
+    for seed in (1, 2, 3):
+        assert_same(tmp_path / "one" / f"seed-{seed}", tmp_path / "two" / f"seed-{seed}")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--run.processes", "3"], "env.num-envs 8 cannot be divided among 3 processes; 6 can"),
+        (["--run.processes", "4", "--run.seeds", "2"], "run.processes 4 for 2 run.seeds"),
+        pytest.param(
+            ["--run.processes", "2", "--ppo.minibatches", "80"],
+            "in each of 2 processes: ppo.minibatches 80 does not",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_what_cannot_be_divided_is_told_once(tmp_path: Path, options: list[str], message: str):
+    args = command("spread", tmp_path / "run", *options)
+    done = subprocess.run([sys.executable, *args], env=ENV, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert " ".join(done.stderr.replace("│", " ").split()).count(message) == 1, done.stderr
+    assert not (tmp_path / "run").exists()
