@@ -4,9 +4,9 @@
     python benchmarks/variants.py --only products bf16
 
 The work is that of speed.py. Each variant changes one thing of this library: whether large products are of oneDNN
-(only some processors gain, see mappo/backend/matmul.py), bf16, a second thread, large minibatches in pieces, and three
-seeds in turn or at once. Ratios are without / with, within each round, the median over rounds; both by CPU time and by
-the clock, which is what a second thread is for. Adds to benchmarks/results/variants.csv.
+(only some processors gain, see mappo/backend/matmul.py), gradients of a GRU in closed form, bf16, a second thread, and
+large minibatches in pieces. Ratios are without / with, within each round, the median over rounds; both by CPU time and
+by the clock, which is what a second thread is for. Adds to benchmarks/results/variants.csv.
 """
 
 import argparse
@@ -24,9 +24,11 @@ from rich.table import Table
 
 from mappo.algorithms import mappo as learner
 from mappo.backend import matmul as products
+from mappo.backend.recurrence import has_closed_form
 from mappo.config import Config
 from mappo.experiments import workload
 from mappo.experiments.workload import TimedPart, Workload
+from mappo.networks import gru
 from mappo.system import hardware as machine
 
 FULL, PLAIN = workload.reference("full"), workload.reference("plain")
@@ -58,6 +60,11 @@ def set_products(on: bool) -> None:
     products.best_library = lambda: "onednn" if on else "mkl"
 
 
+def set_recurrence(on: bool) -> None:
+    """Whether the gradients of a GRU are in closed form."""
+    gru.has_closed_form = has_closed_form if on else lambda x, weight: False
+
+
 def set_pieces(on: bool) -> None:
     """Whether large minibatches go by in pieces."""
     learner.PIECE_ROWS = 20_000 if on else 2**62
@@ -66,6 +73,12 @@ def set_pieces(on: bool) -> None:
 def set_threads(on: bool) -> None:
     """Whether there are two threads."""
     torch.set_num_threads(2 if on else 1)
+
+
+def long_chunks(config: Config) -> Config:
+    """A GRU of 128 behind a layer of 128, 16 environments of 128 steps in four minibatches of whole rollouts."""
+    ppo = replace(config.ppo, rollout_length=128, chunk_length=128, epochs=4, minibatches=4)
+    return replace(of(config, 16, memory_size=128, hidden=(128,)), ppo=ppo)
 
 
 NETWORKS: dict[str, Config] = {
@@ -78,6 +91,10 @@ NETWORKS: dict[str, Config] = {
 }
 VARIANTS = {
     "products": [Variant(name, config, setting=set_products) for name, config in NETWORKS.items()],
+    "closed form": [
+        Variant("full, GRU of 64", NETWORKS["full, GRU of 64"], setting=set_recurrence),
+        Variant("plain, GRU of 128, chunks of 128 steps", long_chunks(PLAIN), setting=set_recurrence),
+    ],
     "bf16": [
         Variant(name, NETWORKS[name], of(NETWORKS[name], precision="bf16"))
         for name in ("full", "plain", "plain, 256-256")
@@ -96,12 +113,13 @@ VARIANTS = {
 @contextlib.contextmanager
 def as_it_was() -> Iterator[None]:
     """What the variants set is put back."""
-    kept = products.best_library, learner.PIECE_ROWS, torch.get_num_threads()
+    kept = products.best_library, learner.PIECE_ROWS, torch.get_num_threads(), gru.has_closed_form
     try:
         yield
     finally:
         products.best_library, learner.PIECE_ROWS = kept[:2]
         torch.set_num_threads(kept[2])
+        gru.has_closed_form = kept[3]
 
 
 def measured(variant: Variant, rounds: int, repeats: int | None = None) -> dict[str, float]:

@@ -20,6 +20,7 @@ from mappo.algorithms import mappo as learner
 from mappo.backend import matmul as products
 from mappo.experiments import workload
 from mappo.experiments.workload import Cost, Workload, reference
+from mappo.networks import gru
 from paths import ROOT
 
 FOLDER = ROOT / "benchmarks"
@@ -351,7 +352,7 @@ def test_a_script_tells_a_mistake_in_one_message(load: Any, script: str, monkeyp
 
 def test_variants_differ_in_one_thing_and_leave_all_as_it_was(load: Any, tmp_path: Path, monkeypatch: Any):
     module = load("variants")
-    before = products.best_library, learner.PIECE_ROWS, torch.get_num_threads()
+    before = products.best_library, learner.PIECE_ROWS, torch.get_num_threads(), gru.has_closed_form
     seen: list[tuple[Any, ...]] = []
 
     class Spied:
@@ -359,11 +360,11 @@ def test_variants_differ_in_one_thing_and_leave_all_as_it_was(load: Any, tmp_pat
             self.config = config
 
         def update(self) -> None:
-            now = products.best_library(), learner.PIECE_ROWS, torch.get_num_threads()
+            now = products.best_library(), learner.PIECE_ROWS, torch.get_num_threads(), gru.has_closed_form
             seen.append((self.config.network.precision, *now))
 
     monkeypatch.setattr(module, "Workload", Spied)
-    changed = {"products": 1, "bf16": 0, "pieces": 2, "two threads": 3}
+    changed = {"products": 1, "bf16": 0, "pieces": 2, "two threads": 3, "closed form": 4}
     for kind, variants in module.VARIANTS.items():
         for variant in variants:
             seen.clear()
@@ -372,7 +373,7 @@ def test_variants_differ_in_one_thing_and_leave_all_as_it_was(load: Any, tmp_pat
             products.best_library = before[0]
             without, changed_to = seen[0], seen[-1]
             assert [i for i, (a, b) in enumerate(zip(without, changed_to, strict=True)) if a != b] == [changed[kind]]
-    assert before == (products.best_library, learner.PIECE_ROWS, torch.get_num_threads())
+    assert before == (products.best_library, learner.PIECE_ROWS, torch.get_num_threads(), gru.has_closed_form)
     monkeypatch.setattr(
         module,
         "measured",
