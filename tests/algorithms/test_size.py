@@ -6,7 +6,7 @@ from paths import ROOT
 
 SOURCE = ROOT / "src"
 NOT_COUNTED = ("mappo.backend", "mappo.config")
-MOST = 2_230  # statements
+MOST = 2_450  # statements
 
 
 def imported(module: str) -> dict[str, int]:

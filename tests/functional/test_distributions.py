@@ -20,6 +20,7 @@ from mappo.functional.distributions import (
     sample_heads,
     sum_tensors,
     tanh_gaussian_log_prob,
+    vjp_of_heads,
 )
 
 LAST = {torch.float32: 1 - 2.0**-24, torch.float64: 1 - 2.0**-53}  # the largest number below 1
@@ -87,6 +88,23 @@ def test_what_a_masked_logit_holds_is_never_seen(hidden: float):
     spoilt, noise = torch.where(mask, logit, hidden), torch.rand(50, generator=generator)
     assert_close(categorical_sample(spoilt, noise, mask), categorical_sample(logit, noise, mask), rtol=0, atol=0)
     assert torch.equal(categorical_mode(spoilt, mask), categorical_mode(logit, mask))
+
+
+@given(seed=st.integers(0, 2**31), heads=st.sampled_from([(4,), HEADS]), masked=st.booleans())
+def test_the_gradient_in_closed_form_is_that_of_autograd(seed: int, heads: tuple[int, ...], masked: bool):
+    generator = torch.Generator().manual_seed(seed)
+    make = {"dtype": torch.float64, "generator": generator}
+    logit = torch.randn(5, 3, sum(heads), **make).requires_grad_()
+    # Some actions are not legal, and some rows have no legal action.
+    mask = torch.rand(5, 3, sum(heads), **make) < 0.6 if masked else None
+    action = torch.stack([torch.randint(n, (5, 3), generator=generator) for n in heads], -1)
+    gradients = torch.rand(2, 5, 3, **make) - 0.5  # larger than 1, autograd's overflow behind the mask
+    outputs = log_prob_of_heads(logit, action, heads, mask)
+    (expected,) = torch.autograd.grad(outputs, logit, list(gradients))
+    *result, vjp = vjp_of_heads(logit.detach(), action, heads, mask)
+    assert_close(result, [x.detach() for x in outputs], rtol=0, atol=0)
+    assert_close(vjp(*gradients), expected, rtol=1e-12, atol=1e-12)
+    assert mask is None or not vjp(*gradients)[~mask].any()
 
 
 def test_a_row_with_nothing_legal_is_finite_and_uniform():

@@ -14,9 +14,10 @@ from torch.testing import assert_close
 from mappo.config import NetworkConfig
 from mappo.networks.encoders import CNN, MLP
 from mappo.networks.gru import GRU
-from mappo.networks.layers import LayerNorm, Linear, ParameterSets
+from mappo.networks.layers import LayerNorm, Linear
 from mappo.networks.network import Network
 from mappo.networks.normalizers import RunningNorm
+from mappo.networks.parameter_sets import ParameterSets
 
 STEPS, ROWS = 3, 2
 

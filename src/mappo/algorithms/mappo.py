@@ -14,7 +14,7 @@ from mappo.algorithms.advantages import prepare
 from mappo.algorithms.critic import Critic, Values
 from mappo.algorithms.critic_input import CriticInputFunction, make_critic_input
 from mappo.algorithms.epochs import METRICS, learn, scalars
-from mappo.algorithms.loss import backward, loss
+from mappo.algorithms.loss import add_gradient, loss, sum_over_pieces
 from mappo.algorithms.minibatch import Batch
 from mappo.algorithms.optimizer import Adam, step_if_finite
 from mappo.backend.cuda_graphs import Graphed, supports_cuda_graphs
@@ -44,8 +44,7 @@ class MAPPO:
         seed: of the initial weights and of the minibatches; by default `config.run.seed`.
         critic_input: builds the critic's rows, in place of the config's choice; see `critic_input.CriticInputFunction`.
         ranks: the processes that learn together, each from a rollout of its own; they hold the same weights.
-        check: on a CPU called at each step of a rollout and before each piece of a minibatch; may raise. The update is
-            then left unfinished.
+        check: on a CPU called at each step and before each piece of a minibatch; may raise, and leave an update undone.
 
     Raises:
         UserError: the config does not fit the environment.
@@ -186,21 +185,32 @@ class MAPPO:
         return loss(self.policy, self.network.critic, self.config.ppo, batch, entropy_weight, total_weight)
 
     @property
+    def has_closed_form(self) -> bool:
+        """The gradient of `loss` is computed without autograd; a user may have replaced `loss`."""
+        is_own_loss = getattr(self.loss, "__func__", None) is MAPPO.loss
+        has_backward = self.network.actor.has_backward and self.network.critic.has_backward
+        return is_own_loss and has_backward and self.device.type == "cpu"
+
+    @property
     def piece_rows(self) -> int:
-        """Number of agents' rows in a piece of a minibatch on a CPU."""
+        """Number of agents' rows in a piece of a minibatch on a CPU, whose activations then stay in the caches."""
         critic = self.network.critic.conv_outputs // (self.spec.num_agents if self.team_rows else 1)
         return max(1, min(PIECE_ROWS, MAX_OUTPUTS // max(1, self.network.actor.conv_outputs + critic)))
 
     def backward(self, batch: Batch) -> dict[str, Tensor]:
         """Add the gradient of a minibatch's loss to the gradients of the weights; return its metrics."""
-        # On a CPU a large minibatch is computed in pieces, whose activations stay in the caches.
         num_pieces = -(-batch.weight.numel() // self.piece_rows) if self.device.type == "cpu" else 1
+        return sum_over_pieces(self._add_gradient, batch, num_pieces, self.row_axis)
 
-        def checked_loss(piece: Batch, total_weight: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-            self._check()
-            return self.loss(piece, self.entropy_weight, total_weight)
-
-        return backward(checked_loss, batch, num_pieces, self.row_axis)
+    def _add_gradient(self, batch: Batch, total_weight: Tensor | None) -> dict[str, Tensor]:
+        """Add the gradient of a minibatch, or of a piece; return its metrics."""
+        self._check()
+        arguments = (batch, self.entropy_weight, total_weight)
+        if self.has_closed_form:
+            return add_gradient(self.policy, self.network.critic, self.config.ppo, *arguments)
+        total, metrics = self.loss(*arguments)
+        total.backward()
+        return metrics
 
     def gradient_step(self, batch: Batch) -> dict[str, Tensor]:
         """Take a gradient step on a minibatch and return its metrics. A non-finite gradient changes nothing."""

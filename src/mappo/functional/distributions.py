@@ -6,12 +6,15 @@ stays finite, and is meant to have weight 0.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import cast
 
 import torch
 from torch import Tensor
+
+# A vector-Jacobian product: (dL / d log-probability, dL / d entropy), each (*B) -> dL / d logits or parameters, (*B, N)
+VJP = Callable[[Tensor, Tensor], Tensor]
 
 
 def categorical_log_prob(logit: Tensor, action: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -25,10 +28,28 @@ def categorical_log_prob(logit: Tensor, action: Tensor, mask: Tensor | None = No
     Returns:
         log pi(action) and H(pi), each `(*B)`.
     """
+    log_prob, entropy, _ = categorical_vjp(logit, action, mask)
+    return log_prob, entropy
+
+
+def categorical_vjp(logit: Tensor, action: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, VJP]:
+    """Compute `categorical_log_prob`, and its gradient as a function.
+
+    d log pi(a) / d logit_k = [k = a] - pi_k,    d H / d logit_k = -pi_k (log pi_k + H)
+    """
     log_prob = _log_softmax(logit, mask)
-    entropy = -(log_prob.exp() * log_prob).sum(0)
-    chosen = log_prob.gather(0, action.reshape(1, -1).long())
-    return chosen.reshape(action.shape), entropy.reshape(action.shape)
+    prob = log_prob.exp()
+    entropy = -(prob * log_prob).sum(0)
+    index = action.reshape(1, -1).long()
+    chosen = log_prob.gather(0, index)
+
+    def vjp(d_log_prob: Tensor, d_entropy: Tensor) -> Tensor:
+        d_log_prob = d_log_prob.reshape(1, -1)
+        d_logit = (log_prob + entropy).mul_(d_entropy.reshape(1, -1)).add_(d_log_prob).mul_(prob).neg_()
+        d_logit = d_logit.scatter_add_(0, index, d_log_prob).t().reshape(logit.shape)
+        return d_logit if mask is None else torch.where(mask, d_logit, 0.0)
+
+    return chosen.reshape(action.shape), entropy.reshape(action.shape), vjp
 
 
 def categorical_sample(logit: Tensor, noise: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -60,9 +81,22 @@ def log_prob_of_heads(
     logit: Tensor, action: Tensor, heads: Sequence[int], mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Sum `categorical_log_prob` over heads: logit `(*B, N)`, action `(*B, D)` -> two `(*B)`."""
-    pairs = [categorical_log_prob(x, action[..., d], m) for d, (x, m) in enumerate(_split(logit, mask, heads))]
-    log_probs, entropies = zip(*pairs, strict=True)
-    return sum_tensors(log_probs), sum_tensors(entropies)
+    log_prob, entropy, _ = vjp_of_heads(logit, action, heads, mask)
+    return log_prob, entropy
+
+
+def vjp_of_heads(
+    logit: Tensor, action: Tensor, heads: Sequence[int], mask: Tensor | None = None
+) -> tuple[Tensor, Tensor, VJP]:
+    """Compute `log_prob_of_heads`, and its gradient as a function; the gradients of the heads lie side by side."""
+    outputs = [categorical_vjp(x, action[..., d], m) for d, (x, m) in enumerate(_split(logit, mask, heads))]
+    log_probs, entropies, vjps = zip(*outputs, strict=True)
+
+    def vjp(d_log_prob: Tensor, d_entropy: Tensor) -> Tensor:
+        parts = [head_vjp(d_log_prob, d_entropy) for head_vjp in vjps]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+
+    return sum_tensors(log_probs), sum_tensors(entropies), vjp
 
 
 def sample_heads(

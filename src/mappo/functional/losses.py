@@ -174,14 +174,15 @@ def ppo_value_error(
         raise ValueError(f"huber_delta must be above 0 or None, got {huber_delta}")
     check_alike("return_", return_, value_new=value_new, value_old=value_old, weight=weight)
     value_new, value_old, return_ = (mask_out(x, weight) for x in (value_new, value_old, return_))
-    loss = _pointwise(return_ - value_new, huber_delta)
+    loss = square_or_huber(return_ - value_new, huber_delta)
     if clip_ratio is not None:
         near = value_old + (value_new - value_old).clamp(-clip_ratio, clip_ratio)
-        loss = torch.max(loss, _pointwise(return_ - near, huber_delta))
+        loss = torch.max(loss, square_or_huber(return_ - near, huber_delta))
     return weighted_mean(loss, weight, total_weight)
 
 
-def _pointwise(error: Tensor, huber_delta: float | None) -> Tensor:
+def square_or_huber(error: Tensor, huber_delta: float | None) -> Tensor:
+    """Compute l(e) of `ppo_value_error`, `(*B)`."""
     if huber_delta is None:
         return error.square() / 2
     return torch.nn.functional.huber_loss(error, torch.zeros_like(error), reduction="none", delta=huber_delta)

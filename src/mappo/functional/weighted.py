@@ -17,6 +17,11 @@ def alone(sums: Tensor) -> Tensor:
     return sums
 
 
+def weighted_sum(x: Tensor, weight: Tensor) -> Tensor:
+    """Compute `sum(w * x)` over all axes, a scalar; `x` and `weight` are `(*B)`."""
+    return torch.dot(x.reshape(-1), weight.reshape(-1))
+
+
 def weighted_mean(x: Tensor, weight: Tensor | None, total: Tensor | None = None) -> Tensor:
     """Compute `sum(w * x) / sum(w)` over all axes.
 

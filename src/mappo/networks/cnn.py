@@ -3,13 +3,15 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from mappo.config import NetworkConfig
-from mappo.core.observations import ObsPart, is_channels_first
+from mappo.core.observations import ObsPart, has_images, is_channels_first, padded_parts, part_shapes
+from mappo.errors import UserError
 from mappo.networks.layers import GAIN
 from mappo.networks.mlp import MLP
 
@@ -164,3 +166,34 @@ class PartsEncoders(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map `(G, *B, F)` to features `(G, *B, H)`."""
         return torch.stack([encoder(rows) for encoder, rows in zip(self.sets, x, strict=True)])
+
+
+def parts_by_set(sets: Sequence[int], parts: Sequence[Sequence[ObsPart]], features: int) -> list[Sequence[ObsPart]]:
+    """Return the parts of flat rows of each parameter set; empty without images.
+
+    Args:
+        sets: the set of each agent; empty for rows without agents.
+        parts: the parts of the rows of each agent, or of the team.
+        features: size of a row, with an id.
+
+    Raises:
+        UserError: agents of a set have other parts.
+    """
+    if not has_images(*parts):
+        return []
+    by_set: dict[int, Sequence[ObsPart]] = {}
+    for name, agent_parts in sorted(zip(sets or (0,), parts, strict=True), key=itemgetter(0)):
+        if part_shapes(by_set.setdefault(name, agent_parts)) != part_shapes(agent_parts):
+            raise UserError(
+                "agents with images of other kinds, or with and without images, share parameters: use "
+                "network.sharing group or none, or network.encoder mlp"
+            )
+    return [padded_parts(tuple(set_parts), features) for set_parts in by_set.values()]
+
+
+def pixel_mask(rows: Sequence[Sequence[ObsPart]]) -> Tensor | None:
+    """Return True for the numbers of flat rows that are pixels, `(A, F)`, or `(1, F)` for equal rows; None without."""
+    if not has_images(*rows):
+        return None
+    kinds = rows[:1] if len(set(map(tuple, rows))) == 1 else rows
+    return torch.stack([torch.cat([torch.full((part.size,), part.is_image) for part in row]) for row in kinds])

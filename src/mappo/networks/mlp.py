@@ -1,13 +1,13 @@
 """The encoder of vectors."""
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from mappo.networks.layers import GAIN, LayerNorm, Linear
+from mappo.networks.layers import GAIN, Activation, LayerNorm, Linear, NormedLinear, Saved
 
 
 class MLP(nn.Module):
@@ -36,25 +36,30 @@ class MLP(nn.Module):
         self.layers = nn.ModuleList(Linear(groups, a, b, GAIN[activation], generator) for a, b in pairwise(sizes))
         self.norms = nn.ModuleList(LayerNorm(groups, n) for n in (sizes if layer_norm else ()))
         self.activation = activation
+        layers: list[Any] = list(self.layers)
+        if layer_norm:
+            layers[0] = NormedLinear(cast(LayerNorm, self.norms[0]), layers[0])
+        stages = [[layer, Activation(activation), *self.norms[k : k + 1]] for k, layer in enumerate(layers, 1)]
+        self.stages: list[Any] = list(chain.from_iterable(stages))  # in the order of computation
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(*B, in)` to `(*B, hidden[-1])`."""
-        norms: list[LayerNorm] = [*cast(Any, self.norms)]
-        activation = torch.relu if self.activation == "relu" else torch.tanh
-        # tanh(z) = 2 (sigmoid(2 z) - 1/2). On a CPU tanh takes longer than the matrix product beside it, and the
-        # factors cost nothing inside the next matrix or LayerNorm. In bf16 the 1/2 would leave no digit near 0.
-        exact = bool(norms) or not torch.is_autocast_enabled("cpu")
-        by_sigmoid = self.activation == "tanh" and x.device.type == "cpu" and exact
-        x = norms[0](x) if norms else x
-        factor = 1.0
-        for k, layer in enumerate(self.layers):
-            x = torch.sigmoid(layer(x, 2.0, factor)) if by_sigmoid else activation(layer(x))
-            if norms:
-                x = norms[k + 1](x, LayerNorm.EPSILON / 4 if by_sigmoid else LayerNorm.EPSILON)
-            elif by_sigmoid:
-                x = x - 0.5
-                factor = 2.0
-        return x if factor == 1 else x * factor
+        for stage in self.stages:
+            x = stage(x)
+        return x
+
+    def record(self, x: Tensor) -> tuple[Tensor, list[Saved]]:
+        """Compute `forward`; return the output, and for each stage the tensors that `backward` reads."""
+        saved: list[Saved] = []
+        for stage in self.stages:
+            x, tensors = stage.record(x)
+            saved.append(tensors)
+        return x, saved
+
+    def backward(self, dy: Tensor, saved: list[Saved]) -> None:
+        """Add the gradients of the weights, for the gradient of the output, `(*B, hidden[-1])`; the input has none."""
+        for k, stage in reversed(list(enumerate(self.stages))):
+            dy = stage.backward(dy, *saved[k], needs_dx=k > 0)
 
     def select_(self, group: int) -> None:
         """Keep the parameters of a single group, as views."""

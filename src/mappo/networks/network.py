@@ -3,22 +3,23 @@
 import copy
 import math
 from collections.abc import Sequence
-from operator import itemgetter
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from mappo.config import NetworkConfig
-from mappo.core.observations import ObsPart, has_images, padded_parts, part_shapes
+from mappo.core.observations import ObsPart, padded_parts
 from mappo.errors import UserError
 from mappo.functional.shapes import append_axes, append_ids
-from mappo.networks.cnn import CNN, PartsEncoders
+from mappo.networks.cnn import CNN, PartsEncoders, parts_by_set, pixel_mask
 from mappo.networks.encoders import make_encoder, select_encoder
 from mappo.networks.gru import GRU
 from mappo.networks.input_reader import InputReader, bytes_reader
-from mappo.networks.layers import LayerNorm, Linear, ParameterSets
+from mappo.networks.layers import LayerNorm, Linear, Saved
+from mappo.networks.mlp import MLP
 from mappo.networks.normalizers import RunningNorm
+from mappo.networks.parameter_sets import ParameterSets
 
 
 class Network(nn.Module):
@@ -70,14 +71,16 @@ class Network(nn.Module):
         self.norm = RunningNorm(self.shape[-1], norm_groups) if network_config.obs_norm else None
         rows = [padded_parts(tuple(row), math.prod(self.shape)) for row in parts]
         # Statistics are of numbers alone: pixels are read as they are.
-        self.register_buffer("pixels", None if self.norm is None else _pixel_mask(rows), persistent=False)
+        self.register_buffer("pixels", None if self.norm is None else pixel_mask(rows), persistent=False)
         self.pixels: Tensor | None
         ids = torch.eye(len(parameter_sets)) if agent_id else None
         self.register_buffer("ids", ids, persistent=False)
         self.ids: Tensor | None
         num_sets = self.parameter_sets.count
         features = self.shape[-1] + (len(parameter_sets) if agent_id else 0)
-        set_parts = self._parts_by_set(rows, features) if network_config.encoder in ("auto", "cnn") else []
+        set_parts: list[Sequence[ObsPart]] = []
+        if len(self.shape) == 1 and network_config.encoder in ("auto", "cnn"):
+            set_parts = parts_by_set(self.parameter_sets.sets, rows, features)
         self.encoder = make_encoder(num_sets, (*self.shape[:-1], features), network_config, generator, set_parts)
         memory_size = network_config.memory_size
         width = memory_size or network_config.hidden[-1]
@@ -86,23 +89,6 @@ class Network(nn.Module):
         self.head = Linear(num_sets, width, out_features, gain, generator)
         initial = torch.full((num_sets, constants), math.log(network_config.initial_std))
         self.constants = nn.Parameter(initial) if constants else None
-
-    def _parts_by_set(self, parts: Sequence[Sequence[ObsPart]], features: int) -> list[Sequence[ObsPart]]:
-        """Return the parts of the rows of each parameter set; empty without images.
-
-        Raises:
-            UserError: agents of a set have other parts.
-        """
-        if len(self.shape) == 3 or not has_images(*parts):
-            return []
-        by_set: dict[int, Sequence[ObsPart]] = {}
-        for name, agent_parts in sorted(zip(self.parameter_sets.sets or (0,), parts, strict=True), key=itemgetter(0)):
-            if part_shapes(by_set.setdefault(name, agent_parts)) != part_shapes(agent_parts):
-                raise UserError(
-                    "agents with images of other kinds, or with and without images, share parameters: use "
-                    "network.sharing group or none, or network.encoder mlp"
-                )
-        return [padded_parts(tuple(set_parts), features) for set_parts in by_set.values()]
 
     @property
     def conv_outputs(self) -> int:
@@ -172,18 +158,47 @@ class Network(nn.Module):
             x = self.gru(x, sets.scatter(memory, 1), sets.scatter(is_first, 0))
             memory = sets.gather(x)
             x = x if self.gru_norm is None else self.gru_norm(x)
-        y = self.head(x)
-        if self.constants is not None:
-            lead = () if sets.count == 1 else (sets.count, *(1,) * (y.ndim - 2))
-            y = torch.cat([y, self.constants.reshape(*lead, -1).expand(*y.shape[:-1], -1)], -1)
-        return sets.gather(y), memory
+        return sets.gather(self._append_constants(self.head(x))), memory
+
+    def _append_constants(self, y: Tensor) -> Tensor:
+        if self.constants is None:
+            return y
+        lead = () if len(self.constants) == 1 else (len(self.constants), *(1,) * (y.ndim - 2))
+        return torch.cat([y, self.constants.reshape(*lead, -1).expand(*y.shape[:-1], -1)], -1)
 
     def encode(self, x: Tensor) -> Tensor:
         """Compute the features of rows `(*B, A, *shape)`, with the layout of `ParameterSets.scatter`."""
+        return self.encoder(self._scatter(x))
+
+    def _scatter(self, x: Tensor) -> Tensor:
+        """Return the inputs of the encoder."""
         x = self.reader.to_floats(x, self.head.weight.dtype)
         if self.ids is not None:
             x = append_ids(x, self.ids.to(x.dtype), len(self.shape) - 1)
-        return self.encoder(self.parameter_sets.scatter(x, len(self.shape)))
+        return self.parameter_sets.scatter(x, len(self.shape))
+
+    @property
+    def has_backward(self) -> bool:
+        """`record` and `backward` are there: gradients in closed form, of all weights."""
+        has_formulas = isinstance(self.encoder, MLP) and self.gru is None and not self.uses_bf16
+        return has_formulas and all(p.requires_grad for p in self.parameters())
+
+    def record(self, x: Tensor) -> tuple[Tensor, list[Saved]]:
+        """Compute the outputs `(*B, A, out_features + constants)` of rows; return also the tensors for `backward`."""
+        features, saved = cast(MLP, self.encoder).record(self._scatter(x))
+        return self.parameter_sets.gather(self._append_constants(self.head(features))), [*saved, (features,)]
+
+    def backward(self, dy: Tensor, saved: list[Saved]) -> None:
+        """Add the gradients of the weights for the gradient of the output, `(*B, A, out_features + constants)`."""
+        dy = self.parameter_sets.scatter_gradient(dy)
+        if self.constants is not None:
+            num_sets, size = self.constants.shape
+            d_constants = dy[..., -size:].reshape(num_sets, -1, size).sum(1)
+            cast(Tensor, self.constants.grad).add_(d_constants)
+            dy = dy[..., :-size]
+        (features,) = saved[-1]
+        d_features = cast(Tensor, self.head.backward(dy, features))
+        cast(MLP, self.encoder).backward(d_features, saved[:-1])
 
     def step(self, x: Tensor, memory: Tensor | None = None, is_first: Tensor | None = None) -> tuple[Tensor, Any]:
         """Compute one step.
@@ -230,11 +245,3 @@ class Network(nn.Module):
                 network.constants = nn.Parameter(self.constants.detach()[index : index + 1])
         network.parameter_sets = ParameterSets(())
         return network
-
-
-def _pixel_mask(rows: Sequence[Sequence[ObsPart]]) -> Tensor | None:
-    """Return True for the numbers of flat rows that are pixels, `(A, F)`, or `(1, F)` for equal rows; None without."""
-    if not has_images(*rows):
-        return None
-    kinds = rows[:1] if len(set(map(tuple, rows))) == 1 else rows
-    return torch.stack([torch.cat([torch.full((part.size,), part.is_image) for part in row]) for row in kinds])

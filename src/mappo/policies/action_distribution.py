@@ -9,12 +9,14 @@ from mappo.config import NetworkConfig
 from mappo.core.spec import UNBOUNDED, Spec
 from mappo.errors import UserError
 from mappo.functional.distributions import (
+    VJP,
     gaussian_log_prob,
     gaussian_sample,
     log_prob_of_heads,
     mode_of_heads,
     sample_heads,
     tanh_gaussian_log_prob,
+    vjp_of_heads,
 )
 from mappo.functional.weighted import mask_out
 
@@ -144,6 +146,20 @@ class ActionDistribution:
             return log_prob, entropy
         choice_log_prob, choice_entropy = log_prob_of_heads(logit, action[..., :num_heads], self.heads, legal)
         return choice_log_prob + log_prob, choice_entropy + entropy
+
+    def log_prob_vjp(self, dist_params: Tensor, action: Tensor, legal: Tensor | None) -> tuple[Tensor, Tensor, VJP]:
+        """Compute `log_prob`, and its gradient as a function: in closed form for choices, by autograd for numbers."""
+        if not self.continuous:
+            return vjp_of_heads(dist_params, action, self.heads, legal)
+        with torch.enable_grad():
+            leaf = dist_params.detach().requires_grad_()
+            outputs = self.log_prob(leaf, action, legal)
+
+        def vjp(*gradients: Tensor) -> Tensor:
+            return torch.autograd.grad(outputs, leaf, gradients)[0]
+
+        log_prob, entropy = outputs
+        return log_prob.detach(), entropy.detach(), vjp
 
     def to_bounds(self, action: Tensor) -> Tensor:
         """Convert actions for the environment: continuous columns within their bounds, in the units of the bounds."""
