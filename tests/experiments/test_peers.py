@@ -34,6 +34,7 @@ def update():
         time.sleep(0.3)
     if count == 6:
         children.append(subprocess.Popen([sys.executable, "-c", spin]))
+        print("child", children[0].pid, flush=True)
         time.sleep(0.4)
         return float("nan")
     if count == 7:
@@ -88,13 +89,19 @@ def test_a_peer_runs_as_many_updates_as_requested_and_its_time_is_measured(load:
     assert "noise on the standard output" in log.read_text()
 
 
-def test_a_peer_ends_with_the_end_of_its_input(load: Any, tmp_path: Path):
+def test_a_peer_ends_with_the_end_of_its_input_and_so_do_its_children(load: Any, tmp_path: Path):
     (tmp_path / "fake.py").write_text(FAKE)
     command = [sys.executable, str(tmp_path / "fake.py"), str(FOLDER)]
     peer = load("protocol").Peer("fake", command, tmp_path / "log", dict(os.environ))
     peer.wait_until_ready()
+    peer.run(4)
+    child = Path("/proc") / peer.log.read_text().split("child ")[1].split()[0] / "stat"
     peer.close()
     assert peer.process.returncode == 0
+    deadline = time.perf_counter() + 5
+    while child.exists() and child.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.perf_counter() < deadline
+        time.sleep(0.01)
 
 
 class Instant:
