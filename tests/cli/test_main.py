@@ -128,8 +128,8 @@ def test_messages_come_before_torch_is_loaded():
 
 
 MISTAKES = {
-    "command": (["trian", "spread"], "unknown command 'trian'; did you mean 'train'? There are: train, resume"),
-    "no command": (["x"], "unknown command 'x'. There are: train, resume, evaluate, play"),
+    "command": (["trian", "spread"], "unknown command 'trian'; did you mean 'train'? There are: train, sweep, resume"),
+    "no command": (["x"], "unknown command 'x'. There are: train, sweep, resume, evaluate, play"),
     "environment": (["train", "spraed"], "unknown environment 'spraed'; did you mean 'spread'?"),
     "probe": (["train", "probe/signl"], "did you mean 'probe/signal'?"),
     "no environment": (["train"], "Missing from mappo train: ENV"),
