@@ -136,7 +136,7 @@ def test_a_library_can_be_chosen_for_a_run(convolutions: list[torch.Size], convo
 
 
 @pytest.mark.parametrize("groups", [(), (3,)])
-@pytest.mark.parametrize("rows", [5, 512])  # few by MKL, many by oneDNN
+@pytest.mark.parametrize("rows", [5, 512, 2048])  # few by MKL, many by oneDNN; most have a kernel's gradient
 def test_products_without_a_gradient(groups: tuple[int, ...], rows: int, convolves: bool):
     x, weight, bias, y_grad = [
         t.detach() for t in drawn((*groups, rows, 96), (*groups, 48, 96), (*groups, 48), (*groups, rows, 48))
@@ -166,6 +166,8 @@ def test_products_without_a_gradient_are_of_the_library(convolves: bool, monkeyp
     linear(x.double(), weight.double())
     with products.acting():
         linear(x, weight)
+    assert_close(weight_gradient(torch.ones(2048, 48), torch.ones(2048, 96)), torch.full((48, 96), 2048.0))
+    assert len(calls) == 2  # a kernel's gradient copies no rows
     monkeypatch.setattr(products, "_fused_linear", None)  # another version of torch
     assert linear(x, weight).shape == (512, 48)
     assert len(calls) == 2

@@ -4,7 +4,8 @@ torch multiplies matrices with MKL, which leaves AVX-512 of AMD's processors unu
 large product takes half the time, on a Zen 4 almost the same (benchmarks/README.md). torch calls oneDNN
 
 - for convolutions: a convolution with a kernel of 1 x 1 is the same product, and differentiable (`affine`);
-- for a fused linear layer without a gradient, with less overhead (`linear`, `add_linear`, `weight_gradient`).
+- for the gradient of a convolution's kernel, which copies no rows (`weight_gradient`);
+- for a fused linear layer without a gradient, with less overhead (`linear`, `add_linear`).
 """
 
 from collections.abc import Generator
@@ -78,15 +79,12 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """
     is_grouped = weight.ndim == 3
     num_rows = x.shape[1] if is_grouped else x.shape[:-1].numel()
-    is_large = num_rows * weight.shape[-2] * weight.shape[-1] >= MIN_WORK
-    images = _num_images(num_rows) if is_large and _uses_onednn(x, weight) else None
+    images = _num_images(num_rows, weight.shape[-2:].numel(), x, weight)
     if images is None:
         return torch.baddbmm(bias.unsqueeze(1), x, weight.mT) if is_grouped else functional.linear(x, weight, bias)
     if is_grouped:
         return torch.stack([affine(*group) for group in zip(x, weight, bias, strict=True)])
-    # A row is a pixel. No memory moves: channels last is a layout that convolutions support.
-    pixels = x.reshape(images, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)
-    y = torch.conv2d(pixels, weight[..., None, None], bias)
+    y = torch.conv2d(_pixels(x, images), weight[..., None, None], bias)
     return y.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
 
 
@@ -119,6 +117,14 @@ def add_linear(y: Tensor, x: Tensor, weight: Tensor) -> Tensor:
 
 def weight_gradient(y_grad: Tensor, x: Tensor) -> Tensor:
     """Return the gradient of W in `linear`, `(out, in)`: the product of the rows `(m, out)` and x `(m, in)`."""
+    images = _num_images(x.shape[-2], x.shape[-1] * y_grad.shape[-1], x, y_grad)
+    if images is not None and y_grad.ndim == 3:
+        return torch.stack([weight_gradient(*group) for group in zip(y_grad, x, strict=True)])
+    if images is not None:
+        kernel = x.new_empty(y_grad.shape[1], x.shape[1], 1, 1)  # only its shape is read
+        rows = (_pixels(y_grad, images), _pixels(x, images), kernel, [len(kernel)])
+        geometry = ([1, 1], [0, 0], [1, 1], False, [0, 0], 1)  # stride, padding, dilation, transposed, ..., groups
+        return torch.ops.aten.convolution_backward(*rows, *geometry, [False, True, False])[1].flatten(1)
     # oneDNN is faster for the transposed product.
     return linear(x.mT, y_grad.mT).mT if _uses_fused_linear(x.mT, y_grad.mT) else y_grad.mT @ x
 
@@ -139,7 +145,17 @@ def _uses_onednn(x: Tensor, weight: Tensor) -> bool:
     )
 
 
+def _num_images(num_rows: int, num_weights: int, *factors: Tensor) -> int | None:
+    """Return the number of images where a convolution computes the product of the factors; None where it does not."""
+    return _divisor(num_rows) if num_rows * num_weights >= MIN_WORK and _uses_onednn(*factors) else None
+
+
 @cache
-def _num_images(num_rows: int) -> int | None:
+def _divisor(num_rows: int) -> int | None:
     """Return a number of images of equal size that holds all rows, or None."""
     return next((n for n in range(IMAGES, 16 * IMAGES) if num_rows % n == 0), None)
+
+
+def _pixels(x: Tensor, images: int) -> Tensor:
+    """Return rows as the pixels of images. No memory moves: channels last is a layout that convolutions support."""
+    return x.reshape(images, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)
