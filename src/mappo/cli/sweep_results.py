@@ -28,7 +28,8 @@ def print_results(results: SweepResults, program: str) -> None:
         print("No trial is complete." + printable("".join(errors[-1:])))
         return
     over = f"{plan.base.run.seeds} seeds" if plan.base.run.seeds > 1 else "episodes"
-    print(f"Ordered by eval_return, the objective. Scores are of other episodes, with 95 % intervals over {over}.")
+    scores = f" Scores are of other episodes, with 95 % intervals over {over}."
+    print(f"Ordered by eval_return, the objective.{'' if ranking[0].score is None else scores}")
     Console().print(_table(results))
     print("+ no other trial is both better and cheaper (Pareto front of score and CPU-seconds)\n")
     for label, name in (("all trials", "trials.csv"), ("picture", "trials.png"), ("best settings", "best.json")):
