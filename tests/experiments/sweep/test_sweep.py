@@ -345,6 +345,7 @@ def test_exit_codes_and_messages(done: Path, tmp_path: Path, capsys: pytest.Capt
         (["sweep", "spread", "--trials", "3"], "the file of the space comes second"),
         (["sweep", "spread", "missing.yaml"], "missing.yaml: No such file or directory"),
         (["sweep", "spread", "SPACE", "--run.name", "x"], "run.name is for a single run: name a sweep by --study"),
+        (["sweep", "spread", "SPACE", "--run.processes", "2"], "start the command of a sweep once for each process"),
         (["sweep", "spread", "SPACE", "--study", "a/b"], "--study must be a plain name, got 'a/b'"),
         (["sweep", "spread", "SPACE", "--grid", "--trials", "3"], "--grid and --trials exclude each other"),
         (["sweep", "spread", "SPACE", "--grid"], "--grid needs a list of choices, or a step, for ppo.actor_lr"),

@@ -43,6 +43,8 @@ def make_plan(env: str, space: Path, config: Config, options: SweepOptions) -> S
     run = config.run
     if run.name is not None:
         raise UserError("run.name is for a single run: name a sweep by --study")
+    if run.processes > 1:
+        raise UserError("run.processes is for a single run: start the command of a sweep once for each process")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("the processes of a sweep are independent: start them without torchrun, and unset WORLD_SIZE")
     if options.grid and options.trials is not None:
