@@ -16,6 +16,8 @@ from mappo.algorithms.mappo import MAPPO
 from mappo.algorithms.minibatch import Batch
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
 from mappo.core.spec import ActionHeads
+from mappo.networks.encoders import ENCODERS
+from mappo.networks.mlp import MLP
 from mappo.rollouts.collector import Collector
 
 CONTINUOUS = ActionHeads(low=(-1.0, -1.0), high=(1.0, 2.0))
@@ -186,3 +188,27 @@ def test_weights_that_a_user_has_frozen_are_not_trained():
     agent.gradient_step(batch)
     for name, p in agent.network.named_parameters():
         assert torch.equal(p, before[name]) is name.startswith("actor.encoder"), name
+
+
+@pytest.mark.parametrize("style", ["subclass", "parametrization"])
+def test_an_encoder_of_a_user_is_left_to_autograd(style: str):
+    class Doubled(MLP):
+        def forward(self, x: Tensor) -> Tensor:
+            return 2 * super().forward(x)
+
+    def encoder(groups: int, shape: tuple[int, ...], net: NetworkConfig) -> MLP:
+        if style == "subclass":
+            return Doubled(*shape, net.hidden, groups=groups)
+        mlp = MLP(*shape, net.hidden, groups=groups)
+        torch.nn.utils.parametrizations.weight_norm(mlp.layers[0])
+        return mlp
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ENCODERS, "own", encoder)
+        agent, batch = make(encoder="own")
+    agent.optimizer.zero_grad()
+    agent.backward(batch)
+    gradient = agent.optimizer.gradient.clone()
+    agent.optimizer.zero_grad()
+    MAPPO.loss(agent, batch, agent.entropy_weight)[0].backward()
+    assert_close(gradient, agent.optimizer.gradient, rtol=1e-10, atol=1e-12)

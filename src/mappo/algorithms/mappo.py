@@ -186,10 +186,11 @@ class MAPPO:
 
     @property
     def has_closed_form(self) -> bool:
-        """The gradient of `loss` is computed without autograd; a user may have replaced `loss`."""
+        """True where formulas compute the gradient: not for a user's `loss` or encoder, nor for frozen weights."""
         is_own_loss = getattr(self.loss, "__func__", None) is MAPPO.loss
         has_backward = self.network.actor.has_backward and self.network.critic.has_backward
-        return is_own_loss and has_backward and self.device.type == "cpu"
+        is_trained = all(p.requires_grad for p in self.optimizer.parameters.values())
+        return is_own_loss and has_backward and is_trained and self.device.type == "cpu"
 
     @property
     def piece_rows(self) -> int:

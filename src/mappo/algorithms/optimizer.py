@@ -49,7 +49,7 @@ class Adam:
         self._weights = self.views(weight)
         self._gradients = self.views(gradient)
         vectors = (weight, gradient, self.exp_avg, self.exp_avg_sq)
-        # For each network what the kernel changes, each a list of a single tensor.
+        # For each network the four tensors that the kernel reads or writes, each in a list of its own.
         self._tensors = [[[x] for x in parts] for parts in zip(*map(self.split, vectors), strict=True)]
         self._attach()
 

@@ -41,16 +41,12 @@ def ppo_clip_gradient(
     log_ratio = mask_out(log_prob_new - log_prob_old, fraction)
     ratio = log_ratio.exp()
     free = ratio * adv
-    clipped = ratio.clamp(1 - clip_ratio, 1 + clip_ratio) * adv
-    is_flat = free > clipped
-    surrogate = torch.min(free, clipped)
+    surrogate = torch.min(free, ratio.clamp(1 - clip_ratio, 1 + clip_ratio) * adv)
     if dual_clip is not None:
-        bound = dual_clip * adv
-        is_flat |= (adv < 0) & (surrogate < bound)
-        surrogate = torch.where(adv < 0, torch.max(surrogate, bound), surrogate)
+        surrogate = torch.where(adv < 0, torch.max(surrogate, dual_clip * adv), surrogate)
     approx_kl = weighted_sum(ratio - 1 - log_ratio, fraction)
     clipfrac = weighted_sum(((ratio - 1).abs() > clip_ratio).to(ratio.dtype), fraction)
-    gradient = torch.where(is_flat, 0.0, free).mul_(fraction).neg_()
+    gradient = torch.where(surrogate == free, free, 0.0).mul_(fraction).neg_()
     return -weighted_sum(surrogate, fraction), ppo_info(approx_kl, clipfrac), gradient
 
 

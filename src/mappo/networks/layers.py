@@ -48,7 +48,7 @@ class _Grouped(nn.Module):
 
 
 class Linear(_Grouped):
-    """`y = x W + b`, with a single matrix, or with a matrix for each of `groups` along the first axis of x.
+    """`y = x W^T + b`, with a single W, `(out, in)`, or with a W for each of `groups` along the first axis of x.
 
     Args:
         groups: 1 maps `(*B, in)` to `(*B, out)`; G > 1 maps `(G, *B, in)` to `(G, *B, out)`.
@@ -170,7 +170,7 @@ class NormedLinear:
 
 
 class Activation:
-    """ReLU or tanh. Without a graph the input is overwritten: it is the output of a layer, which nobody else reads.
+    """ReLU or tanh. Without a graph a CPU overwrites the input: no other code reads the output of the layer before.
 
     Args:
         name: `relu` or `tanh`.

@@ -13,7 +13,7 @@ from mappo.core.observations import ObsPart, padded_parts
 from mappo.errors import UserError
 from mappo.functional.shapes import append_axes, append_ids
 from mappo.networks.cnn import CNN, PartsEncoders, parts_by_set, pixel_mask
-from mappo.networks.encoders import make_encoder, select_encoder
+from mappo.networks.encoders import BUILT_IN, make_encoder, select_encoder
 from mappo.networks.gru import GRU
 from mappo.networks.input_reader import InputReader, bytes_reader
 from mappo.networks.layers import LayerNorm, Linear, Saved
@@ -78,9 +78,8 @@ class Network(nn.Module):
         self.ids: Tensor | None
         num_sets = self.parameter_sets.count
         features = self.shape[-1] + (len(parameter_sets) if agent_id else 0)
-        set_parts: list[Sequence[ObsPart]] = []
-        if len(self.shape) == 1 and network_config.encoder in ("auto", "cnn"):
-            set_parts = parts_by_set(self.parameter_sets.sets, rows, features)
+        reads_parts = len(self.shape) == 1 and network_config.encoder in ("auto", "cnn")
+        set_parts = parts_by_set(self.parameter_sets.sets, rows if reads_parts else [], features)
         self.encoder = make_encoder(num_sets, (*self.shape[:-1], features), network_config, generator, set_parts)
         memory_size = network_config.memory_size
         width = memory_size or network_config.hidden[-1]
@@ -89,6 +88,9 @@ class Network(nn.Module):
         self.head = Linear(num_sets, width, out_features, gain, generator)
         initial = torch.full((num_sets, constants), math.log(network_config.initial_std))
         self.constants = nn.Parameter(initial) if constants else None
+        is_built_in = network_config.encoder in ("auto", *BUILT_IN)  # else it may be a user's subclass of MLP
+        # Formulas in `record` and `backward` give the gradients of all weights.
+        self.has_backward = is_built_in and isinstance(self.encoder, MLP) and not memory_size and not self.uses_bf16
 
     @property
     def conv_outputs(self) -> int:
@@ -176,12 +178,6 @@ class Network(nn.Module):
         if self.ids is not None:
             x = append_ids(x, self.ids.to(x.dtype), len(self.shape) - 1)
         return self.parameter_sets.scatter(x, len(self.shape))
-
-    @property
-    def has_backward(self) -> bool:
-        """`record` and `backward` are there: gradients in closed form, of all weights."""
-        has_formulas = isinstance(self.encoder, MLP) and self.gru is None and not self.uses_bf16
-        return has_formulas and all(p.requires_grad for p in self.parameters())
 
     def record(self, x: Tensor) -> tuple[Tensor, list[Saved]]:
         """Compute the outputs `(*B, A, out_features + constants)` of rows; return also the tensors for `backward`."""

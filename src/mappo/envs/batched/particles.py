@@ -162,7 +162,7 @@ class Particles(BatchedEnv):
         self._agents.add_(self._velocity, alpha=DT)
 
     def _push(self, move: Tensor) -> None:
-        """Damp the velocity, and add what the force of moves `(A, E)`, or `(E,)`, changes."""
+        """Damp the velocity, then add the force of the moves `(A, E)`, or `(E,)`."""
         change = functional.embedding(move, self._moves).mT
         torch.add(change, self._velocity, alpha=1 - DAMPING, out=self._velocity)
 
