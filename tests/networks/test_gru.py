@@ -137,8 +137,10 @@ def test_a_gru_is_that_of_torch():
         assert_close(ours.bias.grad, getattr(torchs, f"bias_{name}_l0").grad, rtol=1e-12, atol=1e-12)
 
 
-def test_where_memory_starts_anew_nothing_of_before_is_left():
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_where_memory_starts_anew_nothing_of_before_is_left(is_closed: bool, monkeypatch: Any):
     """Neither in what follows, though it was NaN, nor in the gradient."""
+    monkeypatch.setattr(module, "has_closed_form", lambda *_: is_closed)
     gru = GRU(1, 4, 5)
     x, memory = torch.randn(6, 2, 4, requires_grad=True), torch.full((2, 5), math.nan, requires_grad=True)
     first = torch.zeros(6, 2, dtype=torch.bool)
