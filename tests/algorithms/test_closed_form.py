@@ -88,6 +88,7 @@ def assert_closed_form_is_autograd(agent: MAPPO, batch: Batch) -> dict[str, Tens
             "huber_delta": st.sampled_from([None, 0.2]),
             "clip_ratio": st.sampled_from([0.05, 0.3]),
             "value_norm": st.booleans(),
+            "value_weight": st.sampled_from([0.5, 2.0]),
         }
     ),
     st.fixed_dictionaries(
@@ -118,6 +119,14 @@ def test_all_branches_of_the_losses_are_taken():
         value = agent.network.critic(batch.critic_obs)[0].squeeze(-1)
     assert 0.1 < ((value - batch.value).abs() > 0.1).double().mean() < 0.99
     assert 0.1 < ((batch.target - value).abs() > 0.2).double().mean() < 0.99
+
+
+@pytest.mark.parametrize("sharing", ["group", "all", "none"])
+def test_agents_of_unequal_sets_have_the_gradient_of_autograd(sharing: str):
+    agent, batch = make("unequal", "own", sharing=sharing)
+    sets = agent.network.actor.parameter_sets
+    assert (len(sets.places) > len(sets.sets)) is (sharing == "group")  # spare places, whose outputs are dropped
+    assert_closed_form_is_autograd(agent, batch)
 
 
 def test_the_gradients_of_pieces_add_up(monkeypatch: pytest.MonkeyPatch):
