@@ -5,12 +5,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mappo.runs import checkpoint
+from mappo.runs.directory import read_run
+from mappo.training.train import train
 from paths import PYTHONPATH
 from processes import results, start
 from training_runs import assert_same
@@ -57,7 +60,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason=
 
 
 @needs_proc
-def test_a_killed_process_changes_nothing(tmp_path: Path):
+def test_a_killed_process_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     length = ("--run.total-steps", 80 * 40)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     process = launched("battle", killed, *length, "--network.memory-size", 4)
@@ -75,22 +78,11 @@ def test_a_killed_process_changes_nothing(tmp_path: Path):
     for file in last.iterdir():
         file.unlink()
     last.rmdir()
-    args = [
-        "-m",
-        "mappo",
-        "train",
-        "battle",
-        *SMALL,
-        "--run.dir",
-        str(whole),
-        *map(str, length),
-        "--run.exists",
-        "resume",
-    ]
-    args += ["--network.memory-size", "4", "--run.progress", "plain"]
-    done = subprocess.run([sys.executable, *args], env=ENV, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "resumed from 2 processes by 1: random streams and episodes start anew" in done.stdout.replace("\n", " ")
+    name, config, _ = read_run(whole)
+    run = replace(config.run, dir=str(whole), exists="resume", processes=1, progress="plain")
+    assert train(name, replace(config, run=run)).finished
+    shown = capsys.readouterr().out.replace("\n", " ")
+    assert "resumed from 2 processes by 1: random streams and episodes start anew" in shown
 
 
 @needs_proc
@@ -178,7 +170,7 @@ def test_seeds_are_dealt_out(tmp_path: Path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--run.processes", "3"], "env.num-envs 8 cannot be divided among 3 processes; 6 can"),
+        (["--run.processes", "2", "--env.num-envs", "9"], "env.num-envs 9 cannot be divided among 2 processes; 8 can"),
         (["--run.processes", "4", "--run.seeds", "2"], "run.processes 4 for 2 run.seeds"),
         pytest.param(
             ["--run.processes", "2", "--ppo.minibatches", "80"],
