@@ -69,7 +69,7 @@ class MAPPO:
         # Decided here for the whole run: with static shapes no tensor shape depends on data.
         self.static_shapes = supports_cuda_graphs(self.device)
         self._check = (lambda: None) if self.static_shapes else check
-        self.uses_graphs = self.static_shapes and config.allows_graphs
+        self.uses_graphs = self.static_shapes and config.allows_graphs and ranks.size == 1  # replays could hang
         self.critic_input = make_critic_input(spec, config, critic_input)
         self.team_rows = self.critic_input.team_rows
         self.network = build_network(spec, config, self.critic_input.rows, seed).to(self.device)
