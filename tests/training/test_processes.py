@@ -88,7 +88,8 @@ def test_a_killed_process_changes_nothing(tmp_path: Path, capsys: pytest.Capture
 @needs_proc
 def test_a_signal_to_one_process_stops_all_after_the_same_update(tmp_path: Path):
     path = tmp_path / "run"
-    process = launched("spread", path, "--run.total-steps", 80 * 100_000)
+    # Without evaluations in between, which stop together by messages of their own.
+    process = launched("spread", path, "--run.total-steps", 80 * 100_000, "--run.eval-interval", 80 * 100_000)
     until_updates(path, 3)
     os.kill(child(process, 1), signal.SIGTERM)
     code, out, err = finish(process)
