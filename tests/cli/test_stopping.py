@@ -349,3 +349,16 @@ def test_a_signal_that_compiled_code_takes_for_a_failure_is_a_signal(
     monkeypatch.setattr(cli, "_run", interrupted)
     assert cli.main(["envs"]) == 143
     assert capsys.readouterr().err == "mappo: stopped\n"
+
+
+@pytest.mark.parametrize("at_first", [0, signal.SIGTERM])
+def test_only_the_second_signal_to_this_process_ends_it_at_once(monkeypatch: pytest.MonkeyPatch, at_first: int):
+    ends: list[int] = []
+    monkeypatch.setattr(signals, "exit_now", ends.append)
+    monkeypatch.setattr(signals, "AT_ONCE", -1.0)
+    with signals.Signals() as found:
+        found.caught = at_first  # another process of the run has told of its signal
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert (found.caught, ends) == (signal.SIGTERM, [])
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert ends == [128 + signal.SIGTERM]

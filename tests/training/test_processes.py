@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from torch.testing import assert_close
 
+from mappo.cli.main import main
 from mappo.runs import checkpoint
 from mappo.runs.directory import read_run
 from mappo.training.train import train
@@ -101,6 +102,16 @@ def test_a_signal_to_one_process_stops_all_after_the_same_update(tmp_path: Path)
     assert len((path / "metrics.csv").read_text().splitlines()) == 1 + updates
 
 
+def test_no_process_is_left_behind_by_a_killed_launcher(tmp_path: Path):
+    path = tmp_path / "run"
+    process = launched("spread", path, "--run.total-steps", 80 * 100_000)
+    until_updates(path, 3)
+    process.kill()
+    process.communicate(timeout=60)  # returns once no process holds the pipe any longer
+    updates = checkpoint.load(path).state["updates"]
+    assert len((path / "metrics.csv").read_text().splitlines()) == 1 + updates
+
+
 NAN = """
 import os, sys
 import torch
@@ -177,16 +188,26 @@ def test_seeds_are_dealt_out(tmp_path: Path):
     [
         (["--run.processes", "2", "--env.num-envs", "9"], "env.num-envs 9 cannot be divided among 2 processes; 8 can"),
         (["--run.processes", "4", "--run.seeds", "2"], "run.processes 4 for 2 run.seeds"),
-        pytest.param(
-            ["--run.processes", "2", "--ppo.minibatches", "80"],
-            "in each of 2 processes: ppo.minibatches 80 does not",
-            marks=pytest.mark.slow,
-        ),
+        (["--run.processes", "2", "--ppo.minibatches", "80"], "in each of 2 processes: ppo.minibatches 80 does not"),
     ],
 )
-def test_what_cannot_be_divided_is_told_once(tmp_path: Path, options: list[str], message: str):
-    args = command("spread", tmp_path / "run", *options)
-    done = subprocess.run([sys.executable, *args], env=ENV, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert " ".join(done.stderr.replace("│", " ").split()).count(message) == 1, done.stderr
+def test_what_cannot_be_divided_starts_no_process(
+    tmp_path: Path,
+    options: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("started"))
+    assert main(command("spread", tmp_path / "run", *options)[2:]) == 2
+    assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_processes_of_another_launcher_show_an_error_once(tmp_path: Path):
+    found = results(start(command("spread", tmp_path / "run", "--ppo.minibatches", 80), 2))
+    assert [code for code, _, _ in found] == [2, 2]
+    errors = "".join(err for _, _, err in found)
+    assert errors.count("in each of 2 processes: ppo.minibatches 80 does not") == 1, errors
+    assert errors.count("mappo: ") == 1

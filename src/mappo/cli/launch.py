@@ -24,7 +24,7 @@ from mappo.cli.signals import USER_ERROR, handled_signals
 from mappo.config import Config
 from mappo.errors import ElsewhereError, UserError
 from mappo.system.files import shell_path
-from mappo.system.launched import is_quiet
+from mappo.system.launched import LAUNCHER, is_quiet
 from mappo.system.shutdown import CloseLimit
 from mappo.system.signals import hold
 
@@ -56,8 +56,13 @@ def launch(args: Sequence[str], env: str, config: Config, resume: bool, close_li
         config: settings of the run.
         resume: go on with a run.
         close_limit: context for closing environments.
+
+    Raises:
+        UserError: the run exists, or cannot be divided among the processes.
     """
     run = config.run
+    if run.seeds == 1:
+        config.share(run.processes)  # an error ahead of the first process
     path = Path(run.dir) if run.dir else Path("runs", run.name) if run.name else _free_path(env)
     if not resume:
         if path.exists() and run.exists == "refuse":
@@ -143,7 +148,7 @@ def _run_all(args: Sequence[str], size: int, processes: _Processes) -> list[int]
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     common = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(size)}
-    common["LOCAL_WORLD_SIZE"] = str(size)
+    common |= {"LOCAL_WORLD_SIZE": str(size), LAUNCHER: str(os.getpid())}
     if sys.platform == "linux":
         common.setdefault("GLOO_SOCKET_IFNAME", "lo")
     for rank in range(size):

@@ -23,7 +23,7 @@ from mappo.envs import CUSTOM, is_code
 from mappo.errors import ElsewhereError, LostError, UserError
 from mappo.system import hardware
 from mappo.system.files import shell_path
-from mappo.system.launched import exits_as_done, find_place, is_launched, silence_torch
+from mappo.system.launched import exits_as_done, find_place, is_launched, silence_torch, stop_with_launcher
 from mappo.system.safe_read import printable
 from mappo.system.shutdown import CloseLimit, exit_within
 from mappo.system.stdio import env_output_to_stderr, prepare_streams, warn_in_one_line
@@ -42,6 +42,7 @@ def entry() -> None:
     silence_torch()
     warn_in_one_line()
     start_listening()
+    stop_with_launcher()
     code = 1  # exit code of an unforeseen error
     try:
         code = main(sys.argv[1:], LimitedClose(CLOSING) if hasattr(signal, "setitimer") else nullcontext)

@@ -165,7 +165,7 @@ class Signals(Interrupts):
         super().check()
 
     def _catch(self, number: int, _frame: FrameType | None) -> None:
-        if self.caught:
+        if self._caught_at:  # unlike `caught`, which another process of the run may have set
             if number == HANGUP or time.monotonic() - self._caught_at <= AT_ONCE:
                 return
             if sys.stderr.isatty():

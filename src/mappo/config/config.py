@@ -47,6 +47,21 @@ class Config:
                 f"nearest that does: {nearest_divisor(rows, self.ppo.minibatches)}"
             )
 
+    def share(self, size: int) -> "Config":
+        """Return the settings of each of `size` processes, which share the environments equally.
+
+        Raises:
+            UserError: the environments, or the rows of a minibatch, cannot be divided.
+        """
+        num_envs = self.env.num_envs
+        if num_envs % size:
+            near = max(num_envs // size, 1) * size
+            raise UserError(f"env.num-envs {num_envs} cannot be divided among {size} processes; {near} can")
+        try:
+            return dataclasses.replace(self, env=dataclasses.replace(self.env, num_envs=num_envs // size))
+        except UserError as error:
+            raise UserError(f"in each of {size} processes: {error}") from None
+
     @property
     def chunk_length(self) -> int | None:
         """Number of consecutive steps that stay together in a minibatch (L). None: steps are shuffled singly."""

@@ -1,13 +1,18 @@
 """The place of this process among the processes of a run, by the variables of torchrun (env://). Loads no torch."""
 
 import os
+import signal
 import socket
+import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mappo.errors import UserError
 
 NEEDED = ("RANK", "MASTER_ADDR", "MASTER_PORT")
+# Variable with the process id of the program that started this process for `run.processes`.
+LAUNCHER = "MAPPO_LAUNCHER"
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,19 @@ def silence_torch() -> None:
 def is_quiet() -> bool:
     """Return whether another process of the run shows messages that all would show."""
     return is_launched() and os.environ.get("RANK", "0") != "0"
+
+
+def stop_with_launcher() -> None:
+    """Stop this process as by SIGTERM once its launcher is gone, even by SIGKILL: no process is left behind."""
+    launcher = os.environ.pop(LAUNCHER, None)  # not for programs that this process starts
+    if launcher:
+        threading.Thread(target=_stop_after, args=(int(launcher),), daemon=True).start()
+
+
+def _stop_after(launcher: int) -> None:
+    while os.getppid() == launcher:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def find_place() -> Place:

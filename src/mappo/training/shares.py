@@ -46,18 +46,12 @@ def share_of(config: Config, ranks: Ranks, place: Place) -> Config:
     Raises:
         UserError: the environments, or the rows of a minibatch, cannot be divided among the processes.
     """
+    config = config.share(ranks.size)
     env = config.env
     if env.workers is None and place.local_size > 1:
         env = replace(env, workers=max(1, usable_cores() // place.local_size))
-    if env.num_envs % ranks.size:
-        near = max(env.num_envs // ranks.size, 1) * ranks.size
-        raise UserError(f"env.num-envs {env.num_envs} cannot be divided among {ranks.size} processes; {near} can")
-    env = replace(env, num_envs=env.num_envs // ranks.size)
     episodes = -(-config.run.most_eval_episodes // ranks.size) if ranks.size > 1 else config.run.eval_episodes
-    try:
-        return replace(config, env=env, run=replace(config.run, eval_episodes=episodes))
-    except UserError as error:
-        raise UserError(f"in each of {ranks.size} processes: {error}") from None
+    return replace(config, env=env, run=replace(config.run, eval_episodes=episodes))
 
 
 def end_update(
