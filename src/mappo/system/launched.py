@@ -62,15 +62,18 @@ def find_place() -> Place:
     """
     if not is_launched():
         return Place()
-    if missing := [name for name in NEEDED if name not in os.environ]:
+    if missing := [name for name in NEEDED if not os.environ.get(name)]:
         raise UserError(
             f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but {', '.join(missing)} is not set: each of several processes "
             f"needs {', '.join(NEEDED)} (docs/cluster.md), a single process needs WORLD_SIZE 1"
         )
     size = _number("WORLD_SIZE", 1)
+    rank = _number("RANK", 0)
+    if _number("MASTER_PORT", 1) > _MAX_PORT:
+        raise UserError(f"MASTER_PORT must be at most {_MAX_PORT}, got {os.environ['MASTER_PORT']}")
     local_size = _number("LOCAL_WORLD_SIZE", 1, str(size if os.environ["MASTER_ADDR"] in _LOOPBACK else 1))
     local_rank = _number("LOCAL_RANK", 0, os.environ["RANK"] if local_size == size else "0")
-    place = Place(_number("RANK", 0), size, local_rank, local_size)
+    place = Place(rank, size, local_rank, local_size)
     if place.rank >= size:
         raise UserError(f"RANK is {place.rank}, and must be below WORLD_SIZE, which is {size}")
     _check_elastic(os.environ)
@@ -79,6 +82,7 @@ def find_place() -> Place:
     return place
 
 
+_MAX_PORT = 65_535
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
