@@ -78,9 +78,8 @@ class MAPPO:
         self.critic = Critic(self.network.critic, self.critic_input, readers, config.ppo, self.static_shapes, ranks.sum)
         self.value_norm = self.critic.value_norm.to(self.device)
         if config.network.memory_size:
-            self.critic.ensure_memory(
-                config.env.num_envs // ranks.size, *(() if self.team_rows else (spec.num_agents,))
-            )
+            agents = () if self.team_rows else (spec.num_agents,)
+            self.critic.ensure_memory(config.env.num_envs // ranks.size, *agents)
         self.optimizer = Adam(self.network, config.ppo, capturable=self.uses_graphs)
         self.entropy_weight = torch.zeros((), dtype=self.network.critic.head.weight.dtype, device=self.device)
         self.generator = torch.Generator(self.device).manual_seed(seed)

@@ -152,8 +152,7 @@ def _check_current_folder() -> None:
 
 def _check_gpus(place: Place) -> None:
     """Raise `UserError` unless each process of this machine has a GPU of its own."""
-    count = torch.cuda.device_count()
-    if place.local_size > count:
+    if place.local_size > (count := torch.cuda.device_count()):
         raise UserError(
             f"{place.local_size} processes on this machine, which has {count} GPUs: each needs its own. Start {count}, "
             f"or train with --run.device cpu"
