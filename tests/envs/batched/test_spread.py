@@ -9,7 +9,7 @@ import torch
 from mpe2 import simple_spread_v3
 from torch import Tensor
 
-from mappo.envs.batched.spread import AGENT_RADIUS, Spread, central_planner
+from mappo.envs.batched.spread import AGENT_RADIUS, CONTACT_MARGIN, Spread, central_planner
 from mappo.errors import UserError
 from mappo.functional.distributions import sample_heads
 from mpe_original import Original, assert_follows, random_actions, team_returns
@@ -60,6 +60,19 @@ def test_the_share_of_own_collisions_is_that_of_mpe2():
 
 def test_contacts_in_float32_stay_near():
     assert touches_on_the_way(*squeezed(3, 0.15, torch.float32), 1e-3) >= 6
+
+
+def test_a_contact_has_the_same_bits_in_any_number_of_environments():
+    many = Spread(40)
+    noise = torch.rand(many._apart.shape, generator=torch.Generator().manual_seed(1))
+    apart = 2 * AGENT_RADIUS + (noise - 0.5) * 10 * CONTACT_MARGIN
+    for count in (8, 16, 24):
+        few = Spread(count)
+        for env in (many, few):
+            env._apart.copy_(apart[..., : env.num_envs])
+            env._between.fill_(1.0)
+        assert few._contact().any()
+        assert torch.equal(few._contact(), many._contact()[..., :count])
 
 
 @pytest.mark.parametrize("agents", [2, 3, 5])

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor
-from torch.nn import functional
 
 from mappo.core.spec import ActionHeads, Spec
 from mappo.envs.batched.base import vector_length
@@ -27,7 +26,6 @@ from mappo.errors import UserError
 CONTACT_FORCE = 100.0
 CONTACT_MARGIN = 1e-3
 AGENT_RADIUS = 0.15
-MAX_EXPONENT = 40.0  # softplus is the identity above: log(1 + exp(-40)) is no digit of a float64
 
 
 class Spread(Particles):
@@ -145,7 +143,10 @@ class Spread(Particles):
     def _contact(self) -> Tensor:
         """Return the soft contact that slows each agent, by the distances before the move: `(N, 2, E)`."""
         apart = self._apart.clamp_min(1e-9)
-        depth = functional.softplus(2 * AGENT_RADIUS - apart, 1 / CONTACT_MARGIN, MAX_EXPONENT)
+        # softplus. torch's own rounds the last numbers of a tensor in another way than the first, as logaddexp does:
+        # seeds would differ from their single runs.
+        exponent = (2 * AGENT_RADIUS - apart) / CONTACT_MARGIN
+        depth = CONTACT_MARGIN * (exponent.clamp_min(0) + exponent.abs().neg_().exp_().log1p_())
         return (self._between * (depth / apart).unsqueeze(2)).sum(1)
 
     def _reward(self) -> Tensor:
