@@ -15,7 +15,7 @@ from mappo.algorithms.mappo import MAPPO
 from mappo.algorithms.multi_seed import MultiSeed
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
 from mappo.rollouts.collector import Collector
-from mappo.training import train as trainer
+from mappo.training import device
 from mappo.training.train import train
 from training_runs import CONFIG, within
 
@@ -108,7 +108,7 @@ def test_a_saved_actor_acts_as_it_was_trained(tmp_path: Path):
 def test_what_cuda_may_round_is_set_for_a_while(allowed: bool, rounding: str):
     places = torch.backends.cuda.matmul, torch.backends.cudnn.conv
     before = [place.fp32_precision for place in places]
-    with trainer._tf32_allowed(allowed):
+    with device.tf32_allowed(allowed):
         assert [place.fp32_precision for place in places] == [rounding] * 2
     assert [place.fp32_precision for place in places] == before
 
@@ -119,7 +119,7 @@ def test_a_run_goes_with_whatever_torch_was_told_before(place: Any, tmp_path: Pa
     place.fp32_precision = "ieee"
     try:
         train("spread", within(CONFIG, tmp_path / "run"))
-        with trainer._tf32_allowed(True):
+        with device.tf32_allowed(True):
             pass
     finally:
         place.fp32_precision = before

@@ -12,8 +12,6 @@ from mappo.cli.parsing import parse
 from mappo.config.files import read_settings
 from mappo.errors import UserError
 
-yaml: Any = pytest.importorskip("yaml")
-
 SCALARS = st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats(allow_nan=False, allow_infinity=False)
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), max_size=8)
 DATA = st.recursive(SCALARS | TEXTS, lambda x: st.lists(x, max_size=3) | st.dictionaries(TEXTS, x, max_size=3))

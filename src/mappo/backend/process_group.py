@@ -23,7 +23,7 @@ from mappo.system.launched import Place
 
 dist: Any = torch.distributed  # without complete types
 
-# Seconds in which the other processes notice that this one has left, or are lost themselves.
+# Seconds that the other processes have to notice that this one has left. A process that takes longer counts as lost.
 NOTICE_S = 3.0
 REASON = "reason"
 
@@ -198,7 +198,6 @@ def joined(place: Place, is_cuda: bool, lost_after: float) -> Generator[Ranks]:
         return
     # torch.optim loads this module, whose default arguments keep a group alive: load it before there is one.
     importlib.import_module("torch.distributed.nn.functional")
-
     timeout = timedelta(seconds=lost_after)
     try:
         store = dist.PrefixStore(f"mappo-{next(_groups)}", _first_store(lost_after))

@@ -11,7 +11,7 @@ from mappo._version import __version__
 from mappo.errors import UserError
 from mappo.experiments.workload import RECIPES, WHOLE, Cost, Workload, matmul_part, measure, reference, synchronizer
 from mappo.system import hardware
-from mappo.training.train import choose_device
+from mappo.training.device import choose_device
 
 
 def run_benchmark(device_name: str, num_envs: int, threads: int, rounds: int) -> None:

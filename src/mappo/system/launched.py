@@ -13,6 +13,8 @@ from mappo.errors import UserError
 NEEDED = ("RANK", "MASTER_ADDR", "MASTER_PORT")
 # Variable with the process id of the program that started this process for `run.processes`.
 LAUNCHER = "MAPPO_LAUNCHER"
+_MAX_PORT = 65_535
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
@@ -80,10 +82,6 @@ def find_place() -> Place:
     if size > local_size:
         _check_hostname()
     return place
-
-
-_MAX_PORT = 65_535
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def _number(name: str, least: int, default: str = "") -> int:

@@ -1,8 +1,8 @@
 """`train(env, config)`: from an environment and settings to a run directory."""
 
 import warnings
-from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,17 @@ from mappo.algorithms.mappo import MAPPO
 from mappo.algorithms.multi_seed import MultiSeed
 from mappo.backend.matmul import use_library
 from mappo.backend.process_group import joined
-from mappo.backend.process_settings import EnvSettings, TorchDefaults
+from mappo.backend.process_settings import EnvSettings
 from mappo.backend.ranks import ALONE, Ranks
 from mappo.config import Config
+from mappo.core.protocols import Environment
 from mappo.core.seeding import derive_seed
 from mappo.core.spec import Spec
 from mappo.errors import StopTraining, UserError
 from mappo.runs.directory import runs_folder, seed_paths
 from mappo.system.launched import Place, find_place
 from mappo.system.shutdown import Interrupts, close_all
+from mappo.training.device import check_gpus, choose_device, torch_settings
 from mappo.training.opening import RunFolder
 from mappo.training.run import Run
 from mappo.training.seed_run import SeedRun
@@ -85,7 +87,7 @@ def _train(
     if device.type == "cuda" and place.size > 1:
         torch.cuda.set_device(place.local_rank % torch.cuda.device_count())
     with ExitStack() as stack:
-        stack.enter_context(_torch_settings(config, device))
+        stack.enter_context(torch_settings(config, device))
         ranks = ALONE
         if config.run.seeds == 1:  # seeds are trained apart
             ranks = stack.enter_context(joined(place, device.type == "cuda", config.run.lost_after))
@@ -95,14 +97,10 @@ def _train(
         saved = run_folder.find()
         with interrupts.waiting(), EnvSettings():
             training_env, eval_env = envs.for_training(env, share_of(config, ranks, place), device, saved)
-        _check_current_folder()
         if isinstance(env, str) or callable(env):  # an environment object belongs to the caller
             for env_to_close in (training_env, eval_env):
                 stack.callback(close_all, env_to_close, limit=interrupts.close_limit)
-        if config.run.device == "cuda" and training_env.device.type == "cpu":
-            raise UserError(f"run.device cuda: {name} is stepped on the CPU, and trains there: use cpu or auto")
-        if training_env.device.type == "cuda":
-            _check_gpus(place)
+        _check_envs(name, training_env, config, place)
         num_envs = ranks.size * training_env.num_envs // config.run.seeds
         config = replace(config, env=replace(config.env, num_envs=num_envs))  # an environment object has its own number
         spec = training_env.spec if saved is None else _trained_spec(training_env.spec, saved)
@@ -140,23 +138,18 @@ def _run_session(session: Session, callback: Callback | None, resume: bool) -> N
     session.finish()
 
 
-def _check_current_folder() -> None:
-    """Raise a UserError if the current folder is gone: torch asks for it as it loads its last modules."""
-    try:
+def _check_envs(name: str, env: Environment, config: Config, place: Place) -> None:
+    """Raise a UserError if the environment is on another device than asked for, or has removed the current folder."""
+    if config.run.device == "cuda" and env.device.type == "cpu":
+        raise UserError(f"run.device cuda: {name} is stepped on the CPU, and trains there: use cpu or auto")
+    if env.device.type == "cuda":
+        check_gpus(place)
+    try:  # torch asks for the current folder as it loads its last modules
         Path.cwd()
     except FileNotFoundError:
         raise UserError(
             "the environment has removed the current folder as it was made: let it stay, or start from another folder"
         ) from None
-
-
-def _check_gpus(place: Place) -> None:
-    """Raise `UserError` unless each process of this machine has a GPU of its own."""
-    if place.local_size > (count := torch.cuda.device_count()):
-        raise UserError(
-            f"{place.local_size} processes on this machine, which has {count} GPUs: each needs its own. Start {count}, "
-            f"or train with --run.device cpu"
-        )
 
 
 def _checked_config(name: str, config: Config | None, critic_input: CriticInputFunction | None) -> Config:
@@ -203,48 +196,3 @@ def _make_agents(
     if len(agents) > 1:
         MultiSeed(agents).check_encoder()
     return agents
-
-
-@contextmanager
-def _torch_settings(config: Config, device: torch.device) -> Generator[None]:
-    """Set threads, torch's defaults and CUDA precision within the context; restore all of them at its end."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(config.run.threads)
-    try:
-        tf32 = _tf32_allowed(config.network.precision == "tf32") if device.type == "cuda" else nullcontext()
-        with TorchDefaults(torch.float32), tf32:
-            yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@contextmanager
-def _tf32_allowed(is_allowed: bool) -> Generator[None]:
-    """Allow or forbid CUDA to round products to TF32; torch allows it by default in convolutions."""
-    backends: list[Any] = [torch.backends.cuda.matmul, getattr(torch.backends.cudnn, "conv", torch.backends.cudnn)]
-    # torch 2.9 renamed the setting: reading the old name fails once anybody has used the new name.
-    if hasattr(torch.backends.cudnn, "conv"):
-        name = "fp32_precision"
-        value = "tf32" if is_allowed else "ieee"
-    else:
-        name = "allow_tf32"
-        value = is_allowed
-    former = [getattr(backend, name) for backend in backends]
-    for backend in backends:
-        setattr(backend, name, value)
-    try:
-        yield
-    finally:
-        for backend, former_value in zip(backends, former, strict=True):
-            setattr(backend, name, former_value)
-
-
-def choose_device(name: str, option: str = "run.device") -> torch.device:
-    """Return the device: `auto` is CUDA if a device is present, never MPS.
-
-    Raises:
-        UserError: `cuda`, without a CUDA device.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"{option} cuda: torch finds no CUDA device here; use cpu or auto")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

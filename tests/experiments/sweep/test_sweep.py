@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from hypothesis import given, strategies as st
 
 from mappo.cli import main as cli
 from mappo.cli.parsing import parse
 from mappo.config import Config
-from mappo.errors import StopTraining, UserError
+from mappo.errors import UserError
 from mappo.evaluation.options import EvaluateOptions
 from mappo.evaluation.score_run import evaluate_run
 from mappo.experiments.sweep import run as loop, trial as trial_module
@@ -27,8 +28,7 @@ from mappo.runs.logger import Update
 from mappo.system.shutdown import Interrupts
 from mappo.training import session
 from mappo.training.train import train
-
-optuna: Any = pytest.importorskip("optuna")
+from training_runs import StopAtCheck
 
 SPACE = {"ppo.actor_lr, ppo.critic_lr": {"low": 1e-4, "high": 1e-2, "log": True}, "ppo.epochs": [1, 2]}
 TINY = [
@@ -46,19 +46,6 @@ def words(tmp_path: Path, *more: str, space: Any = SPACE) -> list[str]:
 def plan_of(tmp_path: Path, *more: str, space: Any = SPACE) -> SweepPlan:
     command = parse(words(tmp_path, *more, space=space))
     return make_plan(command.env, command.space, command.config, command)
-
-
-class Stop(Interrupts):
-    """Stops the sweep at the call of this number."""
-
-    def __init__(self, calls: int) -> None:
-        super().__init__()
-        self.calls = calls
-
-    def check(self) -> None:
-        self.calls -= 1
-        if self.calls <= 0:
-            raise StopTraining
 
 
 def sweep(plan: SweepPlan, interrupts: Interrupts | None = None) -> SweepResults:
@@ -132,7 +119,7 @@ def test_the_first_trial_of_a_search_is_the_base(done: Path):
 @pytest.mark.parametrize("calls", [1, 3, 9])
 def test_a_stopped_sweep_goes_on_and_ends_with_the_same_trials(done: Path, tmp_path: Path, calls: int):
     plan = plan_of(tmp_path, "--trials", "2")
-    stopped = sweep(plan, Stop(calls))
+    stopped = sweep(plan, StopAtCheck(calls))
     assert not stopped.is_finished
     assert stopped.counts["running"] == (calls > 1)
     assert sweep(plan).is_finished
@@ -267,7 +254,7 @@ def test_a_grid_has_each_combination_once_and_the_mean_of_its_seeds(tmp_path: Pa
 
 def test_a_line_that_a_full_disk_cut_short_is_mended(done: Path, tmp_path: Path):
     plan = plan_of(tmp_path, "--trials", "2")
-    sweep(plan, Stop(5))
+    sweep(plan, StopAtCheck(5))
     with open(tmp_path / "sweep" / "journal.log", "a", encoding="utf-8") as journal:
         journal.write('{"op_code":6,"wor')
     assert sweep(plan).is_finished

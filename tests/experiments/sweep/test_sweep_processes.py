@@ -15,8 +15,6 @@ import pytest
 
 from paths import PYTHONPATH
 
-pytest.importorskip("optuna")
-
 SPACE = {"ppo.actor_lr, ppo.critic_lr": {"low": 1e-4, "high": 1e-2, "log": True}, "ppo.epochs": [1, 2, 3]}
 NUM_TRIALS = 40
 NUM_PROCESSES = 3
