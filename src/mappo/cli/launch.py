@@ -5,7 +5,6 @@ goes on from its last checkpoint. A signal is passed on to all.
 """
 
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -13,7 +12,6 @@ import sys
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import count
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,6 +21,7 @@ from mappo.cli.results import program_name, show_result
 from mappo.cli.signals import USER_ERROR, handled_signals
 from mappo.config import Config
 from mappo.errors import ElsewhereError, UserError
+from mappo.runs.names import free_path
 from mappo.system.files import shell_path
 from mappo.system.launched import LAUNCHER, is_quiet
 from mappo.system.shutdown import CloseLimit
@@ -63,7 +62,7 @@ def launch(args: Sequence[str], env: str, config: Config, resume: bool, close_li
     run = config.run
     if run.seeds == 1:
         config.share(run.processes)  # an error ahead of the first process
-    path = Path(run.dir) if run.dir else Path("runs", run.name) if run.name else _free_path(env)
+    path = Path(run.dir) if run.dir else Path("runs", run.name) if run.name else free_path(Path("runs"), env)
     if not resume:
         if path.exists() and run.exists == "refuse":
             raise UserError(
@@ -87,12 +86,6 @@ def launch(args: Sequence[str], env: str, config: Config, resume: bool, close_li
             return code
         print(f"mappo: {_describe(codes)}; all are started again ({remaining} restarts left)", file=sys.stderr)
     return LOST
-
-
-def _free_path(env: str) -> Path:
-    """Return the directory of a run without a name, as the first process would choose it."""
-    stem = re.sub(r"[^\w.-]", "-", env)
-    return next(path for k in count(1) if not (path := Path("runs", f"{stem}-{k}")).exists())
 
 
 def run_code(codes: Sequence[int], is_by_seed: bool) -> int:

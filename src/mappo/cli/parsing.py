@@ -17,7 +17,7 @@ from mappo.system.files import error_text
 
 
 def parse(args: list[str]) -> Any:
-    """Return the command as a dataclass from above.
+    """Return the command as a dataclass of `commands`.
 
     Args:
         args: words of the command line, without the name of the program.
@@ -53,9 +53,9 @@ def _defaults(command: str, args: list[str]) -> Train | Sweep | None:
     if name is not None and file is not None:
         raise UserError("--preset and --config exclude each other: give one")
     config = preset(env, name or "default")  # loads no torch: a typo gets its message at once
-    if file is not None:
-        config = _read_config(Path(file), config)
     path = None if file is None else Path(file)
+    if path is not None:
+        config = _read_config(path, config)
     if command == "train":
         return Train(env, config, name, path)
     if len(args) < 2 or (args[1].startswith("-") and args[1] not in ("-h", "--help")):

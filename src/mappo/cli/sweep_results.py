@@ -20,8 +20,7 @@ def print_results(results: SweepResults, program: str) -> None:
         program: the word to type for `mappo`.
     """
     plan = results.plan
-    counts = ", ".join(f"{count} {state}" for state, count in sorted(results.counts.items()))
-    print(f"\nsweep {plan.options.study} of {plan.env}, {plan.num_trials} trials: {counts}")
+    print(f"\nsweep {plan.options.study} of {plan.env}, {plan.num_trials} trials: {results.describe_counts()}")
     ranking = results.ranking
     if not ranking:
         errors = [f" Trial {trial.number} failed: {trial.error}" for trial in results.trials if trial.error]

@@ -11,9 +11,7 @@ runs/NAME/config.json               the environment, the config and the spaces
 """
 
 import hashlib
-import itertools
 import json
-import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +24,7 @@ from mappo.config import Config
 from mappo.config.bounds import read_field
 from mappo.core.spec import Spec
 from mappo.errors import UserError
+from mappo.runs.names import free_path
 from mappo.runs.own_files import check_no_links, holds_only_own_files
 from mappo.runs.spec_json import check_readable, spec_from_dict, spec_to_dict
 from mappo.runs.steps import has_checkpoint, read_error
@@ -71,9 +70,7 @@ def open_run(name: str, config: Config, spec: Spec, resume: bool, folder: Path |
         _check_resumable(path, name, config, spec)
         return path
     if path is None:
-        stem = re.sub(r"[^\w.-]", "-", name)
-        numbered = (folder / f"{stem}-{number}" for number in itertools.count(1))
-        path = next(path for path in numbered if not path.exists())
+        path = free_path(folder, name)
     create_run(path, name, config, spec)
     create_seed_runs(path, name, config, spec)
     return path

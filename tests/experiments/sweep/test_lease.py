@@ -60,6 +60,24 @@ def test_a_holder_on_another_machine_is_lost_once_its_heartbeat_stops(tmp_path: 
     assert is_free()
 
 
+def test_a_trial_of_another_machine_is_left_to_all_watchers(tmp_path: Path):
+    file = tmp_path / "0000.json"
+    file.write_text(json.dumps({"host": "another machine", "pid": 1, "step": 0, "lost": 0}))
+    watcher = leases(tmp_path, 0.1)
+    with watcher.claim(0):
+        pass
+    with leases(tmp_path).claim(0) as busy:  # its process goes on to another trial meanwhile
+        assert busy is None
+        time.sleep(0.15)
+        with watcher.claim(0) as lease:
+            assert lease is not None
+
+
+def test_an_error_of_the_holder_passes_through_its_lease(tmp_path: Path):
+    with pytest.raises(BlockingIOError, match="a full pipe"), leases(tmp_path).claim(0):
+        raise BlockingIOError("a full pipe")
+
+
 def test_heartbeats_reach_other_machines(tmp_path: Path):
     with leases(tmp_path, 0.3).claim(0) as lease:
         assert lease is not None

@@ -119,5 +119,9 @@ def test_the_start_of_a_search_is_the_base_where_the_space_contains_it(tmp_path:
     }
     values = {"ppo.entropy_weight": 0.02, **found}
     assert apply(settings, values, base) == replace(base, ppo=replace(base.ppo, entropy_weight=0.02))
+    fine = read(tmp_path, {"ppo.minibatches": {"low": 1, "high": 8001, "step": 1}})
+    assert start_point(fine, base) == {"ppo.minibatches": 8}  # the limit is of grids alone
+    coarse = read(tmp_path, {"ppo.minibatches": {"low": 1, "high": 16, "step": 3}})
+    assert start_point(coarse, base) == {}
     unequal = replace(base, ppo=replace(base.ppo, critic_lr=5e-3))
     assert "ppo.actor_lr, ppo.critic_lr" not in start_point(settings, unequal)

@@ -360,8 +360,9 @@ def test_bad_options_name_themselves():
         SweepOptions(lost_after=-1)
 
 
-def test_processes_of_torchrun_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
+@pytest.mark.parametrize("size", ["2", "two"])
+def test_processes_of_torchrun_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: str):
+    monkeypatch.setenv("WORLD_SIZE", size)
     with pytest.raises(UserError, match="start them without torchrun"):
         plan_of(tmp_path)
 

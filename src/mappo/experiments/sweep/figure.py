@@ -43,8 +43,7 @@ def plot_trials(results: SweepResults) -> None:
     figure = Figure(figsize=(4.2 * columns, 3.4 * rows), dpi=150, layout="constrained", facecolor="white")
     canvas = FigureCanvasAgg(figure)
     plan = results.plan
-    counts = ", ".join(f"{count} {state}" for state, count in sorted(results.counts.items()))
-    title = f"{plan.env}, sweep {plan.options.study}: {counts}"
+    title = f"{plan.env}, sweep {plan.options.study}: {results.describe_counts()}"
     figure.suptitle(printable(title, keep=""), x=0.01, ha="left", weight="bold", parse_math=False)
     _draw_cost(figure.add_subplot(rows, columns, 1), results)
     figure.legend(loc="outside lower left", ncols=4, fontsize=9, frameon=False, labelcolor=_TEXT)

@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -118,14 +118,17 @@ class Leases:
     def claim(self, number: int) -> Generator[Lease | None]:
         """Give the lease of a trial; None if the trial belongs to a living process."""
         path = self._folder / f"{number:04d}.json"
-        try:
-            with lock_file(path) as file:
+        lease: Lease | None = None
+        with ExitStack() as stack:
+            with suppress(BlockingIOError):
+                file = stack.enter_context(lock_file(path))
                 file.seek(0)
                 former = _record(file.read())
-                is_free = not self._may_live(number, path, former)
-                yield Lease(file, path, former, self._lost_after / _BEATS) if is_free else None
-        except BlockingIOError:
-            yield None
+                if self._may_live(number, path, former):
+                    stack.close()  # or no other process could take the trial up while this process runs another
+                else:
+                    lease = Lease(file, path, former, self._lost_after / _BEATS)
+            yield lease
 
     def _may_live(self, number: int, path: Path, former: dict[str, Any]) -> bool:
         """Return whether the holder, of another machine, has sent a heartbeat in the last `lost_after` seconds."""

@@ -63,10 +63,19 @@ class SweepResults:
         """Return the number of trials in each state."""
         return Counter(trial.state for trial in self.trials)
 
+    def describe_counts(self) -> str:
+        """Return the number of trials in each state in a line."""
+        return ", ".join(f"{count} {state}" for state, count in sorted(self.counts.items()))
+
+    @property
+    def num_done(self) -> int:
+        """Return the number of trials at their end."""
+        return sum(trial.state in ("complete", "pruned", "failed") for trial in self.trials)
+
     @property
     def is_finished(self) -> bool:
         """Return whether no trial is left to run."""
-        return sum(self.counts[state] for state in ("complete", "pruned", "failed")) >= self.plan.num_trials
+        return self.num_done >= self.plan.num_trials
 
     @property
     def ranking(self) -> list[TrialResult]:

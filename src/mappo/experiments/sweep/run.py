@@ -1,6 +1,5 @@
 """The loop of a process of a sweep: take a trial, run it, write the results; wait for the trials of other processes."""
 
-import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,6 +18,8 @@ from mappo.experiments.sweep.space import read_space
 from mappo.experiments.sweep.storage import storage_errors
 from mappo.experiments.sweep.study import Study
 from mappo.experiments.sweep.trial import TrialRun
+from mappo.runs.names import plain_name
+from mappo.system.launched import is_launched
 from mappo.system.shutdown import Interrupts, closing
 from mappo.training.progress import format_short
 
@@ -45,12 +46,12 @@ def make_plan(env: str, space: Path, config: Config, options: SweepOptions) -> S
         raise UserError("run.name is for a single run: name a sweep by --study")
     if run.processes > 1:
         raise UserError("run.processes is for a single run: start the command of a sweep once for each process")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if is_launched():
         raise UserError("the processes of a sweep are independent: start them without torchrun, and unset WORLD_SIZE")
     if options.grid and options.trials is not None:
         raise UserError("--grid and --trials exclude each other: a grid has as many trials as combinations")
     settings = read_space(space)
-    study = options.study or f"{env.replace('/', '-').replace(':', '-')}-{space.stem}"
+    study = options.study or f"{plain_name(env)}-{space.stem}"
     if "/" in study or study.startswith("."):
         raise UserError(f"--study must be a plain name, got {study!r}; --run.dir names its folder")
     folder = Path(run.dir or Path("runs") / study).absolute()
@@ -147,9 +148,7 @@ def _progress(results: SweepResults, trial: TrialResult) -> str:
             interval = "" if trial.interval is None else " ({} to {})".format(*map(format_short, trial.interval))
             facts.append(f"score {format_short(trial.score)}{interval}")
         facts.append(f"{trial.cpu_s:,.0f} CPU-s")
-    counts = results.counts
-    done = counts["complete"] + counts["pruned"] + counts["failed"]
-    facts.append(f"{done} of {results.plan.num_trials} done")
+    facts.append(f"{results.num_done} of {results.plan.num_trials} done")
     if results.ranking:
         best = results.ranking[0]
         facts.append(f"best is trial {best.number}, eval {format_short(best.eval_return or 0.0)}")

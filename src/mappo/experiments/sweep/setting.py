@@ -79,7 +79,11 @@ class Setting:
             return tuple(name for name, choice in self.choices.items() if choice == values[0])[:1]
         value = values[0]
         is_inside = value is not None and self.low <= value <= self.high
-        return (value,) if is_inside and (self.step is None or value in self.points()) else ()
+        return (value,) if is_inside and (self.step is None or self._is_point(value)) else ()
+
+    def _is_point(self, value: Any) -> bool:
+        """Return whether whole steps lead from low to a value."""
+        return (Decimal(str(value)) - Decimal(str(self.low))) % Decimal(str(self.step)) == 0
 
     def points(self) -> list[Value]:
         """Return all values by Optuna's name, for a grid.

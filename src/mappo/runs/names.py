@@ -1,0 +1,16 @@
+"""Names of directories made from the name of an environment. Loads no torch."""
+
+import itertools
+import re
+from pathlib import Path
+
+
+def plain_name(env: str) -> str:
+    """Return the name of an environment as part of a file name, such as mpe2-simple_spread_v3."""
+    return re.sub(r"[^\w.-]", "-", env)
+
+
+def free_path(folder: Path, env: str) -> Path:
+    """Return the directory of a run without a name: the environment's name and the next free number."""
+    numbered = (folder / f"{plain_name(env)}-{number}" for number in itertools.count(1))
+    return next(path for path in numbered if not path.exists())
