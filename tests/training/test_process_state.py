@@ -2,6 +2,7 @@
 caller."""
 
 import io
+import os
 import random
 import subprocess
 import sys
@@ -21,9 +22,14 @@ from mappo.backend.process_settings import EnvSettings
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
 from mappo.core.seeding import derive_seed
 from mappo.envs.probes.basic import Signal
+from mappo.errors import UserError
+from mappo.evaluation.episodes import play_episodes
+from mappo.evaluation.replay import replay
 from mappo.networks.actor_critic import build_actor
 from mappo.networks.cnn import CNN
 from mappo.networks.encoders import ENCODERS
+from mappo.policies.random_policy import RandomPolicy
+from mappo.system import stdio
 from sights import Robots
 
 
@@ -182,6 +188,73 @@ def test_a_closed_output_does_not_end_a_run(monkeypatch: pytest.MonkeyPatch, tmp
     settings = config(tmp_path / "run")
     settings = replace(settings, run=replace(settings.run, progress="plain"))
     assert mappo.train(Robots, settings, callback=lambda _: stream.close()).finished
+
+
+def test_an_environment_cannot_close_the_output_of_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    with open(tmp_path / "out", "wb", buffering=0) as file:
+        copy = os.dup(file.fileno())
+        monkeypatch.setattr(stdio, "_copies", {file.fileno(): copy})
+        with EnvSettings():
+            os.close(file.fileno())
+        file.write(b"seen")
+        os.close(copy)
+    assert (tmp_path / "out").read_bytes() == b"seen"
+
+
+def test_the_program_keeps_its_output_from_its_start_on():
+    code = (
+        "import os; from mappo.system import stdio; stdio.prepare_streams(); "
+        "os.close(1); stdio.restore_output(); print('seen')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("seen\n", "")
+
+
+class Broken(Signal):
+    """Fails in one of its methods, or asks the program to end."""
+
+    def __init__(self, num_envs: int, where: str, error: BaseException) -> None:
+        super().__init__(num_envs)
+        self.where, self.error = where, error
+
+    def reset(self, seed: Any = None) -> Any:
+        return self.fail("reset") or super().reset(seed)
+
+    def step(self, action: Any) -> Any:
+        return self.fail("step") or super().step(action)
+
+    def render(self, index: int) -> Any:
+        return self.fail("render") or np.zeros((2, 2, 3), np.uint8)
+
+    def fail(self, where: str) -> None:
+        if where == self.where:
+            raise self.error
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("by zero"), SystemExit(3)])
+@pytest.mark.parametrize("where", ["reset", "step", "render"])
+def test_errors_of_a_batched_environment_of_the_user_are_told_by_its_own_lines(where: str, error: BaseException):
+    env = Broken(1, where, error)
+    policy = RandomPolicy(env.spec)
+    pattern = rf"the environment failed:\nTraceback .*\n +File \".*test_process_state.py\", line \d+, in {where}"
+    with pytest.raises(UserError, match=pattern):
+        next(replay(env, policy, [1]))
+    if where != "render":
+        with pytest.raises(UserError, match=pattern):
+            play_episodes(env, policy, [1])
+
+
+@pytest.mark.parametrize("error", [UserError("mine"), mappo.StopTraining(), MemoryError(), KeyboardInterrupt()])
+def test_errors_with_a_meaning_pass_through_an_environment(error: BaseException):
+    with pytest.raises(type(error)) as found, EnvSettings():
+        raise error
+    assert found.value is error
+
+
+def test_an_error_of_mappo_itself_is_not_blamed_on_the_environment():
+    no_action: Any = lambda *_, **__: (None, None)  # noqa: E731
+    with pytest.raises(TypeError):
+        play_episodes(Signal(1), no_action, [1])
 
 
 def streams() -> tuple[Any, ...]:

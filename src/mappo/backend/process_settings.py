@@ -5,6 +5,14 @@ from typing import Any
 
 import torch
 
+from mappo.errors import ElsewhereError, LostError, StopTraining, UserError
+from mappo.system.hardware import is_out_of_memory
+from mappo.system.shutdown import CloseTimeoutError
+from mappo.system.stdio import restore_output
+from mappo.system.tracebacks import format_error, runs_user_code
+
+_PASSED_ON = (UserError, StopTraining, LostError, ElsewhereError, CloseTimeoutError)
+
 
 class TorchDefaults:
     """Context with a default dtype and device of its own: changes inside last for the next entry, and end outside.
@@ -21,7 +29,7 @@ class TorchDefaults:
         self._outer = (torch.get_default_dtype(), torch.get_default_device())
         self._switch(self._outer, (self.dtype, self.device))
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self.dtype = torch.get_default_dtype()
         self.device = torch.get_default_device()
         self._switch((self.dtype, self.device), self._outer)
@@ -38,8 +46,11 @@ class TorchDefaults:
 class EnvSettings(TorchDefaults):
     """Context for the code of an environment: its torch defaults, while `sys.path` and the output stay the learner's.
 
-    An environment may add to `sys.path`; what it removes comes back. Standard output and error that it replaces come
-    back too: the user must see the run.
+    An environment may add to `sys.path`; what it removes comes back. Standard output and error that it replaces or
+    closes come back too: the user must see the run.
+
+    Raises:
+        UserError: code of the user inside the context raised another error, or asked the program to end.
     """
 
     def __enter__(self) -> None:
@@ -47,8 +58,13 @@ class EnvSettings(TorchDefaults):
         self._path = sys.path.copy()
         self._streams = (sys.stdout, sys.stderr)
 
-    def __exit__(self, *_: Any) -> None:
-        super().__exit__()
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        super().__exit__(kind, error, trace)
         if sys.path != self._path:
             sys.path[:] = [*sys.path, *(entry for entry in self._path if entry not in sys.path)]
         sys.stdout, sys.stderr = self._streams
+        restore_output()
+        if not isinstance(error, Exception | SystemExit) or isinstance(error, _PASSED_ON):
+            return
+        if runs_user_code(error) and not is_out_of_memory(error):
+            raise UserError(f"the environment failed:\n{format_error(error)}") from error

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from mappo.backend.process_settings import EnvSettings
 from mappo.core.protocols import Renderable, TeamPolicy
 from mappo.errors import UserError
 from mappo.evaluation.episodes import LONG_EPISODE, Budget, CutOffError, StepCallback, part_of, play_episodes
@@ -58,8 +59,9 @@ def replay(
     """
     if not isinstance(env, Renderable):
         raise UserError("this environment cannot draw a replay: it has no render(index)")
-    env.reset([seeds[0]] * env.num_envs)
-    env.render(0)  # an environment without pictures fails here, and not after an episode
+    with EnvSettings():
+        env.reset([seeds[0]] * env.num_envs)
+        env.render(0)  # an environment without pictures fails here, and not after an episode
     limit = min(MAX_FRAMES, int(episode_seconds(len(seeds)) / FRAME_SECONDS))
     began = time.monotonic()
     for index, seed in enumerate(seeds):
@@ -78,17 +80,22 @@ def _render_episode(env: Renderable, policy: TeamPolicy, seed: int, limit: int, 
         warnings.warn(f"the episode of seed {seed} did not end: it is shown up to step {length:,}", stacklevel=4)
     interval = -(-length // (limit - 1))
     frames: list[Frame] = []
-    step = env.reset([seed] * env.num_envs)
+    settings = EnvSettings()
+    with settings:
+        step = env.reset([seed] * env.num_envs)
     memory = None
     for t in range(LONG_EPISODE):
         on_step(min(t / length, 1.0))
         if t % interval == 0 or t == length - 1:
-            frames.append(_shrink(env.render(0)))
+            with settings:
+                picture = env.render(0)
+            frames.append(_shrink(picture))
         if len(frames) > limit:  # sampled actions may make another episode, longer than the first
             frames = frames[::2]
             interval *= 2
         action, memory = policy(step.obs, memory, mask=step.mask, is_first=step.is_first, active=step.active)
-        step = env.step(action)
+        with settings:
+            step = env.step(action)
         if step.ended[0]:
             break
     return frames

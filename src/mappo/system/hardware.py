@@ -104,7 +104,7 @@ def let_idle_threads_sleep() -> None:
         os.environ.setdefault("KMP_BLOCKTIME", "0")  # of Intel's and LLVM's library
 
 
-def is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Return whether memory ran out. torch, not loaded here, has an error class for devices and a text for the CPU."""
     texts = ("DefaultCPUAllocator: ", "Storage size calculation overflowed", "CUDA error: out of memory")
     is_device = type(error).__name__ == "OutOfMemoryError"

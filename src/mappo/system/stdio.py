@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 BROKEN = (errno.EPIPE, errno.EIO)  # a pipe without a reader, a terminal already closed
+_copies: dict[int, int] = {}  # second descriptors of standard output and error
 
 
 class PipeSafeFile(io.FileIO):
@@ -84,6 +85,19 @@ def prepare_streams() -> None:
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (stays open)
     ignore_broken_pipe()
+    _copies.update((number, os.dup(number)) for number in (1, 2))
+
+
+def restore_output() -> None:
+    """Open standard output and error again where an environment has closed them, in a program after `prepare_streams`.
+
+    A file opened later would otherwise take their place, and the output of the program.
+    """
+    for number, copy in _copies.items():
+        try:
+            os.fstat(number)
+        except OSError:
+            os.dup2(copy, number)
 
 
 @contextmanager

@@ -1,16 +1,31 @@
 """Tracebacks of the user's own code: frames of mappo ahead of that code are left out. Loads no torch."""
 
 import os
+import sysconfig
 import traceback
 from collections.abc import Generator
 from pathlib import Path
 
 _PACKAGE = f"{Path(__file__).parent.parent}{os.sep}"
+_STANDARD_LIBRARY = f"{sysconfig.get_path('stdlib')}{os.sep}"
+_INSTALLED = f"{os.sep}site-packages{os.sep}"
+_LIBRARIES = tuple(f"{_INSTALLED}{name}{os.sep}" for name in ("torch", "numpy"))
 
 
 def is_own_code(filename: str) -> bool:
     """Return True for a source file of mappo."""
     return filename.startswith(_PACKAGE)
+
+
+def runs_user_code(error: BaseException) -> bool:
+    """Return whether an error passed through code of the user or of a package with environments."""
+    return any(_is_user_code(frame.f_code.co_filename) for frame, _ in traceback.walk_tb(error.__traceback__))
+
+
+def _is_user_code(filename: str) -> bool:
+    is_standard = filename.startswith(_STANDARD_LIBRARY) and _INSTALLED not in filename
+    is_library = is_standard or any(library in filename for library in _LIBRARIES)
+    return not (is_own_code(filename) or is_library or filename.startswith("<frozen"))
 
 
 def format_error(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import math
 import subprocess
 import sys
 import time
@@ -1348,3 +1349,19 @@ def test_names_with_brackets_are_shown_as_they_are():
 def test_no_torch_is_loaded():
     code = "import sys, mappo.envs.check.checker, mappo.envs.adapters.pettingzoo; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize("agent", ["a", "b", "c"])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_bad_number_in_a_shared_reward_reaches_training_whoever_receives_it(agent: str, bad: float):
+    class Shares(Team):
+        shared_reward = True
+
+        def pay(self, agent_: str) -> float:
+            return bad if agent_ == agent else 0.5
+
+    assert f"{agent} received the reward {bad}" in page(check(Shares))
+    env = SerialEnvs(Shares, 1)
+    env.reset(0)
+    reward = env.step(torch.ones(1, 3, 1, dtype=torch.int64)).reward[0]
+    assert "abc"[int((~reward.isfinite()).nonzero()[0])] == agent

@@ -111,8 +111,8 @@ def check_same_agents(possible: Any, names: Mapping[Any, Any]) -> Finding | None
 
 
 def check_shared(rewards: list[float]) -> Finding | None:
-    """Check the rewards of the agents that acted for a single number, where `shared_reward` is True."""
-    if not rewards or max(rewards) - min(rewards) <= 1e-6 * max(map(abs, rewards)):
+    """Check finite rewards of the agents that acted for a single number, where `shared_reward` is True."""
+    if not math.isfinite(sum(rewards)) or not rewards or max(rewards) - min(rewards) <= 1e-6 * max(map(abs, rewards)):
         return None
     return broken("not-shared", rewards=", ".join(f"{r:g}" for r in sorted(set(rewards))))
 

@@ -195,6 +195,10 @@ class EnvSlot:
             self.warnings += [str(finding)] if finding else []
             self._is_shared_checked = finding is not None
         self.rows["reward"][...] = values[self._active.index(True)] if is_shared else values
+        if is_shared and not math.isfinite(sum(values)):  # no agent's NaN hides behind the reward of the first
+            for index, reward in enumerate(values):
+                if self._active[index] and not math.isfinite(reward):
+                    self.rows["reward"][index] = reward
 
     def _read_reward(self, agent: Any, rewards: Mapping[Any, Any], acting: Collection[Any]) -> float:
         """Return an agent's reward. A reward of an absent agent, such as a dead agent, is paid to the team."""
