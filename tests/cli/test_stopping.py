@@ -296,7 +296,8 @@ def in_session(session: int) -> list[str]:
 def test_an_environment_with_processes_and_handlers_of_its_own_neither_ends_the_run_nor_keeps_it(tmp_path: Path):
     """Its processes end by signals that the run does not hear; the run hears its own, and leaves none behind."""
     (tmp_path / "mine.py").write_text(FORKS)
-    args = command("train", "mine:Forks", *ONE_BY_ONE.split(), "--run.total-steps", 10**6, "--run.eval-interval", 10**6)
+    unending = "--run.total-steps 1000000 --run.eval-interval 1000000 --ppo.gamma 0 --network.obs-norm"
+    args = command("train", "mine:Forks", *ONE_BY_ONE.split(), *unending.split())
     with running(args, cwd=tmp_path, env=ENV, start_new_session=True) as process:
         until(lambda: (tmp_path / "ready").exists() or process.poll() is not None)
         assert len(in_session(process.pid)) == 3

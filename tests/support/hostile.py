@@ -11,7 +11,7 @@ import numpy as np
 
 from games import Game
 
-HANG = 20  # seconds: longer than any test waits
+HANG = 240  # seconds: longer than any test waits, on a busy machine too
 
 
 class Drawn(Game):
