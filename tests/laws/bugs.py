@@ -1323,9 +1323,17 @@ BUGS = [
     ),
     Bug(
         "sweeps",
+        "an error of the disk counts as a loss of the trial",
+        "experiments/sweep/trial.py",
+        "self._lease.give_back()",
+        "pass",
+        "experiments/sweep/test_sweep.py::test_an_error_of_the_disk_loses_no_trial",
+    ),
+    Bug(
+        "sweeps",
         "a process that stood still keeps its trial",
         "experiments/sweep/lease.py",
-        'self._is_lost = self._path.read_text(encoding="utf-8") != self._text',
+        "self._is_lost = not self._is_mine()",
         "self._is_lost = False",
         "experiments/sweep/test_lease.py::test_a_process_that_stood_still_gives_its_trial_up",
     ),

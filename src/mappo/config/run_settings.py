@@ -30,7 +30,8 @@ class RunConfig:
     restarts: Annotated[int, at_least(0)] = 3
     """Times that run.processes are started again after one of them is lost."""
     lost_after: Annotated[float, above(0), at_most(1_000_000)] = 600.0
-    """Seconds after which a silent process counts as lost; a dead process is noticed at once."""
+    """Seconds after which a silent process counts as lost, in a sweep a process of another machine;
+    a dead process is noticed at once."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto`: cuda if the machine has a GPU and the environment is batched, else cpu."""
     graphs: bool = True

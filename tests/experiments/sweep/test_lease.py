@@ -114,3 +114,22 @@ def test_the_heartbeat_that_wakes_first_hides_no_loss(tmp_path: Path):
             assert threading.active_count() > 1
             with pytest.raises(LeaseLostError):
                 lease.check()
+
+
+def test_a_disk_out_of_reach_is_borne_until_another_process_may_take_the_trial(tmp_path: Path):
+    with leases(tmp_path, 0.4).claim(0) as lease:
+        assert lease is not None
+        lease.begin(0)
+        file, hidden = tmp_path / "0000.json", tmp_path / "hidden"
+        for _ in range(2):
+            file.rename(hidden)
+            time.sleep(0.25)
+            lease.check()  # late, in vain
+            hidden.rename(file)
+            lease.check()
+        file.rename(hidden)
+        time.sleep(0.45)
+        with pytest.raises(LeaseLostError, match=r"no heartbeat could be written for 0 s: .*0000\.json"):
+            lease.check()
+        with lease.beating():  # nor does the end of the trial fail
+            pass

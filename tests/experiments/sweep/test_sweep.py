@@ -1,6 +1,7 @@
 """A whole sweep in this process: its trials are runs, and a sweep that was cut off ends as if it never was."""
 
 import csv
+import errno
 import json
 import sys
 from dataclasses import replace
@@ -160,21 +161,65 @@ def _journal(tmp_path: Path) -> Any:
     return optuna.storages.JournalStorage(backend)
 
 
+def of_first_trial(error: Exception, times: int = 1_000) -> Any:
+    """`train`, with an error after the first checkpoint of the first trial."""
+    left = [times]
+
+    def fail(update: Update) -> None:
+        if update.step == 120 and left[0]:
+            left[0] -= 1
+            raise error
+
+    def train_or_fail(env: str, config: Config, **kwargs: Any) -> Any:
+        own = kwargs["callback"]
+        is_first = str(config.run.dir).endswith("trial-0000")
+        return train(env, config, **kwargs | {"callback": lambda update: (fail if is_first else own)(update)})
+
+    return train_or_fail
+
+
+def test_a_trial_that_ends_in_errors_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(trial_module, "train", of_first_trial(ZeroDivisionError("by zero")))
+    notes: list[str] = []
+    results = loop.run_sweep(plan_of(tmp_path, "--trials", "2"), Interrupts(), notes.append)
+    assert results.is_finished
+    assert [row["state"] for row in table(tmp_path)] == ["failed", "complete"]
+    assert table(tmp_path)[0]["error"] == "the trial was lost 3 times at step 80: ZeroDivisionError: by zero"
+    assert sum("trial 0 broke off" in note and "in fail" in note for note in notes) == 4  # at step 0, then thrice at 80
+
+
 def test_a_trial_that_ends_every_process_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     plan = plan_of(tmp_path, "--trials", "2")
 
+    class Killed(BaseException):
+        pass
+
     def crash(env: str, config: Config, **kwargs: Any) -> Any:
-        if config.run.dir is not None and config.run.dir.endswith("trial-0000"):
-            raise ZeroDivisionError
+        if str(config.run.dir).endswith("trial-0000"):
+            raise Killed
         return train(env, config, **kwargs)
 
     monkeypatch.setattr(trial_module, "train", crash)
     for _ in range(3):
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(Killed):
             sweep(plan)
     assert sweep(plan).is_finished
     assert [row["state"] for row in table(tmp_path)] == ["failed", "complete"]
-    assert table(tmp_path)[0]["error"] == "3 processes ended in this trial without a message, at step 0"
+    expected = "the trial was lost 3 times at step 0: each process ended without a message"
+    assert table(tmp_path)[0]["error"] == expected
+
+
+def test_an_error_of_the_disk_loses_no_trial(done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(loop, "DISK_PAUSE", 0.0, raising=False)
+    plan = plan_of(tmp_path, "--trials", "2")
+    stale = OSError(errno.ESTALE, "Stale file handle")
+    monkeypatch.setattr(trial_module, "train", of_first_trial(stale, 10))
+    with pytest.raises(OSError, match="Stale file handle"):  # six more attempts
+        sweep(plan)
+    notes: list[str] = []
+    assert loop.run_sweep(plan, Interrupts(), notes.append).is_finished
+    assert sum("Stale file handle: tried again in 0 s" in note for note in notes) == 3
+    assert table(tmp_path) == table(done)[:2]
 
 
 def test_processes_of_a_study_never_get_the_same_trial(tmp_path: Path):
@@ -356,8 +401,6 @@ def test_bad_input_gets_a_message_and_leaves_nothing(
 def test_bad_options_name_themselves():
     with pytest.raises(UserError, match="--trials must be at least 1, got 0"):
         SweepOptions(trials=0)
-    with pytest.raises(UserError, match="--lost-after must be above 0, got -1"):
-        SweepOptions(lost_after=-1)
 
 
 @pytest.mark.parametrize("size", ["2", "two"])

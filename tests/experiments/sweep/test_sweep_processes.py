@@ -62,7 +62,7 @@ def test_a_fifth_of_the_processes_is_killed_and_every_trial_has_one_result(tmp_p
     if num_hosts > 1 and not can_make_hosts():
         pytest.skip("network and host names of their own need unshare and its rights")
     (tmp_path / "space.json").write_text(json.dumps(SPACE))
-    more = ["--study", "s", "--trials", str(NUM_TRIALS), "--lost-after", "6"]
+    more = ["--study", "s", "--trials", str(NUM_TRIALS), "--run.lost-after", "6"]
     rng = random.Random(num_hosts)
 
     def begin(k: int) -> subprocess.Popen[bytes]:

@@ -22,7 +22,14 @@ _BEATS = 6  # heartbeats within the time after which a process counts as lost
 
 
 class LeaseLostError(Exception):
-    """Raised in a process that stood still for so long that another process has taken its trial."""
+    """Raised in a process whose trial belongs to another process by now, or may do so.
+
+    Args:
+        reason: why the lease was lost.
+    """
+
+    def __init__(self, reason: str = "was taken up by another process, while this process stood still") -> None:
+        super().__init__(reason)
 
 
 class Lease:
@@ -40,6 +47,7 @@ class Lease:
         self._path = path
         self._former = former
         self._interval = interval
+        self._record: dict[str, Any] = {}
         self._text = ""
         self._is_lost = False
         self._beat_at = time.monotonic()
@@ -54,23 +62,54 @@ class Lease:
             The number of processes lost one after the other at this step of the trial.
         """
         lost = self._former.get("lost", 0) + 1 if self._former.get("step") == step else 0
-        record = {"host": socket.gethostname(), "pid": os.getpid(), "step": step, "lost": lost}
-        self._write(json.dumps(record))
+        self._record = {"host": socket.gethostname(), "pid": os.getpid(), "step": step, "lost": lost}
+        self._write(json.dumps(self._record))
         return lost
 
+    @property
+    def former_error(self) -> str:
+        """Return the error that ended the trial in the process before; "" for a process that was killed."""
+        return str(self._former.get("error", ""))
+
+    def record_error(self, text: str) -> None:
+        """Record the error that ends the trial in this process, for the next process; not on a disk out of reach."""
+        with suppress(OSError):
+            if self._is_mine():
+                self._write(json.dumps(self._record | {"error": text}))
+
+    def give_back(self) -> None:
+        """Return the lease: the trial has not lost this process."""
+        with suppress(OSError):
+            if self._is_mine():
+                self._write("")
+
     def check(self) -> None:
-        """Raise `LeaseLostError` if this process has stood still and another process has taken the trial."""
-        if time.monotonic() - self._beat_at > self._interval * _BEATS / 2:
-            self._beat()
+        """Let other processes know that this process is alive, if the heartbeats are late.
+
+        Raises:
+            LeaseLostError: another process has taken the trial while this process stood still, or may take it now,
+                because no heartbeat could be written for as long as makes a process lost.
+        """
+        late = time.monotonic() - self._beat_at
+        if late > self._interval * _BEATS / 2:
+            try:
+                self._beat()
+            except OSError as error:  # such as a network disk out of reach: later it may be back
+                if late > self._interval * _BEATS:
+                    reason = f"is given up, because no heartbeat could be written for {late:.0f} s: {error}"
+                    raise LeaseLostError(reason) from error
         if self._is_lost:
             raise LeaseLostError
 
     def _beat(self) -> None:
         """Show that this process is alive, unless the trial belongs to another process by now."""
-        self._is_lost = self._path.read_text(encoding="utf-8") != self._text
+        self._is_lost = not self._is_mine()
         if not self._is_lost:
             os.utime(self._path)
         self._beat_at = time.monotonic()
+
+    def _is_mine(self) -> bool:
+        return self._path.read_text(encoding="utf-8") == self._text
 
     def _write(self, text: str) -> None:
         self._text = text
@@ -80,7 +119,10 @@ class Lease:
 
     @contextmanager
     def beating(self) -> Generator[None]:
-        """Send heartbeats within the context, then return the lease: other processes need not wait."""
+        """Send heartbeats within the context, then return the lease: other processes need not wait.
+
+        After an exception the lease stays as of a lost process.
+        """
         is_over = threading.Event()
 
         def beat() -> None:
@@ -97,8 +139,7 @@ class Lease:
         finally:
             is_over.set()
             thread.join()
-        if self._path.read_text(encoding="utf-8") == self._text:
-            self._write("")
+        self.give_back()
 
 
 class Leases:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Annotated, Literal
 
-from mappo.config.bounds import above, at_least, at_most, coerce
+from mappo.config.bounds import at_least, at_most, coerce
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +23,6 @@ class SweepOptions:
     pruner: Literal["auto", "median", "hyperband", "none"] = "auto"
     """Optuna's method to end poor trials early, by the evaluations during training.
     `auto`: median for a search, none for a grid."""
-    lost_after: Annotated[float, above(0)] = 60.0
-    """Seconds without a sign of life from a process of another machine, until its trial is taken up by others."""
 
     def __post_init__(self) -> None:
         for option in fields(SweepOptions):

@@ -5,19 +5,20 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from mappo import envs
 from mappo.config import Config
 from mappo.errors import StopTraining, UserError
 from mappo.experiments.sweep.figure import plot_trials
-from mappo.experiments.sweep.lease import LeaseLostError
+from mappo.experiments.sweep.lease import Lease, LeaseLostError
 from mappo.experiments.sweep.options import SweepOptions
 from mappo.experiments.sweep.plan import SweepPlan
 from mappo.experiments.sweep.results import SweepResults, TrialResult, collect_results
 from mappo.experiments.sweep.space import read_space
 from mappo.experiments.sweep.storage import storage_errors
 from mappo.experiments.sweep.study import Study
-from mappo.experiments.sweep.trial import TrialRun
+from mappo.experiments.sweep.trial import TrialLostError, TrialRun
 from mappo.runs.names import plain_name
 from mappo.system.launched import is_launched
 from mappo.system.shutdown import Interrupts, closing
@@ -26,6 +27,9 @@ from mappo.training.progress import format_short
 # Failures in training, one after the other in this process, until the sweep ends.
 MAX_FAILURES = 3
 POLL = 1.0  # seconds between two looks at the trials of other processes
+# Errors of the disk, one after the other, that a sweep bears, and the seconds after each: a minute of trouble.
+MAX_DISK_ERRORS = 6
+DISK_PAUSE = 10.0
 Note = Callable[[str], None]
 
 
@@ -80,7 +84,7 @@ def run_sweep(plan: SweepPlan, interrupts: Interrupts, note: Note) -> SweepResul
         study = Study(plan, interrupts)
         note(_title(plan))
         with suppress(StopTraining):
-            _run_trials(study, interrupts, note)
+            _TrialLoop(study, interrupts, note).run()
         results = collect_results(plan, study.trials())
         with suppress(StopTraining), study.locked():
             results.write()
@@ -88,34 +92,85 @@ def run_sweep(plan: SweepPlan, interrupts: Interrupts, note: Note) -> SweepResul
     return results
 
 
-def _run_trials(study: Study, interrupts: Interrupts, note: Note) -> None:
-    """Run trials until none is left, or an interruption."""
-    failures = 0
-    reason = ""
-    waited_for = 0
-    while not (results := collect_results(study.plan, study.trials())).is_finished:
-        interrupts()
-        with study.next_trial() as found:
-            if found is None:
-                if results.counts["running"] != waited_for:
-                    waited_for = results.counts["running"]
-                    note(f"waiting for {waited_for} trials of other processes")
-                time.sleep(POLL)
-                continue
-            trial, lease = found
+class _TrialLoop:
+    """Runs trials until none is left.
+
+    Args:
+        study: the study.
+        interrupts: interruptions of the sweep.
+        note: shows a line of progress.
+    """
+
+    def __init__(self, study: Study, interrupts: Interrupts, note: Note) -> None:
+        self._study = study
+        self._interrupts = interrupts
+        self._note = note
+        self._failures = 0
+        self._disk_errors = 0  # one after the other
+        self._waited_for = 0
+
+    def run(self) -> None:
+        """Run trials; an error of the disk is tried again for a while.
+
+        Raises:
+            StopTraining: the sweep is interrupted.
+            UserError: trials fail one after the other.
+            OSError: the study's folder stays out of reach.
+        """
+        while True:
+            self._interrupts()
             try:
-                if not TrialRun(study, trial, lease, interrupts, note).run():
+                if not self._run_next():
                     return
-                failures = 0
-            except LeaseLostError:
-                note(f"trial {trial.number} was taken up by another process, while this process stood still")
-                continue
-            except UserError as error:
-                failures += 1
-                reason = str(error)
-            _show_progress(study, trial.number, note)
-        if failures == MAX_FAILURES:
-            raise UserError(f"{failures} trials failed one after the other, the last: {reason}")
+                self._disk_errors = 0
+            except OSError as error:
+                self._disk_errors += 1
+                if self._disk_errors > MAX_DISK_ERRORS:
+                    raise
+                self._note(f"{error}: tried again in {DISK_PAUSE:g} s")
+                self._pause(DISK_PAUSE)
+
+    def _run_next(self) -> bool:
+        """Run a trial, or wait a little for the trials of other processes; return False at the end."""
+        results = collect_results(self._study.plan, self._study.trials())
+        if results.is_finished:
+            return False
+        with self._study.next_trial() as found:
+            if found is not None:
+                return self._run_trial(*found)
+        running = results.counts["running"]
+        if running != self._waited_for:
+            self._waited_for = running
+            self._note(f"waiting for {running} trials of other processes")
+        self._pause(POLL)
+        return True
+
+    def _run_trial(self, trial: Any, lease: Lease) -> bool:
+        """Run a trial; return False if the sweep is interrupted."""
+        try:
+            if not TrialRun(self._study, trial, lease, self._interrupts, self._note).run():
+                return False
+            self._failures = 0
+        except LeaseLostError as error:
+            self._note(f"trial {trial.number} {error}")
+            return True
+        except TrialLostError as error:
+            self._note(f"trial {trial.number} broke off, and is begun again at its last checkpoint: {error}")
+            return True
+        except UserError as error:
+            self._failures += 1
+            if self._failures == MAX_FAILURES:
+                _show_progress(self._study, trial.number, self._note)
+                raise UserError(f"{MAX_FAILURES} trials failed one after the other, the last: {error}") from error
+        _show_progress(self._study, trial.number, self._note)
+        return True
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, unless the sweep is interrupted."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self._interrupts()
+            time.sleep(min(seconds, POLL))
 
 
 def _show_progress(study: Study, number: int, note: Note) -> None:

@@ -26,13 +26,18 @@ def load_optuna() -> Any:
     return optuna
 
 
+def is_storage_error(error: Exception) -> bool:
+    """Return whether Optuna's storage has failed."""
+    return type(error).__module__.partition(".")[0] in ("optuna", "sqlalchemy")
+
+
 @contextmanager
 def storage_errors() -> Generator[None]:
     """Turn errors of Optuna's storage into a UserError."""
     try:
         yield
     except Exception as error:
-        if type(error).__module__.partition(".")[0] not in ("optuna", "sqlalchemy"):
+        if not is_storage_error(error):
             raise
         raise UserError(f"the storage failed: {_first_line(error)}; the same command goes on") from error
 

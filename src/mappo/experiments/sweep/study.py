@@ -45,15 +45,15 @@ class Study:
         self.plan = plan
         self._check = check
         load_optuna()  # raises ahead of the first file, if Optuna is missing
-        self._leases = Leases(plan.folder / "leases", plan.options.lost_after)
+        self._leases = Leases(plan.folder / "leases", plan.base.run.lost_after)
         try:
             self._refuse_other_folder()
             (plan.folder / "leases").mkdir(parents=True, exist_ok=True)
+            with self.locked():
+                self._study = open_optuna_study(plan, self._open_folder())
+                self._enqueue()
         except OSError as error:
             raise UserError(f"{plan.folder} cannot be used: {error_text(error)}") from None
-        with self.locked():
-            self._study = open_optuna_study(plan, self._open_folder())
-            self._enqueue()
 
     @contextmanager
     def locked(self) -> Generator[None]:
@@ -66,8 +66,6 @@ class Study:
                 except BlockingIOError:
                     self._check()
                     time.sleep(_POLL)
-                except OSError as error:
-                    raise UserError(f"cannot lock {self.plan.folder / 'study.lock'}: {error_text(error)}") from None
             yield
 
     def _refuse_other_folder(self) -> None:

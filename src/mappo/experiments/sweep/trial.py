@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 from mappo.config import Config
 from mappo.errors import StopTraining, UserError
@@ -18,18 +18,24 @@ from mappo.evaluation.episodes import NO_BUDGET, SCORE_BUDGET
 from mappo.evaluation.options import EvaluateOptions
 from mappo.evaluation.progress import INTERVAL
 from mappo.evaluation.score_run import evaluate_run
-from mappo.experiments.sweep.lease import Lease
+from mappo.experiments.sweep.lease import Lease, LeaseLostError
+from mappo.experiments.sweep.storage import is_storage_error
 from mappo.experiments.sweep.study import Study
 from mappo.experiments.sweep.trial_files import cpu_seconds, evaluations, last_step, remove_unsaved
 from mappo.runs.logger import Update
 from mappo.system.hardware import is_out_of_memory
 from mappo.system.shutdown import Interrupts
+from mappo.system.tracebacks import format_error
 from mappo.training.progress import format_short
 from mappo.training.run import Run
 from mappo.training.train import train
 
 # Processes lost one after the other, without a checkpoint in between, until a trial counts as their cause.
 MAX_LOST = 3
+
+
+class TrialLostError(Exception):
+    """Raised if an error other than the user's ends a trial in this process. A process may take the trial up again."""
 
 
 class TrialRun:
@@ -66,6 +72,8 @@ class TrialRun:
         Raises:
             UserError: the trial failed in training. The study knows it.
             LeaseLostError: the trial belongs to another process by now.
+            TrialLostError: another error ended the trial in this process.
+            OSError: an error of the disk did; the trial can be continued.
         """
         try:
             config = self._plan.trial_config(self._trial.number, self._trial.params)
@@ -75,19 +83,31 @@ class TrialRun:
         step = last_step(self._path, config)
         lost = self._lease.begin(step)
         if lost >= MAX_LOST:
-            self._tell("FAIL", error=f"{lost} processes ended in this trial without a message, at step {step:,}")
-            return True
+            reason = self._lease.former_error or "each process ended without a message"
+            error = f"the trial was lost {lost} times at step {step:,}: {reason}"
+            self._tell("FAIL", error=error)
+            raise UserError(error)
         with self._lease.beating():
             try:
                 return self._train(config, step)
             except UserError as error:
                 self._tell("FAIL", error=str(error))
                 raise
-            except (MemoryError, RuntimeError) as error:
+            except OSError:  # no fault of the trial
+                self._lease.give_back()
+                raise
+            except Exception as error:
                 if not is_out_of_memory(error):
-                    raise
+                    self._lose(error)
                 self._tell("FAIL", error="out of memory")
                 return True
+
+    def _lose(self, error: Exception) -> NoReturn:
+        """Raise an error of training as a `TrialLostError`, but the study's own errors as they are."""
+        if isinstance(error, LeaseLostError) or is_storage_error(error):
+            raise error
+        self._lease.record_error(f"{type(error).__name__}: {error}")
+        raise TrialLostError(format_error(error)) from error
 
     def _train(self, config: Config, step: int) -> bool:
         """Train, score and tell the result; return False if the sweep must stop."""
