@@ -1,4 +1,4 @@
-# Everything runs inside .venv, which the first target that needs it makes.
+# Everything runs inside .venv. Each target installs what it needs and does not find: `train` little, `test` all tools.
 # Written for GNU make 3.81 and newer.
 
 PYTHON ?= python3
@@ -6,23 +6,33 @@ TASK   ?= spread
 ARGS   ?=
 
 BIN       := .venv/bin
+RUNNABLE  := .venv/.runnable
 INSTALLED := .venv/.installed
 STRESS    := PYTHONPATH=tests/support $(BIN)/python
-TORCH     ?= $(shell grep '^torch==' constraints.txt)
 PIP_FLAGS := --quiet --disable-pip-version-check
+PIP        = $(BIN)/python -m pip install $(PIP_FLAGS)
+
+# On Linux torch's default build brings gigabytes of CUDA libraries. Without an NVIDIA GPU the CPU build is installed, from
+# torch's own index. CUDA=1 or CUDA=0 chooses by hand, TORCH_INDEX= keeps to the default index. The choice stays.
+TORCH       ?= $(shell grep '^torch==' constraints.txt)
+CUDA        := $(or $(patsubst .venv/.cuda-%,%,$(wildcard .venv/.cuda-[01])),$(shell command -v nvidia-smi > /dev/null 2>&1 && echo 1 || echo 0))
+OTHER_TORCH := $(wildcard .venv/.cuda-$(filter-out $(CUDA),0 1))
+TORCH_INDEX ?= $(if $(filter Linux_0,$(shell uname)_$(CUDA)),https://download.pytorch.org/whl/cpu)
+CPU_TORCH    = $(PIP) --no-deps --retries 0 --timeout 15 --index-url "$(TORCH_INDEX)" "$(TORCH)"
 
 AT_LEAST_3_11 := import sys; sys.exit(sys.version_info < (3, 11))
+PIP_FAILED    := echo "pip could not install all of it; 'make install PIP_FLAGS=' shows its every step." >&2; exit 1
 EXACTLY_3_11  := import sys; sys.exit(sys.version_info[:2] != (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test slow gpu mutants soak faults fuzz check prose format bench house lock clean
+.PHONY: always help install train test slow gpl gpu mutants soak faults fuzz check prose format bench house lock clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 install: $(INSTALLED) ## Make .venv and install mappo and its tools into it
 
-train: $(INSTALLED) ## Train on TASK (spread), with any further ARGS="--flag value"
+train: $(RUNNABLE) ## Train on TASK (spread), with any further ARGS="--flag value"
 	$(BIN)/mappo train $(TASK) $(ARGS)
 
 test: $(INSTALLED) ## Run the tests, the slow ones left out
@@ -42,6 +52,10 @@ faults: $(INSTALLED) ## Kill runs 200 times, let each write fail, damage 500 che
 
 fuzz: $(INSTALLED) ## Draw ten thousand command lines, config files and damaged run directories (half an hour)
 	$(STRESS) tests/stress/fuzz.py $(ARGS)
+
+gpl: $(INSTALLED) ## Install vmas, which is under the GPL, and run its tests
+	$(PIP) -c constraints.txt -e ".[vmas]"
+	$(BIN)/pytest -m gpl $(ARGS)
 
 gpu: $(INSTALLED) ## Run the tests that need a CUDA device
 	$(BIN)/pytest -m gpu $(ARGS)
@@ -67,7 +81,7 @@ house: $(INSTALLED) ## Draw the rooms of the package and their imports anew, int
 	$(BIN)/python docs/draw_house.py
 
 # torch goes in first, by its exact version: a build already chosen then satisfies the range that follows.
-$(INSTALLED): pyproject.toml constraints.txt
+$(RUNNABLE): pyproject.toml constraints.txt $(if $(OTHER_TORCH),always)
 	@if [ -x $(BIN)/python ]; then python=$(BIN)/python; else python="$(PYTHON)"; fi; \
 	"$$python" -c '$(AT_LEAST_3_11)' || { \
 	  echo "mappo needs Python 3.11 or newer; '$$python' is $$("$$python" --version 2> /dev/null || echo missing)." >&2; \
@@ -75,10 +89,16 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  exit 1; }
 	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv --clear .venv
 	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(BIN)/python -m ensurepip
-	@echo "Installing into .venv (a few minutes the first time)"
-	@{ $(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt "$(TORCH)" && \
-	   $(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e ".[dev]"; } || { \
-	  echo "pip could not install all of it; 'make install PIP_FLAGS=' shows its every step." >&2; exit 1; }
+	@echo "Installing mappo into .venv (minutes, the first time)"
+	@[ -z "$(OTHER_TORCH)" ] || $(BIN)/python -m pip uninstall --quiet --yes torch
+	@[ -z "$(TORCH_INDEX)" ] || $(CPU_TORCH) 2> /dev/null || \
+	  echo "No $(TORCH) from $(TORCH_INDEX): it comes from pip's default index."
+	@{ $(PIP) -c constraints.txt "$(TORCH)" && $(PIP) -c constraints.txt -e ".[mpe]"; } || { $(PIP_FAILED); }
+	@rm -f .venv/.cuda-* && touch .venv/.cuda-$(CUDA) $@
+
+$(INSTALLED): $(RUNNABLE)
+	@echo "Installing all that the tests need (minutes, the first time)"
+	@$(PIP) -c constraints.txt -e ".[dev]" || { $(PIP_FAILED); }
 	@touch $@
 
 # Locked with the oldest supported Python, so that every version locked installs on the newer ones too.
@@ -89,7 +109,7 @@ lock: ## Lock the newest versions in constraints.txt; TORCH=torch==X.Y.Z to move
 	@echo "Installing into .venv-lock (a few minutes)"
 	@"$(PYTHON)" -m venv --clear .venv-lock
 	@.venv-lock/bin/python -m pip install $(PIP_FLAGS) "$(TORCH)"
-	@.venv-lock/bin/python -m pip install $(PIP_FLAGS) ".[dev]"
+	@.venv-lock/bin/python -m pip install $(PIP_FLAGS) ".[dev,vmas,envpool]"
 	@.venv-lock/bin/python -m pip freeze --all --exclude mappo --exclude pip --exclude wheel > .venv-lock/frozen
 	@{ sed -n '/^#/p' constraints.txt; \
 	   sed 's/+.*//' .venv-lock/frozen | grep == | grep -Eiv '^(nvidia-|cuda-|triton)'; } > .venv-lock/constraints.txt

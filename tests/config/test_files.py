@@ -79,5 +79,5 @@ def test_a_config_may_be_yaml(tmp_path: Path):
 
 def test_without_pyyaml_a_message_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "yaml", None)
-    with pytest.raises(UserError, match=r"pip install 'mappo\[sweep\]', or write the file in JSON"):
+    with pytest.raises(UserError, match=r"pip install pyyaml, or write the file in JSON"):
         read(tmp_path, "a: 1\n")

@@ -5,7 +5,6 @@ from contextlib import nullcontext
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from mappo.config import EnvConfig
@@ -38,7 +37,7 @@ def show_environments(family: str | None) -> None:
         if is_installed(kind):
             status = package_version(name + "/x")
         else:
-            status = escape(f"pip install 'mappo[{kind.extra}]'") if kind.extra is not None else "no: not on PyPI"
+            status = "no: not on PyPI" if kind.extra is None else f"no: see mappo envs {name}"
         families.add_row(f"{name}/...", f"{kind.summary}\n[dim]{name}/{kind.examples[0]}[/dim]", status)
     console.print(native)
     console.print()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mappo.errors import UserError
+from mappo.system.packages import pip_install
 from mappo.system.safe_read import MAX_JSON, MAX_YAML, parse_json, quote, read_text
 
 # Plain words of YAML 1.2 with a meaning; PyYAML's own rules (YAML 1.1) read 1e-4 as a text and no as False.
@@ -34,7 +35,7 @@ def _parse_yaml(text: str) -> Any:
     try:
         yaml = importlib.import_module("yaml")
     except ImportError:
-        raise UserError("YAML files need PyYAML: pip install 'mappo[sweep]', or write the file in JSON") from None
+        raise UserError(f"YAML files need PyYAML: {pip_install('pyyaml')}, or write the file in JSON") from None
     try:
         return _to_python(yaml.compose(text, Loader=yaml.SafeLoader), set())
     except yaml.YAMLError as error:

@@ -10,6 +10,7 @@ from mappo.config import Config, EnvConfig
 from mappo.config.presets import TWINS, presets_of
 from mappo.envs.registry import FAMILIES, NATIVE, Family, NativeEnv
 from mappo.errors import UserError, suggest
+from mappo.system.packages import install_command
 
 CUSTOM = "custom/"  # first part of the name of an environment given as an object or a function
 
@@ -122,16 +123,16 @@ def require_package(family: Family) -> None:
         UserError: the package is missing.
     """
     if family.extra is not None and not is_installed(family):
-        raise not_installed(family.package, f"'mappo[{family.extra}]'")
+        raise not_installed(family.package, install_command(family.extra))
 
 
-def require(module: str, package: str, requirement: str) -> Any:
+def require(module: str, package: str, command: str) -> Any:
     """Import and return a module of an optional package.
 
     Args:
         module: full name of the module, such as `rware.warehouse`.
         package: name of the package, for the error message.
-        requirement: the words after `pip install`, such as `'mappo[vmas]'`.
+        command: the command that installs the package, see `install_command`.
 
     Raises:
         UserError: the package, or a package that it needs, is missing.
@@ -140,12 +141,12 @@ def require(module: str, package: str, requirement: str) -> Any:
         return importlib.import_module(module)
     except (ImportError, TypeError) as error:  # protobuf raises a TypeError if its version is wrong
         reason = str(error).partition("\n")[0]
-        raise not_installed(package, requirement, f", or not completely ({reason})") from error
+        raise not_installed(package, command, f", or not completely ({reason})") from error
 
 
-def not_installed(package: str, requirement: str, detail: str = "") -> UserError:
+def not_installed(package: str, command: str, detail: str = "") -> UserError:
     """Return the error to raise for a missing package, with the command to install it."""
-    return UserError(f"{package} is not installed{detail}: pip install {requirement}")
+    return UserError(f"{package} is not installed{detail}: {command}")
 
 
 def check_options(name: str, options: Iterable[str], known: Collection[str]) -> None:

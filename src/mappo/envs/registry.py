@@ -34,7 +34,7 @@ class Family:
 
     Args:
         summary: one line for the user.
-        extra: the extra of mappo with the package, `pip install 'mappo[extra]'`; None if PyPI lacks the package.
+        extra: the extra of mappo with the package, see `install_command`; None if PyPI lacks the package.
         package: the distribution; its version is reported.
         module: the module to import; shows whether the package is installed.
         maker: `module:function` of this package, called with NAME.

@@ -186,7 +186,7 @@ def check_format(version: Any, where: str) -> None:
     if is_number and version == FORMAT:
         return
     if is_number and version > FORMAT:
-        hint = f"it was written by a later version of mappo than {__version__}: pip install --upgrade mappo"
+        hint = f"it was written by a later version of mappo than {__version__}: use that version"
     elif is_number and version > 0:
         hint = "it was written by an earlier version of mappo: such runs cannot be read any more, train again"
     else:

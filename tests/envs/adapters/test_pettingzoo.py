@@ -14,6 +14,7 @@ from mappo.envs.check.checker import check
 from mappo.envs.registry import FAMILIES
 from mappo.envs.vector.serial import SerialEnvs
 from mappo.errors import UserError
+from mappo.system.packages import install_command
 
 
 def make(full: str, *, render: bool = False, **options: Any) -> Any:
@@ -270,7 +271,7 @@ def test_a_missing_package_is_named_with_its_extra(name: str, module: str, extra
     package = FAMILIES[family].package  # as pip calls it
     assert str(error.value) == (
         f"{package} is not installed, or not completely "
-        f"(import of {module} halted; None in sys.modules): pip install 'mappo[{extra}]'"
+        f"(import of {module} halted; None in sys.modules): {install_command(extra)}"
     )
 
 

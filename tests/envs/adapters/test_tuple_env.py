@@ -15,6 +15,7 @@ import torch
 from mappo.core.protocols import Environment
 from mappo.envs.adapters import lbf, rware
 from mappo.errors import UserError
+from mappo.system.packages import install_command
 from vectorized import from_factory
 
 foraging = pytest.importorskip("lbforaging.foraging.environment")
@@ -471,7 +472,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, make: Any, 
         make("x", {})
     told = str(raised.value)
     assert told.startswith(f"{module.split('.')[0]} is not installed, or not completely (")
-    assert told.endswith(f"): pip install 'mappo[{extra}]'")
+    assert told.endswith(f"): {install_command(extra)}")
 
 
 def test_what_cannot_be_drawn_says_what_it_needs(monkeypatch: pytest.MonkeyPatch):

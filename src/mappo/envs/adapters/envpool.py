@@ -28,6 +28,7 @@ from mappo.envs.adapters.packages import construction, refuse_options, unknown
 from mappo.envs.batched.base import time_step_of_team
 from mappo.envs.names import require
 from mappo.errors import UserError
+from mappo.system.packages import install_command
 
 # For each environment, the keys of observations per agent, and of observations common to all agents.
 _OBS_KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -179,7 +180,7 @@ def _load(env_name: str) -> Any:
         )
     if env_name not in _OBS_KEYS:
         raise unknown("envpool", env_name, _OBS_KEYS)
-    return require("envpool", "envpool", "'mappo[envpool]'")
+    return require("envpool", "envpool", install_command("envpool"))
 
 
 def _legal_actions(obs: Mapping[str, np.ndarray]) -> Tensor:

@@ -14,6 +14,7 @@ from mappo.envs.adapters.packages import build, unknown
 from mappo.envs.adapters.tuple_env import TupleEnv, render_without_display
 from mappo.envs.names import require
 from mappo.errors import UserError
+from mappo.system.packages import install_command
 
 _NO_GRIDS = "lbforaging 2.0.0 cannot make grid observations, because it declares a wrong shape for them"
 _NAME = re.compile(
@@ -73,7 +74,7 @@ def make(name: str, options: Mapping[str, Any], render: bool = False) -> Foragin
     Raises:
         UserError: the name or an option is unknown, or the package is missing.
     """
-    package = require("lbforaging.foraging.environment", "lbforaging", "'mappo[lbf]'")
+    package = require("lbforaging.foraging.environment", "lbforaging", install_command("lbf"))
     if options.get("grid_observation"):
         raise UserError(f"lbf/{name}: {_NO_GRIDS}: leave out grid_observation")
     env = build(f"lbf/{name}", package.ForagingEnv, settings(name), options)

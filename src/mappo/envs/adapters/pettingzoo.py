@@ -33,6 +33,7 @@ from mappo.envs.adapters.packages import construction, unknown
 from mappo.envs.names import check_options, require
 from mappo.envs.registry import FAMILIES
 from mappo.envs.vector.time_limit import TimeLimit
+from mappo.system.packages import install_command
 
 _ROBOTS = (
     "Ant-2x4",
@@ -136,7 +137,7 @@ def _load(family: str, module: str) -> Any:
     # The packages announce their next versions, and Box2D crashes if its deprecation warnings are errors.
     with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        return require(module, FAMILIES[family].package, f"'mappo[{FAMILIES[family].extra}]'")
+        return require(module, FAMILIES[family].package, install_command(str(FAMILIES[family].extra)))
 
 
 def _set_headless(family: str) -> None:

@@ -13,6 +13,7 @@ from mappo.envs.adapters.packages import build, unknown
 from mappo.envs.adapters.tuple_env import TupleEnv, render_without_display
 from mappo.envs.names import require
 from mappo.errors import UserError
+from mappo.system.packages import install_command
 
 _SIZES = {"tiny": (1, 3), "small": (2, 3), "medium": (2, 5), "large": (3, 5)}  # rows and columns of shelves
 _REQUESTS = {"-easy": 2, "": 1, "-hard": 0.5}  # for each robot
@@ -100,7 +101,7 @@ def settings(name: str) -> dict[str, Any]:
 
 
 def _load_package() -> Any:
-    return require("rware.warehouse", "rware", "'mappo[rware]'")
+    return require("rware.warehouse", "rware", install_command("rware"))
 
 
 def _enum_options(name: str, package: Any, options: Mapping[str, Any]) -> dict[str, Any]:

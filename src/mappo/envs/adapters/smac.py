@@ -191,7 +191,7 @@ def _team_settings(race: str, num_units: int, num_enemies: int) -> dict[str, Any
 
 
 def _load(family: str, module: str) -> Any:
-    return require(module, family, _INSTALL[family])
+    return require(module, family, f"pip install {_INSTALL[family]}")
 
 
 def _check_starcraft(name: str, map_name: str, version: str | None) -> None:

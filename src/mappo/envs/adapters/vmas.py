@@ -26,6 +26,7 @@ from mappo.envs.adapters.packages import construction, refuse_options, unknown
 from mappo.envs.batched.base import time_step_of_team
 from mappo.envs.names import require
 from mappo.errors import UserError
+from mappo.system.packages import install_command
 
 _RESERVED = (
     "seed",
@@ -226,8 +227,8 @@ def make(name: str, num_envs: int, device: torch.device | str, options: Mapping[
 def _load(scenario: str) -> Any:
     """Import the package, if it has the scenario."""
     with contextlib.redirect_stderr(io.StringIO()):  # gym, which vmas needs, prints a notice about its maintenance
-        require("gym", "vmas", "'mappo[vmas]'")
-    package = require("vmas", "vmas", "'mappo[vmas]'")
+        require("gym", "vmas", install_command("vmas"))
+    package = require("vmas", "vmas", install_command("vmas"))
     known: list[str] = [*package.scenarios, *package.mpe_scenarios, *package.debug_scenarios]
     if scenario not in known:
         raise unknown("vmas", scenario, known)

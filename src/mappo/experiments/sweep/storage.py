@@ -11,6 +11,7 @@ from mappo.core.seeding import derive_seed
 from mappo.envs.names import require
 from mappo.errors import UserError
 from mappo.experiments.sweep.plan import SweepPlan
+from mappo.system.packages import install_command
 
 _TOKEN = "folder"  # user attribute of Optuna's study: the token of the study's folder
 
@@ -21,7 +22,7 @@ def load_optuna() -> Any:
     Raises:
         UserError: Optuna is not installed.
     """
-    optuna = require("optuna", "Optuna", "'mappo[sweep]'")
+    optuna = require("optuna", "Optuna", install_command("sweep"))
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
 
