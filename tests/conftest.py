@@ -1,5 +1,6 @@
 """What all tests share: one thread, one seed, and drawn examples that are the same everywhere."""
 
+import importlib.util
 import os
 import signal
 
@@ -15,6 +16,13 @@ if hasattr(signal, "SIGHUP"):  # who is started under nohup ignores it, and so w
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, database=None)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+@pytest.fixture(autouse=True)
+def gpl(request: pytest.FixtureRequest) -> None:
+    """Tests of packages under the GPL fail without them: to be skipped unseen they need no run of their own."""
+    if request.node.get_closest_marker("gpl") and importlib.util.find_spec("vmas") is None:
+        pytest.fail("vmas is missing: make gpl installs it")
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from importlib import metadata
 from typing import Any
 
+from mappo._version import __version__
 from mappo.config import Config, EnvConfig
 from mappo.config.presets import TWINS, presets_of
 from mappo.envs.registry import FAMILIES, NATIVE, Family, NativeEnv
@@ -101,7 +102,9 @@ def package_version(name: str) -> str:
     if is_code(name):
         return name.partition(":")[0]
     found = find_family(name)
-    package = "mappo" if found is None else found[0].package
+    if found is None:
+        return f"mappo {__version__}"
+    package = found[0].package
     try:
         return f"{package} {metadata.version(package)}"
     except metadata.PackageNotFoundError:

@@ -116,6 +116,12 @@ def having(what: str, keys: Any = CASES) -> list[str]:
     return [key for key in keys if what in CASES[key].has.split()]
 
 
+def each(keys: Any) -> pytest.MarkDecorator:
+    """Run a test for each environment; vmas is under the GPL."""
+    marked = [pytest.param(key, marks=pytest.mark.gpl) if key.startswith("vmas/") else key for key in keys]
+    return pytest.mark.parametrize("key", marked)
+
+
 def made(key: str, workers: int = 0, num_envs: int = E, **settings: Any) -> Environment:
     kind, case = FAMILIES[key.partition("/")[0]], CASES[key]
     if case.make is not None:
@@ -147,7 +153,7 @@ def same(a: TimeStep, b: TimeStep) -> None:
         assert x is None or (x.dtype == y.dtype and torch.equal(x, y)), each.name
 
 
-@pytest.mark.parametrize("key", CASES)
+@each(CASES)
 def test_reset_and_step_keep_the_contract(key: str):
     spec, steps, _ = played(key)
     for step in steps:
@@ -171,7 +177,7 @@ def test_reset_and_step_keep_the_contract(key: str):
         assert step.active[step.ended].all()
 
 
-@pytest.mark.parametrize("key", SINGLE)
+@each(SINGLE)
 def test_the_pool_is_the_plain_loop(key: str):
     """Law 10, bit for bit, over episodes, their ends and what follows."""
     spec, loop, _ = played(key)
@@ -233,7 +239,7 @@ class ByHand:
         return np.stack([np.pad(x, (0, size - len(x))) for x in own])
 
 
-@pytest.mark.parametrize("key", SINGLE)
+@each(SINGLE)
 def test_the_plain_loop_is_a_loop_by_hand_over_single_environments(key: str):
     """Law 10: final observations, masks, deaths, the seeds of later episodes included."""
     spec, (first, *steps), actions = played(key)
@@ -259,7 +265,7 @@ def test_the_plain_loop_is_a_loop_by_hand_over_single_environments(key: str):
                         assert step.mask[i, j].tolist() == one.infos[a]["action_mask"].tolist()
 
 
-@pytest.mark.parametrize("key", CASES)
+@each(CASES)
 def test_a_time_limit_truncates_with_the_final_observation(key: str):
     _, steps, _ = played(key)
     case, length, truncated, finished = CASES[key], [0] * E, 0, 0
@@ -281,7 +287,7 @@ def test_a_time_limit_truncates_with_the_final_observation(key: str):
     assert (finished > 0) == (key in having("ends"))
 
 
-@pytest.mark.parametrize("key", having("deaths"))
+@each(having("deaths"))
 def test_who_dies_is_gone_and_the_episode_goes_on(key: str):
     spec, steps, _ = played(key)
     dead, deaths, outlived = torch.zeros(E, spec.num_agents, dtype=torch.bool), 0, 0
@@ -301,7 +307,7 @@ def test_who_dies_is_gone_and_the_episode_goes_on(key: str):
     assert outlived >= 1, "somebody was cut off by the time limit after another had died"
 
 
-@pytest.mark.parametrize("key", having("seeds"))
+@each(having("seeds"))
 def test_a_seed_makes_the_game(key: str):
     """The same one in environments that have played others, whose neighbours' seeds are others."""
     _, expected, _ = played(key)
@@ -365,7 +371,7 @@ def test_cleaners_end_their_game_by_what_is_not_offered():
     assert step.terminated.tolist() == [[False] * 3, [True] * 3, [False] * 3, [False] * 3]
 
 
-@pytest.mark.parametrize("key", having("render"))
+@each(having("render"))
 @pytest.mark.filterwarnings("ignore:The system font .* couldn't be found:UserWarning")
 def test_pictures_show_the_game(key: str):
     if key in having("gl") and not DRAWS:

@@ -14,12 +14,11 @@ from mappo.algorithms.mappo import MAPPO
 from mappo.config import Config, EnvConfig, PPOConfig
 from mappo.core.protocols import Environment, Renderable, Resumable
 from mappo.core.timestep import TimeStep
+from mappo.envs.adapters.vmas import make
 from mappo.errors import UserError
 from mappo.rollouts.collector import Collector
 
-pytest.importorskip("vmas")
-
-from mappo.envs.adapters.vmas import make
+pytestmark = pytest.mark.gpl
 
 CHOICES = {"continuous_actions": False}
 SIGNS = {"continuous_actions": False, "multidiscrete_actions": True}
@@ -304,7 +303,7 @@ def test_what_cannot_be_made_is_told():
 
 def test_missing_vmas_is_told(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "vmas", None)
-    with pytest.raises(UserError, match=r"vmas is not installed, .*: pip install '?vmas"):
+    with pytest.raises(UserError, match=r"vmas is not installed, .*pip install '?vmas"):
         make("balance", 1, "cpu", {})
 
 
