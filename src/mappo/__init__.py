@@ -48,7 +48,7 @@ if TYPE_CHECKING:
         SharedActorCriticNetwork as SharedActorCriticNetwork,
     )
     from mappo.rollouts.collector import Collector as Collector
-    from mappo.training.run import Run as Run
+    from mappo.training.run import Run as Run, load_run as load_run
     from mappo.training.train import train as train
 
 # Public names by module. The imports above are for type checkers alone.
@@ -67,7 +67,7 @@ _HOME = {
     "networks.tutorial": ["CTDEActorCriticNetwork", "IndependentActorCriticNetwork", "SharedActorCriticNetwork"],
     "functional.returns": ["discounted_return", "gae", "gae_data", "n_step_return"],
     "core.spec": ["ActionHeads", "Spec"],
-    "training.run": ["Run"],
+    "training.run": ["Run", "load_run"],
     "training.train": ["train"],
     "core.protocols": ["Environment", "Resumable"],
     "core.timestep": ["Rollout", "TimeStep"],
@@ -79,7 +79,8 @@ __all__ = [*_MODULE, "__version__"]  # pyright: ignore[reportUnsupportedDunderAl
 
 def __getattr__(name: str) -> Any:
     if name not in _MODULE:
-        raise AttributeError(f"module 'mappo' has no attribute {name!r}")
+        hint = "; a run has it, as in mappo.load_run(path).evaluate()" if name == "evaluate" else ""
+        raise AttributeError(f"module 'mappo' has no attribute {name!r}{hint}")
     path = f"mappo.{_MODULE[name]}"
     if path not in sys.modules:
         state = random.getstate()

@@ -164,7 +164,11 @@ MISTAKES = {
     "resume nowhere": (["resume", "nowhere"], "nowhere is not a run directory: there is no config.json in it"),
     "evaluate nowhere": (["evaluate", "nowhere"], "nowhere is not a run directory"),
     "play nowhere": (["play", "nowhere"], "nowhere is not a run directory"),
-    "checkpoint": (["evaluate", "x", "--checkpoint", "first"], "invalid choice 'first'"),
+    "checkpoint": (["evaluate", "x", "--checkpoint", "bets"], "got 'bets'; did you mean 'best'?"),
+    "checkpoint to play": (
+        ["play", "x", "--checkpoint", "first"],
+        "last, best or a step, got 'first'",
+    ),
     "settings missing": (["train", "spread", "--config", "nowhere.json"], "--config nowhere.json: "),
 }
 

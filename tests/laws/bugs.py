@@ -994,8 +994,8 @@ BUGS = [
     Bug(
         "checkpoints",
         "damage goes unnoticed",
-        "runs/checkpoint.py",
-        'if _digest(file) != state["sha256"].get(file.name):',
+        "runs/checkpoint_files.py",
+        'if digest(file) != state["sha256"].get(file.name):',
         "if False:",
         "runs/test_checkpoint.py::test_a_damaged_last_checkpoint_is_passed_over",
     ),

@@ -180,7 +180,7 @@ def test_older_runs_keep_the_best_in_a_file(run: Path, gone: bool):
         file = put(run, step) / "state.json"
         state = json.loads(file.read_text())
         del state["best_step"], state["run"]
-        state["sha256"]["state.json"] = checkpoint._digest_state(state)
+        state["sha256"]["state.json"] = checkpoint.digest_state(state)
         file.write_text(json.dumps(state))
     (run / "checkpoints" / "best").write_text(f"{30 if gone else 10:012d}\n")
     if gone:  # of a time that never was
@@ -199,6 +199,37 @@ def test_a_best_one_that_is_gone_is_told_and_looked_for_anew(run: Path):
     ):
         load(run, "best")
     assert checkpoint.best_step(load(run)) is None
+
+
+@pytest.mark.parametrize("which", [20, "20", "000020"])
+def test_a_kept_checkpoint_is_loaded_by_its_step(run: Path, which: str | int):
+    for step in (10, 20, 30, 40):
+        put(run, step, every=10)
+    assert value(load(run, which)) == 20
+
+
+def test_a_step_without_a_checkpoint_is_told_with_the_nearest_steps(run: Path):
+    with pytest.raises(UserError, match=r"one holds no checkpoint: nothing was saved in it yet$"):
+        load(run, 20)
+    for step in range(10, 150, 10):
+        put(run, step, every=10)
+    with pytest.raises(UserError) as error:
+        load(run, "68")
+    nearest = "30, 40, 50, 60, 70, 80, 90, 100, 110"
+    assert one_line(error).endswith(f"no checkpoint of step 68; there are 14, the nearest: 20, {nearest}")
+    flip(run / "checkpoints" / f"{70:012d}" / "model.safetensors")
+    with pytest.raises(UserError, match="is damaged"):
+        load(run, 70)
+
+
+@pytest.mark.parametrize("which", ["lest", "", "-20", "2e1", "٣", "9" * 5000])
+def test_a_name_that_no_checkpoint_has_is_told(run: Path, which: str):
+    put(run, 20)
+    with pytest.raises(
+        UserError, match=r"last, best or a step, got|no checkpoint of step 9{30}; there are 20$"
+    ) as error:
+        load(run, which)
+    assert len(one_line(error)) < 300
 
 
 def test_there_is_no_best_as_long_as_none_was_measured(run: Path):

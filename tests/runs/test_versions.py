@@ -62,7 +62,7 @@ def test_another_format_is_told_with_what_to_do(told: int, why: str, tmp_path: P
     run = copied(KEPT[-1], tmp_path / "run")
     sealed(last(run), format=told)
     with pytest.raises(UserError, match=rf"has format {told}, this version reads {FORMAT}; it was written by {why}"):
-        checkpoint._read_checkpoint(last(run), None)
+        checkpoint.read_checkpoint(last(run), None)
     described = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps(described | {"format": told}))
     with pytest.raises(UserError, match=rf"config\.json has format {told}, .*; it was written by {why}"):

@@ -33,7 +33,7 @@ def sealed(folder: Path, **state: Any) -> None:
     file = folder / "state.json"
     told = json.loads(file.read_text()) | state
     told["sha256"] = {f"{n}.safetensors": digest(folder / f"{n}.safetensors") for n in ("model", "trainer")}
-    told["sha256"]["state.json"] = checkpoint._digest_state(told)
+    told["sha256"]["state.json"] = checkpoint.digest_state(told)
     file.write_text(json.dumps(told))
 
 

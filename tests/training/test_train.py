@@ -559,7 +559,7 @@ def test_a_run_resumed_on_another_kind_of_device_goes_on_with_new_random_streams
     state = json.loads(file.read_text())
     assert state["device"] == "cpu"
     state["device"] = "cuda"
-    state["sha256"]["state.json"] = checkpoint._digest_state(state)
+    state["sha256"]["state.json"] = checkpoint.digest_state(state)
     file.write_text(json.dumps(state))
     assert train("spread", config, resume=True).finished
     assert "resumed from cuda: random streams and episodes start anew" in capsys.readouterr().out

@@ -11,8 +11,9 @@ import tyro
 
 from mappo.config import Config
 from mappo.config.bounds import at_least, at_most, coerce
-from mappo.evaluation.options import REPLAY_EPISODES, SCORE_SEED, CheckpointName, EvaluateOptions
+from mappo.evaluation.options import REPLAY_EPISODES, SCORE_SEED, EvaluateOptions
 from mappo.experiments.sweep.options import SweepOptions
+from mappo.runs.steps import check_name
 
 RunPath = Annotated[Path, tyro.conf.arg(metavar="RUN"), tyro.conf.Positional]
 EnvName = Annotated[str, tyro.conf.arg(metavar="ENV"), tyro.conf.Positional]
@@ -74,10 +75,13 @@ class Play:
     """Number of episodes, 1 to 100."""
     seed: int = SCORE_SEED
     """Reset seed of the first episode; further episodes count up."""
-    checkpoint: CheckpointName = "last"
-    """Checkpoint of the policy: last, or best by the evaluations during training."""
+    checkpoint: str = "last"
+    """Checkpoint of the policy: last, best (by the evaluations during training), or the step of a kept checkpoint."""
     allow_code: Flag = False
     """Allow import of the function named as environment in the run's config.json."""
+
+    def __post_init__(self) -> None:
+        check_name(self.checkpoint)
 
 
 @dataclass(frozen=True)

@@ -79,9 +79,9 @@ def launch(args: Sequence[str], env: str, config: Config, resume: bool, close_li
             return 128 + caught
         code = run_code(codes, run.seeds > 1)
         if code == 0 and run.seeds > 1:
-            from mappo.training.run import load_finished
+            from mappo.training.run import load_run
 
-            show_result(load_finished(path), close_limit, program_name())
+            show_result(load_run(path, allow_code=True), close_limit, program_name())
         if code != LOST or not remaining:
             return code
         print(f"mappo: {_describe(codes)}; all are started again ({remaining} restarts left)", file=sys.stderr)

@@ -139,7 +139,8 @@ def print_score(result: dict[str, Any]) -> None:
 
     title = f"{result['env']} ({result['package_version']}), {result['episodes']:,} episodes"
     num_seeds = len(result.get("by_policy", [0]))
-    print(f"\n{printable(title)}, {result['checkpoint']} checkpoint; the team's return:")
+    checkpoint = f"{'step ' if result['checkpoint'].isdecimal() else ''}{result['checkpoint']} checkpoint"
+    print(f"\n{printable(title)}, {checkpoint}; the team's return:")
     if num_seeds > 1:
         print(f"(intervals of the run are over its {num_seeds} seeds, those of the baselines over episodes)")
     table = Table()

@@ -15,12 +15,14 @@ from mappo.runs.checkpoint import Checkpoint, load
 from mappo.runs.directory import read_run, seed_paths
 
 
-def load_actor(path: str | Path, *, checkpoint: str = "last", sampled: bool = False, device: str = "cpu") -> Actor:
+def load_actor(
+    path: str | Path, *, checkpoint: str | int = "last", sampled: bool = False, device: str = "cpu"
+) -> Actor:
     """Load the policy of a run. The policy needs no environment and no config.
 
     Args:
-        path: the run directory.
-        checkpoint: `last` or `best`.
+        path: the run directory; of several seeds the directory of one, such as `runs/x/seed-2`.
+        checkpoint: `last`, `best`, or the step of a kept checkpoint.
         sampled: sample actions, in place of choosing the likeliest.
         device: device of the network.
 
@@ -29,13 +31,13 @@ def load_actor(path: str | Path, *, checkpoint: str = "last", sampled: bool = Fa
         `actor.agent(NAME)` is the policy of a single agent, with the agent's own observations and actions.
 
     Raises:
-        UserError: the directory is not a run, or its checkpoint is damaged.
+        UserError: the directory is not a run, or its checkpoint is missing or damaged.
     """
     return read_actor(Path(path), checkpoint, sampled, device)[0]
 
 
 def read_actor(
-    path: Path, checkpoint: str = "last", sampled: bool = False, device: str = "cpu"
+    path: Path, checkpoint: str | int = "last", sampled: bool = False, device: str = "cpu"
 ) -> tuple[Actor, Checkpoint]:
     """Return the actor of `load_actor`, and its checkpoint. Warn of damaged later checkpoints."""
     _, config, spec = read_run(path)

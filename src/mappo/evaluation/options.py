@@ -1,9 +1,8 @@
 """Options of an evaluation, shared by the command line, `Run.evaluate` and `evaluate_run`. Loads no torch."""
 
 from dataclasses import dataclass
-from typing import Literal
 
-CheckpointName = Literal["last", "best"]
+from mappo.runs.steps import check_name
 
 # First reset seeds, up to a million each: scores and the choice of the best checkpoint use different episodes.
 SCORE_SEED = 1_000_000
@@ -22,11 +21,14 @@ class EvaluateOptions:
     """Number of episodes, at least 1."""
     on: str | None = None
     """Package of the original environment to play on, such as mpe2; by default the environment of the training."""
-    checkpoint: CheckpointName = "last"
-    """Checkpoint of the policy: last, or best by the evaluations during training."""
+    checkpoint: str = "last"
+    """Checkpoint of the policy: last, best (by the evaluations during training), or the step of a kept checkpoint."""
     sampled: bool = False
     """Compare the sampled policy with the baselines; by default the greedy policy. Both are scored."""
     workers: int | None = None
     """Number of processes for environments written in Python; by default as in training."""
     allow_code: bool = False
     """Allow import of the function named as environment in the run's config.json."""
+
+    def __post_init__(self) -> None:
+        check_name(self.checkpoint)

@@ -136,7 +136,7 @@ def draw_replay(
         path: run directory.
         episodes: number of episodes, 1 to 100.
         seed: reset seed of the first episode; further episodes count up.
-        checkpoint: `last` or `best`.
+        checkpoint: `last`, `best` or a step.
         allow_code: import the function named as environment in the run's `config.json`.
         close_limit: context for closing the environment.
         on_step: see `StepCallback`.

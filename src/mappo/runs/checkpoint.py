@@ -9,45 +9,32 @@ runs/NAME/config.json               the environment, the config and the spaces
 Training calls `save`; resuming, evaluation and `load_actor` call `load`.
 """
 
-import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load as load_bytes, load_file, save_file  # pyright: ignore[reportUnknownVariableType]
+from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor
 
 from mappo._version import __version__
-from mappo.config.bounds import read_field
 from mappo.errors import UserError
-from mappo.runs.directory import FORMAT, check_format, read_json, saved_run_id
+from mappo.runs.checkpoint_files import Checkpoint as Checkpoint, digest, digest_state, read_checkpoint, read_state
+from mappo.runs.directory import FORMAT, saved_run_id
 from mappo.runs.hints import recovery_hint
 from mappo.runs.retention import prune, remove_own, remove_unfinished
-from mappo.runs.steps import STEP_NAME, RefusedError, checkpoint_paths, read_error
-from mappo.system.files import error_text, flush_to_disk, write_text
-from mappo.system.safe_read import MAX_TENSORS, check_tensor_file, quote, read_text
+from mappo.runs.steps import STEP_NAME, RefusedError, check_name, checkpoint_paths
+from mappo.system.files import flush_to_disk, write_text
+from mappo.system.safe_read import MAX_TENSORS, read_text
 
 T = TypeVar("T")
 
 MAX_PROBLEMS = 3  # damaged checkpoints named in a message; the others are counted
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint, read and found whole. Tensors by name: `network.*`, `value_norm.*`; `optimizer.*`, ..."""
-
-    path: Path
-    state: dict[str, Any]
-    model: dict[str, Tensor]
-    trainer: dict[str, Tensor]
-    passed_over: tuple[str, ...] = ()
-    """Errors of later checkpoints, which are damaged."""
+MAX_STEPS = 10  # steps named in a message: the nearest
 
 
 def save(
@@ -103,35 +90,59 @@ def _write_files(folder: Path, state: dict[str, Any], tensors: Mapping[str, Mapp
             shutil.copymode(config, file)
         if file.stat().st_size > MAX_TENSORS:
             raise OSError(f"{file.name} is larger than the limit of {MAX_TENSORS:,} bytes")
-        sums[file.name] = _digest(file)
+        sums[file.name] = digest(file)
         flush_to_disk(file)
-    sums["state.json"] = _digest_state(state)
+    sums["state.json"] = digest_state(state)
     write_text(folder / "state.json", json.dumps({**state, "sha256": sums}, indent=2) + "\n")
     flush_to_disk(folder)
 
 
-def load(run: Path, which: str = "last", until: int | None = None) -> Checkpoint:
-    """Load the newest whole checkpoint, or the best.
+def load(run: Path, which: str | int = "last", until: int | None = None) -> Checkpoint:
+    """Load the newest whole checkpoint, the best, or the checkpoint of a step; `Checkpoint.path` is its directory.
 
     Args:
         run: the run directory.
-        which: `last` or `best`.
+        which: `last`, `best` or a step, as a number or as its digits.
         until: ignore checkpoints after this step.
 
     Returns:
         The checkpoint, with the errors of later damaged checkpoints in `passed_over`.
 
     Raises:
-        UserError: no checkpoint exists, or all are damaged.
+        UserError: no such checkpoint exists, or it is damaged; all are damaged.
     """
-    if which == "last":
-        found, problems = _newest(run, until, _read_checkpoint)
-    elif which == "best":
-        state, problems = _newest(run, until, _read_state)
+    name = check_name(str(which))
+    if name == "last":
+        found, problems = _newest(run, until, read_checkpoint)
+    elif name == "best":
+        state, problems = _newest(run, until, read_state)
         found = _read_best(run, state)
     else:
-        raise UserError(f"checkpoint must be last or best, got {which!r}")
+        return read_checkpoint(_path_of_step(run, name), saved_run_id(run))
     return replace(found, passed_over=tuple(problems))
+
+
+def last_step(run: Path) -> int:
+    """Return the step of the newest checkpoint with an intact `state.json`; 0 without a checkpoint.
+
+    Raises:
+        UserError: no checkpoint has an intact `state.json`.
+    """
+    return int(_newest(run, None, read_state)[0]["step"]) if checkpoint_paths(run) else 0
+
+
+def _path_of_step(run: Path, digits: str) -> Path:
+    """Return the directory of the checkpoint of a step; raise UserError with the nearest steps if there is none."""
+    paths = checkpoint_paths(run)
+    if len(digits) < 19 and (step := int(digits)) in paths:
+        return paths[step]
+    if not paths:
+        raise UserError(f"{run} holds no checkpoint: nothing was saved in it yet")
+    wanted = int(digits[:30])
+    near = sorted(sorted(paths, key=lambda step: abs(step - wanted))[:MAX_STEPS])
+    steps = ", ".join(map(str, near))
+    more = f"{len(paths)}, the nearest: " if len(paths) > MAX_STEPS else ""
+    raise UserError(f"{run} holds no checkpoint of step {digits[:30]}; there are {more}{steps}")
 
 
 def _newest(run: Path, until: int | None, read: Callable[[Path, str | None], T]) -> tuple[T, list[str]]:
@@ -162,7 +173,7 @@ def _read_best(run: Path, state: dict[str, Any]) -> Checkpoint:
     if best is None:
         raise UserError(f"{run} holds no best checkpoint: it was never evaluated; use last")
     try:
-        return _read_checkpoint(folder / f"{best:012d}", saved_run_id(run))
+        return read_checkpoint(folder / f"{best:012d}", saved_run_id(run))
     except UserError as error:
         raise UserError(f"the best checkpoint cannot be used: {error}; use last") from None
 
@@ -173,52 +184,6 @@ def best_step(found: Checkpoint) -> int | None:
     return best if best is not None and (found.path.parent / f"{best:012d}").is_dir() else None
 
 
-def _read_checkpoint(path: Path, run_id: str | None) -> Checkpoint:
-    state = _read_state(path, run_id)
-    tensors: dict[str, dict[str, Tensor]] = {}
-    for name in ("model", "trainer"):
-        file = path / f"{name}.safetensors"
-        try:
-            check_tensor_file(file)  # first: the digest reads the whole file, and a pipe would block
-            if _digest(file) != state["sha256"].get(file.name):
-                raise UserError(f"{file} is damaged: its checksum is not the checksum in state.json")
-            tensors[name] = _load_tensors(file)
-        except UserError:
-            raise
-        except (OSError, ValueError, SafetensorError) as error:
-            raise read_error(f"cannot read {file}: {quote(error_text(error))}", error) from None
-    floats = {k: v for k, v in tensors["model"].items() if v.dtype in (torch.float32, torch.float64)}
-    if bad := [name for name, x in floats.items() if not x.isfinite().all()]:
-        raise UserError(f"{path} is damaged: {quote(bad[0])} in its model.safetensors holds NaN or infinity")
-    return Checkpoint(path, state, tensors["model"], tensors["trainer"])
-
-
-def _load_tensors(file: Path) -> dict[str, Tensor]:
-    try:
-        str(file).encode()
-    except UnicodeEncodeError:  # safetensors writes to paths in other encodings than UTF-8, and cannot open them
-        return load_bytes(file.read_bytes())
-    return load_file(file)
-
-
-def _read_state(path: Path, run_id: str | None) -> dict[str, Any]:
-    state = read_json(path / "state.json", f"{path} is not a checkpoint")
-    check_format(state.get("format"), str(path))
-    try:
-        step = read_field(state, "step", int)
-        sums = read_field(state, "sha256", dict)
-        read_field({"best_step": None, **state}, "best_step", int | None)
-    except UserError as error:
-        raise UserError(f"{path} is damaged: in its state.json {error}") from None
-    if path.name != f"{step:012d}":
-        raise UserError(f"{path} is damaged: its state.json is of step {step}")
-    if sums.get("state.json") != _digest_state(state):
-        raise UserError(f"{path} is damaged: its state.json does not hold its own checksum")
-    if run_id is not None and state.get("run") != run_id:
-        raise UserError(f"{path} is not of this run: its state.json names another run than config.json")
-    return state
-
-
 def _best_step(folder: Path, state: dict[str, Any]) -> int | None:
     if "best_step" in state:
         return state["best_step"]
@@ -227,14 +192,3 @@ def _best_step(folder: Path, state: dict[str, Any]) -> int | None:
     except (OSError, ValueError):
         return None
     return int(best) if STEP_NAME.fullmatch(best) and int(best) <= state["step"] else None
-
-
-def _digest_state(state: dict[str, Any]) -> str:
-    """Return the checksum of all fields in `state.json` except the checksums."""
-    text = json.dumps({k: v for k, v in state.items() if k != "sha256"}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _digest(file: Path) -> str:
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -7,8 +7,9 @@ import os
 import re
 from pathlib import Path
 
-from mappo.errors import UserError
+from mappo.errors import UserError, suggest
 from mappo.system.files import error_text
+from mappo.system.safe_read import quote
 
 STEP_NAME = re.compile(r"[0-9]{12,18}")  # name of a checkpoint's directory; other names in the folder are not mappo's
 
@@ -24,6 +25,13 @@ def read_error(message: str, error: Exception) -> UserError:
     """Return a message about a file as the error to raise: a `RefusedError` if `error` says nothing about the file."""
     is_refused = isinstance(error, OSError) and error.errno in _REFUSALS
     return (RefusedError if is_refused else UserError)(message)
+
+
+def check_name(name: str) -> str:
+    """Return the name of a checkpoint: `last`, `best`, or the digits of a step; raise UserError for any other text."""
+    if name in ("last", "best") or (name.isascii() and name.isdecimal()):
+        return name
+    raise UserError(f"checkpoint must be last, best or a step, got '{quote(name)}'{suggest(name, ('last', 'best'))}")
 
 
 def checkpoint_paths(run: Path) -> dict[int, Path]:

@@ -1,4 +1,4 @@
-"""A trained run: the result of `train`, and of loading a run directory."""
+"""A run on the disk: the result of `train`, and of `load_run`."""
 
 import csv
 from dataclasses import dataclass
@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 
 from mappo.config import Config
-from mappo.evaluation.options import CheckpointName, EvaluateOptions
+from mappo.errors import UserError
+from mappo.evaluation.options import EvaluateOptions
 from mappo.evaluation.score_run import evaluate_run
+from mappo.runs.checkpoint import last_step
 from mappo.runs.directory import read_run, seed_paths
+from mappo.runs.steps import checkpoint_paths
 from mappo.system.safe_read import read_lines
 
 
@@ -23,6 +26,8 @@ class Run:
     config: Config
     step: int
     """Environment steps already done, by each seed."""
+    allow_code: bool = False
+    """Whether `evaluate` may import the function named as environment in the run's `config.json`."""
 
     @property
     def finished(self) -> bool:
@@ -35,17 +40,42 @@ class Run:
 
         Several seeds are concatenated; the column `seed` names the seed. Before the first update there are no columns.
         """
-        files = [path / "metrics.csv" for path in seed_paths(self.path, self.config)]
+        files = [path / "metrics.csv" for path in self.seed_paths]
         rows = [row for file in files if file.exists() for row in csv.DictReader(read_lines(file))]
         names = dict.fromkeys(name for row in rows for name in row)  # seeds may differ, where versions of mappo do
         return {name: np.array([float(row.get(name) or "nan") for row in rows]) for name in names}
+
+    @property
+    def seed_paths(self) -> list[Path]:
+        """Return the directory of each seed; the run's own directory for a run of a single seed."""
+        return seed_paths(self.path, self.config)
+
+    @property
+    def checkpoints(self) -> list[int]:
+        """Return the steps of the checkpoints on disk, in ascending order; of several seeds the steps that all have."""
+        steps = [checkpoint_paths(path).keys() for path in self.seed_paths]
+        return sorted(set(steps[0]).intersection(*steps[1:]))
+
+    def seed(self, number: int) -> "Run":
+        """Return the run of one of several seeds.
+
+        Args:
+            number: the seed, from `config.run.seed` on.
+
+        Raises:
+            UserError: the run has no such seed.
+        """
+        seeds = self.config.run.all_seeds
+        if number not in seeds:
+            raise UserError(f"{self.path} has no seed {number}; it has {', '.join(map(str, seeds))}")
+        return load_run(self.seed_paths[seeds.index(number)], allow_code=self.allow_code)
 
     def evaluate(
         self,
         episodes: int = 320,
         *,
         on: str | None = None,
-        checkpoint: CheckpointName = "last",
+        checkpoint: str | int = "last",
         sampled: bool = False,
         env: Any = None,
         workers: int | None = None,
@@ -55,7 +85,7 @@ class Run:
         Args:
             episodes: number of episodes.
             on: package of the original environment to play on, such as `mpe2`.
-            checkpoint: `last` or `best`.
+            checkpoint: `last`, `best`, or the step of a kept checkpoint (`run.keep_every`).
             sampled: compare the sampled policy with the baselines; by default the greedy policy. Both are scored.
             env: environment to play in; needed only if the run's environment has no name.
             workers: processes for environments written in Python; by default as in training.
@@ -63,12 +93,24 @@ class Run:
         Returns:
             See `evaluate_run`.
         """
-        # The caller named the environment in the training: no file chooses the code to import.
-        options = EvaluateOptions(episodes, on, checkpoint, sampled, workers, allow_code=True)
+        options = EvaluateOptions(episodes, on, str(checkpoint), sampled, workers, self.allow_code)
         return evaluate_run(self.path, options, env=env)
 
 
-def load_finished(path: Path) -> Run:
-    """Return the complete run in a directory."""
+def load_run(path: str | Path, *, allow_code: bool = False) -> Run:
+    """Load a run from its directory: the same object as the result of `train`.
+
+    A run of several seeds loads as a whole: `evaluate` scores all of its policies, and `metrics` holds all of its
+    rows. `load_actor` needs a single policy: name the seed, as in `load_actor(run.seed(2).path)`.
+
+    Args:
+        path: the run directory, or the directory of one seed.
+        allow_code: allow `evaluate` to import the function named as environment in the run's `config.json`.
+
+    Raises:
+        UserError: the directory is not a run, is damaged, or is of another format.
+    """
+    path = Path(path).absolute()
     env, config, _ = read_run(path)
-    return Run(path, env, config, config.num_updates * config.steps_per_update)
+    step = min(last_step(seed_path) for seed_path in seed_paths(path, config))
+    return Run(path, env, config, step, allow_code)

@@ -113,7 +113,7 @@ def _train(
         session = Session(path, name, config, seed_runs, training_env, eval_env, interrupts, paths)
         stack.callback(session.close)
         _run_session(session, callback, is_resumed)
-        return Run(path, name, replace(whole, env=config.env), session.step)
+        return Run(path, name, replace(whole, env=config.env), session.step, allow_code=True)
 
 
 def _run_session(session: Session, callback: Callback | None, resume: bool) -> None:
