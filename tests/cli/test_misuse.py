@@ -243,8 +243,8 @@ def test_an_actor_takes_what_an_environment_gives(tmp_path: Path):
     assert actor(obs, mask=only)[0].tolist() == [3]
     with pytest.raises(ValueError, match=r"the mask must be \(5,\), got \(5, 5\)"):
         actor(obs, mask=np.eye(5))
-    with pytest.raises(UserError, match="checkpoint must be last or best, got '000000000100'"):
-        mappo.load_actor(tmp_path / "run", checkpoint="000000000100")
+    with pytest.raises(UserError, match="holds no checkpoint of step 000000000101; there are"):
+        mappo.load_actor(tmp_path / "run", checkpoint="000000000101")
 
 
 def test_logits_masked_by_minus_infinity_have_an_entropy_and_a_gradient():

@@ -170,9 +170,20 @@ def test_what_is_missing_takes_its_default_and_whole_numbers_do_for_floats():
         ({"__class__": {}}, "unknown section '__class__'; there are: env, network, ppo, run"),
         (
             {"env": {"gamma": 1}},
-            "unknown option env.gamma; there are: num_envs, num_agents, reward, options, time_limit, workers, restart, "
+            "unknown option env.gamma; did you mean 'ppo.gamma'?",
+        ),
+        (
+            {"env": {"xyz": 1}},
+            "unknown option env.xyz; there are: num_envs, num_agents, reward, options, time_limit, workers, restart, "
             "worker_timeout",
         ),
+        ({"ppo.epoch": 2}, "unknown option ppo.epoch; did you mean 'ppo.epochs'?"),
+        ({"ppo.": 2}, "unknown option ppo.; there are: " + ", ".join(f.name for f in dataclasses.fields(PPOConfig))),
+        ({"epochs": 2}, "unknown section 'epochs'; did you mean 'ppo.epochs'?"),
+        ({3: 2}, "unknown section '3'; there are: env, network, ppo, run"),
+        ({"ppo.epochs": "10"}, "ppo.epochs must be of type int, got '10'"),
+        ({"ppo.epochs": {"x": 1}}, "ppo.epochs must be of type int, got {'x': 1}"),
+        ({"ppo": {"actor_lr": 1}, "ppo.actor-lr": 2}, "ppo.actor_lr is given twice"),
         ({"ppo": {"epochs": 2.5}}, "ppo.epochs must be of type int, got 2.5"),
         ({"ppo": {"epochs": True}}, "ppo.epochs must be of type int, got True"),
         ({"ppo": {"epochs": None}}, "ppo.epochs must be of type int, got None"),
@@ -192,6 +203,14 @@ def test_what_is_unknown_or_of_a_wrong_type_is_named(data: dict[str, Any], messa
     with pytest.raises(UserError) as caught:
         Config.from_dict(data)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("settings", [Config(), UNUSUAL])
+def test_dotted_names_of_any_spelling_are_the_nested_settings(settings: Config):
+    nested = settings.to_dict()
+    for mark in "_-":
+        dotted = {f"{s}.{name.replace('_', mark)}": x for s in nested for name, x in nested[s].items()}
+        assert Config.from_dict(dotted) == Config.from_dict(nested) == settings
 
 
 def test_a_section_must_be_a_table():

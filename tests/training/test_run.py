@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import mappo
+from mappo.config import RunConfig
 from mappo.errors import UserError
 from mappo.training.run import Run, load_run
 from mappo.training.train import train
@@ -35,6 +36,22 @@ def test_a_loaded_run_is_the_run_that_was_trained(kind: str, request: pytest.Fix
         np.testing.assert_array_equal(values, loaded.metrics[name])
     assert loaded.evaluate(3) == run.evaluate(3)
     assert len(fields(Run)) == 5  # each is compared above
+
+
+def test_a_dict_changes_the_preset(tmp_path: Path):
+    settings = {"run.dir": tmp_path / "run", "run.total-steps": 3200, "run": {"progress": "off"}, "ppo.epochs": 2}
+    run = train("spread", settings)
+    preset = mappo.preset("spread")
+    changed = RunConfig(dir=str(tmp_path / "run"), total_steps=3200, progress="off")
+    assert run.config == replace(preset, ppo=replace(preset.ppo, epochs=2), run=changed)
+    assert load_run(run.path) == replace(run, allow_code=False)
+    for wrong, message in (
+        ({"ppo.epoch": 3}, r"^unknown option ppo\.epoch; did you mean 'ppo\.epochs'\?$"),
+        ({"ppo.epochs": 3.5}, r"^ppo\.epochs must be of type int, got 3\.5$"),
+        (["ppo.epochs"], r'or a dict such as {"ppo\.epochs": 10}; got list$'),
+    ):
+        with pytest.raises(UserError, match=message):
+            train("spread", wrong)
 
 
 def test_a_loaded_run_is_scored_by_any_checkpoint_that_is_there(trained: Run):

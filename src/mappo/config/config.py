@@ -1,14 +1,15 @@
 """The settings of a whole run, and the sizes derived from them. Imports no torch."""
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from mappo.config.bounds import coerce, nearest_divisor
 from mappo.config.run_settings import RunConfig
 from mappo.config.settings import EnvConfig, NetworkConfig, PPOConfig
-from mappo.errors import UserError
+from mappo.errors import UserError, suggest
+from mappo.system.safe_read import quote
 
 __all__ = ["Config", "EnvConfig", "NetworkConfig", "PPOConfig", "RunConfig"]
 
@@ -107,22 +108,49 @@ class Config:
         ]
 
     @staticmethod
-    def from_dict(data: dict[str, Any], base: "Config | None" = None) -> "Config":
-        """Return the Config of nested dicts, the inverse of `to_dict`. Missing options keep their values in `base`.
+    def from_dict(data: Mapping[str, Any], base: "Config | None" = None) -> "Config":
+        """Return the Config of a dict, the inverse of `to_dict`. Missing options keep their values in `base`.
+
+        Args:
+            data: options by section, `{"ppo": {"epochs": 10}}`, or by dotted names, `{"ppo.epochs": 10}`; names are
+                spelled with `_`, or with `-` as on the command line.
+            base: by default the general defaults.
 
         Raises:
-            UserError: a section or an option is unknown, or a value is invalid.
+            UserError: a section or an option is unknown or given twice, or a value is invalid.
         """
         config = Config() if base is None else base
-        sections: dict[str, Any] = {}
-        for section, values in data.items():
-            if section not in (f.name for f in dataclasses.fields(config)):
-                raise UserError(f"unknown section {section!r}; there are: env, network, ppo, run")
-            old = getattr(config, section)
-            known = [f.name for f in dataclasses.fields(old)]
-            options = coerce(f"section {section!r}", values, dict)
-            for name in options:
-                if name not in known:
-                    raise UserError(f"unknown option {section}.{name}; there are: {', '.join(known)}")
-            sections[section] = dataclasses.replace(old, **options)
+        changes: dict[str, dict[str, Any]] = {}
+        for name, value in _dotted(data):
+            section, _, field = name.replace("-", "_").partition(".")
+            if field not in _SETTINGS.get(section, ()):
+                raise _unknown(name)
+            if field in changes.setdefault(section, {}):
+                raise UserError(f"{section}.{field} is given twice")
+            changes[section][field] = value
+        sections = {name: dataclasses.replace(getattr(config, name), **changes[name]) for name in changes}
         return dataclasses.replace(config, **sections)
+
+
+_SECTIONS = {"env": EnvConfig, "network": NetworkConfig, "ppo": PPOConfig, "run": RunConfig}
+_SETTINGS = {name: [field.name for field in dataclasses.fields(section)] for name, section in _SECTIONS.items()}
+
+
+def _dotted(data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield dotted name and value of each option in a dict of sections and dotted names."""
+    for name, value in data.items():
+        if name in _SETTINGS:
+            for option, option_value in coerce(f"section {name!r}", value, dict).items():
+                yield f"{name}.{option}", option_value
+        else:
+            yield str(name), value
+
+
+def _unknown(name: str) -> UserError:
+    """Return the error to raise for a name without a setting, with the most similar name or all names."""
+    section = name.partition(".")[0]
+    settings = [f"{section}.{field}" for section, fields in _SETTINGS.items() for field in fields]
+    hint = suggest(name.replace("-", "_"), settings, cutoff=0.65).removesuffix(".")
+    subject = f"option {quote(name)}" if section in _SETTINGS else f"section {quote(repr(section))}"
+    known = ", ".join(_SETTINGS.get(section, _SETTINGS))
+    return UserError(f"unknown {subject}{hint or f'; there are: {known}'}")

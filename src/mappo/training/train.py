@@ -1,7 +1,7 @@
 """`train(env, config)`: from an environment and settings to a run directory."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +35,7 @@ from mappo.training.shares import Callback, own_config, share_of
 
 def train(
     env: str | Callable[[], Any] | Any,
-    config: Config | None = None,
+    config: Config | Mapping[str, Any] | None = None,
     *,
     callback: Callback | None = None,
     stop: Callable[[], None] | None = None,
@@ -49,7 +49,8 @@ def train(
             one environment, called once for each copy (in worker processes, see `env.workers`); or a callable that
             takes `num_envs` and makes a batched `Environment`; or a batched `Environment`. A single environment trains
             too, alone, with a warning.
-        config: by default the environment's preset (`mappo.preset`).
+        config: by default the environment's preset (`mappo.preset`). A dict changes some of its settings:
+            `{"ppo.epochs": 10, "run.seed": 2}`, or nested by section, `{"ppo": {"epochs": 10}}`.
         callback: called after each update with its metrics, for several seeds (`run.seeds`) with their mean; may raise
             `StopTraining`, then the run is saved and returned.
         stop: called after each update and at each step of an evaluation, because evaluations may be long; may raise
@@ -71,7 +72,7 @@ def train(
 
 def _train(
     env: Any,
-    config: Config | None,
+    config: Config | Mapping[str, Any] | None,
     callback: Callback | None,
     interrupts: Interrupts,
     resume: bool,
@@ -152,10 +153,16 @@ def _check_envs(name: str, env: Environment, config: Config, place: Place) -> No
         ) from None
 
 
-def _checked_config(name: str, config: Config | None, critic_input: CriticInputFunction | None) -> Config:
+def _checked_config(
+    name: str, config: Config | Mapping[str, Any] | None, critic_input: CriticInputFunction | None
+) -> Config:
     """Return the settings of the run, by default the environment's preset."""
-    if config is not None and not isinstance(config, Config):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise UserError(f"config must be a mappo.Config, got {type(config).__name__}; see Config.from_dict")
+    if isinstance(config, Mapping):
+        config = Config.from_dict(config, envs.preset(name))
+    elif config is not None and not isinstance(config, Config):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UserError(
+            f'config must be a mappo.Config, or a dict such as {{"ppo.epochs": 10}}; got {type(config).__name__}'
+        )
     config = envs.preset(name) if config is None else config
     if critic_input is not None and config.network.critic_input == "auto":
         # Recorded in config.json: the run cannot resume without the function.
