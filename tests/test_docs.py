@@ -67,7 +67,7 @@ def test_every_promise_names_tests_that_are_there():
 def test_options_named_in_the_readme_exist(capsys):
     from mappo.cli.main import main
 
-    assert main(["train", "spread", "--help"]) == 0
+    assert main(["train", "spread", "--help-all"]) == 0
     assert main(["evaluate", "--help"]) == 0
     assert main(["play", "--help"]) == 0
     assert main(["sweep", "--help"]) == 0

@@ -100,24 +100,12 @@ def test_the_version_is_that_of_the_package(told: Told):
 def test_each_command_explains_itself(told: Told, command: str):
     code, out, err = told(command, "--help")
     assert (code, err) == (0, "")
-    assert f"usage: mappo {command}" in out
-
-
-def test_help_shows_the_defaults_of_the_environment_and_preset_named(told: Told):
-    shown = set[str]()
-    for name in ("default", "paper"):
-        code, out, _ = told("train", "spread", "--preset", name, "--help")
-        assert code == 0
-        found = re.search(r"--ppo\.actor-lr FLOAT .{0,80}\(default: (.*?)\)", out)
-        assert found
-        assert float(found[1]) == mappo.preset("spread", name).ppo.actor_lr
-        shown.add(found[1])
-    assert len(shown) == 2
+    assert f"Usage: mappo {command}" in out
 
 
 def test_messages_come_before_torch_is_loaded():
     calls = [
-        *([], ["--help"], ["--version"], ["nope"], ["train", "--help"], ["train", "spread", "--help"]),
+        *([], ["--help"], ["--version"], ["nope"], ["train", "--help"], ["train", "spread", "--help-all"]),
         *(["train", "spraed"], ["train", "spread", "--ppo.gamma", "nan"], ["train", "spread", "--preset", "nope"]),
         *(["bench", "--help"], ["bench", "--rounds", "0"]),
     ]

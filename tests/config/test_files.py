@@ -1,7 +1,6 @@
 """Files of settings: YAML and JSON alike, strict, and harmless."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +76,15 @@ def test_a_config_may_be_yaml(tmp_path: Path):
         parse(["train", "spread", "--config", str(tmp_path / "c.yaml")])
 
 
-def test_without_pyyaml_a_message_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "yaml", None)
-    with pytest.raises(UserError, match=r"pip install pyyaml, or write the file in JSON"):
-        read(tmp_path, "a: 1\n")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("c.json", "c.json: not valid JSON in line 1: Expecting value"),
+        ("settings", "settings: not valid JSON in line 1: Expecting value; the name of a YAML file ends in .yaml"),
+    ],
+)
+def test_a_file_that_is_no_json_is_refused_with_its_line(tmp_path: Path, name: str, message: str):
+    (tmp_path / name).write_text("ppo:\n  gamma: 0.9\n")
+    with pytest.raises(UserError) as error:
+        parse(["train", "spread", "--config", str(tmp_path / name)])
+    assert str(error.value).endswith(message)

@@ -33,7 +33,7 @@ class Train:
     """Name of the environment, such as spread."""
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
     preset: str | None = None
-    """Named settings, such as long; the README lists the presets."""
+    """Named settings; `mappo envs ENV` shows their scores."""
     settings: Annotated[Path | None, tyro.conf.arg(name="config")] = None
     """JSON or YAML file of settings, such as the config.json of another run."""
     resume: Flag = False
@@ -127,7 +127,6 @@ class Bench:
             coerce(option, getattr(self, name), Annotated[int, at_least(1), at_most(most)])
 
 
-@tyro.conf.configure(tyro.conf.FlagCreatePairsOff)
 @dataclass(frozen=True)
 class Sweep(SweepOptions):
     """Search for the best settings of an environment: many runs, by any number of processes.
@@ -142,7 +141,7 @@ class Sweep(SweepOptions):
     """File of the settings to vary, such as {"ppo.gamma": [0.9, 0.99]}."""
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
     preset: str | None = None
-    """Named settings, such as long; the README lists the presets."""
+    """Named settings; `mappo envs ENV` shows their scores."""
     settings: Annotated[Path | None, tyro.conf.arg(name="config")] = None
     """JSON or YAML file of settings, such as the config.json of another run."""
 

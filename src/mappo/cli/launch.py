@@ -26,6 +26,7 @@ from mappo.system.files import shell_path
 from mappo.system.launched import LAUNCHER, is_quiet
 from mappo.system.shutdown import CloseLimit
 from mappo.system.signals import hold
+from mappo.system.stdio import say
 
 LOST = 4
 # Seconds for the other processes to end by themselves once a process is lost, and after SIGTERM.
@@ -84,7 +85,7 @@ def launch(args: Sequence[str], env: str, config: Config, resume: bool, close_li
             show_result(load_run(path, allow_code=True), close_limit, program_name())
         if code != LOST or not remaining:
             return code
-        print(f"mappo: {_describe(codes)}; all are started again ({remaining} restarts left)", file=sys.stderr)
+        say(f"mappo: {_describe(codes)}; all are started again ({remaining} restarts left)", sys.stderr)
     return LOST
 
 

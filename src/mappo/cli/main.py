@@ -26,7 +26,7 @@ from mappo.system.files import shell_path
 from mappo.system.launched import exits_as_done, find_place, is_launched, silence_torch, stop_with_launcher
 from mappo.system.safe_read import printable
 from mappo.system.shutdown import CloseLimit, exit_within
-from mappo.system.stdio import env_output_to_stderr, prepare_streams, warn_in_one_line
+from mappo.system.stdio import env_output_to_stderr, prepare_streams, say, warn_in_one_line
 
 DONE = 0
 STOPPED = 3
@@ -67,27 +67,27 @@ def main(args: Sequence[str], close_limit: CloseLimit = nullcontext) -> int:
         return USER_ERROR
     except (UserError, LostError) as error:
         if str(error):
-            print(f"mappo: {printable(str(error))}", file=sys.stderr)
+            say(f"mappo: {printable(str(error))}", sys.stderr)
         return LOST if isinstance(error, LostError) else USER_ERROR
     except Stopped as stop:
-        print("mappo: stopped", file=sys.stderr)
+        say("mappo: stopped", sys.stderr)
         return 128 + stop.number
     except KeyboardInterrupt:  # signals raise `Stopped`, so the environment raised
-        print("mappo: stopped by a KeyboardInterrupt of the environment", file=sys.stderr)
+        say("mappo: stopped by a KeyboardInterrupt of the environment", sys.stderr)
         return USER_ERROR
     except BrokenPipeError:  # the reader left, as in `mappo evaluate RUN | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except OSError as error:  # such as a full disk, or a directory without permission
         saved = "; checkpoints saved before are whole" if args[:1] in (["train"], ["resume"], ["sweep"]) else ""
-        print(f"mappo: {printable(str(error))}{saved}", file=sys.stderr)
+        say(f"mappo: {printable(str(error))}{saved}", sys.stderr)
         return USER_ERROR
     except (MemoryError, RuntimeError) as error:
         if not hardware.is_out_of_memory(error):
             raise
         reason = str(error).partition("\n")[0].rpartition("DefaultCPUAllocator: ")[2] or type(error).__name__
         advice = "fewer environments or episodes, shorter rollouts or a smaller network need less"
-        print(f"mappo: out of memory ({reason}): {advice}", file=sys.stderr)
+        say(f"mappo: out of memory ({reason}): {advice}", sys.stderr)
         return USER_ERROR
     except SystemExit as stop:  # tyro has printed its help or an error
         return stop.code if isinstance(stop.code, int) else USER_ERROR
@@ -171,19 +171,19 @@ def _show_run(run: Any, caught: int, started: float, close_limit: CloseLimit, pr
     if not run.finished:
         trust = " --allow-code" if is_code(run.env) else ""
         reason = "" if caught else " by run.time-limit"
-        print(f"Stopped at step {run.step:,}{reason} and saved.  Go on with:  {program} resume {path}{trust}")
+        say(f"Stopped at step {run.step:,}{reason} and saved.  Go on with:  {program} resume {path}{trust}")
         return 128 + caught if caught else STOPPED
     if caught:
-        print(f"Finished and saved in {run.path}, and not scored: stopped")
+        say(f"Finished and saved in {run.path}, and not scored: stopped")
         return 128 + caught
     limit = run.config.run.time_limit
     if limit is not None and time.monotonic() - started >= 60 * limit:
-        print(f"Finished and saved in {run.path}, and not scored: run.time-limit is over")
+        say(f"Finished and saved in {run.path}, and not scored: run.time-limit is over")
         return DONE
     try:
         show_result(run, close_limit, program)
     except Stopped:
-        print(f"The run is complete, in {run.path}; score it with:  {program} evaluate {path}")
+        say(f"The run is complete, in {run.path}; score it with:  {program} evaluate {path}")
         raise
     return DONE
 

@@ -1,6 +1,5 @@
 """From the words of a command line to a command of `commands`, with the defaults of its environment. Loads no torch."""
 
-import textwrap
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -9,11 +8,16 @@ import tyro
 
 from mappo._version import __version__
 from mappo.cli.commands import COMMANDS, Sweep, Train
+from mappo.cli.help import help_text, wrap
 from mappo.config import Config
 from mappo.config.files import read_settings
+from mappo.config.presets import presets_of
 from mappo.envs import FAMILIES, NATIVE, preset
 from mappo.errors import UserError, suggest
 from mappo.system.files import error_text
+from mappo.system.stdio import terminal_width
+
+HELP = {"-h", "--help", "--help-all"}
 
 
 def parse(args: list[str]) -> Any:
@@ -28,7 +32,7 @@ def parse(args: list[str]) -> Any:
     """
     command = args[0] if args else "--help"
     rest = args[1:]
-    if command in ("-h", "--help"):
+    if command in HELP:
         _print_commands()
         raise SystemExit(0)
     if command == "--version":
@@ -37,13 +41,17 @@ def parse(args: list[str]) -> Any:
     if command not in COMMANDS:
         raise UserError(f"unknown command {command!r}{suggest(command, COMMANDS)} There are: {', '.join(COMMANDS)}")
     default = _defaults(command, rest) if command in ("train", "sweep") else None
+    if not HELP.isdisjoint(rest):
+        choices = {} if default is None else {"preset": list(presets_of(default.env))}
+        print(help_text(command, COMMANDS[command], default, choices, "--help-all" in rest))
+        raise SystemExit(0)
     # tyro shows a ValueError of a dataclass as a box, without a traceback.
     return tyro.cli(COMMANDS[command], prog=f"mappo {command}", args=rest, default=default)
 
 
 def _defaults(command: str, args: list[str]) -> Train | Sweep | None:
     """Return the defaults of the options: they depend on ENV, --preset and --config; None without ENV."""
-    if not args or args[0] in ("-h", "--help"):
+    if not args or args[0] in HELP:
         return None
     env = args[0]
     if env.startswith("-"):
@@ -58,7 +66,7 @@ def _defaults(command: str, args: list[str]) -> Train | Sweep | None:
         config = _read_config(path, config)
     if command == "train":
         return Train(env, config, name, path)
-    if len(args) < 2 or (args[1].startswith("-") and args[1] not in ("-h", "--help")):
+    if len(args) < 2 or (args[1].startswith("-") and args[1] not in HELP):
         raise UserError(f"the file of the space comes second, as in: mappo sweep {env} space.yaml ...")
     return Sweep(env, Path(args[1]), config, name, path)
 
@@ -97,14 +105,11 @@ def _read_config(file: Path, base: Config) -> Config:
 
 def _print_commands() -> None:
     """Print the help of the program."""
+    width = min(terminal_width(), 100)
     print("Usage: mappo COMMAND ...\n\nCooperative multi-agent reinforcement learning with MAPPO.\n")
     for name, kind in COMMANDS.items():
-        print(f"  {name:<10} {(kind.__doc__ or '').splitlines()[0]}")
+        print(*wrap((kind.__doc__ or "").splitlines()[0], width, f"  {name:<11}"), sep="\n")
     native = [name for name in NATIVE if not name.startswith("probe/")]
     names = ", ".join([*native, "probe/...", *(f"{kind}/..." for kind in FAMILIES), "module:function"])
-    print(
-        "\nEnvironments (see `mappo envs`):\n"
-        + textwrap.fill(names, 90, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
-    )
-    print("\nStart with:       mappo train spread")
-    print("All settings:     mappo train spread --help")
+    print("\nEnvironments (see `mappo envs`):", *wrap(names, width, "  "), sep="\n")
+    print("\nStart with:       mappo train spread\nSettings:         mappo train spread --help")

@@ -17,6 +17,7 @@ from mappo.evaluation.options import REPLAY_EPISODES, REPLAY_SECONDS, EvaluateOp
 from mappo.system.files import shell_path
 from mappo.system.safe_read import printable
 from mappo.system.shutdown import CloseLimit
+from mappo.system.stdio import say
 
 # Episodes for a closer score than that at the end of a run.
 CLOSER = 2000
@@ -72,7 +73,7 @@ def _draw_replay(run: Any, close_limit: CloseLimit) -> Path | None:
             budget_s=REPLAY_SECONDS if settings.replay_episodes is None else math.inf,
         )
     except UserError as error:
-        print(f"no replay: {error}")
+        say(f"no replay: {error}")
         return None
 
 
@@ -85,7 +86,7 @@ def _progress(run: Any, work: str) -> Callable[[float], None] | None:
 
 def note_progress(text: str) -> None:
     """Print a line about the progress, apart from the results."""
-    print(text, file=sys.stderr)
+    say(text, sys.stderr)
 
 
 def _score(run: Any, close_limit: CloseLimit, program: str) -> tuple[str | None, int]:
@@ -108,20 +109,20 @@ def _score(run: Any, close_limit: CloseLimit, program: str) -> tuple[str | None,
     options = replace(options, episodes=settings.score_episodes or options.episodes)
     where = f" on the {package} package itself (may take minutes)" if package else ""
     most = "up to " if settings.score_episodes is None else ""
-    print(f"\nScoring {most}{options.episodes:,} episodes of each policy{where} ...")
+    say(f"\nScoring {most}{options.episodes:,} episodes of each policy{where} ...")
     try:
         result = evaluate(options)
     except UserError as error:
         if package is None:
             raise UserError(f"the run is complete, in {run.path}; it could not be scored: {error}") from error
         # The package is not installed: the built-in environment gives the same numbers.
-        print(f"mappo: {error}; scoring on the built-in {run.env}", file=sys.stderr)
+        say(f"mappo: {error}; scoring on the built-in {run.env}", sys.stderr)
         package = None
         result = evaluate(replace(options, on=None))
     print_score(result)
     if result["episodes"] == options.episodes:
         return package, CLOSER
-    print(
+    say(
         f"Episodes are long, {result['episode_length']:,.0f} steps: {result['episodes']} were scored in place of "
         f"{options.episodes}. For more: {program} evaluate, or --run.score-episodes."
     )
@@ -140,9 +141,9 @@ def print_score(result: dict[str, Any]) -> None:
     title = f"{result['env']} ({result['package_version']}), {result['episodes']:,} episodes"
     num_seeds = len(result.get("by_policy", [0]))
     checkpoint = f"{'step ' if result['checkpoint'].isdecimal() else ''}{result['checkpoint']} checkpoint"
-    print(f"\n{printable(title)}, {checkpoint}; the team's return:")
+    say(f"\n{printable(title)}, {checkpoint}; the team's return:")
     if num_seeds > 1:
-        print(f"(intervals of the run are over its {num_seeds} seeds, those of the baselines over episodes)")
+        say(f"(intervals of the run are over its {num_seeds} seeds, those of the baselines over episodes)")
     table = Table()
     table.add_column("policy")
     for column in ("mean return", "95 % interval", f"{result['policy']} is ahead by"):

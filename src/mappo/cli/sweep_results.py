@@ -7,6 +7,7 @@ from rich.text import Text
 from mappo.experiments.sweep.results import SweepResults
 from mappo.system.files import shell_path
 from mappo.system.safe_read import printable
+from mappo.system.stdio import say
 from mappo.training.progress import format_short
 
 _ROWS = 10
@@ -20,22 +21,22 @@ def print_results(results: SweepResults, program: str) -> None:
         program: the word to type for `mappo`.
     """
     plan = results.plan
-    print(f"\nsweep {plan.options.study} of {plan.env}, {plan.num_trials} trials: {results.describe_counts()}")
+    say(f"\nsweep {plan.options.study} of {plan.env}, {plan.num_trials} trials: {results.describe_counts()}")
     ranking = results.ranking
     if not ranking:
         errors = [f" Trial {trial.number} failed: {trial.error}" for trial in results.trials if trial.error]
-        print("No trial is complete." + printable("".join(errors[-1:])))
+        say("No trial is complete." + printable("".join(errors[-1:])))
         return
     over = f"{plan.base.run.seeds} seeds" if plan.base.run.seeds > 1 else "episodes"
     scores = f" Scores are of other episodes, with 95 % intervals over {over}."
-    print(f"Ordered by eval_return, the objective.{'' if ranking[0].score is None else scores}")
+    say(f"Ordered by eval_return, the objective.{'' if ranking[0].score is None else scores}")
     Console().print(_table(results))
-    print("+ no other trial is both better and cheaper (Pareto front of score and CPU-seconds)\n")
+    say("+ no other trial is both better and cheaper (Pareto front of score and CPU-seconds)\n")
     for label, name in (("all trials", "trials.csv"), ("picture", "trials.png"), ("best settings", "best.json")):
         print(f"  {label:<15} {plan.folder / name}")
     best = shell_path(plan.folder / "best.json")
     seed = plan.base.run.all_seeds.stop
-    print("\nThe best of many trials was also lucky. Train its settings again, with other seeds:")
+    say("\nThe best of many trials was also lucky. Train its settings again, with other seeds:")
     print(f"  {program} train {plan.env} --config {best} --run.seed {seed} --run.seeds 5")
 
 

@@ -4,12 +4,11 @@
 """
 
 import importlib
+import json
 import re
 from pathlib import Path
 from typing import Any
 
-from mappo.errors import UserError
-from mappo.system.packages import pip_install
 from mappo.system.safe_read import MAX_JSON, MAX_YAML, parse_json, quote, read_text
 
 # Plain words of YAML 1.2 with a meaning; PyYAML's own rules (YAML 1.1) read 1e-4 as a text and no as False.
@@ -23,19 +22,19 @@ def read_settings(file: Path) -> Any:
 
     Raises:
         OSError, ValueError: the file cannot be read, or is not strict JSON or YAML.
-        UserError: a YAML file, without the package PyYAML.
     """
     if file.suffix.lower() in (".yaml", ".yml"):
         return _parse_yaml(read_text(file, MAX_YAML))
-    return parse_json(read_text(file, MAX_JSON))
+    try:
+        return parse_json(read_text(file, MAX_JSON))
+    except json.JSONDecodeError as error:
+        hint = "" if file.suffix.lower() == ".json" else "; the name of a YAML file ends in .yaml"
+        raise ValueError(f"not valid JSON in line {error.lineno}: {error.msg}{hint}") from None
 
 
 def _parse_yaml(text: str) -> Any:
     """Parse YAML strictly: duplicate names, aliases and further documents are errors, and tags have no effect."""
-    try:
-        yaml = importlib.import_module("yaml")
-    except ImportError:
-        raise UserError(f"YAML files need PyYAML: {pip_install('pyyaml')}, or write the file in JSON") from None
+    yaml = importlib.import_module("yaml")  # without stubs for pyright
     try:
         return _to_python(yaml.compose(text, Loader=yaml.SafeLoader), set())
     except yaml.YAMLError as error:

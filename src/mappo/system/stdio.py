@@ -8,6 +8,7 @@ import io
 import os
 import select
 import sys
+import textwrap
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager, redirect_stdout
@@ -70,9 +71,37 @@ def warn_in_one_line() -> None:
 
     def format_warning(message: Any, category: Any, filename: str, *rest: Any) -> str:
         is_ours = category is UserWarning and Path(filename).is_relative_to(package)
-        return f"mappo: {message}\n" if is_ours else format_other(message, category, filename, *rest)
+        text = f"mappo: {message}\n"
+        if is_ours:
+            return fold(text, terminal_width(sys.stderr)) if sys.stderr.isatty() else text
+        return format_other(message, category, filename, *rest)
 
     warnings.formatwarning = format_warning
+
+
+def terminal_width(stream: Any = None) -> int:
+    """Return the columns of the terminal behind a stream, by default of standard output; 80 without a terminal."""
+    try:
+        found = os.get_terminal_size((sys.stdout if stream is None else stream).fileno()).columns
+    except (OSError, AttributeError, ValueError):  # a pipe, a closed stream, or a stream of a test
+        found = 0
+    return int(os.environ.get("COLUMNS", "").isdecimal() and os.environ["COLUMNS"]) or found or 80
+
+
+def fold(text: str, width: int) -> str:
+    """Wrap the lines of a text between words; further rows of a line are indented like its first row, and by two."""
+    rows: list[str] = []
+    for line in text.split("\n"):
+        indent = " " * (len(line) - len(line.lstrip()) + 2)
+        options: Any = {"break_long_words": False, "break_on_hyphens": False, "replace_whitespace": False}
+        rows += textwrap.wrap(line, width, subsequent_indent=indent, **options) or [""]
+    return "\n".join(rows)
+
+
+def say(text: str, stream: Any = None) -> None:
+    """Print a text; a terminal does not break its words. In a pipe or a file each line stays whole."""
+    stream = sys.stdout if stream is None else stream
+    print(fold(text, terminal_width(stream)) if stream.isatty() else text, file=stream)
 
 
 def prepare_streams() -> None:

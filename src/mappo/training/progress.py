@@ -16,6 +16,7 @@ from rich.progress import Progress
 
 from mappo.runs.logger import Update
 from mappo.system.safe_read import printable
+from mappo.system.stdio import fold
 
 
 class View:
@@ -86,9 +87,11 @@ def team_return(metrics: Mapping[str, float]) -> float:
 
 
 def print_line(console: Console, text: str) -> None:
-    """Print text without markup (paths may hold brackets), without colours, and without wrapping in a pipe."""
+    """Print text without markup (paths may hold brackets) and colours; a terminal does not break its words."""
+    text = printable(text)
     try:
-        console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+        lines = fold(text, console.width) if console.is_terminal else text
+        console.print(lines, markup=False, highlight=False, soft_wrap=True)
     except (OSError, SystemExit, ValueError):  # closed; rich exits the process after a broken pipe: the run must go on
         console.quiet = True
 
