@@ -505,8 +505,8 @@ def test_an_agent_that_does_not_exist_and_shapes_that_do_not_fit_are_named():
     actor = learner(spec).actor()
     with pytest.raises(UserError, match="there is no agent 'z'; there are: a, b, c, d, e"):
         actor.agent("z")
-    with pytest.raises(ValueError, match=r"b reads observations \('\*B', 2, 3\), got \(6,\)"):
-        actor.agent("b")(torch.zeros(6))
+    with pytest.raises(ValueError, match=r"b reads observations \('\*B', 2, 3\), got \(5,\)"):
+        actor.agent("b")(torch.zeros(5))
     with pytest.raises(ValueError, match=r"the mask must be \(3, 6\), got \(3, 9\)"):
         actor.agent("b")(torch.zeros(3, 2, 3), mask=torch.ones(3, 9))
     with pytest.raises(ValueError, match=r"this actor reads observations \(\*B, 5, 6\), got \(3, 6\)"):

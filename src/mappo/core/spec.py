@@ -15,6 +15,7 @@ import numpy as np
 from gymnasium import spaces
 
 from mappo.config.settings import EnvOptions
+from mappo.core.obs_inputs import ObsInput, flat_inputs
 from mappo.core.observations import ObsPart, channels_last, is_channels_first, part_shapes, parts_of
 from mappo.errors import UserError
 
@@ -112,20 +113,21 @@ class Spec:
     late_rewards: bool = True  # agents that are gone may be paid; runs of earlier versions left such rewards out
     obs_parts: tuple[tuple[ObsPart, ...], ...] = ()  # parts of each observation; by default those of `obs_spaces`
     state_parts: tuple[ObsPart, ...] = ()  # parts of the state; empty: numbers without bounds, or an image
+    obs_inputs: tuple[tuple[ObsInput, ...], ...] = ()  # arrays of each observation; by default a single one
 
     def __post_init__(self) -> None:
         if not len(self.agents) == len(self.obs_spaces) == len(self.action_heads) or not self.agents:
             raise UserError("a Spec needs at least one agent, and an observation space and action heads for each")
-        if any(space.shape is None for space in self.obs_spaces):
+        if None in self._shapes:
             raise UserError(f"observations must be arrays, got {self.obs_spaces}: see gymnasium.spaces.flatten_space")
         object.__setattr__(self, "obs_parts", self.obs_parts or tuple(map(parts_of, self.obs_spaces)))
+        object.__setattr__(self, "obs_inputs", self.obs_inputs or flat_inputs(self.obs_spaces, self.obs_parts))
         if not self.groups:
             kinds = list(zip(self._shapes, map(part_shapes, self.obs_parts), self.action_heads, strict=True))
-            object.__setattr__(self, "groups", tuple(kinds.index(kind) for kind in kinds))
-        order = sorted(set(self.groups))
-        if len(self.groups) != len(self.agents):
+            object.__setattr__(self, "groups", tuple(map(kinds.index, kinds)))
+        elif len(self.groups) != len(self.agents):
             raise UserError(f"a Spec of {len(self.agents)} agents got {len(self.groups)} groups")
-        object.__setattr__(self, "groups", tuple(order.index(group) for group in self.groups))
+        object.__setattr__(self, "groups", tuple(map(sorted(set(self.groups)).index, self.groups)))
 
     @property
     def num_agents(self) -> int:
@@ -133,15 +135,14 @@ class Spec:
         return len(self.agents)
 
     @cached_property
-    def _shapes(self) -> list[tuple[int, ...]]:
-        return [cast("tuple[int, ...]", space.shape) for space in self.obs_spaces]
+    def _shapes(self) -> list[Any]:
+        return [space.shape for space in self.obs_spaces]
 
     @property
     def obs_shape(self) -> tuple[int, ...]:
         """Shape of each agent's observation, padded: an image `(H, W, C)` if all agents see one, else `(O,)`."""
-        shape = self._shapes[0]
-        if len(shape) == 3 and len(set(self._shapes)) == 1:
-            return channels_last(shape)
+        if len(self._shapes[0]) == 3 and len(set(self._shapes)) == 1:
+            return channels_last(self._shapes[0])
         return (max(map(math.prod, self._shapes)),)
 
     def to_channels_last(self, image: Any) -> Any:
@@ -224,8 +225,7 @@ class Spec:
     def needs_agent_id(self, sharing: Literal["group", "all", "none"], choice: bool | None = None) -> bool:
         """Return `choice`, by default True if agents of different groups share parameters: an id tells them apart."""
         sets = self.parameter_sets(sharing)
-        is_mixed = any(group != self.groups[sets.index(name)] for group, name in zip(self.groups, sets, strict=True))
-        return is_mixed if choice is None else choice
+        return len(set(zip(self.groups, sets, strict=True))) > len(set(sets)) if choice is None else choice
 
     def mismatch(self, other: Spec) -> str:
         """Return the first difference to another environment's agents; "" if a policy fits both environments."""

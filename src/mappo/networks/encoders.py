@@ -18,7 +18,7 @@ from mappo.networks.mlp import MLP
 EncoderMaker = Callable[[int, tuple[int, ...], NetworkConfig], nn.Module]
 
 
-class _OneGroup(nn.Module):
+class OneGroup(nn.Module):
     """A single group of a user's encoder: computes all groups and selects the group."""
 
     def __init__(self, encoder: nn.Module, num_groups: int, group: int) -> None:
@@ -36,7 +36,7 @@ def select_encoder(encoder: nn.Module, num_groups: int, group: int) -> nn.Module
     if isinstance(encoder, PartsEncoders):
         return encoder.sets[group]
     if not isinstance(encoder, MLP | CNN):
-        return _OneGroup(encoder, num_groups, group)
+        return OneGroup(encoder, num_groups, group)
     encoder.select_(group)
     return encoder
 

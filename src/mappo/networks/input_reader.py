@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mappo.core.obs_inputs import ObsInput
 from mappo.core.observations import Channels, ObsPart, is_channels_first
 from mappo.core.spec import Spec
 
@@ -103,3 +104,18 @@ def _moved_axes(raw_shape: tuple[int, ...], channels: Channels) -> tuple[int, in
     if was_first == is_channels_first(raw_shape, channels):
         return None
     return (-1, -3) if was_first else (-3, -1)
+
+
+def flatten_inputs(inputs: Sequence[ObsInput], arrays: Sequence[Tensor]) -> Tensor:
+    """Flatten arrays `(*B, *shape)` of an observation side by side, float32 `(*B, F)`; choices become one-hot."""
+    flat: list[Tensor] = []
+    for array, x in zip(inputs, arrays, strict=True):
+        rows = x.shape[: x.ndim - len(array.shape)]
+        if not array.choices:
+            flat.append(x.to(torch.float32).reshape(*rows, array.size))
+            continue
+        choices = x.to(torch.int64).reshape(*rows, len(array.choices)).unbind(-1)
+        for choice, start, count in zip(choices, array.start, array.choices, strict=True):
+            options = torch.arange(start, start + count, device=x.device)
+            flat.append((choice.unsqueeze(-1) == options).to(torch.float32))
+    return flat[0] if len(flat) == 1 else torch.cat(flat, -1)

@@ -62,6 +62,8 @@ class RunningNorm(nn.Module):
         groups: the group of each agent; each group has its own statistics. Empty for rows without agents.
     """
 
+    LIMIT = 10.0
+
     def __init__(self, features: int, groups: Sequence[int] = ()) -> None:
         super().__init__()
         num_groups = len(set(groups)) or 1
@@ -99,15 +101,19 @@ class RunningNorm(nn.Module):
         self.mean.copy_(torch.where(is_valid, self.mean + shift * fraction, self.mean))
         self.count.copy_(torch.where(is_valid, total, self.count))
 
+    def mean_scale(self) -> tuple[Tensor, Tensor]:
+        """Return mean and inverse standard deviation of each group, float64 `(G, F)`."""
+        std = torch.where(self.count > 0, (self.square / self.count.clamp_min(1.0)).sqrt(), 1.0)
+        # The inverse 0 maps constant features to 0 in place of dividing by almost 0.
+        return self.mean, torch.where(std > 1e-6, 1 / std, 0.0)
+
     def forward(self, x: Tensor) -> Tensor:
         """Normalise rows `(*B, A, F)`, or `(*B, F)` without agents."""
-        std = torch.where(self.count > 0, (self.square / self.count.clamp_min(1.0)).sqrt(), 1.0)
-        mean = self.mean
-        scale = torch.where(std > 1e-6, 1 / std, 0.0)  # maps constant features to 0 in place of dividing by almost 0
+        mean, scale = self.mean_scale()
         if self.groups is not None:
             mean = mean[self.groups]
             scale = scale[self.groups]
-        return ((x - mean.to(x.dtype).squeeze(0)) * scale.to(x.dtype).squeeze(0)).clamp(-10, 10)
+        return ((x - mean.to(x.dtype).squeeze(0)) * scale.to(x.dtype).squeeze(0)).clamp(-self.LIMIT, self.LIMIT)
 
     def select_(self, agent: int) -> None:
         """Keep the statistics of one agent, as views, for rows `(*B, 1, F)`."""

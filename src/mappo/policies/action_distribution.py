@@ -1,6 +1,7 @@
 """The distribution of a team's actions, given the outputs of an actor."""
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -92,6 +93,12 @@ class ActionDistribution:
             for name in ("low", "high", "continuous_mask", "center", "half_width"):
                 setattr(distribution, name, getattr(self, name)[index])
         return distribution
+
+    def apply_(self, fn: Callable[[Tensor], Tensor]) -> None:
+        """Convert all tensors, as `nn.Module` converts its buffers."""
+        for name, x in vars(self).items():
+            if isinstance(x, Tensor):
+                setattr(self, name, fn(x))
 
     def legal_choices(self, mask: Tensor | None) -> Tensor | None:
         """Merge a mask with the static mask: `(*B, A, N)`, or None where everything is legal.

@@ -1,13 +1,14 @@
 """A policy in use, own observation in, action out: `Actor` for a team, `AgentActor` for a single agent."""
 
-import math
-from typing import Any, cast
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any, Self, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from mappo.core.spec import Spec
 from mappo.errors import UserError
+from mappo.policies.own_observation import read_observation, to_tensor
 from mappo.policies.policy import Policy
 
 
@@ -69,7 +70,7 @@ class Actor(_Acting):
         Raises:
             ValueError: the shape of an argument does not fit.
         """
-        obs = _to_tensor(self.policy.spec, obs)
+        obs = to_tensor(obs, self.policy.spec.obs_dtype)
         return self._act(obs, self._leading_shape(obs), memory, mask, is_first, active)
 
     def agent(self, name: str | int) -> "AgentActor":
@@ -96,8 +97,10 @@ class Actor(_Acting):
         raise ValueError(f"this actor reads observations ({front}, {inside}), got {tuple(obs.shape)}")
 
 
-class AgentActor(_Acting):
+class AgentActor(_Acting, nn.Module):
     """A single agent of a team, with observations and actions as in its own spaces; nothing of the others is computed.
+
+    The parameters are the team's, until a conversion such as `to(device)` gives the agent its own.
 
     Args:
         policy: the team's.
@@ -109,19 +112,22 @@ class AgentActor(_Acting):
     def __init__(
         self, policy: Policy, index: int, sampled: bool = False, generator: torch.Generator | None = None
     ) -> None:
-        super().__init__(policy.for_agent(index), sampled, generator)
+        nn.Module.__init__(self)
+        _Acting.__init__(self, policy.for_agent(index), sampled, generator)
+        self.network = self.policy.network
         self.index = index
         self.spec = policy.spec
         self.heads = self.spec.action_heads[index]
         self.columns = self.spec.action_columns(index)
 
     @torch.no_grad()
-    def __call__(self, obs: Any, memory: Any = None, *, mask: Any = None, is_first: Any = None) -> tuple[Tensor, Any]:
+    def forward(self, obs: Any, memory: Any = None, *, mask: Any = None, is_first: Any = None) -> tuple[Tensor, Any]:
         """Return the agent's action.
 
         Args:
-            obs: `(*B, *shape)` of its own observation space, numbers as the environment gives them; where the space
-                is neither a vector nor an image, flattened as by `gymnasium.spaces.flatten`.
+            obs: an observation as the environment returns it, with any axes `*B` before those of its arrays: an array,
+                or a dict or tuple of arrays. A dict may hold the mask beside the observation, as `action_mask`. An
+                array may come flattened, as by `gymnasium.spaces.flatten`.
             memory: the memory returned by the last call, `(*B, H)`; None at first, and always for a policy without.
             mask: `(*B, n)` over its own choices, True where legal.
             is_first: `(*B)`, True where the memory starts anew.
@@ -132,28 +138,38 @@ class AgentActor(_Acting):
         Raises:
             ValueError: the shape of an argument does not fit.
         """
-        spec = self.spec
-        obs = _to_tensor(spec, obs)
-        shape = cast("tuple[int, ...]", spec.obs_spaces[self.index].shape)
-        part = spec.obs_parts[self.index][0]
-        if part.is_image and part.size == math.prod(shape) and obs.shape[-len(part.shape) :] == part.shape:
-            shape = part.shape  # a grey image, which environments flatten
-        rows = tuple(obs.shape[: max(obs.ndim - len(shape), 0)])
-        if obs.shape[len(rows) :] != shape:
-            raise ValueError(f"{spec.agents[self.index]} reads observations {('*B', *shape)}, got {tuple(obs.shape)}")
-        if len(spec.obs_shape) == 3:
-            padded = spec.to_channels_last(obs)
-        else:
-            padded = torch.zeros(*rows, *spec.obs_shape, dtype=obs.dtype, device=obs.device)
-            padded[..., : spec.obs_size(self.index)] = obs.reshape(*rows, -1)
-        memory = _check("the memory", memory, (*rows, self.policy.network_config.memory_size), obs.device)
-        mask = self._padded_mask(mask, rows, obs.device)
-        is_first = _check("is_first", is_first, rows, obs.device, torch.bool)
+        if isinstance(obs, Mapping):
+            mask = cast(Any, obs).get("action_mask") if mask is None else mask
+        padded = self._padded_obs(obs)
+        rows = tuple(padded.shape[: padded.ndim - len(self.spec.obs_shape)])
+        memory = _check("the memory", memory, (*rows, self.policy.network_config.memory_size), padded.device)
+        mask = self._padded_mask(mask, rows, padded.device)
+        is_first = _check("is_first", is_first, rows, padded.device, torch.bool)
         # A team of one, (*B, 1, ...).
         memory, mask, is_first = (None if x is None else x.unsqueeze(len(rows)) for x in (memory, mask, is_first))
         action, memory = self._act(padded.unsqueeze(len(rows)), (*rows, 1), memory, mask, is_first)
         action = self.heads.to_space_action(action[..., 0, self.columns])
         return action, memory if memory is None else memory.squeeze(-2)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Convert the tensors, of a copy: the team keeps its own."""
+        self.policy = copy.deepcopy(self.policy)
+        self.network = self.policy.network
+        self.policy.distribution.apply_(fn)
+        return super()._apply(fn, recurse)
+
+    def _padded_obs(self, obs: Any) -> Tensor:
+        """Convert an observation to the padded layout, `(*B, *obs_shape)`."""
+        spec = self.spec
+        name = spec.agents[self.index]
+        is_image = len(spec.obs_shape) == 3
+        x = read_observation(name, spec.obs_inputs[self.index], obs, spec.obs_dtype, keep_image=is_image)
+        if is_image:
+            return spec.to_channels_last(x)
+        rows = x.shape[:-1]
+        padded = torch.zeros(*rows, *spec.obs_shape, dtype=x.dtype, device=x.device)
+        padded[..., : spec.obs_size(self.index)] = x
+        return padded
 
     def _padded_mask(self, mask: Any, rows: tuple[int, ...], device: torch.device) -> Tensor | None:
         """Return a mask over the agent's own choices as `(*B, N)`; None stays None."""
@@ -177,18 +193,3 @@ def _check(
     if x.shape != shape:
         raise ValueError(f"{name} must be {shape}, got {tuple(x.shape)}")
     return x
-
-
-def _to_tensor(spec: Spec, obs: Any) -> Tensor:
-    """Convert observations to a tensor; refuse fractions of 255 where agents observe bytes."""
-    try:
-        obs = torch.as_tensor(obs)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"an actor reads arrays, got {type(obs).__name__} ({error}): flatten it by gymnasium.spaces.flatten"
-        ) from None
-    if spec.obs_dtype == torch.uint8 and obs.dtype != torch.uint8:
-        if obs.is_floating_point() or obs.lt(0).any() or obs.gt(255).any():
-            raise ValueError(f"these agents observe bytes, got {obs.dtype} beyond them")
-        obs = obs.to(torch.uint8)
-    return obs

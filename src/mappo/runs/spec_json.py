@@ -9,6 +9,7 @@ import numpy as np
 from gymnasium import spaces
 
 from mappo.config.bounds import above, between, coerce, read_field
+from mappo.core.obs_inputs import ObsInput
 from mappo.core.observations import ObsPart
 from mappo.core.spec import ActionHeads, Spec
 from mappo.errors import UserError
@@ -30,8 +31,13 @@ def spec_to_dict(spec: Spec) -> dict[str, Any]:
     return {
         "agents": spec.agents,
         "obs": [
-            {"shape": space.shape, "dtype": str(space.dtype), "parts": list(map(asdict, parts))}
-            for space, parts in zip(spec.obs_spaces, spec.obs_parts, strict=True)
+            {
+                "shape": space.shape,
+                "dtype": str(space.dtype),
+                "parts": list(map(asdict, parts)),
+                "inputs": [asdict(x) | {"low": _finite(x.low), "high": _finite(x.high)} for x in inputs],
+            }
+            for space, parts, inputs in zip(spec.obs_spaces, spec.obs_parts, spec.obs_inputs, strict=True)
         ],
         "heads": [asdict(h) | {"low": _finite(h.low), "high": _finite(h.high)} for h in spec.action_heads],
         "groups": spec.groups,
@@ -67,6 +73,8 @@ def spec_from_dict(data: dict[str, Any]) -> Spec:
     padded_size = len(agents) * max((sum(part.size for part in parts) for parts in obs_parts), default=0)
     if len(set(obs_parts)) > 1 and padded_size > MAX_OBS_SIZE:
         raise UserError(f"the agents observe {padded_size:,} numbers, more than the limit of {MAX_OBS_SIZE:,}")
+    # Runs of earlier versions know no arrays; their observations are flat.
+    inputs = tuple(_read_inputs(x["inputs"], shape) for x, (shape, _) in zip(obs, arrays, strict=True) if "inputs" in x)
     heads = tuple(_read_heads(x) for x in read_field(data, "heads", _Objects))
     choices = len(agents) * max((sum(h.categorical) + h.size for h in heads), default=0)
     if choices > MAX_CHOICES:
@@ -81,6 +89,7 @@ def spec_from_dict(data: dict[str, Any]) -> Spec:
         late_rewards="late_rewards" in data and read_field(data, "late_rewards", bool),
         obs_parts=obs_parts,
         state_parts=_read_parts(data["state_parts"], state_shape or ()) if data.get("state_parts") else (),
+        obs_inputs=inputs if len(inputs) == len(obs) else (),
     )
 
 
@@ -134,9 +143,39 @@ def _unscaled_part(shape: tuple[int, ...], all_bytes: bool) -> tuple[ObsPart, ..
     return (ObsPart((math.prod(shape),)),)
 
 
-def _read_heads(data: dict[str, Any]) -> ActionHeads:
+def _read_inputs(data: Any, shape: tuple[int, ...]) -> tuple[ObsInput, ...]:
+    """Return the arrays of an observation of this shape."""
+    inputs: list[ObsInput] = []
+    for item in coerce("'inputs'", data, _Objects):
+        path = cast("list[Any]", item.get("path"))
+        if type(path) is not list or not all(type(x) in (int, str) for x in path):
+            raise UserError(f"'path' must be a list of keys, got {quote(repr(path))}")
+        own_shape, choices, start = (read_field(item, name, _Ints) for name in ("shape", "choices", "start"))
+        low, high = _read_bounds(item)
+        array = ObsInput(tuple(path), own_shape, read_field(item, "dtype", str), low, high, choices, start)
+        dtypes = ("int64",) if choices else ("uint8", "float32")
+        is_sized = min((*own_shape, *choices), default=0) >= 0 and all(
+            len(x) in (0, 1, array.size) for x in (low, high)
+        )
+        is_choice = len(choices) == len(start) == math.prod(own_shape) if choices else not start
+        if array.dtype not in dtypes or not is_sized or not is_choice:
+            raise UserError(f"'inputs' must be arrays of numbers or of choices, got {quote(repr(item))}")
+        inputs.append(array)
+    names = [array.name for array in inputs]
+    if not names or sum(x.size for x in inputs) != math.prod(shape) or len(set(names)) < len(names):
+        raise UserError(f"'inputs' must have names of their own and fill an array of shape {quote(repr(shape))}")
+    return tuple(inputs)
+
+
+def _read_bounds(data: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the lower and upper bounds of numbers; None stands for no bound, since JSON has no infinity."""
     low = tuple(-math.inf if x is None else x for x in read_field(data, "low", tuple[float | None, ...]))
     high = tuple(math.inf if x is None else x for x in read_field(data, "high", tuple[float | None, ...]))
+    return low, high
+
+
+def _read_heads(data: dict[str, Any]) -> ActionHeads:
+    low, high = _read_bounds(data)
     categorical = read_field(data, "categorical", _Ints)
     start = read_field(data, "start", _Ints)
     shape = read_field(data, "shape", _Ints)

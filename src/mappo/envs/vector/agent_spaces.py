@@ -8,6 +8,7 @@ from typing import Any, cast
 import numpy as np
 from gymnasium import spaces
 
+from mappo.core.obs_inputs import inputs_of
 from mappo.core.observations import parts_of
 from mappo.core.spec import ActionHeads, Spec
 from mappo.envs.vector.api_checks import check_mask
@@ -49,6 +50,7 @@ class Flattener:
         self.read = reader(what, space, shape_rule, keep).read
         self._shape: Any = space.shape if is_box or isinstance(space, spaces.MultiBinary) else self.space.shape
         self.parts = parts_of(cast(Any, space))
+        self.inputs = inputs_of(cast(Any, space))
 
     def own_part(self, row: np.ndarray) -> np.ndarray:
         """Return the view of padded rows, `(*B, H, W, C)` or `(*B, O)`, in the shape that `read` returns."""

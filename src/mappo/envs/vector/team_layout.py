@@ -81,6 +81,7 @@ class TeamLayout:
             shared_reward=self._is_shared,
             obs_parts=tuple(agent.flattener.parts for agent in self.agent_spaces),
             state_parts=() if self._state is None else self._state.parts,
+            obs_inputs=tuple(agent.flattener.inputs for agent in self.agent_spaces),
         )
         for j, agent in enumerate(self.agent_spaces):
             agent.set_columns(self.spec, j)

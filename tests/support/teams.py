@@ -1,0 +1,155 @@
+"""Teams of every kind of agent, with random weights: what a saved actor and an exported file must answer alike."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+
+from mappo.config import NetworkConfig
+from mappo.core.spec import Spec
+from mappo.networks.actor_critic import build_actor
+from mappo.policies.actor import Actor
+from mappo.policies.policy import Policy
+
+
+def box(*shape: int, low: float = -np.inf, high: float = np.inf) -> spaces.Box:
+    return spaces.Box(low, high, shape, np.float32)
+
+
+def camera(*shape: int) -> spaces.Box:
+    return spaces.Box(0, 255, shape, np.uint8)
+
+
+class Sampler:
+    """A PettingZoo game of random observations of given spaces; agents die, come back and have masks. Eleven steps.
+
+    An action outside its space is an error.
+    """
+
+    def __init__(self, kinds: Mapping[str, tuple[spaces.Space[Any], spaces.Space[Any]]], masks: bool) -> None:
+        self.kinds = kinds
+        self.possible_agents = list(kinds)
+        self.masks = masks
+
+    def observation_space(self, agent: str) -> Any:
+        return self.kinds[agent][0]
+
+    def action_space(self, agent: str) -> Any:
+        return self.kinds[agent][1]
+
+    def reset(self, seed: int | None = None, options: Any = None) -> Any:
+        self.rng = np.random.default_rng(seed)
+        self.clock = 0
+        self.agents = list(self.possible_agents)
+        for k, pair in enumerate(self.kinds.values()):
+            pair[0].seed(None if seed is None else seed + k)
+        return self._look(self.agents)
+
+    def step(self, actions: dict[str, Any]) -> Any:
+        for agent, action in actions.items():
+            assert self.action_space(agent).contains(action), (agent, action)
+        self.clock += 1
+        acted = list(actions)
+        dead = {a: a != self.possible_agents[0] and self.rng.random() < 0.1 for a in acted}
+        returning = [a for a in self.possible_agents if a not in acted and self.rng.random() < 0.5]
+        is_over = self.clock == 11
+        seen, infos = self._look([*acted, *returning])
+        self.agents = [] if is_over else [a for a in self.possible_agents if a in returning or not dead.get(a, True)]
+        rewards = dict.fromkeys(seen, 1.0)
+        return seen, rewards, {a: dead.get(a, False) for a in seen}, dict.fromkeys(seen, is_over), infos
+
+    def _look(self, agents: list[str]) -> Any:
+        seen = {}
+        infos = {}
+        for agent in agents:
+            x = self.observation_space(agent).sample()
+            seen[agent] = x
+            infos[agent] = {"action_mask": self._mask(agent)} if self.masks else {}
+        return seen, infos
+
+    def _mask(self, agent: str) -> np.ndarray:
+        space = self.action_space(agent)
+        sizes = (
+            [space.n] if isinstance(space, spaces.Discrete) else [2] * space.n if hasattr(space, "n") else space.nvec
+        )
+        return np.concatenate([np.roll([1, *self.rng.integers(0, 2, n - 1)], self.rng.integers(n)) for n in sizes])
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Team:
+    """Spaces of each agent, and settings of the network."""
+
+    kinds: dict[str, tuple[Any, Any]]
+    network: dict[str, Any] = field(default_factory=dict)
+    masks: bool = False
+
+    def make(self) -> Sampler:
+        return Sampler(self.kinds, self.masks)
+
+
+DISCRETE = spaces.Discrete(5, start=3)
+TANH = {"action_bounds": "tanh"}
+PLAIN = {"a": (box(6), DISCRETE), "b": (box(6), DISCRETE)}
+ROBOT = spaces.Dict(
+    view=camera(9, 8, 3),
+    depth=camera(9, 8),
+    place=box(3),
+    kind=spaces.Discrete(3, start=1),
+    more=spaces.Tuple([spaces.MultiBinary(2), spaces.MultiDiscrete([2, 3]), box(1, 2)]),
+)
+UNEQUAL = {
+    "walker": (box(4), box(2, low=-2, high=3)),
+    "talker": (box(7), spaces.Discrete(6, start=-2)),
+    "player": (box(2, 3), spaces.MultiDiscrete([3, 2, 4], start=[1, 0, -1])),
+    "switch": (spaces.MultiDiscrete([3, 4]), spaces.MultiBinary(3)),
+}
+MEMORY = {"memory_size": 7, "sharing": "none"}
+TEAMS = {
+    "discrete": Team(PLAIN),
+    "discrete-id": Team(PLAIN, {"agent_id": True, "activation": "tanh"}),
+    "discrete-masks": Team(PLAIN, {"sharing": "none", "obs_norm": True}, masks=True),
+    "multidiscrete": Team({"a": (box(5), spaces.MultiDiscrete([3, 4])), "b": (box(5), spaces.MultiDiscrete([3, 4]))}),
+    "multibinary-masks": Team({"a": (box(5), spaces.MultiBinary(4)), "b": (box(2), spaces.MultiBinary(2))}, masks=True),
+    "box-clip": Team({a: (box(5), box(2, 2, low=-3, high=1)) for a in "ab"}, {"action_std": "state"}),
+    "box-unbounded": Team({a: (box(5), box(3)) for a in "ab"}, {"layer_norm": True}),
+    "box-tanh": Team({a: (box(5), box(3, low=-1, high=2)) for a in "ab"}, {"sharing": "none"} | TANH),
+    "unequal": Team(UNEQUAL, {"obs_norm": True}),
+    "unequal-all": Team(UNEQUAL, {"sharing": "all", "obs_norm": True}),
+    "unequal-all-norm": Team(UNEQUAL, {"sharing": "all", "layer_norm": True}),
+    "unequal-none-state": Team(UNEQUAL, {"sharing": "none", "action_std": "state"}),
+    "unequal-gru": Team(UNEQUAL, {"layer_norm": True, "obs_norm": True} | MEMORY),
+    "gru-masks": Team(PLAIN, {"memory_size": 6, "sharing": "all", "agent_id": True}, masks=True),
+    "images": Team({a: (camera(8, 9, 3), DISCRETE) for a in "ab"}, {"sharing": "none"}),
+    "images-first-id": Team(
+        {a: (camera(3, 11, 9), DISCRETE) for a in "ab"}, {"agent_id": True} | MEMORY | {"sharing": "group"}
+    ),
+    "images-large": Team({a: (camera(40, 36, 1), box(2, low=-1, high=1)) for a in "ab"}, {"layer_norm": True}),
+    "camera-and-sensor": Team({"robot": (camera(3, 9, 8), DISCRETE), "sensor": (box(4), DISCRETE)}, {"obs_norm": True}),
+    "dict": Team({"robot": (ROBOT, DISCRETE), "sensor": (box(4), DISCRETE)}, {"obs_norm": True}, masks=True),
+    "dict-gru": Team(
+        {a: (ROBOT, box(2, low=-1, high=1)) for a in "ab"}, {"layer_norm": True, "agent_id": True} | MEMORY
+    ),
+    "bytes": Team({a: (camera(12), DISCRETE) for a in "ab"}, {"sharing": "all", "agent_id": True}),
+    "bf16": Team(PLAIN, {"precision": "bf16"}),
+}
+
+
+def random_actor(spec: Spec, seed: int = 0, **network: Any) -> Actor:
+    """An actor with random weights and statistics; logits are large enough to tell policies apart."""
+    config = NetworkConfig(**{"hidden": (16, 12), "actor_gain": 1.0} | network)
+    generator = torch.Generator().manual_seed(seed)
+    actor = build_actor(spec, config, generator)
+    with torch.no_grad():
+        for name, p in actor.named_parameters():
+            if name.endswith("bias") or "norm" in name:
+                p.add_(0.3 * torch.randn(p.shape, generator=generator))
+        if actor.norm is not None:
+            rows = torch.randn(50, spec.num_agents, *spec.obs_shape, generator=generator) * 2 + 1
+            actor.norm.update(rows, torch.ones(50, spec.num_agents))
+    return Actor(Policy(spec, config, actor.requires_grad_(False)))
