@@ -425,8 +425,8 @@ BUGS = [
         "5",
         "one agent alone: a channel is taken for a row",
         "policies/actor.py",
-        "padded = spec.to_channels_last(obs)",
-        "padded = obs.reshape(*rows, *spec.obs_shape)",
+        "return spec.to_channels_last(x)",
+        "return x.reshape(*x.shape[:-3], *spec.obs_shape)",
         "policies/test_policy.py::test_one_agent_alone_acts_as_in_the_team_in_its_own_spaces",
     ),
     Bug(
@@ -887,8 +887,8 @@ BUGS = [
         "12",
         "unequal: who shares all has no id",
         "core/spec.py",
-        "is_mixed = any(group != self.groups[sets.index(name)]",
-        "is_mixed = any(False",
+        "return len(set(zip(self.groups, sets, strict=True))) > len(set(sets)) if choice is None else choice",
+        "return bool(choice)",
         "envs/probes/test_learning.py::test_one_network_for_unequal_agents_needs_an_id",
     ),
     Bug(
