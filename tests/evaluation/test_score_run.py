@@ -26,7 +26,8 @@ from mappo.evaluation import episodes as playing, progress
 from mappo.evaluation.episodes import Budget, CutOffError, play_episodes
 from mappo.evaluation.options import SCORE_SEED, SELECT_SEED
 from mappo.evaluation.replay import replay
-from mappo.evaluation.statistics import score, summarize
+from mappo.evaluation.score import score
+from mappo.evaluation.statistics import summarize
 from mappo.policies.random_policy import RandomPolicy
 from mappo.runs import checkpoint, directory as rundir
 

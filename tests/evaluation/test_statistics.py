@@ -10,9 +10,10 @@ from gymnasium import spaces
 from matplotlib.figure import Figure
 
 from mappo.core.spec import ActionHeads, Spec
-from mappo.evaluation import curve, statistics
+from mappo.evaluation import curve, score as scoring
 from mappo.evaluation.episodes import Budget, Episodes
-from mappo.evaluation.statistics import STUDENT, mean_interval, score, summarize, summarize_seeds
+from mappo.evaluation.score import score
+from mappo.evaluation.statistics import STUDENT, mean_interval, summarize, summarize_seeds
 
 
 def student(degrees: int, t: float) -> float:
@@ -88,8 +89,8 @@ class Place:
 
 def test_games_and_seeds_are_never_mixed(monkeypatch: pytest.MonkeyPatch):
     """Two seeds that differ by 10, in a hundred games that hardly differ: the interval is that of two numbers."""
-    monkeypatch.setattr(statistics, "play_episodes", played())
-    monkeypatch.setattr(statistics, "baseline_policies", lambda *_: {"lazy": np.zeros(100)})
+    monkeypatch.setattr(scoring, "play_episodes", played())
+    monkeypatch.setattr(scoring, "baseline_policies", lambda *_: {"lazy": np.zeros(100)})
     rng = np.random.default_rng(0)
     seeds: list[Any] = [rng.normal(0, 0.1, 100), rng.normal(10, 0.1, 100)]
     told = score(Place(), "place", {"greedy": seeds, "sampled": [s + 1 for s in seeds]}, 100)  # type: ignore[arg-type]
@@ -108,8 +109,8 @@ def test_games_and_seeds_are_never_mixed(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_all_policies_are_scored_on_the_games_that_the_slowest_played(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(statistics, "play_episodes", played())
-    monkeypatch.setattr(statistics, "baseline_policies", lambda *_: {"random": np.arange(4.0)})
+    monkeypatch.setattr(scoring, "play_episodes", played())
+    monkeypatch.setattr(scoring, "baseline_policies", lambda *_: {"random": np.arange(4.0)})
     told = score(Place(), "place", {"greedy": [np.arange(8.0)], "sampled": [np.arange(6.0)]}, 10)  # type: ignore[list-item]
     assert told["episodes"] == 4
     assert told["return_sum"]["mean"] == told["baselines"]["random"]["mean"] == 1.5

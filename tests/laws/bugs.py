@@ -1027,7 +1027,7 @@ BUGS = [
     Bug(
         "strangers",
         "links are followed",
-        "runs/directory.py",
+        "runs/config_json.py",
         "    check_no_links(path)\n",
         "",
         "runs/test_untrusted_files.py::test_what_is_no_file",
@@ -1299,7 +1299,7 @@ BUGS = [
     Bug(
         "versions",
         "any format is read",
-        "runs/directory.py",
+        "runs/config_json.py",
         "if is_number and version == FORMAT:",
         "if version:",
         "runs/test_versions.py::test_another_format_is_told_with_what_to_do",

@@ -91,6 +91,35 @@ def test_rows_that_are_missing_or_double_are_told_and_what_is_there_is_kept(tmp_
     assert updates == ["1", "5", "6", "8", "9"]
 
 
+@pytest.mark.parametrize("half", ["", "7,6,6", "7,4,400,0.5", "7,2,2"])
+def test_returns_of_evaluations_resume_byte_for_byte_and_updates_between_are_not_missed(tmp_path: Path, half: str):
+    def evaluate(path: Path, indices: tuple[int, ...], resume: int | None = None) -> list[str]:
+        run = RunLogger(path, seed=7, resume=None if resume is None else (resume, 100 * resume))
+        for index in indices:
+            run.write(update(index))
+            if index % 2 == 0:
+                run.write_returns(index, 100 * index, {2_000_000: index / 3, 2_000_001: math.nan, 2_000_002: -1.0})
+        run.flush()
+        run.close()
+        return run.notes
+
+    evaluate(tmp_path / "whole", (1, 2, 3, 4, 5, 6))
+    evaluate(tmp_path / "cut", (1, 2, 3, 4))
+    with (tmp_path / "cut/returns.csv").open("a") as file:
+        file.write(half)
+    assert evaluate(tmp_path / "cut", (4, 5, 6), resume=3) == []
+    whole = (tmp_path / "whole/returns.csv").read_text()
+    assert whole.splitlines()[:2] == [
+        "seed,update,step,2000000,2000001,2000002",
+        "7,2,200,0.6666666666666666,,-1.0",
+    ]
+    assert (tmp_path / "cut/returns.csv").read_text() == whole
+    (tmp_path / "cut/returns.csv").unlink()  # as in a run of an earlier version
+    assert evaluate(tmp_path / "cut", (), resume=6) == []
+    evaluate(tmp_path / "cut", (7, 8), resume=6)
+    assert (tmp_path / "cut/returns.csv").read_text().splitlines()[1].startswith("7,8,800,")
+
+
 def test_tables_that_are_gone_are_told(tmp_path: Path) -> None:
     assert record(tmp_path, range(3, 4), resume=2) == [
         f"{tmp_path / name} lacks the rows of updates 1 to 2: they are lost" for name in ("metrics.csv", "timing.csv")

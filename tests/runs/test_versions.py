@@ -13,7 +13,8 @@ from games import Game
 from mappo.cli.main import main
 from mappo.errors import UserError
 from mappo.runs import checkpoint
-from mappo.runs.directory import FORMAT, read_run
+from mappo.runs.config_json import FORMAT
+from mappo.runs.directory import read_run
 from paths import DATA
 from strangers import copied, last, sealed
 

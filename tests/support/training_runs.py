@@ -71,7 +71,8 @@ def everything(path: Path) -> tuple[bytes, dict[str, Any], dict[str, Tensor], st
     found = checkpoint.load(path)
     state = {k: v for k, v in found.state.items() if k != "sha256"}
     best = checkpoint.load(path, "best").path.name
-    return (path / "metrics.csv").read_bytes(), state, found.model | found.trainer, best
+    tables = b"".join((path / name).read_bytes() for name in ("metrics.csv", "returns.csv"))
+    return tables, state, found.model | found.trainer, best
 
 
 def assert_same(a: Path, b: Path) -> None:

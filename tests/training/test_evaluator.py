@@ -1,5 +1,6 @@
 """Evaluations in training: which policy, how many games, and games without an end."""
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +50,31 @@ def test_the_policy_of_the_evaluations_makes_the_curve_and_the_best(tmp_path: Pa
             actor.generator.manual_seed(derive_seed(1, 4, 4))  # type: ignore[union-attr]
         sums = play_episodes(env, actor, range(SELECT_SEED, SELECT_SEED + 256)).team_returns
         assert float(sums.mean()) == r.metrics["eval_return"][-1]
+
+
+def test_each_evaluation_keeps_its_returns_game_by_game(tmp_path: Path):
+    run = mappo.train("probe/combined", within(CONFIG, tmp_path / "run", eval_policy="greedy", eval_episodes=9))
+    with open(run.path / "returns.csv", newline="") as file:
+        rows = [{name: float(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
+    games = [str(SELECT_SEED + k) for k in range(9)]
+    assert [*rows[0]] == ["seed", "update", "step", *games]
+    curve = run.metrics["eval_return"]
+    assert [np.mean([row[game] for game in games]) for row in rows] == curve[~np.isnan(curve)].tolist()
+    env = mappo.make("probe/combined", 9)
+    played = play_episodes(env, mappo.load_actor(run.path), range(SELECT_SEED, SELECT_SEED + 9))
+    assert [rows[-1][game] for game in games] == played.team_returns.tolist()
+
+
+def test_games_that_the_budget_left_out_are_empty_and_many_games_are_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(evaluator, "EVALUATION_BUDGET", Budget(steps=256))
+    monkeypatch.setattr(evaluator, "MAX_KEPT", 100)
+    run = mappo.train(lambda: Film(5), within(CONFIG, tmp_path / "run", total_steps=40))
+    header, row = (line.split(",") for line in (run.path / "returns.csv").read_text().splitlines())
+    assert len(header) == len(row) == 3 + 100
+    assert all(row[:67])
+    assert row[67:] == [""] * 36
 
 
 def test_a_run_with_sampled_evaluations_resumes_exactly(tmp_path: Path):

@@ -61,7 +61,7 @@ def files(folder: Path) -> set[str]:
     return {p.name for p in folder.iterdir() if not p.name.startswith(".")}
 
 
-ALL = {"config.json", "metrics.csv", "timing.csv", "curve.png", "checkpoints", "tensorboard"}
+ALL = {"config.json", "metrics.csv", "timing.csv", "returns.csv", "curve.png", "checkpoints", "tensorboard"}
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_the_command_line_writes_and_names_what_is_there(
     monkeypatch.setenv("PATH", "")
     assert main(["train", "roaming:Roaming", "--run.dir=-x", *OPTIONS.split()]) == 0
     out = capsys.readouterr().out
-    assert files(start / "-x") == ALL | {"replay.gif"}
+    assert files(start / "-x") == ALL | {"replay.gif", "score.json"}
     command = next(line for line in out.splitlines() if " evaluate " in line)
     assert command == f"  bin/mappo evaluate {start}/-x --allow-code --episodes 2000"
     (start / "-x" / "replay.gif").unlink()

@@ -17,12 +17,13 @@ from mappo.cli.main import main
 from mappo.config import Config, presets
 from mappo.envs.batched.battle import Battle
 from mappo.errors import UserError
-from mappo.evaluation.options import EvaluateOptions
+from mappo.evaluation.options import SCORE_SEED, EvaluateOptions
 from mappo.evaluation.score_run import evaluate_run
 from mappo.evaluation.statistics import summarize
 from mappo.networks import encoders
 from mappo.networks.layers import Linear
 from mappo.runs import checkpoint
+from mappo.runs.scores import read_score
 from mappo.training.diagnostics import SeedDiagnostics
 from mappo.training.run import Run
 from mappo.training.session import Session
@@ -152,6 +153,14 @@ def test_a_function_that_takes_num_envs_is_called_for_each_seed(tmp_path: Path):
 
 def test_a_score_is_that_of_the_seeds_and_its_interval_is_over_them(whole: Run):
     result = whole.evaluate(64)
+    kept = [read_score(own) for own in children(whole.path)]
+    for k, score in enumerate(kept):
+        assert score is not None
+        assert (score.env, score.step, score.seed) == ("spread", whole.step, SCORE_SEED)
+        assert score.returns == {name: result["scores"][name]["returns"][k] for name in ("greedy", "sampled")}
+        assert score.baselines["random"] == result["baselines"]["random"]["returns"]
+        assert len(score.baselines["random"]) == 64
+        assert np.mean(score.returns["greedy"]) == pytest.approx(result["by_policy"][k])
     each = [evaluate_run(own, EvaluateOptions(64)) for own in children(whole.path)]
     means = [x["return_sum"]["mean"] for x in each]
     np.testing.assert_allclose(result["by_policy"], means, rtol=1e-9)

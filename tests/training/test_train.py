@@ -225,7 +225,8 @@ def test_settings_that_change_no_number_may_change_on_resume(
 def test_a_run_leaves_all_its_files(whole: dict[str, Run]):
     path = whole["team"].path
     assert {p.name for p in path.iterdir()} == {
-        *("config.json", "metrics.csv", "timing.csv", "tensorboard", "checkpoints", "curve.png", ".lock"),
+        *("config.json", "metrics.csv", "timing.csv", "returns.csv", "checkpoints", "tensorboard"),
+        *("curve.png", ".lock"),
     }
     assert {p.name for p in (path / "checkpoints").iterdir()} >= {f"{4 * SIZE:012d}", f"{6 * SIZE:012d}"}
     assert len(list((path / "tensorboard").glob("events.out.tfevents.*"))) == 1

@@ -1,12 +1,13 @@
 """Scores and replays of a saved run; `mappo evaluate`, `mappo play` and `Run.evaluate` end here."""
 
 import math
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from mappo import envs
@@ -19,10 +20,11 @@ from mappo.evaluation.episodes import NO_BUDGET, Budget, StepCallback
 from mappo.evaluation.gif import Frame, write_gif
 from mappo.evaluation.options import SCORE_SEED, EvaluateOptions
 from mappo.evaluation.replay import episode_seconds, frames_per_second, replay
-from mappo.evaluation.statistics import score
+from mappo.evaluation.score import score
 from mappo.policies.actor import Actor
 from mappo.runs.checkpoint import Checkpoint
 from mappo.runs.directory import read_run, seed_paths
+from mappo.runs.scores import Score, save_score
 from mappo.system.files import error_text
 from mappo.system.shutdown import CloseLimit, closing
 
@@ -38,6 +40,8 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Score the policies of a run (of each seed) and the environment's baselines on the same reset seeds.
 
+    The returns of the last checkpoint are kept in the `score.json` of each seed, see `save_score`.
+
     Args:
         path: run directory.
         options: see `EvaluateOptions`.
@@ -45,21 +49,26 @@ def evaluate_run(
         close_limit, on_step, budget: see `closing` and `play_episodes`.
 
     Returns:
-        `env`, `package_version`, `policy`, `checkpoint`, `step`, and the result of `statistics.score`.
+        `env`, `package_version`, `policy`, `checkpoint`, `step`, and the result of `score.score`.
 
     Raises:
         UserError: the run, the checkpoint or the package is missing or damaged.
     """
     name, config, spec = read_run(path)
     _check_options(name, env, options)
-    actors = [read_actor(seed_path, options.checkpoint) for seed_path in seed_paths(path, config)]
+    folders = [
+        folder.absolute() for folder in seed_paths(path, config)
+    ]  # the environment may change the current folder
+    actors = [read_actor(folder, options.checkpoint) for folder in folders]
     env_options = spec.fit_options(config.env.env_options)
+    # A score in another environment, which the caller gives for a run in a named environment, is not the run's.
+    is_own_env = env is None or name.startswith(envs.CUSTOM)
     with _make_env(name if env is None else env, name, env_options, options, close_limit) as (name, env):
         if difference := spec.mismatch(env.spec):
             raise UserError(f"{path} was trained in another environment: {difference}")
         names = ("sampled", "greedy") if options.sampled else ("greedy", "sampled")
         teams = {team: _make_team(actors, team == "sampled") for team in names}
-        return {
+        result: dict[str, Any] = {
             "env": name,
             "package_version": envs.package_version(name),
             "policy": names[0],
@@ -67,6 +76,18 @@ def evaluate_run(
             "step": min(checkpoint.state["step"] for _, checkpoint in actors),
             **score(env, name, teams, options.episodes, on_step=on_step, budget=budget),
         }
+    if options.checkpoint == "last" and is_own_env:
+        for index, (folder, (_, checkpoint)) in enumerate(zip(folders, actors, strict=True)):
+            save_score(folder, _seed_score(result, index, checkpoint.state["step"]))
+    return result
+
+
+def _seed_score(result: Mapping[str, Any], index: int, step: int) -> Score:
+    """Return the score of the seed at a position in a result; `step` is the seed's."""
+    # A single seed has a list of returns, several seeds have a list each.
+    returns = {team: np.atleast_2d(score["returns"])[index].tolist() for team, score in result["scores"].items()}
+    baselines = {name: baseline["returns"] for name, baseline in result["baselines"].items()}
+    return Score(result["env"], result["package_version"], step, result["seed"], returns, baselines)
 
 
 def _check_options(name: str, env: Any, options: EvaluateOptions) -> None:

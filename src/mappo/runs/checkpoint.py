@@ -24,7 +24,8 @@ from torch import Tensor
 from mappo._version import __version__
 from mappo.errors import UserError
 from mappo.runs.checkpoint_files import Checkpoint as Checkpoint, digest, digest_state, read_checkpoint, read_state
-from mappo.runs.directory import FORMAT, saved_run_id
+from mappo.runs.config_json import FORMAT
+from mappo.runs.directory import saved_run_id
 from mappo.runs.hints import recovery_hint
 from mappo.runs.retention import prune, remove_own, remove_unfinished
 from mappo.runs.steps import STEP_NAME, RefusedError, check_name, checkpoint_paths

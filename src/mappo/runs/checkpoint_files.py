@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mappo.config.bounds import read_field
 from mappo.errors import UserError
-from mappo.runs.directory import check_format, read_json
+from mappo.runs.config_json import check_format, read_json
 from mappo.runs.steps import read_error
 from mappo.system.files import error_text
 from mappo.system.safe_read import check_tensor_file, quote

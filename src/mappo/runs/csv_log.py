@@ -1,4 +1,4 @@
-"""CSV files of a run, with a row for each update. Used for `metrics.csv` and `timing.csv`."""
+"""CSV files of a run, with a row for each update or for some. Used for `metrics.csv`, `timing.csv`, `returns.csv`."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ class CsvLog:
         fixed: the integer columns; the last two are `update` and `step`.
         resume: updates and steps of the run to resume. Later rows are dropped. `notes` lists the updates with missing,
             repeated or damaged rows. None: a new run; the file must not exist.
+        is_sparse: some updates alone have a row.
     """
 
-    def __init__(self, path: Path, fixed: list[str], resume: tuple[int, int] | None) -> None:
+    def __init__(self, path: Path, fixed: list[str], resume: tuple[int, int] | None, is_sparse: bool = False) -> None:
         self._path = path
         self._fixed = fixed
         self._names: list[str] | None = None
@@ -37,7 +38,7 @@ class CsvLog:
             if path.exists():
                 raise FileExistsError(f"{path} exists: resume that run or choose another folder")
             return
-        repair = Repair(path, fixed, *resume)
+        repair = Repair(path, fixed, *resume, is_sparse)
         if repair.header:
             self._names = repair.header[len(fixed) :]
         if path.exists():

@@ -27,16 +27,18 @@ class Repair:
         fixed: the integer columns; the last two are `update` and `step`.
         updates: updates of the run.
         step: steps of the run; later rows are dropped.
+        is_sparse: some updates alone have a row, so that no row counts as missing.
 
     Raises:
         UserError: the file cannot be read, has other columns, or is mostly damaged.
     """
 
-    def __init__(self, path: Path, fixed: list[str], updates: int, step: int) -> None:
+    def __init__(self, path: Path, fixed: list[str], updates: int, step: int, is_sparse: bool = False) -> None:
         self._path = path
         self._fixed = fixed
         self._updates = updates
         self._step = step
+        self._is_sparse = is_sparse
         self.header: list[str] = []
         self._unordered: dict[int, str] = {}  # rows below an earlier row; the last row of an update is valid
         self._repeated: set[int] = set()
@@ -126,6 +128,8 @@ class Repair:
             (self._missing, "lacks the rows of updates", ": they are lost"),
             (repeated, "had the rows of updates", " twice: the last ones are kept"),
         )
+        if self._is_sparse:
+            facts = (facts[0], facts[2])
         return [f"{self._path} {before} {ranges}{after}" for ranges, before, after in facts if ranges.count]
 
 

@@ -2,6 +2,7 @@
 
 runs/NAME/config.json               the environment, the config and the spaces
           metrics.csv, timing.csv   see logger.py
+          returns.csv, score.json   returns game by game: of each evaluation, and of the score (see scores.py)
           checkpoints/              see checkpoint.py
           curve.png, replay.gif     the learning curve, and episodes of the trained team
           tensorboard/              the metrics, for TensorBoard
@@ -15,7 +16,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -24,21 +25,12 @@ from mappo.config import Config
 from mappo.config.bounds import read_field
 from mappo.core.spec import Spec
 from mappo.errors import UserError
+from mappo.runs.config_json import FORMAT, RESUMABLE_SETTINGS, damaged, read_config_json, read_run_settings
 from mappo.runs.names import free_path
-from mappo.runs.own_files import check_no_links, holds_only_own_files
+from mappo.runs.own_files import holds_only_own_files
 from mappo.runs.spec_json import check_readable, spec_from_dict, spec_to_dict
-from mappo.runs.steps import has_checkpoint, read_error
+from mappo.runs.steps import has_checkpoint
 from mappo.system.files import error_text, shell_path, write_text
-from mappo.system.safe_read import MAX_JSON, parse_json, quote, read_text
-
-FORMAT = 2
-_FILES = ("name", "dir", "exists", "keep_every", "score_episodes", "replay_episodes")
-_PROCESSES = ("processes", "restarts", "lost_after")
-_RUN = ("progress", "threads", "graphs", "device", "time_limit", "on_nonfinite", *_FILES, *_PROCESSES)
-_ENV = ("workers", "restart", "worker_timeout")
-# Settings excluded from the run id: a resumed run may change them. Changing this set invalidates existing runs.
-# A change of threads or device changes the rounding; another kind of device, the random streams.
-RESUMABLE_SETTINGS = {("run", name) for name in _RUN} | {("env", name) for name in _ENV}
 
 
 def runs_folder(config: Config) -> Path:
@@ -129,7 +121,7 @@ def _existing_run_hint(path: Path) -> str:
     """Return the advice for a new run in the place of something else. Only an empty run may be deleted."""
     other = "choose another --run.name or --run.dir"
     try:
-        is_run = _read_config_json(path).keys() >= {"format", "env", "config"}
+        is_run = read_config_json(path).keys() >= {"format", "env", "config"}
     except UserError:
         is_run = False
     if not is_run:
@@ -155,7 +147,7 @@ def _run_id(data: dict[str, Any]) -> str:
 
 def saved_run_id(path: Path) -> str | None:
     """Return the id in a run's `config.json`; None for runs of older versions."""
-    return _read_config_json(path).get("id")
+    return read_config_json(path).get("id")
 
 
 def read_run(path: Path) -> tuple[str, Config, Spec]:
@@ -164,40 +156,20 @@ def read_run(path: Path) -> tuple[str, Config, Spec]:
     Raises:
         UserError: the directory is not a run, is damaged, or was written by a version with another format.
     """
-    check_no_links(path)
-    data = _read_config_json(path)
-    check_format(data.get("format"), f"{path}: config.json")
+    name, config, data = read_run_settings(path)
     try:
-        config = Config.from_dict(read_field(data, "config", dict))
-        name = read_field(data, "env", str)
         spec = spec_from_dict(read_field(data, "spec", dict))
-        if len(name) > 1000 or not name.isprintable():
-            raise UserError(f"no environment is called '{quote(name)}'")
         if config.env.num_agents not in (None, spec.num_agents):
             raise UserError(f"'num_agents' is {config.env.num_agents}, for {spec.num_agents} agents")
-        return name, config, spec
     except (TypeError, ValueError, OverflowError) as error:  # UserError is a ValueError
-        raise UserError(f"{path / 'config.json'} is damaged: {error}") from None
-
-
-def check_format(version: Any, where: str) -> None:
-    """Raise a UserError if a file has another format than the present format. The message says how to read it."""
-    is_number = type(version) is int  # bool is a subclass of int
-    if is_number and version == FORMAT:
-        return
-    if is_number and version > FORMAT:
-        hint = f"it was written by a later version of mappo than {__version__}: use that version"
-    elif is_number and version > 0:
-        hint = "it was written by an earlier version of mappo: such runs cannot be read any more, train again"
-    else:
-        hint = "it was not written by mappo, or is damaged"
-    raise UserError(f"{where} has format {quote(repr(version))}, this version reads {FORMAT}; {hint}")
+        raise damaged(path, error) from None
+    return name, config, spec
 
 
 def _check_resumable(path: Path, name: str, config: Config, spec: Spec) -> None:
     """Raise a UserError unless the run in `path` has the same environment, settings and spaces."""
     old_name, old_config, old_spec = read_run(path)
-    data = _read_config_json(path)
+    data = read_config_json(path)
     if "id" in data and data["id"] != _run_id(data):
         raise UserError(
             f"{path / 'config.json'} is damaged, or was changed since the run was made: restore the file; if the "
@@ -212,28 +184,3 @@ def _check_resumable(path: Path, name: str, config: Config, spec: Spec) -> None:
         )
     if difference := old_spec.mismatch(spec):
         raise UserError(f"{path} was made in another environment: {difference}")
-
-
-def _read_config_json(path: Path) -> dict[str, Any]:
-    return read_json(path / "config.json", f"{path} is not a run directory")
-
-
-def read_json(file: Path, problem: str) -> dict[str, Any]:
-    """Return the JSON object in a file.
-
-    Args:
-        file: the JSON file.
-        problem: the first words of the error, such as "X is not a run directory".
-
-    Raises:
-        UserError: the file is missing, cannot be read, or holds no object.
-    """
-    try:
-        data = parse_json(read_text(file, MAX_JSON))
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{problem}: there is no {file.name} in it") from None
-    except (OSError, ValueError) as error:
-        raise read_error(f"{problem}: {file.name} cannot be read ({error})", error) from None
-    if not isinstance(data, dict):
-        raise UserError(f"{problem}: {file.name} does not hold an object")
-    return cast(dict[str, Any], data)

@@ -1,6 +1,7 @@
 """Records of a training run, in CSV files and for TensorBoard.
 
-Training calls `RunLogger.write` after each update, and `flush` before each checkpoint.
+Training calls `RunLogger.write` after each update, `write_returns` after each evaluation, and `flush` before each
+checkpoint.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class Update:
 class RunLogger:
     """Writer of every update to `metrics.csv`, `timing.csv` and TensorBoard events in a run's folder.
 
+    `returns.csv` has a row for each evaluation, with the return of each episode in the column of its reset seed.
+
     Args:
         path: the run directory.
         seed: the number in the column `seed` of `metrics.csv`.
@@ -56,8 +59,9 @@ class RunLogger:
         self._seed = seed
         self._metrics = CsvLog(path / "metrics.csv", ["seed", "update", "step"], resume)
         self._timing = CsvLog(path / "timing.csv", ["update", "step"], resume)
+        self._returns = CsvLog(path / "returns.csv", ["seed", "update", "step"], resume, is_sparse=True)
         self._tensorboard = EventFile(path / "tensorboard", 0 if resume is None else resume[1] + 1)
-        self.notes = self._metrics.notes + self._timing.notes
+        self.notes = self._metrics.notes + self._timing.notes + self._returns.notes
 
     def write(self, update: Update) -> None:
         """Record an update. The record survives a killed process.
@@ -74,10 +78,19 @@ class RunLogger:
         scalars.update({f"time/{name}": value for name, value in update.timing.items()})
         self._tensorboard.write(update.step, scalars)
 
+    def write_returns(self, update: int, step: int, returns: Mapping[int, float]) -> None:
+        """Record an evaluation: the team's return of each episode by its reset seed, NaN if it was not played.
+
+        Raises:
+            UserError: the episodes are others than those of the first evaluation, or the file cannot be written.
+        """
+        values = {str(seed): value for seed, value in returns.items()}
+        self._returns.append(self._returns.row([self._seed, update, step], values))
+
     def flush(self) -> None:
         """Flush the CSV files to disk, so that rows survive a power cut."""
-        self._metrics.flush()
-        self._timing.flush()
+        for log in (self._metrics, self._timing, self._returns):
+            log.flush()
 
     def close(self) -> None:
         """Close the event file. Closing twice is allowed."""

@@ -11,12 +11,13 @@ from pathlib import Path
 from mappo.errors import UserError
 from mappo.system.safe_read import quote
 
-_NAMES = r"config\.json|metrics\.csv|timing\.csv|curve\.png|replay\.gif|checkpoints|tensorboard|seed-\d+"
+_FOLDER_NAMES = r"checkpoints|tensorboard|seed-\d+"
+_NAMES = rf"config\.json|score\.json|(metrics|timing|returns)\.csv|curve\.png|replay\.gif|{_FOLDER_NAMES}"
 # Names with a leading dot are temporary files and the lock.
 _OWN = re.compile(rf"{_NAMES}|\..*")
 _DELETABLE = re.compile(rf"{_NAMES}|\.lock|\.({_NAMES})\.(tmp|part)")
 _ANY = re.compile(".*", re.DOTALL)
-_FOLDERS = re.compile(r"checkpoints|tensorboard|seed-\d+|\.?\d{12,18}(\.tmp)?")
+_FOLDERS = re.compile(rf"{_FOLDER_NAMES}|\.?\d{{12,18}}(\.tmp)?")
 
 
 def check_no_links(run: Path) -> None:

@@ -8,7 +8,8 @@ import shutil
 from pathlib import Path
 
 from mappo.errors import UserError
-from mappo.runs.directory import read_json, saved_run_id
+from mappo.runs.config_json import read_json
+from mappo.runs.directory import saved_run_id
 from mappo.runs.steps import RefusedError, checkpoint_paths
 
 NUM_KEPT = 2  # checkpoints besides the best: the last, and its predecessor in case the last is damaged

@@ -1,7 +1,8 @@
 """Evaluations of a run's policies during training and at its end, on episodes never used for training."""
 
+import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -27,16 +28,24 @@ from mappo.evaluation.episodes import (
 )
 from mappo.evaluation.options import SELECT_SEED
 from mappo.evaluation.progress import progress_notes
-from mappo.evaluation.statistics import baseline_policies
+from mappo.evaluation.score import baseline_policies
+from mappo.runs.scores import MAX_KEPT
 from mappo.system.shutdown import Interrupts
 
 # Name of the measure of the policy, greedy or sampled, that is not the policy of the evaluations.
 AT_END = "at the end"
 Interruption = UserError | StopTraining | KeyboardInterrupt
+# Team return of each episode that was played, by its reset seed.
+Returns = Mapping[int, float]
+
+
+def mean_return(returns: Returns) -> float:
+    """Return the mean team return of an evaluation."""
+    return float(np.mean([*returns.values()]))
 
 
 class Evaluator:
-    """Mean team returns of policies over the episodes of the evaluations.
+    """Team returns of policies in the episodes of the evaluations.
 
     Args:
         env: environment for evaluations.
@@ -58,57 +67,67 @@ class Evaluator:
         self.is_cut_off = False  # whether the last evaluation reached no end
 
     def evaluate(
-        self, agents: Sequence[MAPPO], work: str, note: Callable[[str], None]
-    ) -> tuple[list[float], Interruption | None]:
+        self, agents: Sequence[MAPPO], step: int, note: Callable[[str], None]
+    ) -> tuple[list[Returns], Interruption | None]:
         """Evaluate the policy of each seed, by `run.eval_policy`.
 
         Args:
             agents: learner of each seed.
-            work: name of the evaluation in notes.
+            step: environment steps so far, for notes.
             note: shows the progress of long evaluations.
 
         Returns:
-            Mean returns of the seeds, in order; fewer if an exception ended the evaluation. The exception, not raised:
-            the row of metrics must be written first.
+            Returns of each seed's episodes, in order; of fewer seeds if an exception ended the evaluation. The
+            exception, not raised: the row of metrics must be written first.
         """
-        on_step = progress_notes(work, note, self.interrupts)
+        on_step = progress_notes(f"evaluation at step {step:,}", note, self.interrupts)
         actors = self._actors(agents, self.is_sampled)
-        means: list[float] = []
+        evaluations: list[Returns] = []
         interruption: Interruption | None = None
         if self.ranks.size > 1:
-            means, interruption = self._evaluate_share(actors[0], on_step)
+            evaluations, interruption = self._evaluate_share(actors[0], on_step)
         else:
             try:
                 for index, actor in enumerate(actors):
                     with self.interrupts.waiting():
                         played = self._play(actor, self.seeds, part_of(on_step, index, len(agents)), self.budget)
-                    means.append(float(played.team_returns.mean()))
+                    evaluations.append(_by_seed(self.seeds, played))
             except (UserError, StopTraining, KeyboardInterrupt) as error:
                 interruption = error
         self.is_cut_off = isinstance(interruption, CutOffError)
-        return means, interruption
+        return evaluations, interruption
 
-    def _evaluate_share(self, actor: TeamPolicy, on_step: StepCallback) -> tuple[list[float], Interruption | None]:
-        """Play the share of this process; return the mean over all, or the same interruption in all processes."""
-        seeds = self.seeds[equal_slices(len(self.seeds), self.ranks.size)[self.ranks.rank]]
+    def _evaluate_share(self, actor: TeamPolicy, on_step: StepCallback) -> tuple[list[Returns], Interruption | None]:
+        """Play the share of this process; return the returns of all, or the same interruption in all processes."""
+        share = equal_slices(len(self.seeds), self.ranks.size)[self.ranks.rank]
+        seeds = self.seeds[share]
         budget = replace(self.budget, steps=self.budget.steps / self.ranks.size)
-        sums = torch.zeros(4, dtype=torch.float64)  # returns, episodes, evaluations cut off, and stopped
+        # Returns and whether they were played, in columns of the reset seeds; each column is set by one process.
+        table = torch.zeros(2, len(self.seeds), dtype=torch.float64)
+        ends = torch.zeros(2, dtype=torch.float64)  # evaluations cut off, and stopped
         interruption: Interruption | None = None
         try:
             with self.interrupts.waiting():
                 if seeds:
                     played = self._play(actor, seeds, on_step, budget)
-                    sums[0] = float(played.team_returns.sum())
-                    sums[1] = len(played.lengths)
+                    count = len(played.lengths)
+                    table[0, share][:count] = torch.from_numpy(played.team_returns)
+                    table[1, share][:count] = 1
         except (CutOffError, StopTraining) as error:
             interruption = error
-            sums[2 + isinstance(error, StopTraining)] = 1
-        returns, episodes, num_cut_off, num_stopped = (float(x) for x in self.ranks.sum(sums))
+            ends[int(isinstance(error, StopTraining))] = 1
+        sums = self.ranks.sum(torch.cat([table.flatten(), ends]))
+        num_cut_off, num_stopped = (float(x) for x in sums[-2:])
         if num_stopped:
             return [], StopTraining()
         if num_cut_off:
             return [], interruption or CutOffError("episodes in another process reach no end")
-        return [returns / episodes], None
+        returns, was_played = sums[:-2].view(2, -1)
+        return [{seed: float(returns[k]) for k, seed in enumerate(self.seeds) if was_played[k]}], None
+
+    def kept_returns(self, returns: Returns) -> Returns:
+        """Return the returns to record, of the first episodes alone if they are many; NaN if not played."""
+        return {seed: returns.get(seed, math.nan) for seed in self.seeds[:MAX_KEPT]}
 
     def measure_at_end(self, name: str, agents: Sequence[MAPPO], note: Callable[[str], None]) -> dict[str, float]:
         """Return mean returns of the baselines by name and, as `AT_END`, of the other policy; none if interrupted.
@@ -151,3 +170,9 @@ class Evaluator:
         played = play_episodes(self.env, policy, seeds, on_step, budget)
         self.num_episodes = len(played.lengths)
         return played
+
+
+def _by_seed(seeds: Sequence[int], played: Episodes) -> Returns:
+    """Return the team's returns by reset seed; the episodes are the first of the seeds."""
+    team_returns: list[float] = played.team_returns.tolist()
+    return dict(zip(seeds, team_returns, strict=False))

@@ -54,6 +54,11 @@ class SeedRun:
         if not self.ranks.rank:
             self.logger.write(update)
 
+    def log_returns(self, update: int, step: int, returns: Mapping[int, float]) -> None:
+        """Record the returns of an evaluation, see `RunLogger.write_returns`."""
+        if not self.ranks.rank:
+            self.logger.write_returns(update, step, returns)
+
     def close(self) -> None:
         """Close the logs, if there are any."""
         if hasattr(self, "logger"):

@@ -20,7 +20,7 @@ from mappo.runs.logger import Update
 from mappo.system.files import shell_path
 from mappo.system.shutdown import Interrupts
 from mappo.training.diagnostics import Diagnostics
-from mappo.training.evaluator import Evaluator, Interruption
+from mappo.training.evaluator import Evaluator, Interruption, mean_return
 from mappo.training.preflight import session_notes
 from mappo.training.seed_run import SeedRun, resume_seed_runs
 from mappo.training.setup import make_collector
@@ -185,13 +185,13 @@ class Session:
         return [metrics | {"eval_return": math.nan} for metrics in metrics_by_seed(tensors)]
 
     def _evaluate(self, metrics: Sequence[Metrics]) -> Interruption | None:
-        """Set `eval_return` of each seed; return the exception at the end of the evaluation, if any."""
+        """Evaluate each seed, and record the returns; return the exception at the end of the evaluation, if any."""
         if self._evaluator is None:
             return None
-        work = f"evaluation at step {self.step:,}"
-        means, interruption = self._evaluator.evaluate(self.agents, work, self._view.note)
-        for seed_metrics, mean in zip(metrics, means, strict=False):
-            seed_metrics["eval_return"] = mean
+        evaluations, interruption = self._evaluator.evaluate(self.agents, self.step, self._view.note)
+        for seed_run, seed_metrics, evaluation in zip(self.seed_runs, metrics, evaluations, strict=False):
+            seed_metrics["eval_return"] = mean_return(evaluation)
+            seed_run.log_returns(self.updates_done, self.step, self._evaluator.kept_returns(evaluation))
         return interruption
 
     def _log(self, metrics: Sequence[Metrics], timing: dict[str, float]) -> Update:

@@ -785,10 +785,11 @@ def trained(path: Path, workers: int, resume: bool = False, **env: Any) -> mappo
 def test_metrics_are_the_same_for_any_number_of_workers(tmp_path: Path):
     """Law 13, evaluations included."""
     runs = [trained(tmp_path / str(workers), workers) for workers in (0, 1, 3)]
-    texts = [(run.path / "metrics.csv").read_bytes() for run in runs]
-    assert texts[0].count(b"\n") == 5
-    assert texts[1] == texts[0]
-    assert texts[2] == texts[0]
+    for name, lines in (("metrics.csv", 5), ("returns.csv", 3)):
+        texts = [(run.path / name).read_bytes() for run in runs]
+        assert texts[0].count(b"\n") == lines
+        assert texts[1] == texts[0]
+        assert texts[2] == texts[0]
 
 
 def test_a_run_whose_worker_is_lost_is_saved_and_resumed(tmp_path: Path):

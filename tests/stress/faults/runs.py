@@ -70,7 +70,8 @@ def outcome(run: Path) -> dict[str, Any]:
         whose = "" if own == run else f"{own.name}: "
         with open(own / "timing.csv", newline="") as file:
             found[f"{whose}rows of timing.csv"] = [(row["update"], row["step"]) for row in csv.DictReader(file)]
-        found[f"{whose}metrics.csv"] = (own / "metrics.csv").read_bytes()
+        for name in ("metrics.csv", "returns.csv"):
+            found[f"{whose}{name}"] = (own / name).read_bytes()
         found[f"{whose}checkpoints"] = sorted(os.listdir(own / "checkpoints"))
         for name in ("last", "best"):
             try:

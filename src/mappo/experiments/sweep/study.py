@@ -22,7 +22,7 @@ from mappo.experiments.sweep.lease import Lease, Leases
 from mappo.experiments.sweep.plan import SweepPlan
 from mappo.experiments.sweep.setting import start_point
 from mappo.experiments.sweep.storage import load_optuna, make_sampler, open_optuna_study
-from mappo.runs.directory import RESUMABLE_SETTINGS, read_json
+from mappo.runs.config_json import RESUMABLE_SETTINGS, read_json
 from mappo.system.file_lock import lock_file
 from mappo.system.files import error_text, write_text
 
