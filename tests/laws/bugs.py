@@ -1304,6 +1304,48 @@ BUGS = [
         "if version:",
         "runs/test_versions.py::test_another_format_is_told_with_what_to_do",
     ),
+    # Promise: warned of the end of a job
+    Bug(
+        "warned",
+        "a warning cuts the evaluation off",
+        "system/shutdown.py",
+        "        if self.is_time_over:\n            raise StopTraining\n",
+        "        if self.is_time_over or self.warned:\n            raise StopTraining\n",
+        "cli/test_warnings.py",
+    ),
+    Bug(
+        "warned",
+        "the reason stays in one process",
+        "training/shares.py",
+        "interrupts.warned = interrupts.warned or int(warned)",
+        "pass",
+        "cli/test_warnings.py::test_a_warning_of_another_process_stops_this_one_with_its_reason",
+    ),
+    Bug(
+        "warned",
+        "a warning ahead of the training is forgotten",
+        "cli/signals.py",
+        "self.warned = self.early_warning",
+        "pass",
+        "cli/test_warnings.py::test_a_warning_ahead_of_the_training_is_kept",
+    ),
+    Bug(
+        "warned",
+        "the first answer of the store is waited for without a limit",
+        "backend/process_group.py",
+        "found.get(timeout=lost_after + 2 * NOTICE_S)",
+        "found.get(timeout=lost_after + 60)",
+        "backend/test_process_group.py",
+    ),
+    # Promise: rewards in common
+    Bug(
+        "shared",
+        "a bad number hides behind the first reward",
+        "envs/vector/env_slot.py",
+        'self.rows["reward"][index] = reward',
+        "pass",
+        "envs/check/test_checker.py::test_a_bad_number_in_a_shared_reward_reaches_training_whoever_receives_it",
+    ),
     # Promise: sweeps
     Bug(
         "sweeps",
@@ -1517,8 +1559,8 @@ BUGS = [
         "8",
         "a process that is lost ends the run",
         "cli/launch.py",
-        "if code != LOST or not remaining",
-        "if code != 99",
+        "if code != LOST:\n",
+        "if code != 99:\n",
         "training/test_processes.py::test_a_killed_process_changes_nothing",
     ),
     Bug(

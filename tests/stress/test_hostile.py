@@ -20,7 +20,8 @@ import torch
 import hostile
 import mappo
 from mappo.cli import main as cli
-from mappo.cli.signals import LimitedClose, Signals
+from mappo.cli.close_limit import LimitedClose
+from mappo.cli.signals import Signals
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
 from mappo.config.settings import EnvOptions
 from mappo.envs import check_name as check_named

@@ -3,7 +3,7 @@
 import pytest
 
 from mappo.errors import UserError
-from mappo.system.launched import Place, find_place
+from mappo.system.launched import Place, find_place, has_restarts
 
 GOOD = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29400"}
 
@@ -36,3 +36,10 @@ def test_a_wrong_variable_is_named(name: str, value: str, message: str, monkeypa
     monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=message):
         find_place()
+
+
+@pytest.mark.parametrize(("restarts", "done", "expected"), [("0", "0", False), ("2", "1", True), ("2", "2", False)])
+def test_restarts_of_torchrun_are_known(restarts: str, done: str, expected: bool, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", restarts)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", done)
+    assert has_restarts() == expected

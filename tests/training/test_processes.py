@@ -5,15 +5,20 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mappo.cli import launch
 from mappo.cli.main import main
+from mappo.config import Config, RunConfig
 from mappo.runs import checkpoint
 from mappo.runs.directory import read_run
+from mappo.system.launched import START_AGAIN
+from mappo.training.run import Run
 from mappo.training.train import train
 from paths import PYTHONPATH
 from processes import results, start
@@ -71,6 +76,7 @@ def test_a_killed_process_changes_nothing(tmp_path: Path, capsys: pytest.Capture
     assert code == 0, out + err
     assert "process 1 of 2" in err
     assert "process 1 was ended by SIGKILL; all are started again (3 restarts left)" in err
+    assert "Start the run again" not in err  # the program itself does
     code, out, err = finish(launched("battle", whole, *length, "--network.memory-size", 4))
     assert (code, err) == (0, "")
     assert_same(whole, killed)
@@ -97,6 +103,23 @@ def test_a_signal_to_one_process_stops_all_after_the_same_update(tmp_path: Path)
     assert code == 143, out + err
     assert "Stopped at step" in out
     assert "time-limit" not in out
+    updates = checkpoint.load(path).state["updates"]
+    assert len((path / "metrics.csv").read_text().splitlines()) == 1 + updates
+
+
+@needs_proc
+@pytest.mark.slow
+@pytest.mark.parametrize("whom", ["the program", "process 0", "process 1", "all"])
+def test_a_warning_to_any_process_stops_all_with_3(tmp_path: Path, whom: str):
+    path = tmp_path / "run"
+    process = launched("spread", path, "--run.total-steps", 80 * 100_000, "--run.eval-interval", 80 * 100_000)
+    until_updates(path, 3)
+    ranks = [child(process, 0), child(process, 1)]
+    for pid in {"the program": [process.pid], "all": [process.pid, *ranks]}.get(whom, [ranks[whom == "process 1"]]):
+        os.kill(pid, signal.SIGUSR1)
+    code, out, err = finish(process)
+    assert code == 3, out + err
+    assert "by SIGUSR1 and saved" in out
     updates = checkpoint.load(path).state["updates"]
     assert len((path / "metrics.csv").read_text().splitlines()) == 1 + updates
 
@@ -154,16 +177,40 @@ def test_bad_numbers_and_errors_in_one_process_reach_all(tmp_path: Path, reactio
     assert reason in first
 
 
-def test_a_process_that_never_starts_is_waited_for_in_vain(tmp_path: Path):
-    first, second = start(command("spread", tmp_path / "run", "--run.lost-after", 3), 2)
-    second.kill()
-    finish(second)
+@pytest.mark.parametrize("rank", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_process_that_never_starts_is_waited_for_in_vain(tmp_path: Path, rank: int):
+    processes = start(command("spread", tmp_path / "run", "--run.lost-after", 3), 2)
+    lost = processes.pop(1 - rank)
+    lost.kill()
+    finish(lost)
     began = time.monotonic()
-    code, _, err = finish(first)
+    code, _, err = finish(processes[0])
     assert code == 4
-    assert "the 2 processes of the run do not find each other at 127.0.0.1:" in err
-    assert "Traceback" not in err
+    assert err.startswith("mappo: the 2 processes of the run do not find each other at 127.0.0.1:")
+    assert len(err.splitlines()) == 1  # nothing of torch's
     assert time.monotonic() - began < 60
+
+
+def test_seeds_are_not_scored_after_the_time_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(launch, "_run_all", lambda *_: time.sleep(0.01) or [0, 0])
+    config = Config(run=RunConfig(seeds=2, processes=2, dir=str(tmp_path), exists="resume", time_limit=1e-4))
+    monkeypatch.setattr("mappo.training.run.load_run", lambda path, **_: Run(path, "spread", config, 1))
+    monkeypatch.setattr(launch, "show_result", lambda *_: pytest.fail("scored"))
+    assert launch.launch([], "spread", config, True, nullcontext) == 0
+    assert "not scored: run.time-limit is over" in capsys.readouterr().out
+
+
+def test_the_last_loss_asks_for_a_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(launch, "_run_all", lambda *_: [4, -9])
+    config = Config(run=RunConfig(processes=2, dir=str(tmp_path), exists="resume", restarts=1))
+    assert launch.launch([], "spread", config, True, nullcontext) == 4
+    again, last = capsys.readouterr().err.splitlines()
+    assert again == "mappo: process 1 was ended by SIGKILL; all are started again (1 restarts left)"
+    assert last == f"mappo: process 1 was ended by SIGKILL. {START_AGAIN}"
 
 
 def test_seeds_are_dealt_out(tmp_path: Path):

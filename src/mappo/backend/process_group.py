@@ -5,11 +5,13 @@ import itertools
 import os
 import re
 import socket
+import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import cache
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import torch
@@ -19,7 +21,7 @@ from torch import Tensor
 
 from mappo.backend.ranks import ALONE, Ranks, Tensors
 from mappo.errors import ElsewhereError, LostError, UserError
-from mappo.system.launched import Place
+from mappo.system.launched import START_AGAIN, Place, has_restarts
 
 dist: Any = torch.distributed  # without complete types
 
@@ -110,10 +112,8 @@ class Group(Ranks):
             return LostError("")  # the first of the others speaks
         names = ", ".join(self._names[rank] for rank in missing) or "another process of the run"
         verb = "are" if len(missing) > 1 else "is"
-        return LostError(
-            f"{names} {verb} lost, or silent for {self._lost_after:g} s ({_first_sentence(error)}). Start the run "
-            f"again: it goes on from its last checkpoint"
-        )
+        again = "" if has_restarts() else f". {START_AGAIN}"
+        return LostError(f"{names} {verb} lost, or silent for {self._lost_after:g} s ({_first_sentence(error)}){again}")
 
     def _wait_for_notice(self) -> list[int]:
         """Return the other processes that do not leave within `NOTICE_S`."""
@@ -167,7 +167,7 @@ def _to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
 
 def _first_sentence(error: RuntimeError) -> str:
     """Return what torch says first, without the place in its sources."""
-    return re.sub(r"^\[\S+\] ", "", str(error)).partition("\n")[0].partition(". ")[0]
+    return re.sub(r"^\[\S+\] ", "", str(error)).partition("\n")[0].partition(". ")[0].rstrip(".")
 
 
 _groups = itertools.count()
@@ -175,8 +175,27 @@ _groups = itertools.count()
 
 @cache
 def _first_store(lost_after: float) -> Any:
-    """Return the store of the processes, made once: a second run of the same processes finds the same store."""
-    store, _, _ = next(iter(dist.rendezvous("env://", timeout=timedelta(seconds=lost_after))))
+    """Return the store of the processes, made once: a second run of the same processes finds the same store.
+
+    Raises:
+        RuntimeError: the processes do not find each other within `lost_after` seconds.
+    """
+    found: SimpleQueue[Any] = SimpleQueue()
+
+    def connect() -> None:
+        try:
+            found.put(next(iter(dist.rendezvous("env://", timeout=timedelta(seconds=lost_after))))[0])
+        except RuntimeError as error:
+            found.put(error)
+
+    # A thread, because torch waits without a limit for the first answer.
+    threading.Thread(target=connect, daemon=True).start()
+    try:
+        store = found.get(timeout=lost_after + 2 * NOTICE_S)
+    except Empty:
+        raise RuntimeError("a program answers there, and does not speak as a process of the run") from None
+    if isinstance(store, RuntimeError):
+        raise store
     return store
 
 
@@ -212,7 +231,8 @@ def joined(place: Place, is_cuda: bool, lost_after: float) -> Generator[Ranks]:
     except RuntimeError as error:
         where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         raise LostError(
-            f"the {place.size} processes of the run do not find each other at {where} ({_first_sentence(error)})"
+            f"the {place.size} processes of the run do not find each other at {where} ({_first_sentence(error)}). If "
+            f"all have started, another program may use this port: set another MASTER_PORT"
         ) from None
     try:
         yield group

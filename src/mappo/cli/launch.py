@@ -17,13 +17,13 @@ from types import FrameType
 from typing import Any
 
 from mappo.cli.parsing import parse
-from mappo.cli.results import program_name, show_result
-from mappo.cli.signals import USER_ERROR, handled_signals
+from mappo.cli.results import has_no_time_left, program_name, show_result
+from mappo.cli.signals import USER_ERROR, WARNINGS, handled_signals
 from mappo.config import Config
 from mappo.errors import ElsewhereError, UserError
 from mappo.runs.names import free_path
 from mappo.system.files import shell_path
-from mappo.system.launched import LAUNCHER, is_quiet
+from mappo.system.launched import LAUNCHER, START_AGAIN, is_quiet
 from mappo.system.shutdown import CloseLimit
 from mappo.system.signals import hold
 from mappo.system.stdio import say
@@ -72,21 +72,32 @@ def launch(args: Sequence[str], env: str, config: Config, resume: bool, close_li
             )
         # A restart finds the run in the same directory.
         args = [*args, "--run.exists", "resume", *([] if run.name or run.dir else ["--run.dir", str(path)])]
-    for remaining in range(run.restarts, -1, -1):
+    remaining = run.restarts
+    while True:
+        started = time.monotonic()
         with _forwarding() as processes:
             codes = _run_all(args, run.processes, processes)
-            caught = processes.caught
-        if caught and any(codes):
-            return 128 + caught
+        if processes.caught and any(codes):
+            return 128 + processes.caught
         code = run_code(codes, run.seeds > 1)
         if code == 0 and run.seeds > 1:
-            from mappo.training.run import load_run
-
-            show_result(load_run(path, allow_code=True), close_limit, program_name())
-        if code != LOST or not remaining:
+            _show_seeds(path, started, processes.is_warned, close_limit)
+        if code != LOST:
             return code
+        if not remaining or processes.is_warned:
+            say(f"mappo: {_describe(codes)}. {START_AGAIN}", sys.stderr)
+            return LOST
         say(f"mappo: {_describe(codes)}; all are started again ({remaining} restarts left)", sys.stderr)
-    return LOST
+        remaining -= 1
+
+
+def _show_seeds(path: Path, started: float, is_warned: bool, close_limit: CloseLimit) -> None:
+    """Score the seeds of a complete run, if there is time left."""
+    from mappo.training.run import load_run
+
+    run = load_run(path, allow_code=True)
+    if not has_no_time_left(run, started, is_warned):
+        show_result(run, close_limit, program_name())
 
 
 def run_code(codes: Sequence[int], is_by_seed: bool) -> int:
@@ -111,13 +122,22 @@ def _describe(codes: Sequence[int]) -> str:
 
 
 class _Processes(list[Process]):
-    """The running processes, and the last signal passed on to them."""
+    """The running processes, and the signals passed on to them."""
 
-    caught = 0
+    caught = 0  # the last signal to stop
+    is_warned = False
 
-    def send(self, number: int, _frame: FrameType | None = None) -> None:
-        """Pass a signal on to all processes."""
+    def stop(self, number: int, _frame: FrameType | None = None) -> None:
+        """Pass a signal to stop on to all processes."""
         self.caught = number
+        self._send(number)
+
+    def warn(self, number: int, _frame: FrameType | None = None) -> None:
+        """Pass a warning on to all processes."""
+        self.is_warned = True
+        self._send(number)
+
+    def _send(self, number: int) -> None:
         for process in self:
             process.send_signal(number)
 
@@ -126,7 +146,8 @@ class _Processes(list[Process]):
 def _forwarding() -> Generator[_Processes]:
     """Pass signals on to the processes within the context."""
     processes = _Processes()
-    former: dict[int, Any] = {number: hold(number, processes.send) for number in handled_signals()}
+    former: dict[int, Any] = {number: hold(number, processes.stop) for number in handled_signals()}
+    former |= {number: hold(number, processes.warn) for number in WARNINGS}
     try:
         yield processes
     finally:

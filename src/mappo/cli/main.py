@@ -14,10 +14,11 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
+from mappo.cli.close_limit import LimitedClose
 from mappo.cli.commands import Bench, Check, Envs, Evaluate, Play, Resume, Sweep, Train
 from mappo.cli.launch import LOST, launch, parse_once
-from mappo.cli.results import note_progress, print_score, program_name, show_result
-from mappo.cli.signals import USER_ERROR, LimitedClose, Signals, Stopped, start_listening, stop_listening
+from mappo.cli.results import has_no_time_left, note_progress, print_score, program_name, show_result
+from mappo.cli.signals import USER_ERROR, Signals, Stopped, start_listening, stop_listening
 from mappo.config import Config, EnvConfig
 from mappo.envs import CUSTOM, is_code
 from mappo.errors import ElsewhereError, LostError, UserError
@@ -161,27 +162,25 @@ def _train(env: str, config: Config, resume: bool, close_limit: CloseLimit, args
         code = DONE if run.finished else STOPPED
         code = 128 + signals.caught if signals.caught else code
     else:
-        code = _show_run(run, signals.caught, started, close_limit, program)
+        code = _show_run(run, signals, started, program)
     return DONE if code >= STOPPED and exits_as_done() else code
 
 
-def _show_run(run: Any, caught: int, started: float, close_limit: CloseLimit, program: str) -> int:
+def _show_run(run: Any, signals: Signals, started: float, program: str) -> int:
     """Show how a run ended, and its score if it is complete in time; return the exit code."""
     path = shell_path(run.path)
+    caught = signals.caught
     if not run.finished:
         trust = " --allow-code" if is_code(run.env) else ""
-        reason = "" if caught else " by run.time-limit"
-        say(f"Stopped at step {run.step:,}{reason} and saved.  Go on with:  {program} resume {path}{trust}")
+        say(f"Stopped at step {run.step:,}{signals.reason} and saved.  Go on with:  {program} resume {path}{trust}")
         return 128 + caught if caught else STOPPED
     if caught:
         say(f"Finished and saved in {run.path}, and not scored: stopped")
         return 128 + caught
-    limit = run.config.run.time_limit
-    if limit is not None and time.monotonic() - started >= 60 * limit:
-        say(f"Finished and saved in {run.path}, and not scored: run.time-limit is over")
+    if has_no_time_left(run, started, bool(signals.warned)):
         return DONE
     try:
-        show_result(run, close_limit, program)
+        show_result(run, signals.close_limit, program)
     except Stopped:
         say(f"The run is complete, in {run.path}; score it with:  {program} evaluate {path}")
         raise
@@ -201,7 +200,7 @@ def _sweep(command: Sweep, close_limit: CloseLimit) -> int:
     print_results(results, program_name())
     if results.is_finished:
         return DONE if results.ranking else USER_ERROR
-    print(f"\nStopped{'' if signals.caught else ' by run.time-limit'}; the same command goes on.")
+    print(f"\nStopped{signals.reason}; the same command goes on.")
     return 128 + signals.caught if signals.caught else STOPPED
 
 

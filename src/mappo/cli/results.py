@@ -4,6 +4,7 @@ import math
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -30,6 +31,22 @@ def program_name() -> str:
         return "mappo"
     relative = os.path.relpath(program)
     return shell_path(Path(relative) if not relative.startswith("..") else program)
+
+
+def has_no_time_left(run: Any, started: float, is_warned: bool = False) -> bool:
+    """Return whether a complete run must not be scored any more; say so.
+
+    Args:
+        run: a complete `Run`.
+        started: `time.monotonic()` at the start of the training.
+        is_warned: a signal has announced the end of the job.
+    """
+    limit = run.config.run.time_limit
+    is_over = limit is not None and time.monotonic() - started >= 60 * limit
+    if is_over or is_warned:
+        reason = "run.time-limit is over" if is_over else "the job is about to end"
+        say(f"Finished and saved in {run.path}, and not scored: {reason}")
+    return is_over or is_warned
 
 
 def show_result(run: Any, close_limit: CloseLimit, program: str) -> None:

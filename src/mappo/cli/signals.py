@@ -1,7 +1,7 @@
 """Signal handlers of the command line: how a run is stopped, and how the program leaves hanging code.
 
-`start_listening` is called once at the start; `Signals` handles the signals while a run trains; `LimitedClose` bounds
-the time for closing environments. Signals belong to the program: the library installs no handler.
+`start_listening` is called once at the start; `Signals` handles the signals while a run trains. Signals belong to the
+program: the library installs no handler.
 """
 
 import os
@@ -17,13 +17,15 @@ from typing import Any
 from mappo.errors import StopTraining
 from mappo.system.deadline import Deadline
 from mappo.system.launched import is_quiet
-from mappo.system.shutdown import CloseLimit, CloseTimeoutError, Interrupts, exit_now, start_watchdog
+from mappo.system.shutdown import CloseLimit, Interrupts, exit_now
 from mappo.system.signals import hold
 
 USER_ERROR = 2
 # SIGHUP comes from a closed terminal; some systems have no such signal.
 STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 HANGUP = getattr(signal, "SIGHUP", None)
+# Job managers send these ahead of the end of a job, as SLURM by --signal.
+WARNINGS = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 # Seconds. `timeout`, systemd and terminals send the same signal twice: two signals within AT_ONCE are not two Ctrl-C.
 AT_ONCE = 0.3
 # Time for an environment to return once the run must stop.
@@ -50,11 +52,15 @@ class Stopped(KeyboardInterrupt):
 def start_listening() -> None:
     """Raise `Stopped` on these signals from now on, in order to close files and environments.
 
+    A warning is kept for a training that is about to begin; other commands go on.
+
     Python runs signal handlers between bytecodes only. If compiled code blocks, a watchdog thread ends the process
     after the second signal.
     """
     for number in handled_signals():
         hold(number, _raise_stopped)
+    for number in WARNINGS:
+        hold(number, _remember_warning)
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -71,6 +77,12 @@ def stop_listening() -> None:
     for number in STOPS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             hold(number, signal.SIG_DFL)
+    for number in WARNINGS:
+        hold(number, signal.SIG_IGN)
+
+
+def _remember_warning(number: int, _frame: FrameType | None) -> None:
+    Signals.early_warning = number
 
 
 def _raise_stopped(number: int, _frame: FrameType | None) -> None:
@@ -98,13 +110,13 @@ def _watch_signals(reader: int) -> None:
         first_at = first_at or time.monotonic()
 
 
-def _print_error(text: bytes) -> None:
+def print_error(text: bytes) -> None:
     """Write to standard error without the buffer of Python, forbidden to signal handlers."""
     with suppress(OSError):  # the terminal may be gone
         os.write(2, text)
 
 
-class _Alarm:
+class Alarm:
     """Calls a function in the main thread after so many seconds, see `Deadline`; once it has been stopped, never."""
 
     def __init__(self, action: Callable[[], None]) -> None:
@@ -135,28 +147,40 @@ class Signals(Interrupts):
     """Handlers of a training: the first signal ends the run, within an update or an evaluation too.
 
     The run is then saved as it was after the last finished update. A second signal exits at once. See `waiting` for
-    hanging environments.
+    hanging environments. A warning (SIGUSR1, SIGUSR2) lets the update and its evaluation finish.
 
     Args:
         close_limit: context for closing the environments of the run.
     """
 
+    early_warning = 0  # number of a warning ahead of the training
+
     def __init__(self, close_limit: CloseLimit = nullcontext) -> None:
         super().__init__()
+        self.warned = self.early_warning
         self.close_limit = close_limit
         self._caught_at = 0.0
         self._is_waiting = False
-        self._alarm = _Alarm(self._leave)
+        self._alarm = Alarm(self._leave)
         self._former: dict[int, Any] = {}
 
     def __enter__(self) -> "Signals":
-        for number in handled_signals():
-            self._former[number] = hold(number, self._catch)
+        self._former = self._hold_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._former.items():
             hold(number, handler)
+
+    @property
+    def reason(self) -> str:
+        """Return what stopped the run, for a message; "" for a signal such as Ctrl-C."""
+        return "" if self.caught else f" by {signal.Signals(self.warned).name}" if self.warned else " by run.time-limit"
+
+    def _hold_all(self) -> dict[int, Any]:
+        """Install the handlers, and return the former handlers by number."""
+        stops = {number: hold(number, self._catch) for number in handled_signals()}
+        return stops | {number: hold(number, self._heed_warning) for number in WARNINGS}
 
     def check(self) -> None:
         """Raise `StopTraining` after a signal, or if the time is over."""
@@ -164,19 +188,24 @@ class Signals(Interrupts):
             raise StopTraining
         super().check()
 
+    def _heed_warning(self, number: int, _frame: FrameType | None) -> None:
+        if not self.warned and not is_quiet():
+            print_error(b"\nmappo: warned of the end of the job: stopping after this update\n")
+        self.warned = number
+
     def _catch(self, number: int, _frame: FrameType | None) -> None:
         if self._caught_at:  # unlike `caught`, which another process of the run may have set
             if number == HANGUP or time.monotonic() - self._caught_at <= AT_ONCE:
                 return
             if sys.stderr.isatty():
-                _print_error(b"\x1b[?25h\n")  # show the cursor: the live view hides the cursor
+                print_error(b"\x1b[?25h\n")  # show the cursor: the live view hides the cursor
             exit_now(128 + number)
         self.caught = number
         self._caught_at = time.monotonic()
         if self._is_waiting:
             self._alarm.start(GRACE)
         if not is_quiet():  # the first of several processes speaks
-            _print_error(
+            print_error(
                 b"\nmappo: stopping, and saving the last finished update; press Ctrl-C again to leave at once\n"
             )
 
@@ -191,45 +220,8 @@ class Signals(Interrupts):
         finally:
             self._is_waiting = False
             self._alarm.stop()
-            for number in self._former:  # compiled code may have replaced them
-                hold(number, self._catch)
+            if self._former:
+                self._hold_all()  # compiled code may have replaced the handlers
 
     def _leave(self) -> None:
         raise Stopped(self.caught)
-
-
-class LimitedClose:
-    """Limit on closing environments: each call returns a context with `CloseTimeoutError` after `seconds`.
-
-    Blocking compiled code hears no signal: a watchdog ends the process after as many seconds again. After the first
-    timeout the limit is 1 s, because further environments are usually of the same kind.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-
-    @contextmanager
-    def __call__(self) -> Generator[None]:
-        """Limit the time within the context."""
-        cancel_watchdog = start_watchdog(2 * self.seconds, _exit_stuck)
-        alarm = _Alarm(self._interrupt)
-        alarm.start(self.seconds)
-        try:
-            yield
-        finally:
-            alarm.stop()
-            cancel_watchdog()
-
-    def _interrupt(self) -> None:
-        seconds = self.seconds
-        self.seconds = min(seconds, 1.0)
-        raise CloseTimeoutError(
-            f"the environment's close() did not return within {seconds:g} s, and is waited for no longer"
-        )
-
-
-def _exit_stuck() -> None:
-    _print_error(
-        b"mappo: ended by force, because the environment's close() cannot be interrupted: it must return or raise\n"
-    )
-    exit_now(USER_ERROR)

@@ -13,6 +13,7 @@ from mappo.errors import UserError
 NEEDED = ("RANK", "MASTER_ADDR", "MASTER_PORT")
 # Variable with the process id of the program that started this process for `run.processes`.
 LAUNCHER = "MAPPO_LAUNCHER"
+START_AGAIN = "Start the run again: it goes on from its last checkpoint"
 _MAX_PORT = 65_535
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -33,9 +34,9 @@ def is_launched() -> bool:
 
 
 def silence_torch() -> None:
-    """Keep the warnings of torch's connections off the terminal: the errors behind them have messages of their own."""
+    """Keep the messages of torch's connections off the terminal: mappo's own errors say the same in a line."""
     if is_launched():
-        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
 
 
 def is_quiet() -> bool:
@@ -43,10 +44,14 @@ def is_quiet() -> bool:
     return is_launched() and os.environ.get("RANK", "0") != "0"
 
 
+_launchers: list[str] = []  # the launcher of this process, if any
+
+
 def stop_with_launcher() -> None:
     """Stop this process as by SIGTERM once its launcher is gone, even by SIGKILL: no process is left behind."""
     launcher = os.environ.pop(LAUNCHER, None)  # not for programs that this process starts
     if launcher:
+        _launchers.append(launcher)
         threading.Thread(target=_stop_after, args=(int(launcher),), daemon=True).start()
 
 
@@ -117,6 +122,12 @@ def _check_hostname() -> None:
             f"the name of this host, {host}, {found} here, and other hosts would not find it: set "
             f"GLOO_SOCKET_IFNAME (and NCCL_SOCKET_IFNAME) to the network between the hosts, such as eth0"
         )
+
+
+def has_restarts() -> bool:
+    """Return whether the program that started this process starts lost processes again, or says that it does not."""
+    restarts, done = (int(os.environ.get(f"TORCHELASTIC_{name}", "0")) for name in ("MAX_RESTARTS", "RESTART_COUNT"))
+    return bool(_launchers) or done < restarts
 
 
 def exits_as_done() -> bool:

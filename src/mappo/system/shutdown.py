@@ -36,6 +36,7 @@ class Interrupts:
 
     close_limit: CloseLimit = nullcontext
     caught = 0  # number of the signal that stops the run
+    warned = 0  # number of the signal that asks for a stop after the present update
 
     def __init__(self, stop: Callable[[], None] | None = None) -> None:
         self._stop = stop
@@ -56,6 +57,12 @@ class Interrupts:
         if self._stop is not None:
             self._stop()
         self.check()
+
+    def check_between_updates(self) -> None:
+        """Raise `StopTraining` if the run must stop, or should. Called where nothing is left unfinished."""
+        self()
+        if self.warned:
+            raise StopTraining
 
     def check(self) -> None:
         """Raise `StopTraining` if the time is over. Called within an update too, unlike the callback."""

@@ -72,10 +72,11 @@ def end_update(
             callback(update)
         if isinstance(interruption, StopTraining | KeyboardInterrupt):
             raise interruption
-        interrupts()
+        interrupts.check_between_updates()
     except StopTraining as error:
         stop = error
-    is_stopped, caught = ranks.largest(stop is not None, interrupts.caught)
+    is_stopped, caught, warned = ranks.largest(stop is not None, interrupts.caught, interrupts.warned)
     if is_stopped:
         interrupts.caught = interrupts.caught or int(caught)
+        interrupts.warned = interrupts.warned or int(warned)
         raise stop or StopTraining

@@ -40,7 +40,7 @@ def main(control: int, memory: int, blackbox: int, parent: int, in_main_thread: 
     """
     # SIGTERM and SIGHUP go to all processes when a job or a session ends: the learner saves first, and decides when to
     # stop its workers.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
         hold(number, ignore_signal)
     ignore_broken_pipe()
     warn_in_one_line()

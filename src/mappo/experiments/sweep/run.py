@@ -118,7 +118,7 @@ class _TrialLoop:
             OSError: the study's folder stays out of reach.
         """
         while True:
-            self._interrupts()
+            self._interrupts.check_between_updates()
             try:
                 if not self._run_next():
                     return
@@ -169,7 +169,7 @@ class _TrialLoop:
         """Wait, unless the sweep is interrupted."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            self._interrupts()
+            self._interrupts.check_between_updates()
             time.sleep(min(seconds, POLL))
 
 
