@@ -1,0 +1,36 @@
+"""Links of the pages that a site cannot follow: those to folders of the repository become their names.
+
+The pages under `docs/` are also read in the repository itself, where such links are paths.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.application import Sphinx
+from sphinx.transforms import SphinxTransform
+
+DOCS = Path(__file__).resolve().parents[1]
+
+
+class RepositoryLinks(SphinxTransform):
+    """Replaces links to folders by their text, and links to the README by links to the first page."""
+
+    default_priority = 5
+
+    def apply(self, **_: Any) -> None:
+        """Change the links of a page."""
+        for link in list(self.document.findall(addnodes.pending_xref)):
+            target = str(link.get("reftarget", ""))
+            if (DOCS / target).is_dir():
+                link.replace_self(nodes.inline("", "", *link.children))
+            elif target.startswith("/") and target.endswith("README"):
+                link["reftarget"] = "index"
+                link["reftargetid"] = None
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the transform."""
+    app.add_transform(RepositoryLinks)
+    return {"parallel_read_safe": True}

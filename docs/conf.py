@@ -1,0 +1,46 @@
+"""Sphinx configuration of the site. `make docs` builds it into build/docs; warnings are errors."""
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE / "_site"), str(HERE.parent / "src")]
+
+from mappo._version import __version__  # noqa: E402
+
+project = "mappo"
+author = "The mappo authors"
+project_copyright = author
+release = version = __version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx-mathjax-offline",  # formulas without a network
+    "sphinx_copybutton",
+    "beside",
+    "settings_table",
+    "repository_links",
+]
+exclude_patterns = ["_site"]
+myst_enable_extensions = ["colon_fence", "dollarmath", "deflist"]
+myst_heading_anchors = 3
+suppress_warnings = ["myst.header"]
+smartquotes = False  # `--option` stays as it is typed
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_default_options = {"members": True, "show-inheritance": False}
+python_use_unqualified_type_names = True
+
+html_theme = "furo"
+html_title = f"mappo {version}"
+html_static_path = ["_site/static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_sourcelink = False
+pygments_style = "friendly"
+pygments_dark_style = "monokai"
+copybutton_prompt_text = r"\$ "
+copybutton_prompt_is_regexp = True
