@@ -25,7 +25,7 @@ PIP_FAILED    := echo "pip could not install all of it; 'make install PIP_FLAGS=
 EXACTLY_3_11  := import sys; sys.exit(sys.version_info[:2] != (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: always help install train test slow gpl gpu mutants soak faults fuzz check prose format bench house lock clean
+.PHONY: always help install train test slow gpl gpu mutants soak faults fuzz check prose format bench docs house lock clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -77,8 +77,12 @@ format: $(INSTALLED) ## Sort the imports and format the code
 bench: $(INSTALLED) ## Measure the speed on this machine
 	$(BIN)/python benchmarks/speed.py $(ARGS)
 
-house: $(INSTALLED) ## Draw the rooms of the package and their imports anew, into docs/images/house.svg
+docs: $(INSTALLED) ## Build the site into build/docs; open build/docs/index.html
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+
+house: $(INSTALLED) ## Draw the pictures of the pages anew: the rooms of the package, and those of the tutorial
 	$(BIN)/python docs/draw_house.py
+	$(BIN)/python docs/draw_tutorial.py
 
 # torch goes in first, by its exact version: a build already chosen then satisfies the range that follows.
 $(RUNNABLE): pyproject.toml constraints.txt $(if $(OTHER_TORCH),always)

@@ -24,7 +24,7 @@ extensions = [
     "repository_links",
 ]
 exclude_patterns = ["_site"]
-myst_enable_extensions = ["colon_fence", "dollarmath", "deflist"]
+myst_enable_extensions = ["colon_fence", "dollarmath", "html_image"]
 myst_heading_anchors = 3
 suppress_warnings = ["myst.header"]
 smartquotes = False  # `--option` stays as it is typed

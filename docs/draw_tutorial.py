@@ -1,4 +1,4 @@
-"""Draw the pictures of the tutorial into docs/images, each for a light and for a dark page. Run by `make pictures`."""
+"""Draw the pictures of the tutorial into docs/images, each for a light and for a dark page. Run by `make house`."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -124,7 +124,9 @@ def clip(colors: dict[str, str]) -> str:
     for left, adv, name in ((70, 1.0, "a good action, A &gt; 0"), (420, -1.0, "a bad action, A &lt; 0")):
         values = [-ppo_clip_loss(r.log().view(1), torch.zeros(1), torch.tensor([adv]))[0].item() for r in ratios]
         top = 1.6 if adv > 0 else -0.4
-        points = [(left + (r.item() - 0.4) / 1.2 * 250, 46 + (top - v) * 120) for r, v in zip(ratios, values, strict=True)]
+        points = [
+            (left + (r.item() - 0.4) / 1.2 * 250, 46 + (top - v) * 120) for r, v in zip(ratios, values, strict=True)
+        ]
         for ratio in (0.8, 1.0, 1.2):
             x = left + (ratio - 0.4) / 1.2 * 250
             c.path(f"M{x} 40V196", "line", head=False, dashed=ratio != 1.0, width=1)

@@ -80,7 +80,7 @@ class Beside(SphinxDirective):
 
     required_arguments = 1
     has_content = True
-    option_spec = {name: directives.unchanged_required for name in ("of", "from", "to")}
+    option_spec = dict.fromkeys(("of", "from", "to"), directives.unchanged_required)
 
     def run(self) -> list[nodes.Node]:
         """Return the two columns."""

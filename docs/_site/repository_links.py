@@ -1,8 +1,9 @@
-"""Links of the pages that a site cannot follow: those to folders of the repository become their names.
+"""Links to folders of the repository become their names; pictures in HTML are copied beside the pages.
 
 The pages under `docs/` are also read in the repository itself, where such links are paths.
 """
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,14 @@ class RepositoryLinks(SphinxTransform):
                 link["reftargetid"] = None
 
 
+def copy_images(app: Sphinx, error: Exception | None) -> None:
+    """Copy `docs/images` to the site: pages name pictures in `<img>` by their paths."""
+    if error is None and app.builder.format == "html":
+        shutil.copytree(DOCS / "images", Path(app.outdir) / "images", dirs_exist_ok=True)
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the transform."""
     app.add_transform(RepositoryLinks)
+    app.connect("build-finished", copy_images)
     return {"parallel_read_safe": True}

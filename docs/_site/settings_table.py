@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import html
 import inspect
+import itertools
 import re
 import textwrap
 import typing
@@ -23,7 +24,7 @@ def field_texts(section: type) -> dict[str, str]:
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(section))).body
     texts: dict[str, str] = {}
     body = typing.cast(ast.ClassDef, definition).body
-    for field, text in zip(body, body[1:], strict=False):
+    for field, text in itertools.pairwise(body):
         is_field = isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
         if is_field and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
             texts[field.target.id] = " ".join(str(text.value.value).split())
