@@ -180,9 +180,9 @@ def test_networks_and_losses_without_a_closed_form_are_left_to_autograd():
     agent, batch = make()
     calls: list[Batch] = []
 
-    def loss(batch: Batch, *args: Any) -> Any:
+    def loss(batch: Batch, outputs: Any) -> Any:
         calls.append(batch)
-        return MAPPO.loss(agent, batch, *args)
+        return MAPPO.loss(agent, batch, outputs)
 
     agent.loss = loss  # of a user
     assert not agent.has_closed_form
@@ -219,5 +219,5 @@ def test_an_encoder_of_a_user_is_left_to_autograd(style: str):
     agent.backward(batch)
     gradient = agent.optimizer.gradient.clone()
     agent.optimizer.zero_grad()
-    MAPPO.loss(agent, batch, agent.entropy_weight)[0].backward()
+    agent.loss(batch, agent.outputs(batch))[0].backward()
     assert_close(gradient, agent.optimizer.gradient, rtol=1e-10, atol=1e-12)

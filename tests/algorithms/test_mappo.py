@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from chaos import UNEQUAL, Chaos, events, spoil_absent
+from losses import loss_of
 from mappo.algorithms import mappo as learner_module
 from mappo.algorithms.mappo import MAPPO
 from mappo.algorithms.minibatch import Batch
@@ -80,7 +81,7 @@ def values(agent: MAPPO, rollout: Rollout, t: int, then: bool = False) -> Tensor
 def gradient(agent: MAPPO, batch: Batch) -> tuple[Tensor, list[Tensor]]:
     """Loss, and its gradient for each parameter."""
     agent.optimizer.zero_grad()
-    total, _ = agent.loss(batch, 0.01)
+    total, _ = loss_of(agent, batch)
     total.backward()
     return total.detach(), [p.grad.clone() for p in agent.network.parameters() if p.grad is not None]
 
@@ -120,7 +121,7 @@ def check_same_numbers(tolerance: float) -> None:
         batch, _, _ = agent.prepare(rollout)
         ratio = (likelihood(agent, batch) - batch.log_prob).exp()[batch.weight != 0]
         assert (ratio - 1).abs().max() <= tolerance
-        _, metrics = agent.loss(batch, 0.01)
+        _, metrics = loss_of(agent, batch)
         assert metrics["approx_kl"].abs() <= tolerance / 10
         assert metrics["clip_fraction"] == 0
         alone = torch.cat([values(agent, rollout, t) for t in range(STEPS)])
@@ -425,7 +426,7 @@ def test_the_loss_is_the_sum_of_its_parts():
     batch, _, _ = agent.prepare(collect(agent, env))
     with torch.no_grad():
         agent.network.actor.head.weight += 0.1 * torch.randn(agent.network.actor.head.weight.shape)
-        total, metrics = agent.loss(batch, 0.1)
+        total, metrics = loss_of(agent, batch, 0.1)
     expected = metrics["policy_loss"] + 0.5 * metrics["value_loss"] - 0.1 * metrics["entropy"]
     assert_close(total, expected)
     assert metrics["total_loss"] == total
@@ -438,7 +439,7 @@ def test_the_policy_part_is_ppo_policy_error():
     old = agent.network.actor(batch.obs)[0].detach()
     with torch.no_grad():
         agent.network.actor.head.weight += 0.1 * torch.randn(agent.network.actor.head.weight.shape)
-    _, metrics = agent.loss(batch, 0.1)
+    _, metrics = loss_of(agent, batch, 0.1)
     new = agent.network.actor(batch.obs)[0]
     data = ppo_policy_data(new, old, batch.action.squeeze(-1), batch.adv, batch.weight)
     loss, info = ppo_policy_error(data, 0.2, 3.0)

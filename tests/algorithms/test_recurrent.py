@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from chaos import Chaos, events, spoil_absent
+from losses import loss_of
 from mappo.algorithms import loss as objective
 from mappo.algorithms.mappo import MAPPO
 from mappo.algorithms.minibatch import Batch, to_chunks
@@ -129,7 +130,7 @@ def heard(agent: MAPPO, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> tuple[
         patch.setattr(
             objective, "ppo_value_error", lambda data, *rest: value_error(seen.setdefault("data", data), *rest)
         )
-        agent.loss(batch, 0.01)
+        loss_of(agent, batch)
     return seen["new"].detach(), seen["data"].value_new.detach()
 
 
@@ -417,7 +418,7 @@ def test_what_absent_agents_hold_has_no_gradient(mode: tuple[str, str]):
         if spoilt:
             spoil_absent(rollout)
         batch, *_ = agent.prepare(rollout)
-        agent.loss(batch, 0.01)[0].backward()
+        loss_of(agent, batch)[0].backward()
         gradients.append([p.grad for p in agent.network.parameters()])
     assert_equal(*gradients)
     assert all(x.any() and x.isfinite().all() for x in gradients[0])
@@ -446,7 +447,7 @@ def test_one_critic_row_for_the_team_is_one_for_each_agent_with_a_memory_too(cri
     results: list[Any] = []
     for one in (batch, each):
         agent.optimizer.zero_grad()
-        total, _ = agent.loss(one, 0.01)
+        total, _ = loss_of(agent, one)
         total.backward()
         results.append((total.detach(), [cast(Tensor, p.grad).clone() for p in agent.network.parameters()]))
     assert_close(*results, rtol=1e-12, atol=1e-12)
@@ -503,7 +504,7 @@ def test_gradients_flow_back_through_a_chunk_and_no_further():
         agent = case.make()
         batch, *_ = agent.prepare(collect(agent, case.env(deaths=0.0, terminations=0.0, truncations=0.0)))
         batch.obs.requires_grad_()
-        total, _ = agent.loss(batch, 0.01)
+        total, _ = loss_of(agent, batch)
         total.backward()
         totals.append(total.item())
         gradients.append(cast(Tensor, cast(Any, agent.network.actor.gru).hidden.weight.grad))

@@ -10,8 +10,8 @@ import pytest
 
 from games import Game
 from mappo.cli import main as cli
+from mappo.core.user_code import split_name
 from mappo.envs import make
-from mappo.envs.user_code import split_name
 from mappo.errors import UserError
 from paths import PYTHONPATH
 from vectorized import from_factory

@@ -546,8 +546,8 @@ BUGS = [
         "6",
         "observations: statistics of the absent",
         "algorithms/mappo.py",
-        "norm.update(obs, rollout.active, self.sum_across)",
-        "norm.update(obs, torch.ones_like(rollout.active), self.sum_across)",
+        "update_norm(rollout.obs, rollout.active, self.sum_across)",
+        "update_norm(rollout.obs, torch.ones_like(rollout.active), self.sum_across)",
         "algorithms/test_recurrent.py::test_what_absent_agents_see_changes_nothing",
     ),
     Bug(
@@ -610,7 +610,7 @@ BUGS = [
     Bug(
         "7",
         "resume: no value statistics",
-        "algorithms/mappo.py",
+        "algorithms/critic.py",
         'self.value_norm.load_state_dict(subdict(state, "value_norm"))',
         "pass",
         "training/test_train.py::test_a_run_that_was_stopped_and_resumed_is_the_run_that_was_not",
@@ -634,9 +634,9 @@ BUGS = [
     Bug(
         "7",
         "resume: so has the critic",
-        "algorithms/mappo.py",
-        "self.critic.memory.copy_(",
-        "(",
+        "algorithms/critic.py",
+        "self.memory.copy_(state",
+        "(state",
         "training/test_train.py::test_a_run_that_was_stopped_and_resumed_is_the_run_that_was_not",
     ),
     Bug(
@@ -1127,8 +1127,8 @@ BUGS = [
         "graphs",
         "the entropy weight is that of the recording",
         "algorithms/mappo.py",
-        "(batch, self.entropy_weight, total_weight)",
-        "(batch, float(self.entropy_weight), total_weight)",
+        "loss(outputs, batch, self.config.ppo, self.entropy_weight)",
+        "loss(outputs, batch, self.config.ppo, float(self.entropy_weight))",
         "backend/test_cuda_graphs.py::test_recorded_training_is_the_training_that_is_recorded",
     ),
     Bug(
@@ -1527,8 +1527,8 @@ BUGS = [
         "8",
         "observation statistics of a process",
         "algorithms/mappo.py",
-        "norm.update(obs, rollout.active, self.sum_across)",
-        "norm.update(obs, rollout.active)",
+        "update_norm(rollout.obs, rollout.active, self.sum_across)",
+        "update_norm(rollout.obs, rollout.active, lambda sums: sums)",
         "algorithms/test_ranks.py::test_two_processes_compute_what_one_computes",
     ),
     Bug(

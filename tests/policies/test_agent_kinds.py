@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from chaos import Chaos
+from losses import loss_of
 from mappo.algorithms.critic_input import CriticInput, make_critic_input
 from mappo.algorithms.mappo import MAPPO
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig
@@ -190,7 +191,7 @@ def test_what_one_kind_learns_the_others_do_not(sharing: str):
         batch.value_weight, weight = only, batch.weight
         batch.weight = only
         agent.optimizer.zero_grad()
-        agent.loss(batch, 0.01)[0].backward()
+        loss_of(agent, batch)[0].backward()
         batch.weight = weight
         for p in agent.network.parameters():
             assert p.grad is not None

@@ -112,7 +112,7 @@ CONFIGS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "huge number": (lambda c: c["config"]["ppo"].update(gamma=10**300), "below 2^63"),
     "unknown": (lambda c: c["config"]["ppo"].update({"\x1b[31m": 1}), "unknown option"),
     "section": (lambda c: c["config"].update(__class__={}), "unknown section"),
-    "encoder": (lambda c: c["config"]["network"].update(encoder="evil:make"), "network.encoder"),
+    "encoder": (lambda c: c["config"]["network"].update(encoder="evil:make"), "names code to import, evil:make"),
     "environment": (lambda c: c.update(env="\x1b[31mred\x1b[0m"), "no environment is called '\\x1b[31mred"),
     "lines": (lambda c: c.update(env="a\nmappo: all is well"), "no environment is called"),
     "turned": (lambda c: c.update(env="spread\u202etxt"), "no environment is called 'spread\\u202etxt'"),

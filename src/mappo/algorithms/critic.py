@@ -1,20 +1,22 @@
 """The centralised half: values of a rollout, in reward units, and the critic's statistics and memory."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from mappo.algorithms.critic_input import CriticInput
-from mappo.config import PPOConfig
+from mappo.backend.ranks import Ranks
+from mappo.config import Config
+from mappo.core.spec import Spec
+from mappo.core.state_dict import flatten, subdict
 from mappo.core.timestep import Rollout
 from mappo.functional.shapes import append_axes
-from mappo.functional.weighted import SumAcross, alone
+from mappo.networks.actor_critic import ActorCritic
 from mappo.networks.cnn import MAX_OUTPUTS
-from mappo.networks.input_reader import InputReader
-from mappo.networks.network import Network
+from mappo.networks.input_reader import state_reader
 from mappo.networks.normalizers import ValueNorm
 
 
@@ -34,31 +36,35 @@ class Critic:
     """A network with an output for each row, value statistics, and a memory across rollouts.
 
     Args:
-        network: the network.
+        network: actor and critic.
         critic_input: builds the rows.
-        readers: convert observations and states before.
-        ppo: the settings.
+        spec: the environment's.
+        config: the settings.
         static_shapes: shapes must not depend on data, and no step may wait for the device: for CUDA graphs.
-        sum_across: adds the sums of other processes; see `functional.weighted`.
+        ranks: the processes that learn together.
     """
 
     def __init__(
         self,
-        network: Network,
+        network: ActorCritic,
         critic_input: CriticInput,
-        readers: tuple[InputReader, InputReader],
-        ppo: PPOConfig,
-        static_shapes: bool = False,
-        sum_across: SumAcross = alone,
+        spec: Spec,
+        config: Config,
+        static_shapes: bool,
+        ranks: Ranks,
     ) -> None:
-        self.network = network
+        self.network = network.critic
         self.critic_input = critic_input
-        self.readers = readers
-        self.ppo = ppo
+        device = self.network.head.weight.device
+        self.readers = (network.actor.reader, state_reader(spec, config.network.channels).to(device))
+        self.ppo = config.ppo
         self.static_shapes = static_shapes
-        self.sum_across = sum_across
-        self.value_norm = ValueNorm(ppo.value_norm_decay)
+        self.sum_across = ranks.sum
+        self.value_norm = ValueNorm(config.ppo.value_norm_decay).to(device)
         self.memory: Tensor | None = None  # (E, H) or (E, A, H), before the next rollout
+        if config.network.memory_size:
+            agents = () if critic_input.team_rows else (spec.num_agents,)
+            self.ensure_memory(config.env.num_envs // ranks.size, *agents)
 
     def evaluate(self, rollout: Rollout) -> Values:
         """Compute the values of a rollout in one batch; a memory is unrolled once."""
@@ -77,6 +83,22 @@ class Critic:
         value = self._denormalize(normalized_value)
         next_value = self._next_value(rollout, value, memory_out)
         return Values(critic_obs, normalized_value, value, next_value, is_first, memory_in, memory_out)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the value statistics, and the memory if there is one; the weights are the network's."""
+        state = flatten("value_norm", self.value_norm.state_dict())
+        return state if self.memory is None else state | {"critic_memory": self.memory}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore the state returned by `state_dict`. Without `critic_memory` the memory starts at zero."""
+        self.value_norm.load_state_dict(subdict(state, "value_norm"))
+        if self.memory is not None:  # in place: graphs need fixed addresses
+            self.memory.copy_(state.get("critic_memory", torch.zeros_like(self.memory)))
+
+    def clear_memory(self) -> None:
+        """Set the memory to zero, if there is one."""
+        if self.memory is not None:
+            self.memory.zero_()
 
     def ensure_memory(self, *rows: int) -> Tensor:
         """Return the memory before the next rollout, `(*rows, H)`; allocate zeros for a new number of rows."""

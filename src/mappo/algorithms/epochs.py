@@ -1,5 +1,6 @@
 """The update loop: epochs over a rollout, for a single learner or for several at once."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -12,16 +13,19 @@ from mappo.backend.cuda_graphs import Graphed, addresses
 from mappo.config import Config
 from mappo.core.timestep import Rollout
 
-# Metrics of an update, in order; the schedule and the number of epochs follow.
-METRICS = (
-    *("value", "explained_variance", "total_loss", "policy_loss", "value_loss", "entropy", "approx_kl"),
-    *("clip_fraction", "grad_norm_actor", "grad_norm_critic", "skipped_steps"),
-)
+# Metrics of a loss, and of an update, in order; the schedule and the number of epochs follow.
+LOSS_METRICS = ("total_loss", "policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction")
+METRICS = ("value", "explained_variance", *LOSS_METRICS, "grad_norm_actor", "grad_norm_critic", "skipped_steps")
 
 
 def scalars(numbers_by_name: Mapping[str, float], shape: Sequence[int], device: torch.device) -> dict[str, Tensor]:
     """Return tensors of a shape, filled with the numbers."""
     return {name: torch.full(shape, float(x), device=device) for name, x in numbers_by_name.items()}
+
+
+def skipped_metrics(extra: Sequence[str], device: torch.device) -> dict[str, Tensor]:
+    """Return the metrics of an update without a gradient step; `extra` names those of a user's loss."""
+    return scalars({**dict.fromkeys((*METRICS, *extra), math.nan), "skipped_steps": 0.0}, (), device)
 
 
 class UpdateSteps(Protocol):

@@ -1,74 +1,105 @@
 """The loss of a minibatch, or of a piece of a minibatch."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
+from mappo.algorithms.epochs import LOSS_METRICS
 from mappo.algorithms.minibatch import Batch
 from mappo.config import PPOConfig
+from mappo.errors import UserError
 from mappo.functional.distributions import sum_tensors
 from mappo.functional.gradients import ppo_clip_gradient, ppo_value_gradient
 from mappo.functional.losses import ppo_clip_loss, ppo_info, ppo_value_data, ppo_value_error
-from mappo.functional.weighted import weighted_mean, weighted_sum
+from mappo.functional.weighted import weighted_sum
 from mappo.networks.network import Network
 from mappo.policies.policy import Policy
 
 
+class Outputs(NamedTuple):
+    """Outputs of the networks for a minibatch, with gradients."""
+
+    dist_params: Tensor  # (*R, A, N + 2 C): parameters of the action distribution
+    log_prob: Tensor  # (*R, A): of the actions in the minibatch
+    entropy: Tensor  # (*R, A)
+    value: Tensor  # (*R) of team rows, or (*R, A): normalised values
+
+
+def compute_outputs(policy: Policy, critic: Network, batch: Batch) -> Outputs:
+    """Compute the outputs of actor and critic for a minibatch, or for a piece of a minibatch."""
+    memory = None if batch.memory is None else batch.memory[0]
+    dist_params, _ = policy.network(batch.obs, memory, batch.is_first)
+    log_prob, entropy = policy.distribution.log_prob(dist_params, batch.action, _legal(policy, batch))
+    critic_memory = None if batch.critic_memory is None else batch.critic_memory[0]
+    value = critic(batch.critic_obs, critic_memory, batch.critic_is_first)[0].squeeze(-1)
+    return Outputs(dist_params, log_prob, entropy, value)
+
+
 def loss(
-    policy: Policy,
-    critic: Network,
-    ppo: PPOConfig,
-    batch: Batch,
-    entropy_weight: float | Tensor,
-    total_weight: Tensor | None = None,
+    outputs: Outputs, batch: Batch, ppo: PPOConfig, entropy_weight: float | Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Compute `policy_loss + value_weight * value_loss - entropy_weight * entropy`, arXiv:2103.01955, appendix A.
 
     Args:
-        policy: the actors.
-        critic: the critic's network.
+        outputs: of the networks for the batch.
+        batch: a minibatch, or a piece: losses, metrics and gradients of all pieces add up to those of the minibatch.
         ppo: the settings.
-        batch: a minibatch, or a piece of a minibatch.
         entropy_weight: weight of the entropy bonus.
-        total_weight: `Batch.total_weight` of the whole minibatch, where `batch` is a piece of it. Losses, metrics and
-            gradients of all pieces then add up to the losses, metrics and gradients of the minibatch.
 
     Returns:
         The loss, a scalar, and metrics, scalars without gradient.
     """
-    policy_total, value_total = (None, None) if total_weight is None else total_weight.unbind()
-    memory = None if batch.memory is None else batch.memory[0]
-    dist_params, _ = policy.network(batch.obs, memory, batch.is_first)
-    log_prob, entropies = policy.distribution.log_prob(dist_params, batch.action, _legal(policy, batch))
+    policy_total, value_total = (None, None) if batch.total is None else batch.total.unbind()
     policy_loss, info = ppo_clip_loss(
-        log_prob, batch.log_prob, batch.adv, batch.weight, ppo.clip_ratio, ppo.dual_clip, policy_total
+        outputs.log_prob, batch.log_prob, batch.adv, batch.weight, ppo.clip_ratio, ppo.dual_clip, policy_total
     )
-    entropy = weighted_mean(entropies, batch.weight, policy_total)
-    critic_memory = None if batch.critic_memory is None else batch.critic_memory[0]
-    value = critic(batch.critic_obs, critic_memory, batch.critic_is_first)[0].squeeze(-1)
-    value_data = ppo_value_data(value, batch.value, batch.target, batch.value_weight)
+    value_data = ppo_value_data(outputs.value, batch.value, batch.target, batch.value_weight)
     value_loss = ppo_value_error(value_data, ppo.value_clip, ppo.huber_delta, value_total)
-    return _metrics(ppo, entropy_weight, policy_loss, value_loss, entropy, info)
+    return _metrics(ppo, entropy_weight, policy_loss, value_loss, batch.mean(outputs.entropy), info)
+
+
+def checked_loss(name: str, result: object, extra: Sequence[str] = ()) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the result of a learner's `loss` with all metrics, without gradients; NaN for those left out.
+
+    Args:
+        name: of the learner's class.
+        result: of its `loss`, which may be the user's.
+        extra: names of the metrics beyond `LOSS_METRICS`.
+
+    Raises:
+        UserError: the result is no loss with metrics, or has metrics of other names.
+    """
+    pair = cast(Any, result) if isinstance(result, tuple) and len(cast(Any, result)) == 2 else (None, None)
+    total, found = pair
+    if not (isinstance(total, Tensor) and not total.ndim and total.requires_grad and isinstance(found, dict)):
+        raise UserError(f"{name}.loss must return (loss, metrics), a scalar tensor with a gradient and a dict")
+    metrics: dict[str, Tensor] = {}
+    for key, value in cast("dict[str, object]", found).items():
+        if key not in (*LOSS_METRICS, *extra):
+            raise UserError(f"{name}.loss returned the metric {key!r}: add its name to {name}.extra_metrics")
+        if not isinstance(value, Tensor | float | int) or (isinstance(value, Tensor) and value.ndim):
+            raise UserError(f"{name}.loss returned the metric {key!r}, which is no scalar: take batch.mean(...)")
+        # Copies, because the learner may change its tensors; by a fill, because a graph allows none from the host.
+        is_tensor = isinstance(value, Tensor)
+        metrics[key] = value.detach().to(total, copy=True) if is_tensor else total.new_full((), value)
+    nan = total.new_full((), math.nan)
+    return total, {key: metrics.get(key, nan) for key in (*LOSS_METRICS, *extra)} | {"total_loss": total.detach()}
 
 
 @torch.no_grad()
 def add_gradient(
-    policy: Policy,
-    critic: Network,
-    ppo: PPOConfig,
-    batch: Batch,
-    entropy_weight: Tensor,
-    total_weight: Tensor | None = None,
+    policy: Policy, critic: Network, ppo: PPOConfig, batch: Batch, entropy_weight: Tensor
 ) -> dict[str, Tensor]:
     """Add the gradient of `loss` to the gradients of the weights in closed form; return its metrics.
 
-    Autograd gives the same numbers in more time. Args as for `loss`; both networks have `record` and `backward`.
+    Autograd gives the same numbers in more time. Both networks have `record` and `backward`.
     """
-    totals = (batch.total_weight() if total_weight is None else total_weight).unbind()
     weights = (batch.weight, batch.value_weight)
     fraction, value_fraction = (
-        w / t.clamp_min(torch.finfo(w.dtype).tiny) for w, t in zip(weights, totals, strict=True)
+        w / t.clamp_min(torch.finfo(w.dtype).tiny) for w, t in zip(weights, batch.total_weight().unbind(), strict=True)
     )
     dist_params, saved = policy.network.record(batch.obs)
     log_prob, entropies, vjp = policy.distribution.log_prob_vjp(dist_params, batch.action, _legal(policy, batch))
@@ -110,12 +141,12 @@ def _metrics(
 
 
 def sum_over_pieces(
-    add_gradient: Callable[[Batch, Tensor | None], dict[str, Tensor]], batch: Batch, num_pieces: int, axis: int
+    add_gradient: Callable[[Batch], dict[str, Tensor]], batch: Batch, num_pieces: int, axis: int
 ) -> dict[str, Tensor]:
     """Add the gradient of a minibatch's loss to the gradients of the weights, in pieces.
 
     Args:
-        add_gradient: adds the gradient of a batch and returns its metrics, with `total_weight` as in `loss`.
+        add_gradient: adds the gradient of a batch and returns its metrics.
         batch: the minibatch.
         num_pieces: the pieces have the same sums as the minibatch, in another order.
         axis: axis of the batch's rows, or of its chunks.
@@ -124,6 +155,5 @@ def sum_over_pieces(
         The metrics of the minibatch.
     """
     pieces = batch.pieces(num_pieces, axis) if num_pieces > 1 else [batch]
-    total_weight = batch.total_weight() if num_pieces > 1 or batch.total is not None else None
-    piece_metrics = [add_gradient(piece, total_weight) for piece in pieces]
+    piece_metrics = [add_gradient(piece) for piece in pieces]
     return {name: sum_tensors([m[name] for m in piece_metrics]) for name in piece_metrics[0]}

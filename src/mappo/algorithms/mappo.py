@@ -3,7 +3,6 @@
 Yu et al. 2022, "The Surprising Effectiveness of PPO in Cooperative Multi-Agent Games", arXiv:2103.01955.
 """
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import cast
 
@@ -13,9 +12,9 @@ from torch import Tensor
 from mappo.algorithms.advantages import prepare
 from mappo.algorithms.critic import Critic, Values
 from mappo.algorithms.critic_input import CriticInputFunction, make_critic_input
-from mappo.algorithms.epochs import METRICS, learn, scalars
-from mappo.algorithms.loss import add_gradient, loss, sum_over_pieces
-from mappo.algorithms.minibatch import Batch
+from mappo.algorithms.epochs import learn, scalars, skipped_metrics
+from mappo.algorithms.loss import Outputs, add_gradient, checked_loss, compute_outputs, loss, sum_over_pieces
+from mappo.algorithms.minibatch import Batch, sample_orders
 from mappo.algorithms.optimizer import Adam, step_if_finite
 from mappo.backend.cuda_graphs import Graphed, supports_cuda_graphs
 from mappo.backend.ranks import ALONE, Ranks
@@ -23,9 +22,8 @@ from mappo.config import Config
 from mappo.core.spec import Spec
 from mappo.core.state_dict import flatten, subdict
 from mappo.core.timestep import Rollout, TimeStep
-from mappo.networks.actor_critic import build_network
+from mappo.networks.actor_critic import ActorCritic, build_network
 from mappo.networks.cnn import MAX_OUTPUTS
-from mappo.networks.input_reader import state_reader
 from mappo.policies.actor import Actor
 from mappo.policies.policy import Policy
 
@@ -50,6 +48,11 @@ class MAPPO:
         UserError: the config does not fit the environment.
     """
 
+    extra_metrics: tuple[str, ...] = ()
+    """Names of the metrics that the `loss` of a subclass adds."""
+    loss_adds_up = False
+    """True if the terms of a subclass's `loss` are means by `batch.mean`: needed for several processes."""
+
     def __init__(
         self,
         spec: Spec,
@@ -72,20 +75,20 @@ class MAPPO:
         self.uses_graphs = self.static_shapes and config.allows_graphs and ranks.size == 1  # replays could hang
         self.critic_input = make_critic_input(spec, config, critic_input)
         self.team_rows = self.critic_input.team_rows
-        self.network = build_network(spec, config, self.critic_input.rows, seed).to(self.device)
+        self.network = self.build_network(seed).to(self.device)
         self.policy = Policy(spec, config.network, self.network.actor, self.device)
-        readers = (self.network.actor.reader, state_reader(spec, config.network.channels).to(self.device))
-        self.critic = Critic(self.network.critic, self.critic_input, readers, config.ppo, self.static_shapes, ranks.sum)
-        self.value_norm = self.critic.value_norm.to(self.device)
-        if config.network.memory_size:
-            agents = () if self.team_rows else (spec.num_agents,)
-            self.critic.ensure_memory(config.env.num_envs // ranks.size, *agents)
+        self.critic = Critic(self.network, self.critic_input, spec, config, self.static_shapes, ranks)
+        self.value_norm = self.critic.value_norm
         self.optimizer = Adam(self.network, config.ppo, capturable=self.uses_graphs)
         self.entropy_weight = torch.zeros((), dtype=self.network.critic.head.weight.dtype, device=self.device)
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.updates = 0
         self.row_axis = 0 if config.chunk_length is None else 1  # axis of a batch's rows, or of its chunks
         self._graphed = Graphed() if self.uses_graphs else None
+
+    def build_network(self, seed: int) -> ActorCritic:
+        """Build actor and critic; a subclass may add modules to the result, which are trained and saved as well."""
+        return build_network(self.spec, self.config, self.critic_input.rows, seed)
 
     def act(
         self, step: TimeStep, memory: Tensor | None = None, *, noise: Tensor | None = None
@@ -113,9 +116,7 @@ class MAPPO:
 
     def new_memory(self, num_envs: int) -> Tensor | None:
         """Return the actors' memory at the start of episodes, zeros `(E, A, H)`; None for networks without a memory."""
-        size = self.config.network.memory_size
-        like = self.network.critic.head.weight
-        return like.new_zeros(num_envs, self.spec.num_agents, size).detach() if size else None
+        return self.policy.new_memory(num_envs)
 
     def env_action(self, action: Tensor) -> Tensor:
         """Convert actions `(E, A, D)` for the environment: continuous columns within their bounds."""
@@ -143,10 +144,8 @@ class MAPPO:
         """
         schedule = self.set_schedule()
         if any(skip):
-            if self.critic.memory is not None:  # it was not advanced over the skipped rollout
-                self.critic.memory.zero_()
-            metrics = scalars({**dict.fromkeys(METRICS, math.nan), "skipped_steps": 0.0}, (), self.device)
-            epochs = 0
+            self.critic.clear_memory()  # it was not advanced over the skipped rollout
+            metrics, epochs = skipped_metrics(self.extra_metrics, self.device), 0
         else:
             metrics, epochs = learn(self, self._graphed, rollout, self.epoch_orders(rollout))
         self.updates += 1
@@ -161,11 +160,7 @@ class MAPPO:
 
     def epoch_orders(self, rollout: Rollout) -> Tensor | None:
         """Sample a permutation of the batch's rows for each epoch, `(epochs, rows)`; None for a single minibatch."""
-        if self.config.ppo.minibatches == 1:
-            return None
-        num_rows = rollout.ended.numel() // (self.config.chunk_length or 1)
-        epochs = range(self.config.ppo.epochs)
-        return torch.stack([torch.randperm(num_rows, generator=self.generator, device=self.device) for _ in epochs])
+        return sample_orders(rollout.ended.numel(), self.config, self.generator)
 
     @torch.no_grad()
     def prepare(self, rollout: Rollout, recompute: bool = False) -> tuple[Batch, dict[str, Tensor], Values]:
@@ -177,19 +172,26 @@ class MAPPO:
         sum_across = None if self.ranks.size == 1 else self.ranks.sum
         return batch.minibatches(order, self.config.ppo.minibatches, self.row_axis, sum_across)
 
-    def loss(
-        self, batch: Batch, entropy_weight: float | Tensor, total_weight: Tensor | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute the loss of a minibatch, or of a piece of a minibatch, and its metrics; see `loss.loss`."""
-        return loss(self.policy, self.network.critic, self.config.ppo, batch, entropy_weight, total_weight)
+    def outputs(self, batch: Batch) -> Outputs:
+        """Compute the outputs of actor and critic for a minibatch; see `loss.Outputs`."""
+        return compute_outputs(self.policy, self.network.critic, batch)
+
+    def loss(self, batch: Batch, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the loss of a minibatch and its metrics; a subclass changes or extends both: docs/extending.md."""
+        return loss(outputs, batch, self.config.ppo, self.entropy_weight)
+
+    @property
+    def is_own_loss(self) -> bool:
+        """True where a subclass of the user computes the loss."""
+        bound = (getattr(method, "__func__", None) for method in (self.loss, self.outputs))
+        return tuple(bound) != (MAPPO.loss, MAPPO.outputs)
 
     @property
     def has_closed_form(self) -> bool:
         """True where formulas compute the gradient: not for a user's `loss` or encoder, nor for frozen weights."""
-        is_own_loss = getattr(self.loss, "__func__", None) is MAPPO.loss
         has_backward = self.network.actor.has_backward and self.network.critic.has_backward
         is_trained = all(p.requires_grad for p in self.optimizer.parameters.values())
-        return is_own_loss and has_backward and is_trained and self.device.type == "cpu"
+        return not self.is_own_loss and has_backward and is_trained and self.device.type == "cpu"
 
     @property
     def piece_rows(self) -> int:
@@ -199,16 +201,19 @@ class MAPPO:
 
     def backward(self, batch: Batch) -> dict[str, Tensor]:
         """Add the gradient of a minibatch's loss to the gradients of the weights; return its metrics."""
-        num_pieces = -(-batch.weight.numel() // self.piece_rows) if self.device.type == "cpu" else 1
+        is_cut = self.device.type == "cpu" and (self.loss_adds_up or not self.is_own_loss)
+        num_pieces = -(-batch.weight.numel() // self.piece_rows) if is_cut else 1
         return sum_over_pieces(self._add_gradient, batch, num_pieces, self.row_axis)
 
-    def _add_gradient(self, batch: Batch, total_weight: Tensor | None) -> dict[str, Tensor]:
+    def _add_gradient(self, batch: Batch) -> dict[str, Tensor]:
         """Add the gradient of a minibatch, or of a piece; return its metrics."""
         self._check()
-        arguments = (batch, self.entropy_weight, total_weight)
         if self.has_closed_form:
-            return add_gradient(self.policy, self.network.critic, self.config.ppo, *arguments)
-        total, metrics = self.loss(*arguments)
+            return add_gradient(self.policy, self.network.critic, self.config.ppo, batch, self.entropy_weight)
+        result = self.loss(batch, self.outputs(batch))
+        if self.is_own_loss:
+            result = checked_loss(type(self).__name__, result, self.extra_metrics)
+        total, metrics = result
         total.backward()
         return metrics
 
@@ -223,28 +228,23 @@ class MAPPO:
 
     def finish_update(self, rollout: Rollout, values: Values) -> None:
         """Advance the critic's memory and update the observation statistics. Call after the last gradient step."""
-        if self.network.actor.norm is not None:
-            obs = self.network.actor.reader(rollout.obs, torch.float64)
-            self.network.actor.norm.update(obs, rollout.active, self.sum_across)
+        self.policy.update_norm(rollout.obs, rollout.active, self.sum_across)
         self.critic.finish_update(rollout, values.memory_out)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the state for an exact resume, by dotted names: `network.*`, `value_norm.*`, `optimizer.*`, ..."""
-        state = (
+        return (
             flatten("network", self.network.state_dict())
-            | flatten("value_norm", self.value_norm.state_dict())
+            | self.critic.state_dict()
             | flatten("optimizer", self.optimizer.moments_by_name())
             | {"generator": self.generator.get_state(), "updates": torch.tensor(self.updates)}
         )
-        return state if self.critic.memory is None else state | {"critic_memory": self.critic.memory}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore the state returned by `state_dict`. Without `critic_memory` the critic's memory starts at zero."""
         self.network.load_state_dict(subdict(state, "network"))
-        self.value_norm.load_state_dict(subdict(state, "value_norm"))
+        self.critic.load_state_dict(state)
         self.optimizer.load_moments(subdict(state, "optimizer"))
         if "generator" in state:
             self.generator.set_state(state["generator"].cpu())
-        if self.critic.memory is not None:  # in place: graphs need fixed addresses
-            self.critic.memory.copy_(state.get("critic_memory", torch.zeros_like(self.critic.memory)))
         self.updates = int(state["updates"])

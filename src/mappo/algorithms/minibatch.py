@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from mappo.backend.matmul import IMAGES
+from mappo.config import Config
 from mappo.core.tensor_struct import TensorStruct
-from mappo.functional.weighted import SumAcross
+from mappo.functional.weighted import SumAcross, weighted_mean
 
 
 @dataclass
@@ -34,7 +35,8 @@ class Batch(TensorStruct):
     memory: Tensor | None = None  # (1, R, A, H)
     critic_is_first: Tensor | None = None  # (L, R) or (L, R, A)
     critic_memory: Tensor | None = None  # (1, R, H) or (1, R, A, H)
-    total: Tensor | None = None  # (2,): `total_weight` of the same minibatch in all processes; None for one process
+    # (2,): `total_weight` of the minibatch in all processes, of which these rows are a piece; None for all of its rows.
+    total: Tensor | None = None
 
     def to_chunks(self, length: int | None, memory: Tensor | None, critic_memory: Tensor | None) -> "Batch":
         """Reshape `(T, E, ...)` to rows or chunks; see the function `to_chunks`.
@@ -68,17 +70,30 @@ class Batch(TensorStruct):
             yield rows if totals is None else replace(rows, total=totals[k])
 
     def pieces(self, count: int, axis: int) -> list["Batch"]:
-        """Split into about `count` batches along `axis`; the pieces are views."""
+        """Split into about `count` batches along `axis`; the pieces are views, and know the total weight."""
         num_rows = self.log_prob.shape[axis]
         size = -(-num_rows // count)
         size += -size % IMAGES if size > IMAGES else 0
         starts = range(0, num_rows, size)
+        total = self.total_weight()
         rows = replace(self, total=None)
-        return [rows.map(lambda x, i=i: x.narrow(axis, i, min(size, num_rows - i))) for i in starts]
+        pieces = [rows.map(lambda x, i=i: x.narrow(axis, i, min(size, num_rows - i))) for i in starts]
+        return [replace(piece, total=total) for piece in pieces]
 
     def total_weight(self) -> Tensor:
         """Return the sums of `weight` and of `value_weight`, `(2,)`: the denominators of all means of the loss."""
         return self.total if self.total is not None else torch.stack([self.weight.sum(), self.value_weight.sum()])
+
+    def mean(self, x: Tensor) -> Tensor:
+        """Return the mean of `x`, `(*R, A)`, over the rows of acting agents, of all pieces and processes.
+
+        The means of pieces, and of processes, are shares: they add up to the mean of the whole minibatch.
+        """
+        return weighted_mean(x, self.weight, None if self.total is None else self.total[0])
+
+    def value_mean(self, x: Tensor) -> Tensor:
+        """Return the mean over the critic's rows, `(*R)` of team rows or `(*R, A)`; see `mean`."""
+        return weighted_mean(x, self.value_weight, None if self.total is None else self.total[1])
 
     def _total_weights(self, order: Tensor | None, count: int, axis: int) -> Tensor:
         """Return `total_weight` of each minibatch of these rows, `(count, 2)`."""
@@ -92,3 +107,12 @@ class Batch(TensorStruct):
 def to_chunks(x: Tensor, length: int | None) -> Tensor:
     """Reshape `(T, E, ...)` to rows `(T E, ...)`, or to chunks of `length` steps `(L, T/L E, ...)`."""
     return x.flatten(0, 1) if length is None else x.reshape(-1, length, *x.shape[1:]).transpose(0, 1).flatten(1, 2)
+
+
+def sample_orders(num_steps: int, config: Config, generator: torch.Generator) -> Tensor | None:
+    """Sample a permutation of the rows, or of the chunks, of a rollout of T x E steps for each epoch."""
+    if config.ppo.minibatches == 1:
+        return None
+    num_rows = num_steps // (config.chunk_length or 1)
+    epochs = range(config.ppo.epochs)
+    return torch.stack([torch.randperm(num_rows, generator=generator, device=generator.device) for _ in epochs])

@@ -42,8 +42,10 @@ class MultiSeed:
         self.new_memory = first.new_memory
         self.env_action = first.env_action
         self._first = first
-        self._graphed = Graphed() if first.uses_graphs else None
-        self._stacked = _StackedNetworks(agents) if first.static_shapes else None
+        # A user's loss may read tensors of its learner, which vmap would not take from each seed: then in turn.
+        is_at_once = first.static_shapes and type(first) is MAPPO
+        self._graphed = Graphed() if first.uses_graphs and is_at_once else None
+        self._stacked = _StackedNetworks(agents) if is_at_once else None
 
     @torch.no_grad()
     def check_encoder(self) -> None:
@@ -142,9 +144,8 @@ class MultiSeed:
         stacked.gradient.zero_()
 
         def loss(tensors: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-            return self._first.loss(
-                Batch(**cast(Any, dict.fromkeys(vars(batch)) | tensors)), self._first.entropy_weight
-            )
+            rows = Batch(**cast(Any, dict.fromkeys(vars(batch)) | tensors))
+            return self._first.loss(rows, self._first.outputs(rows))
 
         total, metrics = stacked.vmap(loss, batch.tensors())
         total.sum().backward()

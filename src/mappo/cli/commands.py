@@ -38,6 +38,8 @@ class Train:
     """JSON or YAML file of settings, such as the config.json of another run."""
     resume: Flag = False
     """Continue the run of --run.name or --run.dir."""
+    allow_code: Flag = False
+    """Allow import of the code named in the --config file; names typed here are always imported."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Resume:
     run: RunPath
     """Run directory."""
     allow_code: Flag = False
-    """Allow import of the function named as environment in the run's config.json."""
+    """Allow import of the code named in the run's config.json, such as an environment module:function."""
     progress: Literal["auto", "live", "plain", "off"] = "auto"
     """Progress display; auto is live on a terminal, plain lines elsewhere."""
     time_limit: float | None = None
@@ -78,7 +80,7 @@ class Play:
     checkpoint: str = "last"
     """Checkpoint of the policy: last, best (by the evaluations during training), or the step of a kept checkpoint."""
     allow_code: Flag = False
-    """Allow import of the function named as environment in the run's config.json."""
+    """Allow import of the code named in the run's config.json, such as an environment module:function."""
 
     def __post_init__(self) -> None:
         check_name(self.checkpoint)
@@ -144,6 +146,8 @@ class Sweep(SweepOptions):
     """Named settings; `mappo envs ENV` shows their scores."""
     settings: Annotated[Path | None, tyro.conf.arg(name="config")] = None
     """JSON or YAML file of settings, such as the config.json of another run."""
+    allow_code: bool = False
+    """Allow import of the code named in SPACE or in the --config file; names typed here are always imported."""
 
 
 COMMANDS: dict[str, type] = {

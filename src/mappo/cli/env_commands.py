@@ -8,10 +8,12 @@ from rich.console import Console
 from rich.table import Table
 
 from mappo.config import EnvConfig
-from mappo.envs import FAMILIES, NATIVE, factory, is_code
+from mappo.config.config import is_code
+from mappo.core.user_code import parameters
+from mappo.envs import FAMILIES, NATIVE, factory
 from mappo.envs.check import checker
+from mappo.envs.create import load_function
 from mappo.envs.names import is_installed, package_version, require_package
-from mappo.envs.user_code import load_function, parameters
 from mappo.errors import UserError
 from mappo.system.shutdown import CloseLimit
 

@@ -20,7 +20,8 @@ from mappo.cli.launch import LOST, launch, parse_once
 from mappo.cli.results import has_no_time_left, note_progress, print_score, program_name, show_result
 from mappo.cli.signals import USER_ERROR, Signals, Stopped, start_listening, stop_listening
 from mappo.config import Config, EnvConfig
-from mappo.envs import CUSTOM, is_code
+from mappo.core.user_code import allow_flag, check_code
+from mappo.envs import CUSTOM
 from mappo.errors import ElsewhereError, LostError, UserError
 from mappo.system import hardware
 from mappo.system.files import shell_path
@@ -134,13 +135,12 @@ def _run(command: Any, close_limit: CloseLimit, args: Sequence[str]) -> int:
 
 
 def _resume(command: Resume, close_limit: CloseLimit, args: Sequence[str]) -> int:
-    from mappo.evaluation.score_run import check_code
     from mappo.runs.directory import read_run
 
     env, config, _ = read_run(command.run)
     if env.startswith(CUSTOM):
         raise UserError(f"{env} is an environment of yours: mappo.train(make_env, config, resume=True) goes on with it")
-    check_code(env, command.allow_code)
+    check_code([env, *config.named_code], command.allow_code)
     time_limit = config.run.time_limit if command.time_limit is None else command.time_limit or None
     run = replace(config.run, name=None, dir=str(command.run), progress=command.progress, time_limit=time_limit)
     return _train(env, replace(config, run=run), True, close_limit, args)
@@ -171,7 +171,7 @@ def _show_run(run: Any, signals: Signals, started: float, program: str) -> int:
     path = shell_path(run.path)
     caught = signals.caught
     if not run.finished:
-        trust = " --allow-code" if is_code(run.env) else ""
+        trust = allow_flag(run.env, run.config)
         say(f"Stopped at step {run.step:,}{signals.reason} and saved.  Go on with:  {program} resume {path}{trust}")
         return 128 + caught if caught else STOPPED
     if caught:
@@ -194,6 +194,8 @@ def _sweep(command: Sweep, close_limit: CloseLimit) -> int:
 
     hardware.keep_freed_memory()
     plan = make_plan(command.env, command.space, command.config, command)
+    names = [x for setting in plan.space if setting.names_code for x in setting.choices.values()]
+    check_code(names, command.allow_code, command.space)
     is_quiet = command.config.run.progress == "off"
     with Signals(close_limit) as signals:
         results = run_sweep(plan, signals, (lambda _: None) if is_quiet else note_progress)

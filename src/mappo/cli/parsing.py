@@ -12,6 +12,7 @@ from mappo.cli.help import help_text, wrap
 from mappo.config import Config
 from mappo.config.files import read_settings
 from mappo.config.presets import presets_of
+from mappo.core.user_code import check_code
 from mappo.envs import FAMILIES, NATIVE, preset
 from mappo.errors import UserError, suggest
 from mappo.system.files import error_text
@@ -46,7 +47,11 @@ def parse(args: list[str]) -> Any:
         print(help_text(command, COMMANDS[command], default, choices, "--help-all" in rest))
         raise SystemExit(0)
     # tyro shows a ValueError of a dataclass as a box, without a traceback.
-    return tyro.cli(COMMANDS[command], prog=f"mappo {command}", args=rest, default=default)
+    parsed: Any = tyro.cli(COMMANDS[command], prog=f"mappo {command}", args=rest, default=default)
+    if default is not None:  # a name that was not typed comes from the file
+        names = [name for name in parsed.config.named_code if not any(name in word for word in rest)]
+        check_code(names, parsed.allow_code, f"--config {parsed.settings}")
+    return parsed
 
 
 def _defaults(command: str, args: list[str]) -> Train | Sweep | None:

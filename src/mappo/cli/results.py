@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mappo.config.presets import TWINS
-from mappo.envs import is_code
+from mappo.core.user_code import allow_flag
 from mappo.errors import UserError
 from mappo.evaluation.options import REPLAY_EPISODES, REPLAY_SECONDS, EvaluateOptions
 from mappo.system.files import shell_path
@@ -65,7 +65,7 @@ def show_result(run: Any, close_limit: CloseLimit, program: str) -> None:
         if path is not None:
             print(f"  {label:<15} {path}")
     print("\nNext:")
-    path = shell_path(run.path) + (" --allow-code" if is_code(run.env) else "")
+    path = shell_path(run.path) + allow_flag(run.env, run.config)
     print(f"  {program} evaluate {path}{f' --on {package}' if package else ''} --episodes {episodes}")
     if replay is not None:
         print(f"  {program} play {path} --seed 7")

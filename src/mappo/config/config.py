@@ -14,6 +14,11 @@ from mappo.system.safe_read import quote
 __all__ = ["Config", "EnvConfig", "NetworkConfig", "PPOConfig", "RunConfig"]
 
 
+def is_code(name: str) -> bool:
+    """Return True for `module:function`, code of the user to import."""
+    return ":" in name
+
+
 @dataclass(frozen=True)
 class Config:
     """All settings of a run. Immutable: `dataclasses.replace` returns a changed copy."""
@@ -62,6 +67,11 @@ class Config:
             return dataclasses.replace(self, env=dataclasses.replace(self.env, num_envs=num_envs // size))
         except UserError as error:
             raise UserError(f"in each of {size} processes: {error}") from None
+
+    @property
+    def named_code(self) -> list[str]:
+        """Return the settings that name code of the user, `module:function`."""
+        return list(filter(is_code, (self.network.encoder, self.ppo.learner)))
 
     @property
     def chunk_length(self) -> int | None:

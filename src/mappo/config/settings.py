@@ -100,8 +100,8 @@ class NetworkConfig:
     memory_size: Annotated[int, at_least(0), at_most(65_536)] = 0
     """Width of a GRU after the hidden layers of actor and critic (arXiv:1406.1078); 0: no memory."""
     encoder: str = "auto"
-    """Network from an observation to features: `mlp`; `cnn`, for images; or a name of `mappo.register_encoder`.
-    `auto`: a CNN for images, an MLP for numbers."""
+    """Network from an observation to features: `mlp`; `cnn`, for images; `module:function`, your own; or a name of
+    `mappo.register_encoder`. `auto`: a CNN for images, an MLP for numbers."""
     channels: Literal["auto", "first", "last"] = "auto"
     """Axis of the channels in an image: the first or the last.
     `auto`: the two neighbouring axes of most similar sizes are height and width, the third holds the channels."""
@@ -129,6 +129,8 @@ class NetworkConfig:
 class PPOConfig:
     """The learning algorithm. Letters follow the MAPPO paper, arXiv:2103.01955."""
 
+    learner: str = "mappo"
+    """Learner: `mappo`, or `module:Class`, a subclass of `mappo.MAPPO` with a loss of your own."""
     rollout_length: Annotated[int, at_least(1)] = 25
     """Steps of each environment between two updates (T)."""
     epochs: Annotated[int, at_least(1)] = 10

@@ -7,6 +7,7 @@ import torch
 
 from mappo.backend.process_settings import TorchDefaults
 from mappo.core.state_dict import mismatch, subdict
+from mappo.core.user_code import check_code
 from mappo.errors import UserError
 from mappo.networks.actor_critic import build_actor
 from mappo.policies.actor import Actor
@@ -16,7 +17,12 @@ from mappo.runs.directory import read_run, seed_paths
 
 
 def load_actor(
-    path: str | Path, *, checkpoint: str | int = "last", sampled: bool = False, device: str = "cpu"
+    path: str | Path,
+    *,
+    checkpoint: str | int = "last",
+    sampled: bool = False,
+    device: str = "cpu",
+    allow_code: bool = False,
 ) -> Actor:
     """Load the policy of a run. The policy needs no environment and no config.
 
@@ -25,24 +31,27 @@ def load_actor(
         checkpoint: `last`, `best`, or the step of a kept checkpoint.
         sampled: sample actions, in place of choosing the likeliest.
         device: device of the network.
+        allow_code: import the encoder named in the run's `config.json` by `module:function`.
 
     Returns:
         `actor(obs, memory=None, *, mask=None, is_first=None) -> (action, memory)` for the team, see `Actor`.
         `actor.agent(NAME)` is the policy of a single agent, with the agent's own observations and actions.
 
     Raises:
-        UserError: the directory is not a run, or its checkpoint is missing or damaged.
+        UserError: the directory is not a run, its checkpoint is missing or damaged, or the import of its encoder is not
+            allowed.
     """
-    return read_actor(Path(path), checkpoint, sampled, device)[0]
+    return read_actor(Path(path), checkpoint, sampled, device, allow_code)[0]
 
 
 def read_actor(
-    path: Path, checkpoint: str | int = "last", sampled: bool = False, device: str = "cpu"
+    path: Path, checkpoint: str | int = "last", sampled: bool = False, device: str = "cpu", allow_code: bool = False
 ) -> tuple[Actor, Checkpoint]:
     """Return the actor of `load_actor`, and its checkpoint. Warn of damaged later checkpoints."""
     _, config, spec = read_run(path)
     if config.run.seeds > 1:
         raise UserError(f"{path} holds {config.run.seeds} seeds: name one, such as {seed_paths(path, config)[0]}")
+    check_code([config.network.encoder], allow_code)
     found = load(path, checkpoint)
     for problem in found.passed_over:
         warnings.warn(f"passed over: {problem}", stacklevel=2)

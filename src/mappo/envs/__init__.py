@@ -16,7 +16,6 @@ from mappo.envs.from_user import is_batched as is_batched, name_of as name_of
 from mappo.envs.names import (
     CUSTOM as CUSTOM,
     check_name as check_name,
-    is_code as is_code,
     original_name as original_name,
     package_version as package_version,
     preset as preset,

@@ -10,11 +10,12 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+from mappo.config.config import is_code
 from mappo.config.settings import EnvOptions
-from mappo.envs.from_user import from_function, is_batched, name_of, refuse_time_limit, vectorize
-from mappo.envs.names import check_name, find_family, is_code, native_twin, require_package
+from mappo.core.user_code import load_code, parameters
+from mappo.envs.from_user import checked_options, from_function, is_batched, name_of, refuse_time_limit, vectorize
+from mappo.envs.names import check_name, find_family, native_twin, require_package
 from mappo.envs.registry import NATIVE, Family
-from mappo.envs.user_code import checked_options, load_function, parameters
 from mappo.errors import UserError
 from mappo.system.shutdown import close_failed
 
@@ -202,6 +203,11 @@ def _make_for_seeds(
 def _family_maker(family: Family) -> Callable[..., Any]:
     require_package(family)
     return _load_maker(family.maker)
+
+
+def load_function(name: str) -> Callable[..., Any]:
+    """Import a function of the user that makes environments."""
+    return load_code(name, "a function that makes an environment")
 
 
 def _load_maker(maker: str) -> Any:

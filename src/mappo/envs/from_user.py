@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mappo.config.settings import EnvOptions
-from mappo.envs.names import CUSTOM
-from mappo.envs.user_code import checked_options, parameters
+from mappo.core.user_code import parameters
+from mappo.envs.names import CUSTOM, check_options
 from mappo.errors import UserError
 from mappo.system.hardware import usable_cores
 
@@ -91,3 +92,33 @@ def refuse_time_limit(name: str, time_limit: int | None) -> None:
             f"env.time-limit is for environments in Python: {name} steps many at once and ends its own episodes; use "
             f"its options, such as env.options horizon=50 or max_steps=50"
         )
+
+
+def checked_options(
+    name: str, function: Callable[..., Any], options: Mapping[str, Any], hidden: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return the options of the user, checked against the parameters of a function.
+
+    Args:
+        name: the environment, for the message.
+        function: the function to call.
+        options: keyword arguments from the user.
+        hidden: parameters set by mappo itself.
+
+    Raises:
+        UserError: an option is not known, or a parameter without a default is missing; the message names both the
+            missing parameter and the way to give a value.
+    """
+    params = parameters(function).values()
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = [p.name for p in params if p.default is p.empty and p.kind not in variadic]
+    if missing := [p for p in needed if p not in options and p not in hidden]:
+        values = " ".join(f"{p}=VALUE" for p in missing)
+        raise UserError(
+            f"{name} cannot be called without {', '.join(missing)}: give --env.options {values} (to mappo check "
+            f"--options {values}), or write defaults"
+        )
+    if not any(p.kind is p.VAR_KEYWORD for p in params):
+        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        check_options(name, options, [p.name for p in params if p.kind in named and p.name not in hidden])
+    return dict(options)

@@ -8,6 +8,7 @@ from typing import Any
 
 from mappo._version import __version__
 from mappo.config import Config, EnvConfig
+from mappo.config.config import is_code
 from mappo.config.presets import TWINS, presets_of
 from mappo.envs.registry import FAMILIES, NATIVE, Family, NativeEnv
 from mappo.errors import UserError, suggest
@@ -26,11 +27,6 @@ def native_twin(name: str) -> NativeEnv | None:
     """Return the batched environment of this name, or the batched twin of a package's environment of this name."""
     twins = {original: native for native, original in TWINS.items()}
     return NATIVE.get(twins.get(name, name))
-
-
-def is_code(name: str) -> bool:
-    """Return True for `module:function`, a function of the user to import."""
-    return ":" in name
 
 
 def check_name(name: str) -> None:

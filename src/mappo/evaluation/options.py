@@ -28,7 +28,7 @@ class EvaluateOptions:
     workers: int | None = None
     """Number of processes for environments written in Python; by default as in training."""
     allow_code: bool = False
-    """Allow import of the function named as environment in the run's config.json."""
+    """Allow import of the code named in the run's config.json, such as an environment module:function."""
 
     def __post_init__(self) -> None:
         check_name(self.checkpoint)

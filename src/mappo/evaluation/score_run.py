@@ -12,8 +12,10 @@ import torch
 
 from mappo import envs
 from mappo.backend.process_settings import EnvSettings
+from mappo.config import Config
 from mappo.config.settings import EnvOptions
 from mappo.core.protocols import Environment
+from mappo.core.user_code import check_code
 from mappo.deploy.load import read_actor
 from mappo.errors import UserError
 from mappo.evaluation.episodes import NO_BUDGET, Budget, StepCallback
@@ -55,11 +57,10 @@ def evaluate_run(
         UserError: the run, the checkpoint or the package is missing or damaged.
     """
     name, config, spec = read_run(path)
-    _check_options(name, env, options)
-    folders = [
-        folder.absolute() for folder in seed_paths(path, config)
-    ]  # the environment may change the current folder
-    actors = [read_actor(folder, options.checkpoint) for folder in folders]
+    _check_options(name, config, env, options)
+    # Absolute, because the environment may change the current folder.
+    folders = [folder.absolute() for folder in seed_paths(path, config)]
+    actors = [read_actor(folder, options.checkpoint, allow_code=True) for folder in folders]
     env_options = spec.fit_options(config.env.env_options)
     # A score in another environment, which the caller gives for a run in a named environment, is not the run's.
     is_own_env = env is None or name.startswith(envs.CUSTOM)
@@ -90,16 +91,15 @@ def _seed_score(result: Mapping[str, Any], index: int, step: int) -> Score:
     return Score(result["env"], result["package_version"], step, result["seed"], returns, baselines)
 
 
-def _check_options(name: str, env: Any, options: EvaluateOptions) -> None:
-    """Raise `UserError` unless the episodes are a number, and the environment to play in is known and may be made."""
+def _check_options(name: str, config: Config, env: Any, options: EvaluateOptions) -> None:
+    """Raise `UserError` unless the episodes are a number, the environment is known, and named code may be imported."""
     if options.episodes < 1:
         raise UserError(f"episodes must be at least 1, got {options.episodes}")
     if env is None and name.startswith(envs.CUSTOM):
         raise UserError(f"{name} has no name in mappo: give the environment, run.evaluate(env=make_env)")
     if env is not None and options.on is not None:
         raise UserError("give env, or on, but not both")
-    if env is None:
-        check_code(name, options.allow_code)
+    check_code([name if env is None else "", config.network.encoder], options.allow_code)
 
 
 def _make_team(actors: Sequence[tuple[Actor, Checkpoint]], is_sampled: bool) -> list[Actor]:
@@ -132,15 +132,6 @@ def _make_env(
         yield name, batched
 
 
-def check_code(name: str, is_allowed: bool) -> None:
-    """Raise `UserError` if a file names a function to import as environment and the import is not allowed."""
-    if envs.is_code(name) and not is_allowed:
-        raise UserError(
-            f"config.json names code to import, {name}: look at it, and if you trust it, add --allow-code "
-            f"(from Python, allow_code=True)"
-        )
-
-
 def draw_replay(
     path: Path,
     episodes: int = 4,
@@ -158,7 +149,7 @@ def draw_replay(
         episodes: number of episodes, 1 to 100.
         seed: reset seed of the first episode; further episodes count up.
         checkpoint: `last`, `best` or a step.
-        allow_code: import the function named as environment in the run's `config.json`.
+        allow_code: import the code named in the run's `config.json`, as environment or encoder.
         close_limit: context for closing the environment.
         on_step: see `StepCallback`.
         budget_s: seconds; after them no further episode begins.
@@ -175,8 +166,9 @@ def draw_replay(
         raise UserError(f"a replay shows 1 to 100 episodes, got {episodes}")
     if name.startswith(envs.CUSTOM):
         raise UserError(f"{name} has no name in mappo: its episodes cannot be drawn from here")
-    check_code(name, allow_code)
-    actor, _ = read_actor(seed_paths(path, config)[0], checkpoint, config.run.eval_policy == "sampled")
+    check_code([name, config.network.encoder], allow_code)
+    is_sampled = config.run.eval_policy == "sampled"
+    actor, _ = read_actor(seed_paths(path, config)[0], checkpoint, is_sampled, allow_code=True)
     with EnvSettings():
         env = envs.make_envs(name, 1, spec.fit_options(config.env.env_options), render=True)
     with closing(env, close_limit):

@@ -42,6 +42,8 @@ def build_actor(spec: Spec, network_config: NetworkConfig, generator: torch.Gene
         reader=obs_reader(spec, network_config.channels),
         parts=spec.obs_parts,
         generator=generator,
+        role="actor",
+        spec=spec,
     )
     if spec.continuous and not is_free:
         nn.init.constant_(actor.head.bias[..., -spec.continuous :], math.log(network_config.initial_std))
@@ -87,5 +89,7 @@ def build_network(spec: Spec, config: Config, critic_rows: CriticRows, seed: int
         reader=bytes_reader(critic_rows.shape, critic_rows.bytes_scale),
         parts=critic_rows.parts,
         generator=generator,
+        role="critic",
+        spec=spec,
     )
     return ActorCritic(actor, critic)

@@ -3,19 +3,26 @@
 import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from mappo.config import NetworkConfig
+from mappo.config.config import is_code
 from mappo.core.observations import ObsPart
+from mappo.core.spec import Spec
+from mappo.core.user_code import load_code, parameters
 from mappo.errors import UserError
 from mappo.networks.cnn import CNN, PartsEncoder, PartsEncoders
 from mappo.networks.mlp import MLP
+from mappo.system.tracebacks import describe_error
 
+Role = Literal["actor", "critic"]
 # (groups, shape of one input, settings) -> a module with `groups` sets of parameters. The module maps (*B, *shape), or
 # (G, *B, *shape) with several sets, to as many features as the last hidden layer has; see `layers.Linear`.
-EncoderMaker = Callable[[int, tuple[int, ...], NetworkConfig], nn.Module]
+# A maker with a parameter named `role` or `spec` also gets the role of the network, and the environment's `Spec`.
+EncoderMaker = Callable[..., nn.Module]
 
 
 class OneGroup(nn.Module):
@@ -63,12 +70,19 @@ _global_stream = threading.Lock()
 
 
 def register_encoder(name: str) -> Callable[[EncoderMaker], EncoderMaker]:
-    """Register an encoder under a name for `network.encoder`; see `examples/custom_network.py`.
+    """Register an encoder under a name for `network.encoder`; see docs/extending.md.
+
+    A maker in a module needs no registration: `network.encoder module:function` names it, and the command line finds
+    it again. The maker is called as `make(groups, shape, network_config)`, once for the actor and once for the critic.
+    If it has such parameters, it also gets `role` ("actor" or "critic") and `spec` (the environment's `Spec`).
+
+    Args:
+        name: a name without a colon.
 
     Raises:
         UserError: the name belongs to a built-in encoder, or is not a string.
     """
-    if not isinstance(name, str) or name in ("auto", *BUILT_IN):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not isinstance(name, str) or name in ("auto", *BUILT_IN) or is_code(name):  # pyright: ignore
         raise UserError(f"@mappo.register_encoder(NAME) needs a name of its own, got {name!r}")
 
     def register(maker: EncoderMaker) -> EncoderMaker:
@@ -84,6 +98,8 @@ def make_encoder(
     network_config: NetworkConfig,
     generator: torch.Generator | None = None,
     parts: Sequence[Sequence[ObsPart]] = (),
+    role: Role = "actor",
+    spec: Spec | None = None,
 ) -> nn.Module:
     """Build the encoder named by the settings; `auto` is `cnn` for images, else `mlp`.
 
@@ -93,6 +109,8 @@ def make_encoder(
         network_config: the settings.
         generator: of the initial weights; by default torch's own.
         parts: the parts of a flat input with images, for each set; then the name is not read.
+        role: of the network, for a user's encoder.
+        spec: the environment's, for a user's encoder.
 
     Raises:
         UserError: no encoder has this name, or the encoder does not read this shape.
@@ -103,18 +121,38 @@ def make_encoder(
         return encoders[0] if groups == 1 else PartsEncoders(encoders)
     if name == "auto":
         name = "cnn" if len(shape) == 3 else "mlp"
-    if name not in ENCODERS:
-        raise UserError(
-            f"network.encoder {name!r} is not known; there are: auto, {', '.join(ENCODERS)}. "
-            f"An encoder of your own must be registered first: import the module with the call of "
-            f"mappo.register_encoder"
-        )
     if name in BUILT_IN:
         return BUILT_IN[name](groups, shape, network_config, generator)
+    maker = find_encoder(name)
+    offered: dict[str, Any] = {"role": role, "spec": spec}
+    wanted = {key: value for key, value in offered.items() if key in parameters(maker)}
     with _drawn_from(generator):
-        encoder = ENCODERS[name](groups, shape, network_config)
-        _check_encoder(name, encoder, (2,) if groups == 1 else (groups, 2), shape, network_config.hidden[-1])
+        try:
+            encoder = maker(groups, shape, network_config, **wanted)
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(f"network.encoder {name} failed for the {role}: {describe_error(error)}") from error
+        rows = (2,) if groups == 1 else (groups, 2)
+        _check_encoder(f"{name} of the {role}", encoder, rows, shape, network_config.hidden[-1])
     return encoder
+
+
+def find_encoder(name: str) -> Callable[..., nn.Module]:
+    """Return the maker of an encoder, registered or named by `module:function`; `auto` is the maker of `mlp`.
+
+    Raises:
+        UserError: no encoder has this name, or the module cannot be imported.
+    """
+    if is_code(name):
+        return load_code(name, "a function that makes an encoder", "make_encoder")
+    if name != "auto" and name not in ENCODERS:
+        raise UserError(
+            f"network.encoder {name!r} is not known; there are: auto, {', '.join(ENCODERS)}. An encoder of your own "
+            f"is named by module:function, or must be registered first: import the module with the call of "
+            f"mappo.register_encoder"
+        )
+    return ENCODERS["mlp" if name == "auto" else name]
 
 
 @contextmanager
@@ -141,7 +179,7 @@ def _check_encoder(name: str, encoder: nn.Module, rows: tuple[int, ...], shape: 
     try:
         output: object = encoder(zeros)
     except Exception as error:
-        raise UserError(f"{message}; it failed: {type(error).__name__} {error}") from error
+        raise UserError(f"{message}; it failed: {describe_error(error)}") from error
     if not isinstance(output, Tensor) or output.shape != (*rows, width):
         result = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise UserError(f"{message}, not {result}")

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from mappo.config import NetworkConfig
 from mappo.core.observations import ObsPart, padded_parts
+from mappo.core.spec import Spec
 from mappo.errors import UserError
 from mappo.functional.shapes import append_axes, append_ids
 from mappo.networks.cnn import CNN, PartsEncoders, parts_by_set, pixel_mask
-from mappo.networks.encoders import BUILT_IN, make_encoder, select_encoder
+from mappo.networks.encoders import BUILT_IN, Role, make_encoder, select_encoder
 from mappo.networks.gru import GRU
 from mappo.networks.input_reader import InputReader, bytes_reader
 from mappo.networks.layers import LayerNorm, Linear, Saved
@@ -40,6 +41,8 @@ class Network(nn.Module):
         reader: converts raw rows; by default only images of bytes are divided, by 255.
         parts: the parts of the rows of each agent, or of a team, where a vector holds images.
         generator: of the initial weights; by default torch's own.
+        role: of the network, for a user's encoder.
+        spec: the environment's, for a user's encoder.
 
     Raises:
         UserError: a setting does not fit the rows.
@@ -59,6 +62,8 @@ class Network(nn.Module):
         reader: InputReader | None = None,
         parts: Sequence[Sequence[ObsPart]] = (),
         generator: torch.Generator | None = None,
+        role: Role = "actor",
+        spec: Spec | None = None,
     ) -> None:
         super().__init__()
         self.reader = bytes_reader(tuple(shape)) if reader is None else reader
@@ -80,7 +85,8 @@ class Network(nn.Module):
         features = self.shape[-1] + (len(parameter_sets) if agent_id else 0)
         reads_parts = len(self.shape) == 1 and network_config.encoder in ("auto", "cnn")
         set_parts = parts_by_set(self.parameter_sets.sets, rows if reads_parts else [], features)
-        self.encoder = make_encoder(num_sets, (*self.shape[:-1], features), network_config, generator, set_parts)
+        encoder_shape = (*self.shape[:-1], features)
+        self.encoder = make_encoder(num_sets, encoder_shape, network_config, generator, set_parts, role, spec)
         memory_size = network_config.memory_size
         width = memory_size or network_config.hidden[-1]
         self.gru = GRU(num_sets, network_config.hidden[-1], width, generator) if memory_size else None

@@ -8,6 +8,7 @@ from torch import Tensor
 from mappo.backend.matmul import acting
 from mappo.config import NetworkConfig
 from mappo.core.spec import Spec
+from mappo.functional.weighted import SumAcross
 from mappo.networks.network import Network
 from mappo.policies.action_distribution import ActionDistribution
 
@@ -45,6 +46,17 @@ class Policy:
         more = f" and {len(teams) - 6} more" if len(teams) > 6 else ""
         memory = f", a memory of {self.network_config.memory_size}" if self.network_config.memory_size else ""
         return f"{len(teams)} {'actor' if len(teams) == 1 else 'actors'} for {' | '.join(names)}{more}{memory}"
+
+    def new_memory(self, num_envs: int) -> Tensor | None:
+        """Return the memory at the start of episodes, zeros `(E, A, H)`; None for networks without a memory."""
+        size = self.network.memory_size
+        shape = (num_envs, self.spec.num_agents, size)
+        return self.network.head.weight.new_zeros(shape).detach() if size else None
+
+    def update_norm(self, obs: Tensor, active: Tensor, sum_across: SumAcross) -> None:
+        """Update the statistics of observations `(*B, A, *obs_shape)` where `active`, `(*B, A)`, if there are any."""
+        if self.network.norm is not None:
+            self.network.norm.update(self.network.reader(obs, torch.float64), active, sum_across)
 
     @torch.no_grad()
     def __call__(

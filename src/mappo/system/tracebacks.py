@@ -40,6 +40,14 @@ def format_error(error: BaseException) -> str:
     return "".join(report.format()).rstrip()
 
 
+def describe_error(error: BaseException) -> str:
+    """Return an error in a line, with the last place in the user's own code: `ValueError: ... (mine.py:12)`."""
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [x for x in frames if not (is_own_code(x.filename) or "site-packages" in Path(x.filename).parts)]
+    place = f" ({Path(places[-1].filename).name}:{places[-1].lineno})" if places else ""
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}{place}"
+
+
 def _chain(error: traceback.TracebackException | None) -> Generator[traceback.TracebackException]:
     if error is not None:
         yield error

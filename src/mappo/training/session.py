@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 
-from mappo import envs
 from mappo.config import Config
 from mappo.core.protocols import Composite, Environment, Resumable
 from mappo.core.timestep import Rollout
+from mappo.core.user_code import allow_flag
 from mappo.errors import StopTraining, UserError
 from mappo.evaluation.episodes import CutOffError
 from mappo.runs.logger import Update
@@ -228,8 +228,8 @@ class Session:
         if self.resumable or not self.step or self.ranks.size > 1:  # other processes have no error to stop at
             return ""
         self.save()
-        trust = " --allow-code" if envs.is_code(self.name) else ""
-        return f"\nThe run is saved at step {self.step:,}; mappo resume {shell_path(self.path)}{trust} goes on with it"
+        path = shell_path(self.path) + allow_flag(self.name, self.config)
+        return f"\nThe run is saved at step {self.step:,}; mappo resume {path} goes on with it"
 
     def close(self) -> None:
         """Close the logs."""

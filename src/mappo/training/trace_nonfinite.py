@@ -46,7 +46,7 @@ def _compute_loss(agent: MAPPO, batch: Batch) -> tuple[Tensor, dict[str, Tensor]
 
     handles = [m.register_forward_hook(hook(name)) for name, m in modules.items() if not any(m.children())]
     try:
-        total, metrics = agent.loss(batch, agent.config.schedule(agent.updates)["entropy_weight"])
+        total, metrics = agent.loss(batch, agent.outputs(batch))
     finally:
         for handle in handles:
             handle.remove()

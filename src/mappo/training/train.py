@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from mappo.runs.directory import runs_folder, seed_paths
 from mappo.system.launched import Place, find_place
 from mappo.system.shutdown import Interrupts, close_all
 from mappo.training.device import check_gpus, choose_device, torch_settings
+from mappo.training.learner import with_learner
 from mappo.training.opening import RunFolder
 from mappo.training.run import Run
 from mappo.training.seed_run import SeedRun
@@ -41,6 +43,7 @@ def train(
     stop: Callable[[], None] | None = None,
     resume: bool = False,
     critic_input: CriticInputFunction | None = None,
+    learner: type[MAPPO] | None = None,
 ) -> Run:
     """Train a team, and save everything in a run directory.
 
@@ -59,6 +62,8 @@ def train(
         critic_input: input of the critic, `f(obs, state, active)` of tensors `(*B, A, *obs_shape)`, `(*B, *S)` or
             None, and `(*B, A)`; returns features `(*B, F)` for the team, or `(*B, A, F)`. Observations and states of
             integers come divided by the bounds of their spaces.
+        learner: a subclass of `MAPPO`, such as with a loss of your own; see docs/extending.md. By default
+            `ppo.learner` names it. A class in a module is recorded there, so that the command line finds it again.
 
     Returns:
         The run, complete or stopped.
@@ -67,7 +72,7 @@ def train(
         UserError: the environment, the settings or the run directory are invalid; the message names the way out.
     """
     interrupts = stop if isinstance(stop, Interrupts) else Interrupts(stop)
-    return _train(env, config, callback, interrupts, resume, critic_input)
+    return _train(env, config, callback, interrupts, resume, critic_input, learner)
 
 
 def _train(
@@ -77,10 +82,11 @@ def _train(
     interrupts: Interrupts,
     resume: bool,
     critic_input: CriticInputFunction | None,
+    learner: type[MAPPO] | None,
 ) -> Run:
     """Train with interruptions in place of the plain callable `stop`, see `train`."""
     name = env if isinstance(env, str) else envs.name_of(env)
-    config = _checked_config(name, config, critic_input)
+    config, learner = with_learner(_checked_config(name, config, critic_input), learner)
     folder = runs_folder(config)
     interrupts.set_time_limit(config.run.time_limit)
     place = find_place()
@@ -106,7 +112,8 @@ def _train(
         config = replace(config, env=replace(config.env, num_envs=num_envs))  # an environment object has its own number
         spec = training_env.spec if saved is None else _trained_spec(training_env.spec, saved)
         check = interrupts.check if ranks.size == 1 else lambda: None  # processes stop together, after an update
-        learners = _make_agents(spec, config, training_env.device, critic_input, check, ranks)
+        make = partial(learner, spec, config, training_env.device, critic_input=critic_input, ranks=ranks, check=check)
+        learners = _make_agents(make, config, ranks)
         path, own_paths, is_resumed = run_folder.open(num_envs, training_env.spec, stack)
         seeds = zip(own_paths, config.run.all_seeds, learners, strict=True)
         seed_runs = [SeedRun(*seed, config.run.keep_every) for seed in seeds]
@@ -183,23 +190,22 @@ def _trained_spec(spec: Spec, saved: Spec) -> Spec:
     return replace(spec, **fields)
 
 
-def _make_agents(
-    spec: Spec,
-    config: Config,
-    device: torch.device,
-    critic_input: CriticInputFunction | None,
-    check: Callable[[], None],
-    ranks: Ranks,
-) -> list[MAPPO]:
-    """Return a learner for each seed.
+def _make_agents(make: Callable[..., MAPPO], config: Config, ranks: Ranks) -> list[MAPPO]:
+    """Return a learner for each seed; `make` takes the `seed`.
 
     Raises:
-        UserError: the encoder cannot be computed for several seeds at once.
+        UserError: the encoder cannot be computed for several seeds at once, or a loss of the user by several processes.
     """
-    seeds = [derive_seed(s, 0) for s in config.run.all_seeds]
-    agents = [MAPPO(spec, config, device, seed, critic_input, ranks, check) for seed in seeds]
+    agents = [make(seed=derive_seed(seed, 0)) for seed in config.run.all_seeds]
+    first = agents[0]
+    if ranks.size > 1 and first.is_own_loss and not first.loss_adds_up:
+        name = type(first).__name__
+        raise UserError(
+            f"the loss of {name} may not add up over {ranks.size} processes: take all of its means by batch.mean or "
+            f"batch.value_mean and set {name}.loss_adds_up = True, or use run.processes 1"
+        )
     if ranks.rank:  # minibatches of its own; the weights are those of the first process
-        agents[0].generator.manual_seed(derive_seed(config.run.seed, 0, 0, ranks.rank))
+        first.generator.manual_seed(derive_seed(config.run.seed, 0, 0, ranks.rank))
     if len(agents) > 1:
         MultiSeed(agents).check_encoder()
     return agents

@@ -42,6 +42,11 @@ class Setting:
     step: float | None = None
     is_whole: bool = False
 
+    @property
+    def names_code(self) -> bool:
+        """Return True if the choices may name code of the user, `module:function`."""
+        return any(field in (("network", "encoder"), ("ppo", "learner")) for field in self.fields)
+
     def describe_value(self, value: Value) -> str:
         """Return the setting with a value in short, such as `actor_lr 0.0003`."""
         label = "+".join(field for _, field in self.fields)

@@ -1,19 +1,39 @@
-"""Functions of the user, named by `module:function`, and their options. Loads no torch."""
+"""Code of the user, named by `module:attribute`: its import, and the consent to import it. Loads no torch.
+
+A name that the user typed, or wrote into a program, is consent to import the code. A name in a file is not: commands
+and functions that read run directories call `check_code` first.
+"""
 
 import contextlib
 import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from mappo.envs.names import check_options
+from mappo.config import Config
+from mappo.config.config import is_code
 from mappo.errors import UserError, suggest
 
 
-def split_name(name: str) -> tuple[str, str]:
+def check_code(names: Iterable[str], is_allowed: bool, file: str | Path = "config.json") -> None:
+    """Raise `UserError` if some of the names in a file are code to import, and the import is not allowed."""
+    named = [name for name in names if is_code(name)]
+    if named and not is_allowed:
+        raise UserError(
+            f"{file} names code to import, {' and '.join(named)}: look at it, and if you trust it, add "
+            f"--allow-code (from Python, allow_code=True)"
+        )
+
+
+def allow_flag(env: str, config: Config) -> str:
+    """Return ` --allow-code` where the commands that read a run need it, else an empty text."""
+    return " --allow-code" if any(map(is_code, (env, *config.named_code))) else ""
+
+
+def split_name(name: str, example: str = "make_env") -> tuple[str, str]:
     """Split `module:function` into module and function.
 
     Raises:
@@ -21,9 +41,9 @@ def split_name(name: str) -> tuple[str, str]:
     """
     module, _, function = name.partition(":")
     if not module:
-        raise UserError(f"{name!r} names no module: write module:function, such as my_module:{function or 'make_env'}")
+        raise UserError(f"{name!r} names no module: write module:function, such as my_module:{function or example}")
     if not function:
-        raise UserError(f"{name!r} names no function: write module:function, such as {module}:make_env")
+        raise UserError(f"{name!r} names no function: write module:function, such as {module}:{example}")
     if ":" in function:
         raise UserError(f"{name!r} has more than one colon: write module:function")
     if module.endswith(".py") or module.startswith(".") or "/" in module or "\\" in module:
@@ -37,13 +57,18 @@ def split_name(name: str) -> tuple[str, str]:
     return module, function
 
 
-def load_function(name: str) -> Callable[..., Any]:
-    """Import the function named by `module:function`; modules in the current folder are found too.
+def load_code(name: str, purpose: str, example: str = "make_env") -> Callable[..., Any]:
+    """Import the function or class named by `module:function`; modules in the current folder are found too.
+
+    Args:
+        name: the name.
+        purpose: the expected kind of function, for errors, such as "a function that makes an environment".
+        example: an attribute of that kind, for errors.
 
     Raises:
         UserError: the module or the function does not exist, or the import fails.
     """
-    module, attribute = split_name(name)
+    module, attribute = split_name(name, example)
     # Last on the path: a typing.py in the folder must not replace Python's own, for any import to come.
     with contextlib.suppress(FileNotFoundError):  # an environment may have removed the folder
         if os.getcwd() not in sys.path:
@@ -62,7 +87,7 @@ def load_function(name: str) -> Callable[..., Any]:
             raise UserError(f"{module} ({file}) has no {attribute!r}{suggest(part, dir(found))}")
         found = getattr(found, part)
     if not callable(found):
-        raise UserError(f"{name} is a {type(found).__name__}: name a function that makes an environment")
+        raise UserError(f"{name} is a {type(found).__name__}: name {purpose}")
     return cast(Any, found)
 
 
@@ -72,33 +97,3 @@ def parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
         return inspect.signature(function).parameters
     except (TypeError, ValueError):
         return {}
-
-
-def checked_options(
-    name: str, function: Callable[..., Any], options: Mapping[str, Any], hidden: Sequence[str] = ()
-) -> dict[str, Any]:
-    """Return the options of the user, checked against the parameters of a function.
-
-    Args:
-        name: the environment, for the message.
-        function: the function to call.
-        options: keyword arguments from the user.
-        hidden: parameters set by mappo itself.
-
-    Raises:
-        UserError: an option is not known, or a parameter without a default is missing; the message names both the
-            missing parameter and the way to give a value.
-    """
-    params = parameters(function).values()
-    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    needed = [p.name for p in params if p.default is p.empty and p.kind not in variadic]
-    if missing := [p for p in needed if p not in options and p not in hidden]:
-        values = " ".join(f"{p}=VALUE" for p in missing)
-        raise UserError(
-            f"{name} cannot be called without {', '.join(missing)}: give --env.options {values} (to mappo check "
-            f"--options {values}), or write defaults"
-        )
-    if not any(p.kind is p.VAR_KEYWORD for p in params):
-        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-        check_options(name, options, [p.name for p in params if p.kind in named and p.name not in hidden])
-    return dict(options)
