@@ -496,6 +496,7 @@ def test_a_minibatch_is_computed_in_as_few_pieces_as_hold_its_rows(
         return whole_loss(piece, *args)
 
     monkeypatch.setattr(agent, "loss", loss)
+    monkeypatch.setattr(agent, "loss_adds_up", True)
     agent.backward(batch)
     assert len(sizes) == pieces
     assert sum(sizes) == 540

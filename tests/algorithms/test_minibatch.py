@@ -13,7 +13,8 @@ from mappo.backend.matmul import IMAGES
 def test_pieces_are_all_there_and_can_be_convolved(rows: int, count: int):
     numbers = torch.arange(rows * 1.0)
     absent = {field.name: None for field in fields(Batch)}
-    whole = Batch(**{**absent, "log_prob": numbers, "obs": numbers, "adv": numbers})  # pyright: ignore
+    rows_of = ("log_prob", "obs", "adv", "weight", "value_weight")
+    whole = Batch(**(absent | dict.fromkeys(rows_of, numbers)))  # pyright: ignore
     pieces = whole.pieces(count, 0)
     assert torch.equal(torch.cat([piece.obs for piece in pieces]), whole.obs)
     assert len(pieces) <= count

@@ -244,6 +244,7 @@ def test_a_minibatch_in_pieces_is_the_minibatch(name: str, monkeypatch: Any):
         monkeypatch.setattr(learner_module, "PIECE_ROWS", most)
         agent, collector = alone(make, config)[0]
         num_losses = record_calls(agent, "loss", monkeypatch)
+        monkeypatch.setattr(agent, "loss_adds_up", True)
         metrics = [agent.update(collector.collect()[0]) for _ in range(3)]
         states.append([agent.state_dict(), metrics])
         calls.append(len(num_losses))

@@ -27,7 +27,7 @@ class Run:
     step: int
     """Environment steps already done, by each seed."""
     allow_code: bool = False
-    """Whether `evaluate` may import the function named as environment in the run's `config.json`."""
+    """Whether `evaluate` may import the code named in the run's `config.json`."""
 
     @property
     def finished(self) -> bool:
@@ -105,7 +105,7 @@ def load_run(path: str | Path, *, allow_code: bool = False) -> Run:
 
     Args:
         path: the run directory, or the directory of one seed.
-        allow_code: allow `evaluate` to import the function named as environment in the run's `config.json`.
+        allow_code: allow `evaluate` to import the code named in the run's `config.json`.
 
     Raises:
         UserError: the directory is not a run, is damaged, or is of another format.
