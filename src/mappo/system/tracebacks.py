@@ -42,8 +42,7 @@ def format_error(error: BaseException) -> str:
 
 def describe_error(error: BaseException) -> str:
     """Return an error in a line, with the last place in the user's own code: `ValueError: ... (mine.py:12)`."""
-    frames = traceback.extract_tb(error.__traceback__)
-    places = [x for x in frames if not (is_own_code(x.filename) or "site-packages" in Path(x.filename).parts)]
+    places = [x for x in traceback.extract_tb(error.__traceback__) if _is_user_code(x.filename)]
     place = f" ({Path(places[-1].filename).name}:{places[-1].lineno})" if places else ""
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}{place}"
 
