@@ -1,4 +1,4 @@
-"""The algorithm stays small: `algorithms/mappo.py` and all of mappo that it imports, but for backend, system and settings."""
+"""The algorithm stays small: `algorithms/mappo.py` and all of mappo that it imports, but for some rooms."""
 
 import ast
 
