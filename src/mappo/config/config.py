@@ -70,7 +70,7 @@ class Config:
 
     @property
     def named_code(self) -> list[str]:
-        """Return the settings that name code of the user, `module:function`."""
+        """Return the names of code in the settings, to be imported."""
         return list(filter(is_code, (self.network.encoder, self.ppo.learner)))
 
     @property
