@@ -129,8 +129,6 @@ class NetworkConfig:
 class PPOConfig:
     """The learning algorithm. Letters follow the MAPPO paper, arXiv:2103.01955."""
 
-    learner: str = "mappo"
-    """Learner: `mappo`, or `module:Class`, a subclass of `mappo.MAPPO` with a loss of your own."""
     rollout_length: Annotated[int, at_least(1)] = 25
     """Steps of each environment between two updates (T)."""
     epochs: Annotated[int, at_least(1)] = 10
@@ -190,6 +188,8 @@ class PPOConfig:
     """AdamW's decoupled weight decay (arXiv:1711.05101); 0 is Adam."""
     max_grad_norm: Annotated[float | None, above(0)] = 10.0
     """Maximum gradient norm, for the actor and for the critic; larger gradients are scaled down."""
+    learner: str = "mappo"
+    """Learner: `mappo`, or `module:Class`, a subclass of `mappo.MAPPO` with a loss of your own."""
 
     def __post_init__(self) -> None:
         check_types("ppo", self)
