@@ -24,6 +24,11 @@ class RunConfig:
     """The run's directory, in place of runs/NAME."""
     exists: Literal["refuse", "resume"] = "refuse"
     """`resume`: go on with the run in its directory, or begin a new run if there is none."""
+    init_from: str | None = None
+    """Start from the weights and statistics of another run, RUN or RUN@last, RUN@best, RUN@STEP.
+    Layers that do not fit are named and stay at their start."""
+    init_strict: bool = False
+    """Refuse a run.init-from that does not fit completely."""
     processes: Annotated[int, at_least(1), at_most(1024)] = 1
     """Processes on this machine; each steps an equal share of the environments, or trains some of the run.seeds.
     Under torchrun or another launcher its number of processes counts."""

@@ -14,6 +14,7 @@ runs/NAME/config.json               the environment, the config and the spaces
 import hashlib
 import json
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,14 @@ def runs_folder(config: Config) -> Path:
     return Path(config.run.dir or "runs").absolute()
 
 
-def open_run(name: str, config: Config, spec: Spec, resume: bool, folder: Path | None = None) -> Path:
+# Where the weights of a run come from, as `config.json` records it: `run`, `step`, `sha256`. None: random weights.
+Record = dict[str, Any] | None
+Sources = Callable[[], Sequence[Record]]  # for each seed
+
+
+def open_run(
+    name: str, config: Config, spec: Spec, resume: bool, folder: Path | None = None, sources: Sources | None = None
+) -> Path:
     """Make the directory of a new run, or check the directory of a run to resume. Return its absolute path.
 
     Args:
@@ -50,6 +58,7 @@ def open_run(name: str, config: Config, spec: Spec, resume: bool, folder: Path |
         spec: the environment's agents and spaces.
         resume: resume the run in the directory.
         folder: result of `runs_folder`; by default of the current folder.
+        sources: called for a new run; by default all weights are random.
 
     Raises:
         UserError: a new run's directory exists; or a resumed run is missing, or has another config.
@@ -63,17 +72,20 @@ def open_run(name: str, config: Config, spec: Spec, resume: bool, folder: Path |
         return path
     if path is None:
         path = free_path(folder, name)
-    create_run(path, name, config, spec)
-    create_seed_runs(path, name, config, spec)
+    found = [None] * config.run.seeds if sources is None else sources()  # may raise: ahead of the directory
+    create_run(path, name, config, spec, found[0] if config.run.seeds == 1 else None)
+    create_seed_runs(path, name, config, spec, lambda: found)
     return path
 
 
-def create_seed_runs(path: Path, name: str, config: Config, spec: Spec) -> None:
+def create_seed_runs(path: Path, name: str, config: Config, spec: Spec, sources: Sources) -> None:
     """Make the directories of several seeds that are missing in a run; arguments as of `open_run`."""
-    for seed, seed_path in zip(config.run.all_seeds, seed_paths(path, config), strict=True):
+    paths = seed_paths(path, config)
+    found = [None] * len(paths) if all(seed_path.exists() for seed_path in paths) else sources()
+    for seed, seed_path, source in zip(config.run.all_seeds, paths, found, strict=True):
         if not seed_path.exists():
             seed_config = replace(config, run=replace(config.run, seed=seed, seeds=1, name=None, dir=None))
-            create_run(seed_path, name, seed_config, spec)
+            create_run(seed_path, name, seed_config, spec, source)
 
 
 def named_path(config: Config, folder: Path) -> Path | None:
@@ -87,8 +99,8 @@ def seed_paths(path: Path, config: Config) -> list[Path]:
     return [path] if run.seeds == 1 else [path / f"seed-{s}" for s in run.all_seeds]
 
 
-def create_run(path: Path, env: str, config: Config, spec: Spec) -> None:
-    """Make the directory of a new run, and write `config.json`.
+def create_run(path: Path, env: str, config: Config, spec: Spec, source: Record = None) -> None:
+    """Make the directory of a new run, and write `config.json`, with the source of the weights if there is one.
 
     Raises:
         UserError: the directory exists, or cannot be written.
@@ -101,6 +113,8 @@ def create_run(path: Path, env: str, config: Config, spec: Spec) -> None:
         "config": config.to_dict(),
         "spec": spec_to_dict(spec),
     }
+    if source is not None:
+        data["source"] = source
     data["id"] = _run_id(data)
     text = json.dumps(data, indent=2) + "\n"
     check_readable(text)
@@ -141,13 +155,29 @@ def _run_id(data: dict[str, Any]) -> str:
     config = {section: dict(options) for section, options in data["config"].items()}
     for section, name in RESUMABLE_SETTINGS:
         config.get(section, {}).pop(name, None)
-    text = json.dumps([data["env"], config, data["spec"]], sort_keys=True)
+    facts = [data["env"], config, data["spec"], *([data["source"]] if "source" in data else [])]
+    text = json.dumps(facts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def saved_run_id(path: Path) -> str | None:
     """Return the id in a run's `config.json`; None for runs of older versions."""
     return read_config_json(path).get("id")
+
+
+def saved_source(path: Path) -> dict[str, Any]:
+    """Return where the weights of a run come from: its directory `run`, the `step`, and `sha256` of the weights.
+
+    Raises:
+        UserError: `config.json` holds no such record.
+    """
+    try:
+        source = read_field(read_config_json(path), "source", dict)
+        for name, kind in (("run", str), ("step", int), ("sha256", str)):
+            read_field(source, name, kind)
+    except UserError as error:
+        raise UserError(f"{path / 'config.json'} does not record the source of its weights: {error}") from None
+    return source
 
 
 def read_run(path: Path) -> tuple[str, Config, Spec]:

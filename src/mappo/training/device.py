@@ -22,8 +22,13 @@ def check_gpus(place: Place) -> None:
 
 
 @contextmanager
-def torch_settings(config: Config, device: torch.device) -> Generator[None]:
-    """Set threads, torch's defaults and CUDA precision within the context; restore all of them at its end."""
+def torch_settings(config: Config, device: torch.device, place: Place) -> Generator[None]:
+    """Set threads, torch's defaults and CUDA precision within the context; restore all of them at its end.
+
+    Each of several processes on a machine gets a GPU of its own.
+    """
+    if device.type == "cuda" and place.size > 1:
+        torch.cuda.set_device(place.local_rank % torch.cuda.device_count())
     threads = torch.get_num_threads()
     torch.set_num_threads(config.run.threads)
     try:

@@ -10,15 +10,17 @@ from pathlib import Path
 
 import torch
 
+from mappo.algorithms.mappo import MAPPO
 from mappo.backend.ranks import Ranks, Tensors, from_text, to_text
 from mappo.config import Config
 from mappo.core.spec import Spec
 from mappo.errors import LostError, UserError
-from mappo.runs.directory import create_seed_runs, named_path, open_run, read_run, seed_paths
+from mappo.runs.directory import Record, create_seed_runs, named_path, open_run, read_run, seed_paths
 from mappo.runs.lock import lock_directory
 from mappo.runs.own_files import holds_only_own_files
 from mappo.runs.spec_json import spec_from_dict, spec_to_dict
 from mappo.runs.steps import has_checkpoint
+from mappo.training.init_from import InitFrom
 
 
 class RunFolder:
@@ -45,6 +47,8 @@ class RunFolder:
         self._folder = folder
         self._is_asked = resume
         self._exists = resume
+        self._init_from = InitFrom(config, named_path(config, folder))
+        self.notes: list[str] = []
 
     def find(self) -> Spec | None:
         """Return the Spec of the run to go on with; None for a new run."""
@@ -62,30 +66,36 @@ class RunFolder:
         self._exists = True
         return spec_from_dict(json.loads(to_text(found["spec"])))
 
-    def open(self, num_envs: int, spec: Spec, stack: ExitStack) -> tuple[Path, list[Path], bool]:
-        """Make or check the directory.
+    def open(
+        self, num_envs: int, spec: Spec, learners: Sequence[MAPPO], stack: ExitStack
+    ) -> tuple[Path, list[Path], bool]:
+        """Make or check the directory; load the weights of `run.init_from` into the learners of a new run.
 
         Args:
             num_envs: number of environments of all processes, for each seed; an environment object has its own.
             spec: the environment's.
+            learners: of the seeds of this process.
             stack: holds the locks.
 
         Returns:
             The directory, the directory of each seed of this process, and True to resume from checkpoints.
 
         Raises:
-            UserError: the directory is of another run, or in use.
+            UserError: the directory is of another run, or in use; or `run.init_from` does not fit.
         """
+
+        def sources() -> list[Record]:
+            return self._init_from.find(learners[0])
 
         def make() -> Tensors:
             has_others = len(self._own_seeds) < self._config.run.seeds
             if has_others and not self._is_first:
                 self._wait_for_first()
             config = replace(self._config, env=replace(self._config.env, num_envs=num_envs))
-            path = open_run(self._name, config, spec, self._exists, self._folder)
+            path = open_run(self._name, config, spec, self._exists, self._folder, sources)
             paths = self._own_paths(path)
             if self._exists and self._is_first and not self._is_asked:
-                create_seed_runs(path, self._name, config, spec)
+                create_seed_runs(path, self._name, config, spec, sources)
             for directory in sorted({path, *paths} if self._is_first else set(paths)):
                 stack.enter_context(lock_directory(directory))
             is_begun = self._is_asked or any(map(has_checkpoint, paths))
@@ -95,7 +105,10 @@ class RunFolder:
 
         found = self._ranks.from_first(make)
         path = Path(to_text(found["path"]))
-        return path, self._own_paths(path), bool(found["is_begun"])
+        own_paths = self._own_paths(path)
+        if not found["is_begun"]:
+            self.notes += self._init_from.load(learners, own_paths)
+        return path, own_paths, bool(found["is_begun"])
 
     def _own_paths(self, path: Path) -> list[Path]:
         paths = dict(zip(self._config.run.all_seeds, seed_paths(path, self._config), strict=True))

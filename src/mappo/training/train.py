@@ -1,14 +1,12 @@
 """`train(env, config)`: from an environment and settings to a run directory."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from mappo import envs
 from mappo.algorithms.critic_input import CriticInputFunction
@@ -25,7 +23,7 @@ from mappo.core.spec import Spec
 from mappo.errors import StopTraining, UserError
 from mappo.runs.directory import runs_folder, seed_paths
 from mappo.system.launched import Place, find_place
-from mappo.system.shutdown import Interrupts, close_all
+from mappo.system.shutdown import CloseLimit, Interrupts, close_all
 from mappo.training.device import check_gpus, choose_device, torch_settings
 from mappo.training.learner import with_learner
 from mappo.training.opening import RunFolder
@@ -87,26 +85,21 @@ def _train(
     """Train with interruptions in place of the plain callable `stop`, see `train`."""
     name = env if isinstance(env, str) else envs.name_of(env)
     config, learner = with_learner(_checked_config(name, config, critic_input), learner)
-    folder = runs_folder(config)
     interrupts.set_time_limit(config.run.time_limit)
     place = find_place()
     device = choose_device(config.run.device)
-    if device.type == "cuda" and place.size > 1:
-        torch.cuda.set_device(place.local_rank % torch.cuda.device_count())
     with ExitStack() as stack:
-        stack.enter_context(torch_settings(config, device))
+        stack.enter_context(torch_settings(config, device, place))
         ranks = ALONE
         if config.run.seeds == 1:  # seeds are trained apart
             ranks = stack.enter_context(joined(place, device.type == "cuda", config.run.lost_after))
         whole = config
         config = own_config(config, place)
-        run_folder = RunFolder(name, whole, config, ranks, place.rank == 0, folder, resume)
+        run_folder = RunFolder(name, whole, config, ranks, place.rank == 0, runs_folder(whole), resume)
         saved = run_folder.find()
         with interrupts.waiting(), EnvSettings():
             training_env, eval_env = envs.for_training(env, share_of(config, ranks, place), device, saved)
-        if isinstance(env, str) or callable(env):  # an environment object belongs to the caller
-            for env_to_close in (training_env, eval_env):
-                stack.callback(close_all, env_to_close, limit=interrupts.close_limit)
+        _close_at_end(stack, env, (training_env, eval_env), interrupts.close_limit)
         _check_envs(name, training_env, config, place)
         num_envs = ranks.size * training_env.num_envs // config.run.seeds
         config = replace(config, env=replace(config.env, num_envs=num_envs))  # an environment object has its own number
@@ -114,18 +107,25 @@ def _train(
         check = interrupts.check if ranks.size == 1 else lambda: None  # processes stop together, after an update
         make = partial(learner, spec, config, training_env.device, critic_input=critic_input, ranks=ranks, check=check)
         learners = _make_agents(make, config, ranks)
-        path, own_paths, is_resumed = run_folder.open(num_envs, training_env.spec, stack)
+        path, own_paths, is_resumed = run_folder.open(num_envs, training_env.spec, learners, stack)
         seeds = zip(own_paths, config.run.all_seeds, learners, strict=True)
         seed_runs = [SeedRun(*seed, config.run.keep_every) for seed in seeds]
-        paths = seed_paths(path, whole)
-        session = Session(path, name, config, seed_runs, training_env, eval_env, interrupts, paths)
+        session = Session(path, name, config, seed_runs, training_env, eval_env, interrupts, seed_paths(path, whole))
         stack.callback(session.close)
-        _run_session(session, callback, is_resumed)
+        _run_session(session, callback, is_resumed, run_folder.notes)
         return Run(path, name, replace(whole, env=config.env), session.step, allow_code=True)
 
 
-def _run_session(session: Session, callback: Callback | None, resume: bool) -> None:
+def _close_at_end(stack: ExitStack, env: Any, made: Iterable[Environment | None], limit: CloseLimit) -> None:
+    """Close the environments made from `env` at the end of the stack; an environment object belongs to the caller."""
+    if isinstance(env, str) or callable(env):
+        for env_to_close in made:
+            stack.callback(close_all, env_to_close, limit=limit)
+
+
+def _run_session(session: Session, callback: Callback | None, resume: bool, notes: Sequence[str]) -> None:
     """Start or resume a session, train until its end or until `StopTraining`, and score it."""
+    session.notes += notes
     if resume:
         session.resume()
     else:
