@@ -49,12 +49,13 @@ def test_tyro_knows_every_option_of_the_help(
     """tyro reads the command line, and this help is mappo's own: neither may have an option that the other lacks."""
     known: set[str] = set()
 
-    def read(kind: type, **_: Any) -> None:
+    def read(kind: type, default: Any = None, **_: Any) -> Any:
         import tyro
 
         with pytest.warns(DeprecationWarning, match="get_parser"):
             parser = tyro.extras.get_parser(kind)
         known.update(word for action in parser._actions for word in action.option_strings)
+        return default
 
     monkeypatch.setattr("mappo.cli.parsing.tyro.cli", read)
     parse(args)

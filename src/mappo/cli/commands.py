@@ -104,10 +104,10 @@ class Check:
 
 @dataclass(frozen=True)
 class Envs:
-    """List the environments, installed and available."""
+    """List the environments, or show the agents, spaces, presets and scores of an environment."""
 
-    family: Annotated[str | None, tyro.conf.arg(metavar="[FAMILY]"), tyro.conf.Positional] = None
-    """Family, such as mpe2: list its names. By default all environments are listed."""
+    name: Annotated[str | None, tyro.conf.arg(metavar="[NAME]"), tyro.conf.Positional] = None
+    """Environment, such as spread, or family, such as mpe2, to list its names. By default all are listed."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from mappo.config import EnvConfig
 from mappo.config.config import is_code
@@ -13,40 +14,49 @@ from mappo.core.user_code import parameters
 from mappo.envs import FAMILIES, NATIVE, factory
 from mappo.envs.check import checker
 from mappo.envs.create import load_function
-from mappo.envs.names import is_installed, package_version, require_package
+from mappo.envs.names import check_name, is_installed, package_version, require_package
 from mappo.errors import UserError
 from mappo.system.shutdown import CloseLimit
+from mappo.system.stdio import say
 
 _TIMED = 0.1  # seconds in the environment's own code, enough to advise for or against workers
 
 
-def show_environments(family: str | None) -> None:
-    """Print all families, or all names of a family.
+def show_environments(name: str | None, close_limit: CloseLimit = nullcontext) -> None:
+    """Print all families, or all names of a family, or a page about an environment.
+
+    Args:
+        name: a family, or an environment; None for the list of all.
+        close_limit: context for closing the environment.
 
     Raises:
-        UserError: there is no such family, or its package is missing.
+        UserError: there is no such family or environment, or its package is missing.
     """
-    console = Console()
-    if family is not None:
-        for name in _list_names(family):
-            console.print(name, highlight=False, markup=False)
+    if name in FAMILIES:
+        print(*_list_names(name), sep="\n")
         return
+    if name is not None:
+        check_name(name)
+        from mappo.cli.env_page import show_environment
+
+        show_environment(name, close_limit)
+        return
+    console = Console(highlight=False)
     native = Table("name", "description", title="Batched in torch, part of mappo", title_justify="left", box=None)
-    for name, entry in NATIVE.items():
-        native.add_row(name, entry.summary)
+    for key, entry in NATIVE.items():
+        native.add_row(Text(key, no_wrap=True), entry.summary)
     families = Table("name", "description", "installed", title="From other packages", title_justify="left", box=None)
-    for name, kind in FAMILIES.items():
+    for key, kind in FAMILIES.items():
         if is_installed(kind):
-            status = package_version(name + "/x")
+            status = package_version(key + "/x")
         else:
-            status = "no: not on PyPI" if kind.extra is None else f"no: see mappo envs {name}"
-        families.add_row(f"{name}/...", f"{kind.summary}\n[dim]{name}/{kind.examples[0]}[/dim]", status)
-    console.print(native)
-    console.print()
-    console.print(families)
-    console.print("\nAll names of a family:  mappo envs mpe2")
-    console.print(
-        "Your own:               mappo train my_module:make_env   (see docs/environments.md)", highlight=False
+            status = "no: not on PyPI" if kind.extra is None else f"no: see mappo envs {key}"
+        families.add_row(Text(f"{key}/...", no_wrap=True), f"{kind.summary}, such as {kind.examples[0]}", Text(status))
+    console.print(native, "", families, "", sep="\n")
+    say(
+        "All names of a family:  mappo envs mpe2\n"
+        "About an environment:   mappo envs spread\n"
+        "Your own environment:   mappo train my_module:make_env (docs/environments.md)"
     )
 
 
@@ -88,14 +98,10 @@ def _list_names(family: str) -> list[str]:
     """Return the names of a family as a user types them.
 
     Raises:
-        UserError: there is no such family, or its package is missing.
+        UserError: the package is missing.
     """
-    if family not in FAMILIES:
-        raise UserError(f"there is no family {family!r}; there are: {', '.join(FAMILIES)}")
     kind = FAMILIES[family]
     require_package(kind)
     module: Any = importlib.import_module(f"mappo.envs.{kind.maker.split(':')[0]}")
-    list_names = getattr(module, "names", None)
-    if list_names is None:
-        return [f"{family}/{example}" for example in (*kind.examples, "...")]
-    return [f"{family}/{name}" for name in list_names(family)]
+    names = module.names(family) if hasattr(module, "names") else (*kind.examples, "...")
+    return [f"{family}/{name}" for name in names]

@@ -122,7 +122,7 @@ def _run(command: Any, close_limit: CloseLimit, args: Sequence[str]) -> int:
         case Envs():
             from mappo.cli.env_commands import show_environments
 
-            show_environments(command.family)
+            show_environments(command.name, close_limit)
             return DONE
         case Bench():
             from mappo.experiments.bench import run_benchmark

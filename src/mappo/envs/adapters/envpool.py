@@ -171,6 +171,11 @@ def make(name: str, num_envs: int, device: torch.device | str, options: Mapping[
     return EnvPool(name, num_envs, **options)
 
 
+def names(_family: str) -> list[str]:
+    """Return the names of all supported environments."""
+    return list(_OBS_KEYS)
+
+
 def _load(env_name: str) -> Any:
     """Import the package, if this adapter supports the environment."""
     if env_name.startswith("RobotWarehouse"):

@@ -63,6 +63,16 @@ class Foraging(TupleEnv):
         return info
 
 
+def names(_family: str) -> list[str]:
+    """Return the registered names; `make` builds further names of the same form.
+
+    Raises:
+        UserError: the package is missing.
+    """
+    require("lbforaging", "lbforaging", install_command("lbf"))
+    return [name for name in gymnasium.registry if _NAME.fullmatch(name)]
+
+
 def make(name: str, options: Mapping[str, Any], render: bool = False) -> Foraging:
     """Build an environment of lbforaging.
 
@@ -100,8 +110,7 @@ def settings(name: str) -> dict[str, Any]:
         raise UserError(f"lbf/{name}: {_NO_GRIDS}: use a name without -grid")
     match = _NAME.fullmatch(name)
     if match is None:
-        registered = (key for key in gymnasium.registry if key.startswith("Foraging-"))
-        raise unknown("lbf", name, registered, "lbf/Foraging-8x8-2p-2f-coop-v3, lbf/Foraging-2s-10x10-3p-3f-v3")
+        raise unknown("lbf", name, names("lbf"), "lbf/Foraging-8x8-2p-2f-coop-v3, lbf/Foraging-2s-10x10-3p-3f-v3")
     size = int(match["size"])
     return {
         "players": int(match["players"]),

@@ -40,6 +40,16 @@ class RobotWarehouse(TupleEnv):
         self.shared_reward = env.reward_type.name == "GLOBAL"
 
 
+def names(_family: str) -> list[str]:
+    """Return the registered names; `make` builds further names of the same form.
+
+    Raises:
+        UserError: the package is missing.
+    """
+    _load_package()
+    return [name for name in gymnasium.registry if name.startswith("rware-")]
+
+
 def make(name: str, options: Mapping[str, Any], render: bool = False) -> RobotWarehouse:
     """Build an environment of rware.
 
@@ -78,8 +88,7 @@ def settings(name: str) -> dict[str, Any]:
     package = _load_package()
     match = _NAME.fullmatch(name)
     if match is None:
-        registered = (key for key in gymnasium.registry if key.startswith("rware-"))
-        raise unknown("rware", name, registered, "rware/rware-tiny-2ag-v2, rware/rware-small-4ag-hard-v2")
+        raise unknown("rware", name, names("rware"), "rware/rware-tiny-2ag-v2, rware/rware-small-4ag-hard-v2")
     rows, columns = _SIZES[match["size"]] if match["size"] else (int(match["rows"]), int(match["columns"]))
     robots = int(match["robots"])
     arguments: dict[str, Any] = {

@@ -224,15 +224,28 @@ def make(name: str, num_envs: int, device: torch.device | str, options: Mapping[
     return Vmas(name, num_envs, device, **options)
 
 
+def names(_family: str) -> list[str]:
+    """Return the names of all scenarios.
+
+    Raises:
+        UserError: the package is missing.
+    """
+    package = _load_package()
+    return [*package.scenarios, *package.mpe_scenarios, *package.debug_scenarios]
+
+
 def _load(scenario: str) -> Any:
     """Import the package, if it has the scenario."""
-    with contextlib.redirect_stderr(io.StringIO()):  # gym, which vmas needs, prints a notice about its maintenance
-        require("gym", "vmas", install_command("vmas"))
-    package = require("vmas", "vmas", install_command("vmas"))
-    known: list[str] = [*package.scenarios, *package.mpe_scenarios, *package.debug_scenarios]
+    known = names("vmas")
     if scenario not in known:
         raise unknown("vmas", scenario, known)
-    return package
+    return _load_package()
+
+
+def _load_package() -> Any:
+    with contextlib.redirect_stderr(io.StringIO()):  # gym, which vmas needs, prints a notice about its maintenance
+        require("gym", "vmas", install_command("vmas"))
+    return require("vmas", "vmas", install_command("vmas"))
 
 
 def _heads(space: Any) -> ActionHeads:

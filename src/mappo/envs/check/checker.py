@@ -9,13 +9,11 @@ from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any
 
-from gymnasium import spaces
-
 from mappo.envs.check.determinism import check_determinism
 from mappo.envs.check.other_process import compare_process
 from mappo.envs.check.random_play import RandomPlayer
 from mappo.envs.check.recorder import Recorder, StopChecking, last_lines
-from mappo.envs.check.report import AgentGroup, Report, Violation, show, workers
+from mappo.envs.check.report import AgentGroup, Report, Violation, show, space_text, workers
 from mappo.envs.opponents import find_opponents
 from mappo.envs.vector.api_checks import METHODS, check_api, check_image_size, check_same_agents
 from mappo.envs.vector.rules import RuleError, broken
@@ -110,7 +108,7 @@ def _prepare(recorder: Recorder, make: Callable[[], Any], name: str, seed: int) 
     report.state_shape = spec.state_shape
     for group in dict.fromkeys(spec.groups):
         members = [a for a, g in zip(possible, spec.groups, strict=True) if g == group]
-        texts = [_space_text(space[members[0]]) for space in (obs_spaces, action_spaces)]
+        texts = [space_text(space[members[0]]) for space in (obs_spaces, action_spaces)]
         report.groups.append(AgentGroup(tuple(map(str, members)), *texts))
         if finding := check_image_size(members[0], spec.obs_parts[spec.groups.index(group)]):
             recorder.add(finding)
@@ -158,10 +156,3 @@ def _check_episodes(recorder: Recorder, player: RandomPlayer) -> None:
 def _name(env: Any) -> str:
     metadata: Any = getattr(env, "metadata", {})
     return str(metadata["name"]) if "name" in metadata else type(env).__name__
-
-
-def _space_text(space: Any) -> str:
-    text = " ".join(str(space).split())
-    if len(text) > 60 and isinstance(space, spaces.Box):  # bounds for each number would fill the page
-        return f"Box({space.low.min():g} to {space.high.max():g}, {space.shape}, {space.dtype})"
-    return text

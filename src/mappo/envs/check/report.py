@@ -3,7 +3,9 @@
 import shutil
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
+from gymnasium import spaces
 from rich.console import Console
 from rich.padding import Padding
 from rich.rule import Rule
@@ -14,7 +16,8 @@ from mappo.envs.vector.api_rules import Level
 from mappo.system.hardware import usable_cores
 
 _MAX_POOL_SPEED = 20_000  # steps in a CPU second; a pool pays below
-_COLOURS = {"error": "bold red", "warning": "bold yellow"}
+# Yellow can hardly be read on a white terminal.
+_COLOURS = {"error": "bold red", "warning": "bold magenta"}
 
 
 @dataclass
@@ -88,18 +91,27 @@ def workers(steps_per_second: float, cores: int) -> int:
     return cores if cores > 1 and 0 < steps_per_second < _MAX_POOL_SPEED else 0
 
 
+def space_text(space: spaces.Space[Any]) -> str:
+    """Return a space in few words."""
+    text = " ".join(str(space).split())
+    if len(text) > 60 and isinstance(space, spaces.Box):  # bounds for each number would fill the page
+        return f"Box({space.low.min():g} to {space.high.max():g}, {space.shape}, {space.dtype})"
+    return text
+
+
 def show(report: Report, console: Console | None = None) -> None:
     """Print a report as a page: the facts, the broken rules with their fixes, and the verdict."""
     console = console or Console(width=min(100, shutil.get_terminal_size((100, 0)).columns))
     console.print(Rule(Text.assemble("mappo check ", (report.name, "bold")), align="left", style="dim"))
     if report.agents:
-        console.print(Padding(_facts_table(report), (1, 0, 0, 2)))
+        console.print(Padding(facts_table(report), (1, 0, 0, 2)))
     for violation in sorted(report.violations, key=lambda v: v.level):  # errors first
         console.print(Padding(_violation_table(violation), (1, 0, 0, 2)))
     console.print(Padding(_verdict(report), (1, 0, 1, 2)))
 
 
-def _facts_table(report: Report) -> Table:
+def facts_table(report: Report) -> Table:
+    """Return the facts about the environment, a row each."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
