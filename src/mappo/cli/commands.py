@@ -146,7 +146,7 @@ class Sweep(SweepOptions):
     """Named settings; `mappo envs ENV` shows their scores."""
     settings: Annotated[Path | None, tyro.conf.arg(name="config")] = None
     """JSON or YAML file of settings, such as the config.json of another run."""
-    allow_code: bool = False
+    allow_code: Flag = False
     """Allow import of the code named in SPACE or in the --config file; names typed here are always imported."""
 
 
