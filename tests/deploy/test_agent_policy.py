@@ -13,29 +13,7 @@ from mappo.deploy.build import build_agent_policy
 from mappo.deploy.normal_quantile import normal_quantile
 from mappo.envs.vector.team_layout import TeamLayout
 from mappo.networks.input_reader import flatten_inputs
-from teams import TEAMS, random_actor
-
-
-def own_inputs(policy: Any, rows: int, seed: int, scale: float = 1.0) -> dict[str, Tensor]:
-    """Random inputs of an agent's file."""
-    generator = torch.Generator().manual_seed(seed)
-    inputs = policy.example_inputs(rows)
-    for array in policy.reader.inputs:
-        x = inputs[array.name]
-        if array.choices:
-            spans = torch.tensor(array.choices) * torch.rand(rows, len(array.choices), generator=generator)
-            inputs[array.name] = (spans.long() + torch.tensor(array.start)).reshape(x.shape)
-        elif x.dtype == torch.uint8:
-            inputs[array.name] = torch.randint(0, 256, x.shape, generator=generator).byte()
-        else:
-            inputs[array.name] = scale * torch.randn(x.shape, generator=generator)
-    for name in ("mask", "is_first"):
-        if name in inputs:
-            inputs[name] = torch.rand(inputs[name].shape, generator=generator) < 0.6
-    if "memory" in inputs:
-        inputs["memory"] = torch.randn(inputs["memory"].shape, generator=generator)
-    inputs["noise"] = torch.rand(inputs["noise"].shape, generator=generator)
-    return inputs
+from teams import TEAMS, own_inputs, random_actor
 
 
 def nested(policy: Any, inputs: dict[str, Tensor]) -> Any:

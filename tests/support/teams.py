@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
+from torch import Tensor
 
 from mappo.config import NetworkConfig
 from mappo.core.spec import Spec
@@ -153,3 +154,25 @@ def random_actor(spec: Spec, seed: int = 0, **network: Any) -> Actor:
             rows = torch.randn(50, spec.num_agents, *spec.obs_shape, generator=generator) * 2 + 1
             actor.norm.update(rows, torch.ones(50, spec.num_agents))
     return Actor(Policy(spec, config, actor.requires_grad_(False)))
+
+
+def own_inputs(policy: Any, rows: int, seed: int, scale: float = 1.0) -> dict[str, Tensor]:
+    """Random inputs of an agent's file."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs = policy.example_inputs(rows)
+    for array in policy.reader.inputs:
+        x = inputs[array.name]
+        if array.choices:
+            spans = torch.tensor(array.choices) * torch.rand(rows, len(array.choices), generator=generator)
+            inputs[array.name] = (spans.long() + torch.tensor(array.start)).reshape(x.shape)
+        elif x.dtype == torch.uint8:
+            inputs[array.name] = torch.randint(0, 256, x.shape, generator=generator).byte()
+        else:
+            inputs[array.name] = scale * torch.randn(x.shape, generator=generator)
+    for name in ("mask", "is_first"):
+        if name in inputs:
+            inputs[name] = torch.rand(inputs[name].shape, generator=generator) < 0.6
+    if "memory" in inputs:
+        inputs["memory"] = torch.randn(inputs["memory"].shape, generator=generator)
+    inputs["noise"] = torch.rand(inputs["noise"].shape, generator=generator)
+    return inputs

@@ -1,0 +1,278 @@
+"""A policy as a C file answers as the module that it was written from."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mappo.deploy.agent_policy import AgentPolicy
+from mappo.deploy.build import build_agent_policy
+from mappo.deploy.c.program import FLAGS, CProgram, compile_program, find_compiler
+from mappo.deploy.c.source import c_files, check_choices
+from mappo.deploy.c.text import float_text, functions_text, identifier
+from mappo.envs.vector.team_layout import TeamLayout
+from mappo.errors import UserError
+from teams import TEAMS, own_inputs, random_actor
+
+pytestmark = pytest.mark.skipif(not find_compiler(), reason="needs a C compiler")
+
+STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-O1")
+SANITIZED = (*STRICT, "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+TOLERANCE = 1e-5
+CLOSE = 1e-4  # logits closer than this may be ranked otherwise
+
+
+def policy_of(kind: str, index: int = -1, **network: Any) -> AgentPolicy:
+    team = TEAMS[kind]
+    spec = TeamLayout(team.make()).spec
+    actor = random_actor(spec, **team.network | {"precision": "float32"} | network)
+    return build_agent_policy(actor.policy, index % spec.num_agents)
+
+
+def build(policy: AgentPolicy, folder: Path, flags: Any = STRICT, **changes: Any) -> CProgram:
+    """Compile a policy's files; `changes` replaces text of `policy.c`, each exactly once."""
+    folder.mkdir(exist_ok=True)
+    for name, text in c_files(policy, ["A policy of the tests."]).items():
+        for old, new in changes.get(name.replace(".", "_"), {}).items():
+            assert text.count(old) == 1, (old, text.count(old))
+            text = text.replace(old, new)
+        (folder / name).write_text(text)
+    return compile_program(folder, folder / "policy", policy.reader.inputs, policy.heads, policy.memory_size, flags)
+
+
+def undecided(policy: AgentPolicy, logits: np.ndarray, mask: np.ndarray, close: float) -> np.ndarray:
+    """Rows in which the two best legal logits of a head are close."""
+    ends = np.cumsum(policy.heads.categorical)[:-1]
+    rows = np.zeros(len(logits), bool)
+    for head, legal in zip(np.split(logits, ends, -1), np.split(mask, ends, -1), strict=True):
+        legal = legal | ~legal.any(-1, keepdims=True)
+        best = np.sort(np.where(legal, head, -np.inf), -1)[:, -2:]
+        if best.shape[-1] == 2:
+            rows |= best[:, 1] - best[:, 0] <= close
+    return rows
+
+
+def differences(
+    policy: AgentPolicy, program: CProgram, inputs: dict[str, torch.Tensor], scale: float = 1.0
+) -> list[str]:
+    """The names of outputs in which a C program differs from its policy.
+
+    The sums of a layer round by a fraction of their largest number: `scale` is the observations'.
+    """
+    rounding = scale**0.5
+    if any(isinstance(x, nn.Conv2d) for x in policy.modules()):
+        rounding *= 3  # of hundreds of products, and random weights: torch's own numbers are off by 6e-6
+    with torch.no_grad():
+        expected = {name: x.numpy() for name, x in policy(inputs).items()}
+    arrays = {name: x.numpy() for name, x in inputs.items()}
+    outputs = program.play(arrays)
+    sampled = program.play(arrays, sampled=True)["action"]
+    pairs = {name: (x, expected[name]) for name, x in outputs.items()} | {
+        "sampled_action": (sampled, expected["sampled_action"])
+    }
+    unequal = []
+    for name, (x, y) in pairs.items():
+        assert (x.shape, x.dtype) == (y.shape, y.dtype), name
+        if name == "action" and policy.heads.categorical:
+            is_close = undecided(policy, expected["logits"], arrays["mask"], CLOSE * scale**0.5)
+            assert is_close.mean() < 0.02
+            is_same = bool((x == y).reshape(len(y), -1)[~is_close].all())
+        elif x.dtype == np.int64:  # noise on the border between two choices is rare
+            is_same = bool((x != y).mean() < 2e-3)
+        else:
+            is_same = bool(np.abs(x - y).max() <= TOLERANCE * rounding * max(1.0, np.abs(y).max()))
+        if not is_same:
+            unequal.append(name)
+    return unequal
+
+
+@pytest.mark.parametrize("kind", TEAMS)
+def test_it_answers_as_its_module(kind: str, tmp_path: Path):
+    policy = policy_of(kind)
+    program = build(policy, tmp_path)
+    for scale in (1.0, 1e4):
+        assert not differences(policy, program, own_inputs(policy, 300, seed=1, scale=scale), scale)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", TEAMS)
+def test_every_agent_answers_as_its_module_and_no_byte_is_touched_beyond_its_own(kind: str, tmp_path: Path):
+    for index in range(len(TEAMS[kind].kinds)):
+        policy = policy_of(kind, index)
+        program = build(policy, tmp_path / str(index), SANITIZED)
+        for scale in (1.0, 1e4):
+            assert not differences(policy, program, own_inputs(policy, 2000, seed=index, scale=scale), scale)
+
+
+# What the tests above would miss is planted here: the text of policy.c is changed, and the comparison must see it.
+MUTANTS = {
+    "normalisation left out": ("unequal-gru", r"\n    normalize\(.*", ""),
+    "memory not reset": ("unequal-gru", r"        fill\(policy->memory, .*", ""),
+    "memory read from the step before the gates": (
+        "unequal-gru",
+        r"dense\(policy->memory, 7",
+        "dense(policy->input, 7",
+    ),
+    "layer norm left out": ("unequal-gru", r"\n    layer_norm\(policy->normed.*", ""),
+    "gates swapped": (
+        "unequal-gru",
+        r"input_sums\[size \+ i\] \+ hidden_sums\[size \+ i\]",
+        "input_sums[i] + hidden_sums[i]",
+    ),
+    "heads swapped": ("multidiscrete", r"SIZES\[2\] = \{\n    3, 4", "SIZES[2] = {\n    4, 3"),
+    "start left out": ("discrete", r"choice\[h\] = start\[h\] \+ chosen", "choice[h] = chosen"),
+    "mask left out": ("gru-masks", r"legal == NULL \|\| legal\[i\]\) && \(best", "1) && (best"),
+    "mask of the first head for all": ("multibinary-masks", r"mask == NULL \? NULL : mask \+ sizes\[h\]", "mask"),
+    "first of equals": ("discrete", r"logit\[i\] > logit\[best\]", "logit[i] < logit[best]"),
+    "bounds left out": ("box-clip", r"\n    to_bounds\(.*", ""),
+    "tanh left out": ("box-tanh", r"\n    squash\(action.*", ""),
+    "deviation not exponential": ("box-clip", r"expf\(log_std\[i\]\)", "log_std[i]"),
+    "quantile mirrored": ("box-clip", r"\? x : -x", "? -x : x"),
+    "bytes not divided": ("images", r"\n    divide\(.*", ""),
+    "channels last": ("images", r"channels_first\(policy->pixels, 72, 3", "channels_first(policy->pixels, 216, 1"),
+    "padding left out": ("images", r"32, 3, 2, 1, policy", "32, 3, 2, 0, policy"),
+    "start of a choice left out": ("dict-gru", r"choice == start \+ i \? 1.0f", "choice == i ? 1.0f"),
+    "id left out": (
+        "images-first-id",
+        r"fill\(policy->image \+ 396, 99, 1.0f\)",
+        "fill(policy->image + 396, 99, 0.0f)",
+    ),
+}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_a_planted_bug_is_seen(mutant: str, tmp_path: Path):
+    kind, old, new = MUTANTS[mutant]
+    policy = policy_of(kind)
+    text = c_files(policy)["policy.c"]
+    found = re.findall(old, text)
+    assert len(set(found)) == 1, found
+    program = build(policy, tmp_path, FLAGS, policy_c={found[0]: new})
+    assert differences(policy, program, own_inputs(policy, 300, seed=1))
+
+
+def test_a_memory_is_carried_from_step_to_step_and_starts_anew(tmp_path: Path):
+    policy = policy_of("unequal-gru")
+    program = build(policy, tmp_path)
+    inputs = own_inputs(policy, 200, seed=3)
+    inputs["is_first"] = torch.rand(200, generator=torch.Generator().manual_seed(0)) < 0.05
+    inputs["is_first"][0] = True
+    memory = torch.full((1, policy.memory_size), torch.nan)
+    for step in range(200):
+        row = {name: x[step : step + 1] for name, x in inputs.items()} | {"memory": memory}
+        memory = policy(row)["memory_out"]
+        inputs["memory"][step] = memory[0]
+    played = program.play({name: x.numpy() for name, x in inputs.items()}, keeps_memory=True)
+    assert np.abs(played["memory_out"] - inputs["memory"].numpy()).max() < TOLERANCE
+
+
+@pytest.mark.parametrize("kind", ["unequal-gru", "dict", "images-large", "box-clip"])
+def test_nan_and_infinity_end_in_an_action_of_the_space(kind: str, tmp_path: Path):
+    policy = policy_of(kind, 0)
+    program = build(policy, tmp_path, SANITIZED)
+    inputs = {name: x.numpy() for name, x in own_inputs(policy, 60, seed=0).items()}
+    for name, x in inputs.items():
+        if name.startswith("obs") and x.dtype == np.float32:
+            x[::3] = np.nan
+            x[1::3] = np.inf
+    for sampled in (False, True):
+        action = program.play(inputs, sampled=sampled)["action"]
+        if policy.heads.categorical:
+            assert action.min() >= min(policy.heads.start)
+            assert action.max() < max(policy.heads.start) + max(policy.heads.categorical)
+
+
+def test_a_file_holds_the_numbers_of_its_agent_and_no_others():
+    for kind in ("unequal-all", "gru-masks", "dict"):
+        policy = policy_of(kind)
+        text = c_files(policy)["policy.c"]
+        sizes = re.findall(r"static const float (\w+)\[(\d+)\]", text)
+        weights = {name: int(n) for name, n in sizes if name.startswith(("HIDDEN", "INPUT", "OUTPUTS", "CONV", "NORM"))}
+        assert sum(weights.values()) == sum(p.numel() for p in policy.parameters())
+
+
+def test_a_file_holds_the_functions_that_it_calls_and_no_others():
+    body = c_files(policy_of("box-tanh"))["policy.c"]
+    assert "gru(" not in body
+    assert "choose" not in body
+    assert "erfc" in body  # of `normal_quantile`, which `set_numbers` calls
+    assert functions_text("nothing();") == "\n"
+
+
+def test_a_header_is_fit_for_cpp(tmp_path: Path):
+    compiler = shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        pytest.skip("needs a C++ compiler")
+    for name, text in c_files(policy_of("dict-gru")).items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "main.cpp").write_text(
+        '#include "policy.h"\nint main() { static mappo_policy p; return p.memory[0]; }\n'
+    )
+    flags = ["-Wall", "-Wextra", "-Werror", "-pedantic", "-fsyntax-only"]
+    subprocess.run([compiler, *flags, "main.cpp"], cwd=tmp_path, check=True)
+
+
+def test_names_of_a_user_stay_in_their_comment(tmp_path: Path):
+    policy = policy_of("discrete")
+    files = c_files(policy, ["agent */ int main(void) { return 1; } /* ??/", "строка\nint x;"])
+    for text in files.values():
+        head = text[: text.index("*/\n\n")]
+        assert head.count("*/") == head.count("??") == head.count("\nint x") == 0
+    assert identifier("obs.left eye", ["obs_left_eye", "obs_left_eye_"]) == "obs_left_eye__"
+
+
+def test_numbers_are_written_exactly():
+    numbers = torch.cat([torch.randn(2000) * 10.0 ** torch.randint(-38, 38, (2000,)), torch.tensor([0.0, 1.0, -3e8])])
+    assert [np.float32(float_text(x)[:-1]) for x in numbers.tolist()] == numbers.tolist()
+    assert float_text(float("-inf")) == "-INFINITY"
+
+
+class Own(nn.Module):
+    """An encoder of the user's own."""
+
+
+def test_an_encoder_of_ones_own_is_refused():
+    policy = policy_of("discrete")
+    policy.encoder = nn.Sequential(Own())
+    with pytest.raises(UserError, match=r"a C file holds the encoders mlp and cnn, not the layer Own .*use --to onnx"):
+        c_files(policy)
+
+
+def test_nan_in_the_weights_is_refused():
+    policy = policy_of("discrete")
+    policy.head.bias[0] = torch.nan
+    with pytest.raises(UserError, match=r"the checkpoint holds NaN \(outputs_bias\)"):
+        c_files(policy)
+
+
+def test_choices_beyond_32_bits_are_refused():
+    with pytest.raises(UserError, match="do not fit the int32_t of a C file"):
+        check_choices((2**31 - 3,), (4,))
+    check_choices((2**31 - 4,), (4,))
+
+
+def test_a_compiler_that_is_missing_or_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    policy = policy_of("discrete")
+    with pytest.raises(UserError, match=r"(?s)policy\.c does not compile \(.*-std=c99.*\):.*error"):
+        build(policy, tmp_path, policy_c={'#include "policy.h"': "#include nothing"})
+    monkeypatch.setenv("CC", "no-such-compiler -O1")
+    with pytest.raises(UserError, match="the C compiler no-such-compiler does not start"):
+        build(policy, tmp_path)
+    monkeypatch.delenv("CC")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match=r"no C compiler found: install gcc or clang, or name yours in .* CC"):
+        build(policy, tmp_path)
+
+
+def test_a_program_that_breaks_off_is_told(tmp_path: Path):
+    policy = policy_of("discrete")
+    program = build(policy, tmp_path, policy_c={"(void)mask;": "*(volatile int *)0 = 0;"})
+    arrays = {name: x.numpy() for name, x in own_inputs(policy, 3, seed=0).items()}
+    with pytest.raises(UserError, match=r"the program of policy\.c ended with code -11"):
+        program.play(arrays)
