@@ -10,7 +10,8 @@ RUNNABLE  := .venv/.runnable
 INSTALLED := .venv/.installed
 STRESS    := PYTHONPATH=tests/support $(BIN)/python
 PIP_FLAGS := --quiet --disable-pip-version-check
-PIP        = $(BIN)/python -m pip install $(PIP_FLAGS)
+# Compiled modules would take a sixth of the disk; Python compiles what it imports.
+PIP        = $(BIN)/python -m pip install --no-compile $(PIP_FLAGS)
 
 # On Linux torch's default build brings gigabytes of CUDA libraries. Without an NVIDIA GPU the CPU build is installed, from
 # torch's own index. CUDA=1 or CUDA=0 chooses by hand, TORCH_INDEX= keeps to the default index. The choice stays.

@@ -48,7 +48,10 @@ def make(folder: Path, *words: str, **environment: str) -> list[str]:
     (folder / "notes").write_text("")
     subprocess.run(["make", *words], cwd=folder, env={"PATH": path, **environment}, check=True, capture_output=True)
     lines = (folder / "notes").read_text().splitlines()
-    return [re.sub(r"-m pip |--quiet |--disable-pip-version-check |-c constraints.txt ", "", line) for line in lines]
+    return [
+        re.sub(r"-m pip |--no-compile |--quiet |--disable-pip-version-check |-c constraints.txt ", "", line)
+        for line in lines
+    ]
 
 
 TORCH = next(line for line in (ROOT / "constraints.txt").read_text().split() if line.startswith("torch=="))

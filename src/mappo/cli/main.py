@@ -17,7 +17,7 @@ from typing import Any
 from mappo.cli.close_limit import LimitedClose
 from mappo.cli.commands import Bench, Check, Envs, Evaluate, Play, Resume, Sweep, Train
 from mappo.cli.launch import LOST, launch, parse_once
-from mappo.cli.results import has_no_time_left, note_progress, print_score, program_name, show_result
+from mappo.cli.results import has_no_time_left, note_progress, print_score, program_name, show_result, track_pictures
 from mappo.cli.signals import USER_ERROR, Signals, Stopped, start_listening, stop_listening
 from mappo.config import Config, EnvConfig
 from mappo.core.user_code import allow_flag, check_code
@@ -181,6 +181,7 @@ def _show_run(run: Any, signals: Signals, started: float, program: str) -> int:
         return DONE
     try:
         show_result(run, signals.close_limit, program)
+        track_pictures(run)
     except Stopped:
         say(f"The run is complete, in {run.path}; score it with:  {program} evaluate {path}")
         raise

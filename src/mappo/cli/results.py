@@ -72,6 +72,15 @@ def show_result(run: Any, close_limit: CloseLimit, program: str) -> None:
     print(f"  {program.removesuffix('mappo')}tensorboard --logdir {shell_path(run.path.parent)}")
 
 
+def track_pictures(run: Any) -> None:
+    """Send the replay, drawn after the training, to the trackers of a run (`run.track`)."""
+    from mappo.runs.directory import seed_paths
+    from mappo.runs.trackers.processes import TrackerProcesses
+
+    with TrackerProcesses(run.config.run.track, run.path, seed_paths(run.path, run.config), Path.cwd()):
+        pass
+
+
 def _draw_replay(run: Any, close_limit: CloseLimit) -> Path | None:
     """Draw the replay at the end of a run; return the file, None without a replay."""
     from mappo.evaluation.score_run import draw_replay

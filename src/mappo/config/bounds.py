@@ -96,8 +96,9 @@ def coerce(name: str, value: Any, kind: Any) -> Any:
     if origin is tuple:
         if isinstance(value, (list, tuple)):
             return tuple(coerce(name, x, args[0]) for x in cast(list[Any], value))
-        item = args[0] if args[0] in _PLURALS else typing.get_args(args[0])[0]  # within Annotated or a union
-        raise UserError(f"{name} must be a list of {_PLURALS[item]}, got {reprlib.repr(value)}")
+        inner = typing.get_args(args[0])  # of Annotated, of a union or of a Literal
+        items = _PLURALS.get(inner[0] if inner else args[0]) or ", ".join(inner)
+        raise UserError(f"{name} must be a list of {items}, got {reprlib.repr(value)}")
     return _coerce_scalar(name, value, origin or kind)
 
 

@@ -63,6 +63,9 @@ class RunConfig:
     replay_episodes: Annotated[int | None, at_least(0), at_most(100)] = None
     """Episodes of the replay at the end; 0: no replay.
     By default up to 4: after 15 seconds no further episode begins."""
+    track: tuple[Literal["wandb", "mlflow", "trackio"], ...] = ()
+    """Trackers that follow the run: wandb, mlflow, trackio (docs/trackers.md).
+    wandb stays offline without a login; mlflow and trackio write on this machine, unless set up otherwise."""
     progress: Literal["auto", "live", "plain", "off"] = "auto"
     """Display of progress; `auto`: live on a terminal, else plain lines."""
     time_limit: Annotated[float | None, above(0)] = None

@@ -14,7 +14,7 @@ from mappo.system.safe_read import MAX_JSON, parse_json, quote, read_text
 FORMAT = 2
 _FILES = ("name", "dir", "exists", "keep_every", "score_episodes", "replay_episodes")
 _PROCESSES = ("processes", "restarts", "lost_after")
-_RUN = ("progress", "threads", "graphs", "device", "time_limit", "on_nonfinite", *_FILES, *_PROCESSES)
+_RUN = ("progress", "track", "threads", "graphs", "device", "time_limit", "on_nonfinite", *_FILES, *_PROCESSES)
 _ENV = ("workers", "restart", "worker_timeout")
 # Settings excluded from the run id: a resumed run may change them. Changing this set invalidates existing runs.
 # A change of threads or device changes the rounding; another kind of device, the random streams.

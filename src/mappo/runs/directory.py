@@ -6,6 +6,7 @@ runs/NAME/config.json               the environment, the config and the spaces
           checkpoints/              see checkpoint.py
           curve.png, replay.gif     the learning curve, and episodes of the trained team
           tensorboard/              the metrics, for TensorBoard
+          trackers/                 the records in trackers (`run.track`), see trackers/follow.py
           seed-N/                   with several seeds (`run.seeds`): a run of its own for each seed, with all files
 
 `open_run` makes or resumes a directory, `read_run` reads one.

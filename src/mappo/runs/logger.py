@@ -6,21 +6,13 @@ checkpoint.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from mappo.runs.csv_log import CsvLog
+from mappo.runs.tags import metric_tag, timing_tag
 from mappo.runs.tensorboard import EventFile
-
-# Groups of metrics in TensorBoard, with patterns of their names. All others are in the group "train".
-_GROUPS = {
-    "eval": "eval_.*",
-    "loss": ".*_loss",
-    "policy": "entropy|approx_kl|clip_fraction|explained_variance",
-    "optimizer": "grad_norm.*|.*_lr|.*_weight",
-}
 
 
 @dataclass(frozen=True)
@@ -74,8 +66,8 @@ class RunLogger:
         timing = self._timing.row([update.index, update.step], update.timing)
         self._metrics.append(metrics)
         self._timing.append(timing)
-        scalars = {_tag(name): value for name, value in update.metrics.items()}
-        scalars.update({f"time/{name}": value for name, value in update.timing.items()})
+        scalars = {metric_tag(name): value for name, value in update.metrics.items()}
+        scalars.update({timing_tag(name): value for name, value in update.timing.items()})
         self._tensorboard.write(update.step, scalars)
 
     def write_returns(self, update: int, step: int, returns: Mapping[int, float]) -> None:
@@ -95,9 +87,3 @@ class RunLogger:
     def close(self) -> None:
         """Close the event file. Closing twice is allowed."""
         self._tensorboard.close()
-
-
-def _tag(name: str) -> str:
-    """Return the TensorBoard tag of a metric: its group, a slash, its name."""
-    group = next((group for group, names in _GROUPS.items() if re.fullmatch(names, name)), "train")
-    return f"{group}/{name.removeprefix('eval_')}"

@@ -11,7 +11,7 @@ from pathlib import Path
 from mappo.errors import UserError
 from mappo.system.safe_read import quote
 
-_FOLDER_NAMES = r"checkpoints|tensorboard|seed-\d+"
+_FOLDER_NAMES = r"checkpoints|tensorboard|trackers|seed-\d+"
 _NAMES = rf"config\.json|score\.json|(metrics|timing|returns)\.csv|curve\.png|replay\.gif|{_FOLDER_NAMES}"
 # Names with a leading dot are temporary files and the lock.
 _OWN = re.compile(rf"{_NAMES}|\..*")

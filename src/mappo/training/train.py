@@ -22,6 +22,8 @@ from mappo.core.seeding import derive_seed
 from mappo.core.spec import Spec
 from mappo.errors import StopTraining, UserError
 from mappo.runs.directory import runs_folder, seed_paths
+from mappo.runs.logger import Update
+from mappo.runs.trackers.processes import TrackerProcesses
 from mappo.system.launched import Place, find_place
 from mappo.system.shutdown import CloseLimit, Interrupts, close_all
 from mappo.training.device import check_gpus, choose_device, torch_settings
@@ -85,6 +87,7 @@ def _train(
     """Train with interruptions in place of the plain callable `stop`, see `train`."""
     name = env if isinstance(env, str) else envs.name_of(env)
     config, learner = with_learner(_checked_config(name, config, critic_input), learner)
+    start_folder = Path.cwd()  # an environment may change it
     interrupts.set_time_limit(config.run.time_limit)
     place = find_place()
     device = choose_device(config.run.device)
@@ -112,7 +115,9 @@ def _train(
         seed_runs = [SeedRun(*seed, config.run.keep_every) for seed in seeds]
         session = Session(path, name, config, seed_runs, training_env, eval_env, interrupts, seed_paths(path, whole))
         stack.callback(session.close)
-        _run_session(session, callback, is_resumed, run_folder.notes)
+        trackers = TrackerProcesses(() if ranks.rank else config.run.track, path, own_paths, start_folder)
+        session.notes += run_folder.notes
+        _run_session(session, callback, is_resumed, trackers)
         return Run(path, name, replace(whole, env=config.env), session.step, allow_code=True)
 
 
@@ -123,13 +128,26 @@ def _close_at_end(stack: ExitStack, env: Any, made: Iterable[Environment | None]
             stack.callback(close_all, env_to_close, limit=limit)
 
 
-def _run_session(session: Session, callback: Callback | None, resume: bool, notes: Sequence[str]) -> None:
-    """Start or resume a session, train until its end or until `StopTraining`, and score it."""
-    session.notes += notes
+def _run_session(session: Session, callback: Callback | None, resume: bool, trackers: TrackerProcesses) -> None:
+    """Start or resume a session, train until its end or until `StopTraining`, and draw its curve."""
     if resume:
         session.resume()
     else:
         session.start()
+
+    def end_update(update: Update) -> None:
+        trackers.check()
+        if callback is not None:
+            callback(update)
+
+    with trackers:
+        _train_to_end(session, end_update)
+        session.ranks.leave()  # nobody waits for the first process, which draws the curve
+        session.finish()
+
+
+def _train_to_end(session: Session, callback: Callback) -> None:
+    """Train until the end of a session or until `StopTraining`, which saves it."""
     began = session.step
     try:
         with use_library(session.seed_runs[0].library):
@@ -140,10 +158,8 @@ def _run_session(session: Session, callback: Callback | None, resume: bool, note
             warnings.warn(
                 f"run.time-limit {session.config.run.time_limit:g} min ended before a single update was done, and a "
                 f"resume begins that update again: raise run.time-limit",
-                stacklevel=5,
+                stacklevel=6,
             )
-    session.ranks.leave()  # nobody waits for the first process, which draws the curve
-    session.finish()
 
 
 def _check_envs(name: str, env: Environment, config: Config, place: Place) -> None:
