@@ -137,7 +137,7 @@ def test_a_clock_that_was_set_back_does_not_hide_what_is_new(tmp_path: Path, mon
         second.write(update(2, value_loss=2.0))
         second.close()
     read: Any = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    assert [(point.step, point.value) for point in read.Scalars("loss/value_loss")] == [(100, 1.0), (200, 2.0)]
+    assert [(point.step, point.value) for point in read.Scalars("critic/value_loss")] == [(100, 1.0), (200, 2.0)]
 
 
 @pytest.mark.parametrize("when", ["at once", "later", "at the end"])
@@ -257,15 +257,15 @@ def test_tensorboard_reads_the_events_and_forgets_dropped_ones(tmp_path: Path) -
     second.close()
     events: Any = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert sorted(events.Tags()["scalars"]) == [
+        "critic/value_loss",
         "eval/return",
-        "loss/value_loss",
-        "optimizer/grad_norm_actor",
         "policy/entropy",
+        "policy/grad_norm_actor",
+        "return/sum",
         "time/collect_s",
         "time/elapsed_s",
-        "train/return_sum",
     ]
-    assert [(point.step, point.value) for point in events.Scalars("loss/value_loss")] == [
+    assert [(point.step, point.value) for point in events.Scalars("critic/value_loss")] == [
         (100, 1.0),
         (200, 2.0),
     ]

@@ -92,7 +92,7 @@ def test_what_was_not_sent_is_sent_later_and_nothing_twice(notes: Path, tmp_path
     follow(path, "wandb")
     assert [line["step"] for line in told(notes, "log")] == [80, 160, 240]
     assert told(notes, "log")[0]["values"] == {
-        "return/return_sum": -40.0,
+        "return/sum": -40.0,
         "time/elapsed_s": 8.0,
         "train/update": 1.0,
     }

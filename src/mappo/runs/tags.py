@@ -16,7 +16,7 @@ _GROUPS = {
 def metric_tag(name: str) -> str:
     """Return the tag of a metric."""
     group = next((group for group, names in _GROUPS.items() if re.fullmatch(names, name)), "train")
-    return f"{group}/{name.removeprefix('eval_')}"
+    return f"{group}/{name.removeprefix('eval_').removeprefix('return_')}"
 
 
 def timing_tag(name: str) -> str:
