@@ -1,7 +1,7 @@
 """`train(env, config)`: from an environment and settings to a run directory."""
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -121,10 +121,10 @@ def _train(
         return Run(path, name, replace(whole, env=config.env), session.step, allow_code=True)
 
 
-def _close_at_end(stack: ExitStack, env: Any, made: Iterable[Environment | None], limit: CloseLimit) -> None:
+def _close_at_end(stack: ExitStack, env: Any, new_envs: Iterable[Environment | None], limit: CloseLimit) -> None:
     """Close the environments made from `env` at the end of the stack; an environment object belongs to the caller."""
     if isinstance(env, str) or callable(env):
-        for env_to_close in made:
+        for env_to_close in new_envs:
             stack.callback(close_all, env_to_close, limit=limit)
 
 
