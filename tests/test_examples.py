@@ -1,17 +1,22 @@
 """The examples run, and do what they say."""
 
 import importlib.util
+import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from torch.testing import assert_close
 
 import mappo
+from mappo.cli.main import main
 from mappo.errors import UserError
 from mappo.networks.encoders import ENCODERS
 from paths import ROOT
+from training_runs import assert_same, stop_after
 
 FOLDER = ROOT / "examples"
 
@@ -59,3 +64,60 @@ def test_it_comes_with_groups_and_memory(network: ModuleType, changes: dict[str,
 
 def test_the_custom_loop_learns():
     assert load("custom_loop").main(updates=12) > -80
+
+
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """A folder to work in; modules of the examples are found, and forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(FOLDER)
+    monkeypatch.setattr("mappo.training.session.draw_curve", lambda *_: None)
+    monkeypatch.setattr("mappo.training.evaluator.Evaluator.measure_at_end", lambda *_: {})
+    yield tmp_path
+    for name in ("custom_loss", "attention_critic"):
+        sys.modules.pop(name, None)
+
+
+QUICK = ["--run.score-episodes", "0", "--run.replay-episodes", "0", "--run.eval-episodes", "8", "--run.progress", "off"]
+
+
+def test_a_loss_of_ones_own_is_resumed_and_evaluated_by_the_command_line(folder: Path):
+    custom_loss = importlib.import_module("custom_loss")
+    whole = custom_loss.main(total_steps=6400, directory="whole")
+    assert whole.config.ppo.learner == "custom_loss:Penalised"
+    assert whole.metrics["kl_weight"].tolist() == [1.0, 0.5]
+    assert (whole.metrics["kl_penalty"] > 0).all()
+    settings = {"run.total_steps": 6400, "run.dir": "cut", "run.score_episodes": 0, "run.replay_episodes": 0}
+    mappo.train("spread", settings, learner=custom_loss.Penalised, callback=stop_after(1))
+    assert main(["resume", "cut", "--allow-code", "--progress", "off"]) == 0
+    assert_same(folder / "whole", folder / "cut")
+    assert main(["evaluate", "cut", "--episodes", "2"]) == 0
+
+
+def test_attention_reads_any_number_of_entities_in_any_order(folder: Path):
+    attention = importlib.import_module("attention_critic")
+    make = partial(attention.make_encoder, net=mappo.NetworkConfig((8,)))
+    specs = {count: mappo.make("spread", 1, num_agents=count).spec for count in (3, 5)}
+    encoders = {n: make(1, shape=spec.obs_spaces[0].shape, role="actor", spec=spec) for n, spec in specs.items()}
+    encoders[5].load_state_dict(encoders[3].state_dict())
+    obs = torch.randn(4, 30)
+    features = encoders[5](obs)
+    ways = obs[:, 4:22].unflatten(-1, (9, 2))
+    order = torch.tensor([3, 0, 4, 2, 1, 8, 5, 7, 6])  # landmarks among themselves, and agents
+    moved = torch.cat([obs[:, :4], ways[:, order].flatten(1), obs[:, 22:]], -1)
+    assert_close(encoders[5](moved), features)
+    assert not torch.allclose(encoders[5](torch.cat([obs[:, :4], ways.flip(1).flatten(1), obs[:, 22:]], -1)), features)
+    team = make(1, shape=(54,), role="critic", spec=specs[3])
+    joint = torch.randn(4, 3, 18)
+    assert_close(team(joint[:, [2, 0, 1]].flatten(1)), team(joint.flatten(1)))
+    with pytest.raises(UserError, match="reads spread's observations, 18 numbers for the actor"):
+        make(1, shape=(20,), role="actor", spec=specs[3])
+
+
+def test_five_agents_start_from_three_with_attention(folder: Path):
+    words = ["train", "spread", "--network.encoder", "attention_critic:make_encoder", "--network.hidden", "8"]
+    words += ["--run.total-steps", "200", "--env.num-envs", "8", *QUICK]
+    assert main([*words, "--run.name", "three"]) == 0
+    assert main([*words, "--env.num-agents", "5", "--run.init-from", "runs/three", "--run.name", "five"]) == 0
+    assert main(["evaluate", "runs/five", "--allow-code", "--episodes", "2"]) == 0
+    assert mappo.load_run("runs/five").finished

@@ -10,7 +10,7 @@ from torch import Tensor
 from mappo.backend.matmul import IMAGES
 from mappo.config import Config
 from mappo.core.tensor_struct import TensorStruct
-from mappo.functional.weighted import SumAcross, weighted_mean
+from mappo.functional.weighted import SumAcross, mask_out, weighted_mean
 
 
 @dataclass
@@ -89,11 +89,12 @@ class Batch(TensorStruct):
 
         The means of pieces, and of processes, are shares: they add up to the mean of the whole minibatch.
         """
-        return weighted_mean(x, self.weight, None if self.total is None else self.total[0])
+        return weighted_mean(mask_out(x, self.weight), self.weight, None if self.total is None else self.total[0])
 
     def value_mean(self, x: Tensor) -> Tensor:
         """Return the mean over the critic's rows, `(*R)` of team rows or `(*R, A)`; see `mean`."""
-        return weighted_mean(x, self.value_weight, None if self.total is None else self.total[1])
+        weight = self.value_weight
+        return weighted_mean(mask_out(x, weight), weight, None if self.total is None else self.total[1])
 
     def _total_weights(self, order: Tensor | None, count: int, axis: int) -> Tensor:
         """Return `total_weight` of each minibatch of these rows, `(count, 2)`."""
