@@ -12,10 +12,21 @@ from mappo.cli.main import main
 from paths import ROOT
 
 PAGE = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
-PROGRAMS = {block.partition("\n")[0].removeprefix("# "): block for block in re.findall(r"```python\n(.*?)```", PAGE, re.S)}
+PROGRAMS = {
+    block.partition("\n")[0].removeprefix("# "): block for block in re.findall(r"```python\n(.*?)```", PAGE, re.S)
+}
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.S) for line in block.splitlines()]
 QUICK = [*("--run.total-steps", "40", "--env.num-envs", "4", "--ppo.rollout-length", "10", "--env.workers", "0")]
-QUICK += ["--run.score-episodes", "0", "--run.replay-episodes", "0", "--run.eval-episodes", "2", "--run.progress", "off"]
+QUICK += [
+    "--run.score-episodes",
+    "0",
+    "--run.replay-episodes",
+    "0",
+    "--run.eval-episodes",
+    "2",
+    "--run.progress",
+    "off",
+]
 
 
 @pytest.fixture
