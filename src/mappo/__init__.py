@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from mappo.envs import make as make, preset as preset
     from mappo.envs.adapters.smac_env import SmacEnv as SmacEnv
     from mappo.errors import StopTraining as StopTraining, UserError as UserError
+    from mappo.experiments.compare.comparison import compare as compare
+    from mappo.experiments.compare.listing import list_runs as list_runs
     from mappo.functional.losses import (
         ppo_clip_loss as ppo_clip_loss,
         ppo_info as ppo_info,
@@ -67,6 +69,8 @@ _HOME = {
     "networks.tutorial": ["CTDEActorCriticNetwork", "IndependentActorCriticNetwork", "SharedActorCriticNetwork"],
     "functional.returns": ["discounted_return", "gae", "gae_data", "n_step_return"],
     "core.spec": ["ActionHeads", "Spec"],
+    "experiments.compare.comparison": ["compare"],
+    "experiments.compare.listing": ["list_runs"],
     "training.run": ["Run", "load_run"],
     "training.train": ["train"],
     "core.protocols": ["Environment", "Resumable"],

@@ -1,6 +1,8 @@
 """Intervals cover what they promise; games and seeds are never mixed."""
 
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,16 @@ from mappo.core.spec import ActionHeads, Spec
 from mappo.evaluation import curve, score as scoring
 from mappo.evaluation.episodes import Budget, Episodes
 from mappo.evaluation.score import score
-from mappo.evaluation.statistics import STUDENT, mean_interval, summarize, summarize_seeds
+from mappo.evaluation.statistics import (
+    STUDENT,
+    compare_tasks,
+    difference_interval,
+    mean_interval,
+    student_quantile,
+    summarize,
+    summarize_seeds,
+    summarize_tasks,
+)
 
 
 def student(degrees: int, t: float) -> float:
@@ -131,3 +142,54 @@ def test_the_band_of_a_curve_is_the_interval_of_the_mean(count: int):
     for t in range(3):
         at = drawn[drawn[:, 0] == t][:, 1]
         assert (at.min(), at.max()) == pytest.approx((low[t], high[t]))
+
+
+RLIABLE: dict[str, Any] = json.loads((Path(__file__).parents[1] / "data" / "rliable" / "expected.json").read_text())
+
+
+class Stream:
+    """numpy's global stream of old, in place of a generator: rliable draws from it."""
+
+    def __init__(self, seed: int) -> None:
+        self.state = np.random.RandomState(seed)
+
+    def integers(self, count: int, size: Any) -> Any:
+        return self.state.choice(count, size, replace=True)
+
+
+@pytest.mark.parametrize("case", [name for name in RLIABLE if name != "versions"])
+def test_statistics_over_tasks_are_those_of_rliable(case: str, monkeypatch: pytest.MonkeyPatch):
+    """Numbers recorded from rliable itself by tests/data/rliable/record.py; its intervals have 50,000 resamples."""
+    expected = RLIABLE[case]
+    x, y = ([np.array(scores) for scores in expected[name]] for name in "xy")
+    found = summarize_tasks(x)
+    assert (found["mean"], found["iqm"]) == pytest.approx((expected["mean"], expected["iqm"]), rel=1e-12)
+    width = np.ptp(expected["iqm_ci95"])
+    assert found["iqm_ci95"] == pytest.approx(expected["iqm_ci95"], abs=0.06 * width)
+    improvement = compare_tasks(x, y)
+    assert improvement["probability"] == pytest.approx(expected["improvement"], rel=1e-12)
+    assert improvement["ci95"] == pytest.approx(expected["improvement_ci95"], abs=0.03)
+    assert compare_tasks(y, x)["probability"] == pytest.approx(1 - expected["improvement"], rel=1e-12)
+    if len(x) == 1:  # with the same random numbers the same interval
+        monkeypatch.setattr(np.random, "default_rng", Stream)
+        assert summarize_tasks(x)["iqm_ci95"] == pytest.approx(expected["iqm_ci95_seeded"], rel=1e-12)
+
+
+@pytest.mark.parametrize("degrees", [19, 25, 60, 200])
+def test_students_quantiles_go_on_beyond_the_table(degrees: int):
+    assert student(degrees, student_quantile(degrees)) == pytest.approx(0.975, abs=5e-5)
+
+
+@pytest.mark.parametrize(("first", "second"), [(2, 2), (3, 5), (5, 30), (10, 10)])
+def test_the_interval_of_a_difference_covers_it_in_19_of_20_cases(first: int, second: int):
+    rng = np.random.default_rng(first)
+    pairs = [(rng.normal(1.0, 1.0, first), rng.normal(0.0, 4.0, second)) for _ in range(1500)]
+    intervals = [difference_interval(x, y) for x, y in pairs]
+    covered = np.mean([low <= 1.0 <= high for interval in intervals if interval for low, high in [interval]])
+    assert covered > 0.93
+    assert covered < 0.995
+
+
+def test_a_difference_of_constants_is_exact():
+    assert difference_interval(np.ones(3), np.zeros(3)) == [1.0, 1.0]
+    assert difference_interval(np.ones(1), np.zeros(3)) is None

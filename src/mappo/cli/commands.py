@@ -12,6 +12,7 @@ import tyro
 from mappo.config import Config
 from mappo.config.bounds import at_least, at_most, coerce
 from mappo.evaluation.options import REPLAY_EPISODES, SCORE_SEED, EvaluateOptions
+from mappo.experiments.compare.options import CompareOptions
 from mappo.experiments.sweep.options import SweepOptions
 from mappo.runs.steps import check_name
 
@@ -150,12 +151,36 @@ class Sweep(SweepOptions):
     """Allow import of the code named in SPACE or in the --config file; names typed here are always imported."""
 
 
+@tyro.conf.configure(tyro.conf.FlagCreatePairsOff)
+@dataclass(frozen=True)
+class Compare(CompareOptions):
+    """Compare runs: statistics over seeds in tables, and a figure.
+
+    Runs with equal settings are a group; its name is made of the settings that differ between groups.
+    """
+
+    runs: Annotated[tuple[str, ...], tyro.conf.arg(metavar="RUN"), tyro.conf.Positional] = ()
+    """Run directories, folders of runs, or patterns such as 'runs/spread-*'; NAME=PATH names a group."""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """List the runs in a folder, with their scores."""
+
+    folder: Annotated[Path, tyro.conf.arg(metavar="[FOLDER]"), tyro.conf.Positional] = Path("runs")
+    """Folder of runs; its subfolders count too."""
+    json: Flag = False
+    """Print a single JSON object and nothing else."""
+
+
 COMMANDS: dict[str, type] = {
     "train": Train,
     "sweep": Sweep,
     "resume": Resume,
     "evaluate": Evaluate,
     "play": Play,
+    "runs": Runs,
+    "compare": Compare,
     "check": Check,
     "envs": Envs,
     "bench": Bench,

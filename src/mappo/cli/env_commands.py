@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mappo.cli.commands import Check
 from mappo.config import EnvConfig
 from mappo.config.config import is_code
 from mappo.core.user_code import parameters
@@ -17,7 +18,7 @@ from mappo.envs.create import load_function
 from mappo.envs.names import check_name, is_installed, package_version, require_package
 from mappo.errors import UserError
 from mappo.system.shutdown import CloseLimit
-from mappo.system.stdio import say
+from mappo.system.stdio import env_output_to_stderr, say
 
 _TIMED = 0.1  # seconds in the environment's own code, enough to advise for or against workers
 
@@ -58,6 +59,15 @@ def show_environments(name: str | None, close_limit: CloseLimit = nullcontext) -
         "About an environment:   mappo envs spread\n"
         "Your own environment:   mappo train my_module:make_env (docs/environments.md)"
     )
+
+
+def check_and_show(command: Check, close_limit: CloseLimit) -> bool:
+    """Print the findings of `mappo check`; return whether the environment is ready."""
+    config = EnvConfig(options=command.options, time_limit=command.time_limit)
+    with env_output_to_stderr():
+        report = check_environment(command.env, command.episodes, command.seed, config, close_limit)
+    checker.show(report)
+    return report.ok
 
 
 def check_environment(

@@ -15,11 +15,11 @@ from dataclasses import replace
 from typing import Any
 
 from mappo.cli.close_limit import LimitedClose
-from mappo.cli.commands import Bench, Check, Envs, Evaluate, Play, Resume, Sweep, Train
+from mappo.cli.commands import Bench, Check, Compare, Envs, Evaluate, Play, Resume, Runs, Sweep, Train
 from mappo.cli.launch import LOST, launch, parse_once
 from mappo.cli.results import has_no_time_left, note_progress, print_score, program_name, show_result, track_pictures
 from mappo.cli.signals import USER_ERROR, Signals, Stopped, start_listening, stop_listening
-from mappo.config import Config, EnvConfig
+from mappo.config import Config
 from mappo.core.user_code import allow_flag, check_code
 from mappo.envs import CUSTOM
 from mappo.errors import ElsewhereError, LostError, UserError
@@ -118,7 +118,14 @@ def _run(command: Any, close_limit: CloseLimit, args: Sequence[str]) -> int:
         case Play():
             return _play(command, close_limit)
         case Check():
-            return _check(command, close_limit)
+            from mappo.cli.env_commands import check_and_show
+
+            return DONE if check_and_show(command, close_limit) else USER_ERROR
+        case Compare() | Runs():
+            from mappo.cli.compare_results import show_comparison, show_runs
+
+            is_whole = show_comparison(command) if isinstance(command, Compare) else show_runs(command)
+            return DONE if is_whole else USER_ERROR
         case Envs():
             from mappo.cli.env_commands import show_environments
 
@@ -239,14 +246,3 @@ def _play(command: Play, close_limit: CloseLimit) -> int:
         )
     print(path)
     return DONE
-
-
-def _check(command: Check, close_limit: CloseLimit) -> int:
-    from mappo.cli.env_commands import check_environment
-    from mappo.envs.check.checker import show
-
-    config = EnvConfig(options=command.options, time_limit=command.time_limit)
-    with env_output_to_stderr():
-        report = check_environment(command.env, command.episodes, command.seed, config, close_limit)
-    show(report)
-    return DONE if report.ok else USER_ERROR

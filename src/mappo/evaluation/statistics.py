@@ -1,5 +1,6 @@
 """Means and interquartile means with their confidence intervals, over episodes or over seeds. Loads no torch."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ def mean_interval(values: Floats) -> Floats:
 def summarize(values: Floats) -> dict[str, Any]:
     """Return mean, interquartile mean and the 95 % interval of the mean (None for a single value) of values `(N,)`."""
     interval = mean_interval(values).tolist() if len(values) > 1 else None
-    return {"mean": float(values.mean()), "iqm": float(_interquartile_mean(values)), "ci95": interval}
+    return {"mean": float(values.mean()), "iqm": float(interquartile_mean(values)), "ci95": interval}
 
 
 def summarize_seeds(means: Floats) -> dict[str, Any]:
@@ -46,15 +47,87 @@ def summarize_seeds(means: Floats) -> dict[str, Any]:
 
     The interval is that of rliable (arXiv:2108.13264) for a single task: it resamples seeds.
     """
-    resampled = np.random.default_rng(0).integers(len(means), size=(RESAMPLES, len(means)))
-    interval = np.quantile(_interquartile_mean(means[resampled]), [0.025, 0.975])
-    return summarize(means) | {
+    aggregate = summarize_tasks([means])
+    return summarize(means) | {name: value for name, value in aggregate.items() if name.startswith("iqm_")}
+
+
+def summarize_tasks(tasks: Sequence[Floats]) -> dict[str, Any]:
+    """Return the mean and the interquartile mean over several tasks, by the definitions of arXiv:2108.13264.
+
+    The mean is that of the tasks' means, and the interquartile mean is over the scores of all tasks together. The
+    interval is a stratified bootstrap: each resample draws, within each task, as many scores as the task has.
+
+    Args:
+        tasks: scores of the seeds `(S,)` for each task.
+    """
+    rng = np.random.default_rng(0)
+    resamples = np.concatenate([_resample(scores, rng) for scores in tasks], axis=-1)
+    interval = np.quantile(interquartile_mean(resamples), [0.025, 0.975])
+    return {
+        "mean": float(np.mean([scores.mean() for scores in tasks])),
+        "iqm": float(interquartile_mean(np.concatenate(tasks))),
         "iqm_ci95": interval.tolist(),
-        "iqm_ci95_too_narrow": len(means) < FEWEST_SEEDS,
+        "iqm_ci95_too_narrow": min(map(len, tasks)) < FEWEST_SEEDS,
     }
 
 
-def _interquartile_mean(values: Floats) -> Floats:
+def _resample(values: Floats, rng: np.random.Generator) -> Floats:
+    """Return resamples `(RESAMPLES, N)` of values `(N,)`, with replacement."""
+    return values[rng.integers(len(values), size=(RESAMPLES, len(values)))]
+
+
+def compare_tasks(tasks: Sequence[Floats], others: Sequence[Floats]) -> dict[str, Any]:
+    """Return the probability that a seed improves on a seed of another group, with its 95 % interval.
+
+    P(X > Y) + P(X = Y) / 2 over all pairs of seeds, averaged over tasks (arXiv:2108.13264, equation 2); the interval
+    resamples the seeds of both groups within each task.
+
+    Args:
+        tasks: scores of the seeds `(S,)` for each task.
+        others: the same of the other group.
+    """
+    rng = np.random.default_rng(0)
+    pairs = list(zip(tasks, others, strict=True))
+    resampled = [_improvement(_resample(x, rng), _resample(y, rng)) for x, y in pairs]
+    interval = np.quantile(np.mean(resampled, axis=0), [0.025, 0.975])
+    return {
+        "probability": float(np.mean([_improvement(x, y) for x, y in pairs])),
+        "ci95": interval.tolist(),
+        "ci95_too_narrow": min(map(len, [*tasks, *others])) < FEWEST_SEEDS,
+    }
+
+
+def _improvement(values: Floats, others: Floats) -> Floats:
+    """Return P(X > Y) + P(X = Y) / 2 over pairs of values `(..., N)` and of others `(..., M)`."""
+    x = values[..., :, None]
+    y = others[..., None, :]
+    return ((x > y).mean((-2, -1)) + (x >= y).mean((-2, -1))) / 2
+
+
+def difference_interval(values: Floats, others: Floats) -> list[float] | None:
+    """Return the 95 % interval of the difference of two means, by Welch's t test; None for a single value.
+
+    The degrees of freedom are those of Welch and Satterthwaite, rounded down.
+    """
+    if min(len(values), len(others)) < 2:
+        return None
+    parts = [x.var(ddof=1) / len(x) for x in (values, others)]
+    weights = [part**2 / (len(x) - 1) for part, x in zip(parts, (values, others), strict=True)]
+    degrees = sum(parts) ** 2 / sum(weights) if sum(weights) > 0 else 1.0
+    half = student_quantile(int(degrees)) * np.sqrt(sum(parts))
+    mean = values.mean() - others.mean()
+    return [float(mean - half), float(mean + half)]
+
+
+def student_quantile(degrees: int) -> float:
+    """Return the 97.5 % quantile of Student's t; beyond the table by the expansion of Cornish and Fisher."""
+    if degrees <= len(STUDENT):
+        return STUDENT[max(degrees, 1) - 1]
+    z = 1.959963985
+    return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
+
+
+def interquartile_mean(values: Floats) -> Floats:
     """Return the mean of the middle half over the last axis."""
     quarter = values.shape[-1] // 4
     return np.sort(values)[..., quarter : values.shape[-1] - quarter].mean(-1)

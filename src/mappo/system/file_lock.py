@@ -37,6 +37,21 @@ def lock_file(path: Path) -> Generator[Any, None, None]:
             fcntl.flock(file, fcntl.LOCK_UN)  # closing is not enough: a forked process may still hold the file
 
 
+def is_locked(path: Path) -> bool:
+    """Return whether another process holds the lock of a file; False where this is not known."""
+    try:
+        import fcntl
+
+        with open(path, encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_UN)
+    except BlockingIOError:
+        return True
+    except (ImportError, OSError):  # Windows; no such file, or no permission
+        return False
+    return False
+
+
 def _close_locks() -> None:
     """Close the locks in a forked process: a helper of an environment must not keep a file locked."""
     for file in _locked:

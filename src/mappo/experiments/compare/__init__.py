@@ -1,0 +1,1 @@
+"""Comparison of runs: groups by setting, statistics over seeds, a figure and tables."""
