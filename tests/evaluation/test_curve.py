@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, strategies as st
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageSequence
@@ -60,7 +61,7 @@ def test_curve_of_a_run_just_begun(tmp_path: Path, updates: int, baselines: dict
 def test_curve_of_several_seeds_has_a_band(tmp_path: Path) -> None:
     one = pixels(plot_curve(run_of(tmp_path / "one", 40), {}, title="spread"))
     three = pixels(plot_curve(run_of(tmp_path / "three", 40, seeds=3), {}, tmp_path / "new/x.png", title="spread"))
-    band = (249, 231, 217)  # orange at 15 % on white
+    band = (246, 220, 199)  # orange at 22 % on white
     assert count(one, band, within=1) < 100
     assert count(three, band, within=1) > 2000
     assert not (tmp_path / "three/curve.png").exists()
@@ -76,10 +77,35 @@ def test_curve_names_the_policy_of_the_evaluations_and_shows_the_other(tmp_path:
     training, evaluation = curve._read([run / "metrics.csv"])
     curve._draw_seeds(axes, training, evaluation, policy, -60.0)
     names = ["Training (sampled)", f"{policy.capitalize()} evaluation", f"{other} at the end"]
-    assert axes.get_legend_handles_labels()[1] == names, "forty updates are not smoothed"
+    assert axes.get_legend_handles_labels()[1] == ["Training (sampled)", "Training, smoothed", *names[1:]]
     axes = Figure().add_subplot()
-    curve._draw_seeds(axes, curve._read([run_of(tmp_path / "long", 60) / "metrics.csv"])[0], [], policy, -60.0)
-    assert axes.get_legend_handles_labels()[1] == ["Training (sampled)", "Training, smoothed", names[-1]]
+    curve._draw_seeds(axes, curve._read([run_of(tmp_path / "short", 9) / "metrics.csv"])[0], [], policy, -60.0)
+    assert axes.get_legend_handles_labels()[1] == [names[0], names[-1]], "nine updates are not smoothed"
+
+
+@given(st.integers(10, 400), st.floats(-100, 100), st.floats(-5, 5))
+def test_smoothing_keeps_a_straight_line_at_its_ends_too(length: int, start: float, slope: float):
+    line = start + slope * np.arange(length)
+    assert np.allclose(curve._smooth(line), line, atol=1e-6)
+
+
+def test_smoothing_removes_noise_and_follows_the_first_updates():
+    rise = -80 + 50 * (1 - np.exp(-np.arange(600) / 60))
+    noisy = rise + np.random.default_rng(0).normal(0, 5, 600)
+    error = curve._smooth(noisy) - rise
+    assert np.abs(error).mean() < 1.5 < np.abs(noisy - rise).mean()
+    assert np.abs(error[:20]).max() < 5, "a plain window at the edge would average 80 updates of the rise"
+
+
+def test_baselines_show_their_intervals_and_settings_stand_below(tmp_path: Path) -> None:
+    run = run_of(tmp_path / "run", 40)
+    grey = (234, 234, 234)  # the first baseline's grey at 12 % on white
+    plain = pixels(plot_curve(run, {"random": -90.0}))
+    banded = pixels(plot_curve(run, {"random": -90.0}, intervals={"random": (-95.0, -85.0)}, footer="preset default"))
+    assert count(plain, grey, within=1) < 1000 < count(banded, grey, within=1)
+    corner = np.s_[-30:, :60]
+    assert plain[corner].min() > 240
+    assert banded[corner].min() < 200
 
 
 def test_curve_leaves_out_a_line_being_written(tmp_path: Path) -> None:

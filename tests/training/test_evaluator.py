@@ -103,12 +103,14 @@ def test_seeds_sample_by_random_numbers_of_their_own(tmp_path: Path):
 
 def test_both_policies_are_measured_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     drawn: list[Any] = []
-    monkeypatch.setattr("mappo.training.session.draw_curve", lambda *args: drawn.append(args[-1]))
+    monkeypatch.setattr("mappo.training.session.draw_curve", lambda *args: drawn.append(args[4]))
     run = mappo.train("probe/combined", within(CONFIG, tmp_path / "run", eval_episodes=8))
     env = mappo.make("probe/combined", 8)
     sums = play_episodes(env, mappo.load_actor(run.path), range(SELECT_SEED, SELECT_SEED + 8)).team_returns
-    assert drawn[0][evaluator.AT_END] == float(sums.mean())
-    assert "random" in drawn[0]
+    assert drawn[0][evaluator.AT_END].mean == float(sums.mean())
+    assert drawn[0]["random"].episodes == 8
+    low, high = drawn[0]["random"].interval
+    assert low < drawn[0]["random"].mean < high
 
 
 @pytest.mark.parametrize(

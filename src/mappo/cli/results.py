@@ -119,6 +119,7 @@ def _score(run: Any, close_limit: CloseLimit, program: str) -> tuple[str | None,
     """Score a run, on the original package if known; return the package, and episodes for a closer score."""
     from mappo.evaluation.episodes import NO_BUDGET, SCORE_BUDGET
     from mappo.evaluation.score_run import evaluate_run
+    from mappo.training.summary import draw_scored_curve
 
     settings = run.config.run
     package = TWINS[run.env].partition("/")[0] if run.env in TWINS else None
@@ -146,6 +147,7 @@ def _score(run: Any, close_limit: CloseLimit, program: str) -> tuple[str | None,
         package = None
         result = evaluate(replace(options, on=None))
     print_score(result)
+    draw_scored_curve(run, result)
     if result["episodes"] == options.episodes:
         return package, CLOSER
     say(

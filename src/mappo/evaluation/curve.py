@@ -6,7 +6,7 @@ import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,11 @@ from mappo.errors import UserError
 from mappo.evaluation.statistics import mean_interval
 from mappo.system.files import replace_file
 from mappo.system.safe_read import printable, read_lines
+from mappo.system.stdio import fold
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Floats = NDArray[np.float64]
 # For each seed: steps `(N,)` and values `(N,)`.
@@ -30,8 +32,11 @@ _EVALUATION = "#D55E00"
 _AT_END = "#7B3294"
 _BASELINES = ["#4D4D4D", "#009E73", "#CC79A7", "#E69F00", "#8C6D1F"]
 _TEXT = "#333333"
-# The smoothed curve averages over a thirtieth of the curve.
+# The smoothed curve averages over windows of a thirtieth of the curve.
 _SMOOTH = 30
+# The window has this many points on each side at least, and curves of fewer points in all are not smoothed.
+_LEAST_HALF = 3
+_SHORT = 10
 _GRID = "#E3E3E3"
 
 
@@ -40,7 +45,9 @@ def plot_curve(
     baselines: Mapping[str, float],
     out: Path | None = None,
     *,
+    intervals: Mapping[str, tuple[float, float]] | None = None,
     title: str | None = None,
+    footer: str = "",
     tables: Sequence[Path] = (),
     policy: str = "greedy",
     at_end: float = math.nan,
@@ -53,7 +60,9 @@ def plot_curve(
         run: run directory.
         baselines: returns of baselines by name, summed over agents.
         out: file to write, by default `run/curve.png`.
+        intervals: 95 % interval of baselines by name, low and high.
         title: by default the name of the run directory.
+        footer: small lines below the curve, such as the settings.
         tables: `metrics.csv` of each seed, by default `run/metrics.csv` alone.
         policy: policy of the evaluations, greedy or sampled.
         at_end: mean return of the other policy at the end of the run.
@@ -70,7 +79,9 @@ def plot_curve(
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     _draw_seeds(axes, training, evaluation, policy, at_end)
-    _draw_baselines(axes, {name: value for name, value in baselines.items() if math.isfinite(value)})
+    known = {name: value for name, value in baselines.items() if math.isfinite(value)}
+    _draw_baselines(axes, known, intervals or {})
+    _draw_footer(figure, footer)
     _draw_frame(axes, run.resolve().name if title is None else title, max(len(training), len(evaluation)))
     out = run / "curve.png" if out is None else out
     replace_file(out, lambda temporary: canvas.print_png(temporary))
@@ -82,12 +93,12 @@ def _draw_seeds(axes: Axes, training: Seeds, evaluation: Seeds, policy: str, at_
     last = max((float(steps[-1]) for steps, _ in training + evaluation), default=0.0)
     unit, unit_name = (1e6, "millions") if last >= 1e5 else (1e3, "thousands")
     names = ["Training (sampled)", "Training, smoothed"]
-    if all(len(values) < 2 * _SMOOTH for _, values in training):
+    if all(len(values) < _SHORT for _, values in training):
         names = ["", names[0]]  # nothing is smoothed; an empty label is not listed in the legend
     for index, (steps, values) in enumerate(training):
         label = "" if index else names[0]
         axes.plot(steps / unit, values, color=_TRAINING, alpha=0.5, lw=0.7, label=label)
-    smoothed = [(steps, _smooth(values)) for steps, values in training]
+    smoothed = [(steps, _smooth(values) if len(values) >= _SHORT else values) for steps, values in training]
     _draw_mean(axes, smoothed, unit, names[1], _SMOOTHED, "")
     _draw_mean(axes, evaluation, unit, f"{policy.capitalize()} evaluation", _EVALUATION, "o")
     if math.isfinite(at_end):
@@ -151,13 +162,25 @@ def _read(paths: Sequence[Path]) -> tuple[Seeds, Seeds]:
 
 
 def _smooth(values: Floats) -> Floats:
-    """Return the centred moving average over about a thirtieth of the curve, with shorter windows at its ends."""
-    half = len(values) // (2 * _SMOOTH)
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    positions = np.arange(len(values))
-    start = np.maximum(positions - half, 0)
-    stop = np.minimum(positions + half + 1, len(values))
-    return (sums[stop] - sums[start]) / (stop - start)
+    """Return a line fitted within a window of about a thirtieth of the curve, for each point.
+
+    In the middle of a curve this is the moving average. At its ends the window holds points on one side alone: their
+    average would lie far from a curve that rises.
+    """
+    half = max(_LEAST_HALF, len(values) // (2 * _SMOOTH))
+    positions = np.arange(len(values), dtype=float)
+    start = np.maximum(positions - half, 0).astype(int)
+    stop = np.minimum(positions + half + 1, len(values)).astype(int)
+
+    def window_means(x: Floats) -> Floats:
+        sums = np.concatenate([[0.0], np.cumsum(x)])
+        return (sums[stop] - sums[start]) / (stop - start)
+
+    center = window_means(positions)
+    mean = window_means(values)
+    variance = window_means(positions**2) - center**2
+    slope = (window_means(positions * values) - center * mean) / np.maximum(variance, 1e-9)
+    return mean + slope * (positions - center)
 
 
 def _draw_mean(axes: Axes, seeds: Seeds, unit: float, label: str, color: str, marker: str) -> None:
@@ -170,16 +193,30 @@ def _draw_mean(axes: Axes, seeds: Seeds, unit: float, label: str, color: str, ma
     if len(seeds) > 1:
         low, high = mean_interval(stack)
         limits = axes.dataLim.frozen()
-        axes.fill_between(steps / unit, low, high, color=color, alpha=0.15, lw=0)
+        axes.fill_between(steps / unit, low, high, color=color, alpha=0.22, lw=0)
+        for edge in (low, high):
+            axes.plot(steps / unit, edge, color=color, lw=0.8, alpha=0.6)
         axes.dataLim.set(limits)  # the wide band of two or three seeds must not flatten the curves
     marker = marker or ("o" if len(steps) == 1 else "")
     axes.plot(steps / unit, stack.mean(axis=0), color=color, lw=1.8, marker=marker, ms=4, label=label, clip_on=False)
 
 
-def _draw_baselines(axes: Axes, baselines: Mapping[str, float]) -> None:
-    """Draw each baseline as a dashed line, with name and value at its right end."""
-    for color, value in zip(_BASELINES * len(baselines), baselines.values(), strict=False):
+def _draw_footer(figure: Figure, footer: str) -> None:
+    """Write small lines below the axes, wrapped to the width of the picture."""
+    rows = fold(printable(footer, keep="\n"), 150).split("\n") if footer else []
+    if rows:
+        height = 0.022 * len(rows) + 0.01
+        cast("Any", figure.get_layout_engine()).set(rect=(0.0, height, 1.0, 1.0 - height))
+        figure.text(0.01, 0.012, "\n".join(rows), size=7, color="#777777", va="bottom", parse_math=False)
+
+
+def _draw_baselines(axes: Axes, baselines: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]) -> None:
+    """Draw each baseline as a dashed line within its interval, with name and value at its right end."""
+    for color, (name, value) in zip(_BASELINES * len(baselines), baselines.items(), strict=False):
         axes.axhline(value, color=color, lw=1.2, ls=(0, (5, 3)))
+        low, high = intervals.get(name, (math.nan, math.nan))
+        if low < high:
+            axes.axhspan(low, high, color=color, alpha=0.12, lw=0)
     low, high = axes.get_ylim()
     axes.set_ylim(low, high)
     # Labels of close lines are moved apart: two lines of text need about a twelfth of the height.
@@ -194,8 +231,11 @@ def _draw_baselines(axes: Axes, baselines: Mapping[str, float]) -> None:
         heights[name] = min(heights[name], ceiling)
         ceiling = heights[name] - gap
     for color, (name, value) in zip(_BASELINES * len(baselines), baselines.items(), strict=False):
+        digits = 1 if abs(value) >= 10 else 2
+        low, high = intervals.get(name, (math.nan, math.nan))
+        width = f" ± {(high - low) / 2:,.{digits}f}" if low < high else ""
         axes.annotate(
-            f"{printable(name, keep='')}\n{value:,.{1 if abs(value) >= 10 else 2}f}".replace("-", "−"),
+            f"{printable(name, keep='')}\n{value:,.{digits}f}{width}".replace("-", "−"),
             (1.0, heights[name]),
             xytext=(6, 0),
             textcoords="offset points",

@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from mappo.evaluation.episodes import (
 from mappo.evaluation.options import SELECT_SEED
 from mappo.evaluation.progress import progress_notes
 from mappo.evaluation.score import baseline_policies
+from mappo.evaluation.statistics import mean_interval
 from mappo.runs.scores import MAX_KEPT
 from mappo.system.shutdown import Interrupts
 
@@ -42,6 +43,23 @@ Returns = Mapping[int, float]
 def mean_return(returns: Returns) -> float:
     """Return the mean team return of an evaluation."""
     return float(np.mean([*returns.values()]))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Mean team return, its 95 % interval over episodes, and the number of episodes."""
+
+    mean: float
+    interval: tuple[float, float]
+    episodes: int
+
+    @staticmethod
+    def of(returns: Sequence[np.ndarray]) -> "Summary":
+        """Summarize the team returns `(N,)` of the policies of a team; several policies count by their mean."""
+        episodes = min(map(len, returns))
+        mean = np.mean([values[:episodes] for values in returns], 0)
+        low, high = mean_interval(mean)
+        return Summary(float(np.mean([values.mean() for values in returns])), (float(low), float(high)), episodes)
 
 
 class Evaluator:
@@ -129,13 +147,16 @@ class Evaluator:
         """Return the returns to record, of the first episodes alone if they are many; NaN if not played."""
         return {seed: returns.get(seed, math.nan) for seed in self.seeds[:MAX_KEPT]}
 
-    def measure_at_end(self, name: str, agents: Sequence[MAPPO], note: Callable[[str], None]) -> dict[str, float]:
-        """Return mean returns of the baselines by name and, as `AT_END`, of the other policy; none if interrupted.
+    def measure_at_end(self, name: str, agents: Sequence[MAPPO], note: Callable[[str], None]) -> dict[str, Summary]:
+        """Measure the baselines and, as `AT_END`, the other policy, in the episodes of the evaluations.
 
         Args:
             name: name of the environment.
             agents: learner of each seed.
             note: shows the progress.
+
+        Returns:
+            Team returns by name; none if interrupted.
         """
         if self.is_cut_off:  # as a note has said
             return {}
@@ -147,16 +168,16 @@ class Evaluator:
         budget = replace(self.budget, seconds=SCORE_BUDGET.seconds)
         try:
             played = [
-                float(self._play(p, self.seeds, part_of(on_step, k, len(policies)), budget).team_returns.mean())
-                for k, p in enumerate(policies)
+                self._play(policy, self.seeds, part_of(on_step, k, len(policies)), budget).team_returns
+                for k, policy in enumerate(policies)
             ]
         except StopTraining:
             return {}
         except UserError as error:  # all else is saved
             warnings.warn(f"the curve shows no baselines: {error}", stacklevel=5)
             return {}
-        means = iter(played)
-        return {team: float(np.mean([next(means) for _ in members])) for team, members in teams.items()}
+        batches = iter(played)
+        return {team: Summary.of([next(batches) for _ in members]) for team, members in teams.items()}
 
     def _actors(self, agents: Sequence[MAPPO], is_sampled: bool) -> list[TeamPolicy]:
         """Return the present policy of each seed; each samples by random numbers of its own."""

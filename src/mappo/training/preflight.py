@@ -2,6 +2,7 @@
 
 import math
 import os
+from pathlib import Path
 
 import torch
 
@@ -17,6 +18,7 @@ from mappo.envs.vector.serial import SerialEnvs
 from mappo.networks.cnn import MAX_OUTPUTS
 from mappo.networks.network import Network
 from mappo.system import hardware
+from mappo.training.header import device_line, number_note, settings_line
 from mappo.training.unused_settings import unused_notes
 
 # Numbers of batched environments: below the first, calls take longer than arithmetic; the second is advised.
@@ -28,17 +30,25 @@ PAYING_ROWS = 1500  # steps in a gradient step of each process, from which two p
 MEMORY_FRACTION = 0.7  # a note is shown if a run needs more of the machine's memory
 
 
-def session_notes(name: str, config: Config, env: Environment, eval_env: Environment | None, agent: MAPPO) -> list[str]:
+def session_notes(
+    path: Path, name: str, config: Config, env: Environment, eval_env: Environment | None, agent: MAPPO
+) -> list[str]:
     """Return all notes of a run.
 
     Args:
+        path: run directory.
         name: name of the environment.
         config: settings of each seed.
         env: environment of the training.
         eval_env: environment of the evaluations, if any.
         agent: learner of a seed.
     """
-    notes = [f"{agent.policy.describe()}; the critic reads {agent.critic_input.describe()}"]
+    number = number_note(path, name, config)
+    notes = [
+        *([number] if number else []),
+        f"{settings_line(name, config)}; {device_line(agent.device, config.run.threads)}",
+        f"{agent.policy.describe()}; the critic reads {agent.critic_input.describe()}",
+    ]
     if agent.ranks.size > 1:
         notes.append(f"{agent.ranks.size} processes, of {env.num_envs} environments each")
     if isinstance(env, WorkerPool):

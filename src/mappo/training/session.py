@@ -20,7 +20,7 @@ from mappo.runs.logger import Update
 from mappo.system.files import shell_path
 from mappo.system.shutdown import Interrupts
 from mappo.training.diagnostics import Diagnostics
-from mappo.training.evaluator import Evaluator, Interruption, mean_return
+from mappo.training.evaluator import Evaluator, Interruption, Summary, mean_return
 from mappo.training.preflight import session_notes
 from mappo.training.seed_run import SeedRun, resume_seed_runs
 from mappo.training.setup import make_collector
@@ -64,7 +64,7 @@ class Session:
         self.ranks = self.agents[0].ranks
         self._can_restore = self.ranks.size == 1 and not self.agents[0].static_shapes
         self.diagnostics = Diagnostics(self.config, self.agents[0].spec)
-        self.notes = session_notes(self.name, self.config, self.env, self.eval_env, self.agents[0])
+        self.notes = session_notes(self.path, self.name, self.config, self.env, self.eval_env, self.agents[0])
         run = self.config.run
         self._evaluator = None if self.eval_env is None else Evaluator(self.eval_env, run, self.interrupts, self.ranks)
         self._total_steps = self.config.num_updates * self.config.steps_per_update
@@ -244,7 +244,7 @@ class Session:
         saved = [path / "checkpoints" / f"{self.step:012d}" for path in self.seed_paths]
         if not self.step or self.ranks.rank or not all(path.exists() for path in saved):
             return
-        results: dict[str, float] = {}
+        results: dict[str, Summary] = {}
         if self._evaluator is not None and self.is_finished:
             results = self._evaluator.measure_at_end(self.name, self.agents, self._view.note)
-        draw_curve(self.path, self.name, self.config.run, self.seed_paths, results)
+        draw_curve(self.path, self.name, self.config, self.seed_paths, results, self.agents[0].device)

@@ -11,9 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mappo.config import Config, RunConfig
+from mappo.config import Config
+from mappo.envs import CUSTOM
+from mappo.envs.create import is_batched_env
 from mappo.evaluation.curve import plot_curve
-from mappo.training.evaluator import AT_END
+from mappo.training.device import choose_device
+from mappo.training.evaluator import AT_END, Summary
+from mappo.training.header import device_line, settings_line
+from mappo.training.run import Run
 
 
 class UpdateClock:
@@ -76,21 +81,64 @@ def mean_over_seeds(metrics: Sequence[dict[str, float]]) -> dict[str, float]:
     return means
 
 
-def draw_curve(path: Path, name: str, run: RunConfig, seed_paths: Sequence[Path], results: Mapping[str, float]) -> None:
+def draw_curve(
+    path: Path,
+    name: str,
+    config: Config,
+    seed_paths: Sequence[Path],
+    results: Mapping[str, Summary],
+    device: torch.device,
+) -> None:
     """Draw the learning curve of a run; warn if the curve cannot be drawn.
 
     Args:
         path: run directory.
         name: name of the environment.
-        run: settings of the run.
+        config: settings of the run.
         seed_paths: directories of the seeds.
-        results: mean team returns of the baselines and, as `AT_END`, of the policy without evaluations during training.
+        results: team returns of the baselines and, as `AT_END`, of the policy without evaluations during training.
+        device: of the learner.
     """
+    run = config.run
     tables = [path / "metrics.csv" for path in seed_paths]
     seeds = f"seed {run.seed}" if len(tables) == 1 else f"{len(tables)} seeds"
-    baselines = {baseline: mean for baseline, mean in results.items() if baseline != AT_END}
-    at_end = results.get(AT_END, math.nan)
+    baselines = {baseline: result for baseline, result in results.items() if baseline != AT_END}
+    footer = f"{settings_line(name, config)}; {device_line(device, run.threads)}"
+    if baselines:
+        episodes = min(result.episodes for result in baselines.values())
+        footer += f"\nbaselines: mean and 95 % interval of {episodes:,} episodes"
     try:
-        plot_curve(path, baselines, title=f"{name}, {seeds}", tables=tables, policy=run.eval_policy, at_end=at_end)
+        plot_curve(
+            path,
+            {baseline: result.mean for baseline, result in baselines.items()},
+            intervals={baseline: result.interval for baseline, result in baselines.items()},
+            title=f"{name}, {seeds}",
+            footer=footer,
+            tables=tables,
+            policy=run.eval_policy,
+            at_end=results[AT_END].mean if AT_END in results else math.nan,
+        )
     except (OSError, ValueError) as error:  # such as a full disk: all else is saved
         warnings.warn(f"the learning curve is not drawn: {error}", stacklevel=5)
+
+
+def draw_scored_curve(run: Run, result: Mapping[str, Any]) -> None:
+    """Draw the learning curve again, with the baselines of a score: curve and table then show the same numbers.
+
+    Args:
+        run: a complete run.
+        result: see `evaluate_run`.
+    """
+    settings = run.config.run
+    results = {name: _summary_of(baseline, result["episodes"]) for name, baseline in result["baselines"].items()}
+    for policy, score in result["scores"].items():
+        if policy != settings.eval_policy:
+            results[AT_END] = _summary_of(score["return_sum"], result["episodes"])
+    is_batched = not run.env.startswith(CUSTOM) and is_batched_env(run.env)
+    device = choose_device(settings.device) if is_batched else torch.device("cpu")
+    draw_curve(run.path, run.env, run.config, run.seed_paths, results, device)
+
+
+def _summary_of(score: Mapping[str, Any], episodes: int) -> Summary:
+    low, high = score["ci95"] or (math.nan, math.nan)
+    return Summary(score["mean"], (low, high), episodes)
