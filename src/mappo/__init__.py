@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from mappo._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from mappo.algorithms.loss import Outputs as Outputs
     from mappo.algorithms.mappo import MAPPO as MAPPO
+    from mappo.algorithms.minibatch import Batch as Batch
     from mappo.config import (
         Config as Config,
         EnvConfig as EnvConfig,
@@ -61,7 +63,9 @@ _HOME = {
     "networks.encoders": ["register_encoder"],
     "envs": ["make", "preset"],
     "errors": ["StopTraining", "UserError"],
+    "algorithms.loss": ["Outputs"],
     "algorithms.mappo": ["MAPPO"],
+    "algorithms.minibatch": ["Batch"],
     "functional.losses": [
         *("ppo_clip_loss", "ppo_info", "ppo_policy_data", "ppo_policy_error", "ppo_policy_loss"),
         *("ppo_value_data", "ppo_value_error"),

@@ -46,6 +46,7 @@ CLIPPED = _with(SPREAD, {"obs_norm": True}, minibatches=4, max_grad_norm=0.05)
 CASES: dict[str, tuple[str, Config]] = {
     "spread": ("spread", SPREAD),
     "spread-minibatches": ("spread", _with(SPREAD, minibatches=4, value_clip=0.2, huber_delta=1.0)),
+    "spread-own-loss": ("spread", _with(SPREAD, minibatches=4, value_clip=0.2)),
     "spread-gru": ("spread", _with(SPREAD, {"memory_size": 8}, minibatches=4)),
     "battle": ("battle", CLIPPED),
     "battle-gru": ("battle", _with(CLIPPED, {"memory_size": 8, "layer_norm": True})),
@@ -62,7 +63,19 @@ CASES: dict[str, tuple[str, Config]] = {
     "foraging": ("lbf/Foraging-5x5-2p-1f-v3", _with(CLIPPED)),
     "mpe2": ("mpe2/simple_spread_v3", _with(CLIPPED)),
 }
-FAST = ["spread-gru", "battle", "battle-gru", "battle-agent-rows", "battle-popart"]
+FAST = ["spread-own-loss", "spread-gru", "battle", "battle-gru", "battle-agent-rows", "battle-popart"]
+
+
+class Bold(MAPPO):
+    """A loss of the user, with terms over the rows of actors and of critics."""
+
+    extra_metrics = ("boldness",)
+    loss_adds_up = True
+
+    def loss(self, batch: Any, outputs: Any) -> Any:
+        total, metrics = super().loss(batch, outputs)
+        boldness = batch.mean(outputs.entropy.square()) + batch.value_mean(outputs.value.square())
+        return total + 0.3 * boldness, metrics | {"boldness": boldness}
 
 
 def _make_env(name: str, num_envs: int, parts: int) -> Environment:
@@ -98,7 +111,7 @@ def train(name: str, parts: list[int], size: int, ranks: Ranks, dtype: torch.dty
     own = ENVS // size
     env = _make_env(kind, own * len(parts), len(parts))
     torch.set_default_dtype(dtype)
-    agent = MAPPO(env.spec, config, seed=1, ranks=ranks)
+    agent = (Bold if name == "spread-own-loss" else MAPPO)(env.spec, config, seed=1, ranks=ranks)
     # Each process samples its minibatches, its actions and its episodes from streams of its own.
     orders = [torch.Generator().manual_seed(100 + part) for part in parts]
     noise = [torch.Generator().manual_seed(200 + part) for part in parts]

@@ -92,7 +92,7 @@ def imported(folder: Path) -> bool:
     return (folder / "IMPORTED").exists()
 
 
-@pytest.mark.parametrize("seeds", [1, 2])
+@pytest.mark.parametrize("seeds", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_run_with_code_of_ones_own_resumes_exactly(folder: Path, seeds: int):
     whole = mappo.train("spread", with_code("whole", seeds=seeds))
     mappo.train("spread", with_code("cut", seeds=seeds), callback=stop_after(3))
@@ -141,7 +141,7 @@ def test_files_name_code_only_with_consent(folder: Path, capsys: pytest.CaptureF
     with pytest.raises(UserError, match=r"names code to import, mine:make.*allow_code=True"):
         mappo.load_actor("run")
     assert not imported(folder)
-    del commands["play run --episodes 1"]  # the game draws no pictures
+    del commands["play run --episodes 1"], commands["resume run"]  # no pictures here; a resume is tested above
     for command in commands:
         tail = words[2:] if command.startswith("train") else []
         assert main([*command.split(), "--allow-code", *tail]) == 0, command
@@ -250,6 +250,20 @@ def test_processes_with_a_loss_that_does_not_add_up_say_so_once(capfd: pytest.Ca
     words = ["train", "probe/signal", "--run.processes", "2", "--run.dir", "run", "--ppo.learner", "mine:Counting"]
     assert main([*words, "--run.total-steps", "64", "--run.progress", "off"]) == 2
     assert capfd.readouterr().err.count("the loss of Counting may not add up over 2 processes: take all") == 1
+
+
+class Failing(mappo.MAPPO):
+    def loss(self, batch: Any, outputs: Any) -> Any:
+        if self.updates == 1:
+            raise ZeroDivisionError("by my own code")
+        return super().loss(batch, outputs)
+
+
+def test_an_error_in_a_loss_shows_the_users_lines_alone(folder: Path):
+    with pytest.raises(UserError, match=r"Failing\.loss failed:\nTraceback") as error:
+        mappo.train("spread", within(CONFIG, folder / "run"), learner=Failing)
+    assert "ZeroDivisionError: by my own code" in str(error.value)
+    assert "src/mappo" not in str(error.value)
 
 
 def test_tensors_of_another_learner_do_not_fit(folder: Path):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mappo.algorithms.epochs import LOSS_METRICS
 from mappo.algorithms.minibatch import Batch
+from mappo.backend.process_settings import raise_as_user_error
 from mappo.config import PPOConfig
 from mappo.errors import UserError
 from mappo.functional.distributions import sum_tensors
@@ -61,17 +62,22 @@ def loss(
     return _metrics(ppo, entropy_weight, policy_loss, value_loss, batch.mean(outputs.entropy), info)
 
 
-def checked_loss(name: str, result: object, extra: Sequence[str] = ()) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the result of a learner's `loss` with all metrics, without gradients; NaN for those left out.
+def checked_loss(name: str, work: Callable[[], object], extra: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the result of a user's `loss` with all metrics, without gradients; NaN for those left out.
 
     Args:
         name: of the learner's class.
-        result: of its `loss`, which may be the user's.
+        work: computes the loss.
         extra: names of the metrics beyond `LOSS_METRICS`.
 
     Raises:
-        UserError: the result is no loss with metrics, or has metrics of other names.
+        UserError: the loss failed, or the result is no loss with metrics, or has metrics of other names.
     """
+    try:
+        result = work()
+    except Exception as error:
+        raise_as_user_error(f"{name}.loss", error)
+        raise
     pair = cast(Any, result) if isinstance(result, tuple) and len(cast(Any, result)) == 2 else (None, None)
     total, found = pair
     if not (isinstance(total, Tensor) and not total.ndim and total.requires_grad and isinstance(found, dict)):

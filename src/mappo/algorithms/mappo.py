@@ -4,6 +4,7 @@ Yu et al. 2022, "The Surprising Effectiveness of PPO in Cooperative Multi-Agent 
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import cast
 
 import torch
@@ -210,10 +211,8 @@ class MAPPO:
         self._check()
         if self.has_closed_form:
             return add_gradient(self.policy, self.network.critic, self.config.ppo, batch, self.entropy_weight)
-        result = self.loss(batch, self.outputs(batch))
-        if self.is_own_loss:
-            result = checked_loss(type(self).__name__, result, self.extra_metrics)
-        total, metrics = result
+        work = partial(self.loss, batch, self.outputs(batch))
+        total, metrics = checked_loss(type(self).__name__, work, self.extra_metrics) if self.is_own_loss else work()
         total.backward()
         return metrics
 

@@ -64,7 +64,11 @@ class EnvSettings(TorchDefaults):
             sys.path[:] = [*sys.path, *(entry for entry in self._path if entry not in sys.path)]
         sys.stdout, sys.stderr = self._streams
         restore_output()
-        if not isinstance(error, Exception | SystemExit) or isinstance(error, _PASSED_ON):
-            return
-        if runs_user_code(error) and not is_out_of_memory(error):
-            raise UserError(f"the environment failed:\n{format_error(error)}") from error
+        if isinstance(error, Exception | SystemExit):
+            raise_as_user_error("the environment", error)
+
+
+def raise_as_user_error(code: str, error: BaseException) -> None:
+    """Raise a UserError in place of an error in code of the user; `code` says whose, as in "the environment"."""
+    if not isinstance(error, _PASSED_ON) and runs_user_code(error) and not is_out_of_memory(error):
+        raise UserError(f"{code} failed:\n{format_error(error)}") from error
