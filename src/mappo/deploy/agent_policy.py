@@ -48,8 +48,8 @@ class AgentPolicy(nn.Module):
         self.gru = gru
         self.memory_norm = memory_norm
         self.head = head
-        self.register_buffer("log_std", log_std)
-        self.log_std: Tensor | None
+        self.register_buffer("fixed_log_std", log_std)
+        self.fixed_log_std: Tensor | None
         self.heads = heads
         self.distribution = distribution
 
@@ -106,7 +106,7 @@ class AgentPolicy(nn.Module):
         params = {"logits": y[:, :num_choices]} if num_choices else {}
         if count:
             params["mean"] = y[:, num_choices : num_choices + count]
-            log_std = y[:, num_choices + count :] if self.log_std is None else self.log_std.expand(len(y), -1)
+            log_std = y[:, num_choices + count :] if self.fixed_log_std is None else self.fixed_log_std.expand(y.shape[0], -1)
             params["log_std"] = log_std
         return params
 
