@@ -149,7 +149,7 @@ def random_actor(spec: Spec, seed: int = 0, **network: Any) -> Actor:
     with torch.no_grad():
         for name, p in actor.named_parameters():
             if name.endswith("bias") or "norm" in name:
-                p.add_(0.3 * torch.randn(p.shape, generator=generator))
+                p.add_(0.1 * torch.randn(p.shape, generator=generator))
         if actor.norm is not None:
             rows = torch.randn(50, spec.num_agents, *spec.obs_shape, generator=generator) * 2 + 1
             actor.norm.update(rows, torch.ones(50, spec.num_agents))

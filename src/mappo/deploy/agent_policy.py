@@ -106,7 +106,9 @@ class AgentPolicy(nn.Module):
         params = {"logits": y[:, :num_choices]} if num_choices else {}
         if count:
             params["mean"] = y[:, num_choices : num_choices + count]
-            log_std = y[:, num_choices + count :] if self.fixed_log_std is None else self.fixed_log_std.expand(y.shape[0], -1)
+            log_std = (
+                y[:, num_choices + count :] if self.fixed_log_std is None else self.fixed_log_std.expand(y.shape[0], -1)
+            )
             params["log_std"] = log_std
         return params
 

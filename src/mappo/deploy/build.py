@@ -42,7 +42,7 @@ def build_agent_policy(policy: Policy, agent: int) -> AgentPolicy:
         None if gru is None else GRUCell(to_linear(gru.input), to_linear(gru.hidden)),
         None if network.gru_norm is None else to_layer_norm(network.gru_norm),
         to_linear(network.head, _head_rows(spec, agent, network.head.weight.shape[-2])),
-        None if network.constants is None else network.constants[0, : heads.continuous].clone(),
+        network.constants[0, : heads.continuous].clone() if network.constants is not None and heads.low else None,
         heads,
         ActionDistribution(alone, policy.network_config),
     ).eval()

@@ -119,3 +119,18 @@ def flatten_inputs(inputs: Sequence[ObsInput], arrays: Sequence[Tensor]) -> Tens
             options = torch.arange(start, start + count, device=x.device)
             flat.append((choice.unsqueeze(-1) == options).to(torch.float32))
     return flat[0] if len(flat) == 1 else torch.cat(flat, -1)
+
+
+def unflatten_inputs(inputs: Sequence[ObsInput], flat: Tensor) -> list[Tensor]:
+    """Return the arrays `(*B, *shape)` of flat observations `(*B, F)`; numbers behind the last array are padding."""
+    arrays: list[Tensor] = []
+    first = 0
+    for array in inputs:
+        x = flat[..., first : first + array.size]
+        first += array.size
+        if array.choices:
+            options = torch.split(x, list(array.choices), -1)
+            choices = [x.argmax(-1) + start for x, start in zip(options, array.start, strict=True)]
+            x = torch.stack(choices, -1)
+        arrays.append(x.reshape((*flat.shape[:-1], *array.shape)).to(getattr(torch, array.dtype)))
+    return arrays

@@ -1,0 +1,160 @@
+"""`contract.json`: all that a user of an exported policy must know, as data. Loads no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from mappo._version import __version__
+from mappo.config.bounds import read_field
+from mappo.errors import UserError
+from mappo.system.files import error_text, write_text
+from mappo.system.safe_read import MAX_JSON, parse_json, quote, read_text
+
+if TYPE_CHECKING:
+    from mappo.core.obs_inputs import ObsInput
+    from mappo.core.spec import ActionHeads
+    from mappo.deploy.agent_policy import AgentPolicy
+
+FORMAT = 1
+CONTRACT = "contract.json"
+CHECK = "check.safetensors"
+# A file answers as the saved actor does if it takes the same greedy choice wherever the two best logits differ by more
+# than `MARGIN`, and its numbers differ by less than the tolerance, times their size where that is above 1.
+MARGIN = 1e-4
+TOLERANCE = 1e-5
+MEMORY_TOLERANCE = 1e-4
+BATCH = "batch"
+
+_MEANINGS = {
+    "mask": "True where a choice is legal, head by head; a head without a legal choice may choose anything",
+    "memory": "memory_out of the step before; anything where is_first",
+    "is_first": "True at the first step of an episode or of a life: the memory starts at zero",
+    "noise": "uniform in [0, 1), a number for each head, for sampled_action alone; any value else",
+    "action": "the most probable action, in the agent's own space",
+    "sampled_action": "an action drawn by the noise, in the agent's own space",
+    "logits": "scores of all choices, head by head, before the mask",
+    "mean": "means of the continuous heads, before the bounds",
+    "log_std": "logarithms of the standard deviations of the continuous heads, before the bounds",
+    "memory_out": "the memory for the next step",
+}
+
+
+def make_contract(policy: AgentPolicy, agent: str, origin: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe the policy of an agent.
+
+    Args:
+        policy: the agent's.
+        agent: its name.
+        origin: `env`, `run`, `checkpoint`, `step`, `precision`, of the run.
+    """
+    example = policy.example_inputs(1)
+    inputs = {x.name: _describe_input(x) for x in policy.reader.inputs}
+    return {
+        "format": FORMAT,
+        "mappo": __version__,
+        **origin,
+        "agent": agent,
+        "inputs": [_describe(name, x, inputs.get(name, {})) for name, x in example.items()],
+        "outputs": [_describe(name, x, {}) for name, x in policy(example).items()],
+        "action": _describe_action(policy.heads, policy.distribution.is_squashed),
+        "memory": policy.memory_size,
+        "layers": describe_layers(policy),
+    }
+
+
+def _describe(name: str, x: Any, more: dict[str, Any]) -> dict[str, Any]:
+    dtype = str(x.dtype).removeprefix("torch.")
+    meaning = {} if name not in _MEANINGS else {"meaning": _MEANINGS[name]}
+    return {"name": name, "shape": [BATCH, *x.shape[1:]], "dtype": dtype, **meaning, **more}
+
+
+def _describe_input(array: ObsInput) -> dict[str, Any]:
+    """Return keys, meaning and range of an array of the observation."""
+    kind = "an integer for each choice, counted from start" if array.choices else "numbers in the environment's units"
+    told: dict[str, Any] = {"keys": array.path, "meaning": kind}
+    if array.choices:
+        return told | {"options": array.choices, "start": array.start}
+    return told | {"low": _finite(array.low), "high": _finite(array.high)} if array.low else told
+
+
+def _describe_action(heads: ActionHeads, is_squashed: bool) -> dict[str, Any]:
+    """Return shape and heads of an action, in the order of its flat numbers."""
+    described: list[dict[str, Any]] = []
+    first = 0
+    for count, start in zip(heads.categorical, cast("tuple[int, ...]", heads.start), strict=True):
+        described.append({"kind": "choice", "options": count, "start": start, "first_logit": first})
+        first += count
+    for low, high in zip(_finite(heads.low), _finite(heads.high), strict=True):
+        bounds = "tanh" if is_squashed else "clip"
+        described.append({"kind": "number", "low": low, "high": high, "bounds": bounds})
+    return {"shape": heads.shape, "heads": described}
+
+
+def describe_layers(policy: AgentPolicy) -> list[dict[str, Any]]:
+    """Return the layers with numbers of their own, in the order of computation: name, kind, sizes, count of numbers."""
+    from torch import nn
+
+    kinds: dict[type, tuple[str, tuple[str, ...]]] = {
+        nn.Linear: ("linear", ("in_features", "out_features")),
+        nn.LayerNorm: ("layer_norm", ()),
+        nn.Conv2d: ("conv2d", ("in_channels", "out_channels", "kernel_size", "stride", "padding")),
+    }
+    layers: list[dict[str, Any]] = []
+    for name, module in policy.named_modules():
+        tensors = {**dict(module.named_parameters(recurse=False)), **dict(module.named_buffers(recurse=False))}
+        if not tensors:
+            continue
+        numbers = {key: x.numel() for key, x in tensors.items()}
+        kind, keys = kinds.get(type(module), (type(module).__name__, ()))
+        layers.append({"name": name or "policy", "kind": kind, **{key: getattr(module, key) for key in keys}, "numbers": numbers})
+    return layers
+
+
+def _finite(bounds: Sequence[float]) -> list[float | None]:
+    return [x if math.isfinite(x) else None for x in bounds]  # JSON has no infinity
+
+
+def write_contract(folder: Path, contract: Mapping[str, Any]) -> None:
+    """Write `contract.json` with size and checksum of each other file in the folder."""
+    files = {
+        file.name: {"bytes": file.stat().st_size, "sha256": digest(file)}
+        for file in sorted(folder.iterdir())
+        if file.name != CONTRACT
+    }
+    write_text(folder / CONTRACT, json.dumps({**contract, "files": files}, indent=2) + "\n")
+
+
+def read_contract(folder: Path) -> dict[str, Any]:
+    """Read `contract.json`, and compare the checksums of all files.
+
+    Raises:
+        UserError: the folder holds no exported policy, or a file is damaged or missing.
+    """
+    file = folder / CONTRACT
+    try:
+        contract = parse_json(read_text(file, MAX_JSON))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} holds no exported policy: {file.name}: {quote(error_text(error))}") from None
+    if not isinstance(contract, dict) or cast("dict[str, Any]", contract).get("format") != FORMAT:
+        raise UserError(f"{file} is not of format {FORMAT}: export the policy again, or use the version that wrote it")
+    data = cast("dict[str, Any]", contract)
+    for name, facts in read_field(data, "files", dict).items():
+        path = folder / Path(name).name
+        try:
+            actual = digest(path)
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error_text(error)}; export the policy again") from None
+        if not isinstance(facts, dict) or actual != cast("dict[str, Any]", facts).get("sha256"):
+            raise UserError(f"{path} is damaged: its checksum is not the checksum in {CONTRACT}; export it again")
+    return data
+
+
+def digest(file: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

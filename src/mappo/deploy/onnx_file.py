@@ -1,0 +1,81 @@
+"""`policy.onnx`: a policy for onnxruntime and other runtimes of ONNX."""
+
+import importlib.util
+import logging
+import warnings
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mappo.deploy.formats import Arrays, Runner, UnavailableError
+from mappo.errors import UserError
+
+if TYPE_CHECKING:
+    from mappo.deploy.agent_policy import AgentPolicy
+
+FILES = ("policy.onnx",)
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+OPSET = 18  # the lowest that torch's exporter writes without conversion: older runtimes read it
+MAX_BYTES = 2**31 - 1  # of an ONNX file with its weights inside
+
+
+def write(policy: "AgentPolicy", contract: Mapping[str, Any], folder: Path) -> None:
+    """Write `policy.onnx`; see `Format`."""
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f"--to onnx needs the packages {', '.join(missing)}: pip install 'mappo[export]'")
+    import torch
+
+    from mappo.deploy.tracing import trace
+
+    numbers = sum(x.numel() * x.element_size() for x in policy.state_dict().values())
+    if numbers > MAX_BYTES:
+        raise UserError(f"the policy has {numbers:,} bytes, more than an ONNX file can hold: use --to pt2")
+    names = [[x["name"] for x in contract[key]] for key in ("inputs", "outputs")]
+    program = trace(policy)
+    with _quiet():
+        model = torch.onnx.export(
+            program,
+            dynamo=True,
+            input_names=names[0],
+            output_names=names[1],
+            opset_version=OPSET,
+            external_data=False,
+            verbose=False,
+        )
+        if model is None:
+            raise UserError("torch.onnx.export returned no model")
+        model.save(str(folder / FILES[0]), external_data=False)
+
+
+def open(contract: Mapping[str, Any], folder: Path) -> Runner:
+    """Return the file in use by onnxruntime, on a single thread; see `Format`."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise UnavailableError("onnxruntime is not installed: pip install 'mappo[export]'") from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    session: Any = onnxruntime.InferenceSession(str(folder / FILES[0]), options, providers=["CPUExecutionProvider"])
+    names = [x["name"] for x in contract["outputs"]]
+
+    def run(inputs: Arrays) -> dict[str, Any]:
+        return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+
+    return run
+
+
+@contextmanager
+def _quiet() -> Generator[None]:
+    """Keep the exporter from notes about packages that no policy needs."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

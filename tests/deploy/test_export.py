@@ -1,0 +1,272 @@
+"""Exported files answer as the saved actor does on real episodes, and each wrong file is found."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mappo.deploy.build import build_agent_policy
+from mappo.deploy.contract import make_contract, read_contract
+from mappo.deploy.export import export_agents, folder_names
+from mappo.deploy.formats import Arrays
+from mappo.deploy.record import record_steps
+from mappo.deploy.verify import Verdict, compare, read_record, replay, verify
+from mappo.envs.vector.team_layout import TeamLayout
+from mappo.errors import UserError
+from mappo.policies.actor import Actor
+from teams import TEAMS, random_actor
+from vectorized import from_factory
+
+ORIGIN = {"env": "custom/Sampler", "run": "x", "checkpoint": "last", "step": 10, "precision": "float32"}
+
+
+def recorded(kind: str, steps: int) -> tuple[Actor, list[Arrays]]:
+    team = TEAMS[kind]
+    env = from_factory(team.make, 1)
+    actor = random_actor(env.spec, **team.network)
+    return actor, record_steps(env, actor.policy, steps, seed=3)
+
+
+def as_runner(policy: Any) -> Callable[[Arrays], dict[str, np.ndarray]]:
+    """The module in torch as if it were a file."""
+
+    @torch.no_grad()
+    def run(inputs: Arrays) -> dict[str, np.ndarray]:
+        outputs = policy({name: torch.as_tensor(x) for name, x in inputs.items()})
+        return {name: x.numpy() for name, x in outputs.items()}
+
+    return run
+
+
+@pytest.mark.parametrize("kind", TEAMS)
+def test_real_episodes_are_answered_as_by_the_saved_actor(kind: str):
+    actor, records = recorded(kind, 60)
+    spec = actor.policy.spec
+    for index, agent in enumerate(spec.agents):
+        policy = build_agent_policy(actor.policy, index)
+        record = records[index]
+        contract = make_contract(policy, agent, ORIGIN)
+        names = {x["name"] for key in ("inputs", "outputs") for x in contract[key]}
+        assert record.keys() == names
+        assert len(record["noise"]) == 60
+        verdict = replay("module", as_runner(policy), record, contract)
+        assert not verdict.problem, verdict
+        if contract["memory"]:
+            assert record["is_first"].sum() > 3  # lives and episodes
+            assert not record["is_first"].all()
+        if "mask" in record and TEAMS[kind].masks:
+            assert not record["mask"].all()
+        for fact in contract["inputs"] + contract["outputs"]:
+            x = record[fact["name"]]
+            assert (x.dtype.name, list(x.shape[1:])) == (fact["dtype"], fact["shape"][1:])
+        space = TEAMS[kind].kinds[agent][1]
+        for name in ("action", "sampled_action"):
+            assert all(space.contains(np.asarray(x, space.dtype)[()]) for x in record[name])
+
+
+# Bugs that a writer of files could make, each by its change of a policy; and the kinds of teams that it concerns.
+def forget_statistics(policy: Any) -> None:
+    policy.reader.mean = policy.reader.scale = None
+
+
+def keep_memory(policy: Any) -> None:
+    inner = policy.forward
+    policy.forward = lambda inputs: inner(inputs | {"is_first": torch.zeros_like(inputs["is_first"])})
+
+
+def swap_heads(policy: Any) -> None:
+    policy.head.weight.data = policy.head.weight.data.flip(0)
+    policy.head.bias.data = policy.head.bias.data.flip(0)
+
+
+def forget_mask(policy: Any) -> None:
+    inner = policy.forward
+    policy.forward = lambda inputs: inner(inputs | {"mask": torch.ones_like(inputs["mask"])})
+
+
+def forget_bytes(policy: Any) -> None:
+    policy.reader.divisor.fill_(1)
+
+
+def forget_start(policy: Any) -> None:
+    inner = policy.forward
+    policy.forward = lambda inputs: inner(inputs) | {"action": inner(inputs)["action"] - 3}
+
+
+def forget_bounds(policy: Any) -> None:
+    policy.distribution.half_width = policy.distribution.half_width * 0 + 1
+
+
+def forget_constants(policy: Any) -> None:
+    policy.reader.constants.zero_()
+
+
+BUGS = {
+    forget_statistics: ["discrete-masks", "unequal", "dict"],
+    keep_memory: ["unequal-gru", "gru-masks"],
+    swap_heads: ["discrete", "multidiscrete", "box-clip", "multibinary-masks"],
+    forget_mask: ["discrete-masks", "gru-masks"],
+    forget_bytes: ["images", "bytes"],
+    forget_start: ["discrete"],
+    forget_bounds: ["box-clip", "box-tanh"],
+    forget_constants: ["images-first-id"],
+}
+
+
+@pytest.mark.parametrize(("bug", "kind"), [(bug, kind) for bug, kinds in BUGS.items() for kind in kinds])
+def test_a_wrong_file_is_refused(bug: Callable[[Any], None], kind: str):
+    actor, records = recorded(kind, 60)
+    policy = build_agent_policy(actor.policy, 0)
+    contract = make_contract(policy, "a", ORIGIN)
+    assert not replay("module", as_runner(policy), records[0], contract).problem
+    bug(policy)
+    assert replay("module", as_runner(policy), records[0], contract).problem
+
+
+@pytest.mark.parametrize("kind", ["discrete-masks", "box-tanh", "images", "unequal-none-state"])
+def test_another_agents_weights_are_refused(kind: str):
+    actor, records = recorded(kind, 60)
+    right, wrong = (build_agent_policy(actor.policy, index) for index in (0, 1))
+    if kind == "unequal-none-state":
+        wrong.reader, wrong.head = right.reader, right.head
+        wrong.encoder[0], wrong.heads, wrong.distribution = right.encoder[0], right.heads, right.distribution
+    contract = make_contract(right, "a", ORIGIN)
+    assert replay("module", as_runner(wrong), records[0], contract).problem
+
+
+def test_close_logits_and_rounding_are_allowed_and_counted():
+    actor, records = recorded("discrete", 200)
+    contract = make_contract(build_agent_policy(actor.policy, 0), "a", ORIGIN)
+    record = records[0]
+    assert not compare("x", record, record, contract).problem
+
+    def other(steps: int, gap: float) -> Verdict:
+        """Another choice in some steps, whose two best logits differ by the gap."""
+        rows = np.arange(steps)
+        best = record["logits"].argmax(-1)
+        second = np.where(np.arange(5) == best[:, None], -np.inf, record["logits"]).argmax(-1)
+        logits = record["logits"].copy()
+        logits[rows, second[rows]] = logits[rows, best[rows]] - gap
+        action = record["action"].copy()
+        action[rows] = second[rows] + 3
+        return compare("x", record | {"action": action, "logits": logits}, record | {"logits": logits}, contract)
+
+    assert other(1, 2e-4).problem == "other greedy choices in 1 steps"
+    assert not other(1, 5e-5).problem
+    assert other(1, 5e-5).close == other(1, 5e-5).close_differing == 1
+    assert other(2, 5e-5).problem == "other choices in 2 steps"
+    noisy = record | {"logits": record["logits"] + 2e-5}
+    assert compare("x", noisy, record, contract).problem == "numbers differ by more than 1e-05"
+    broken = record | {"logits": record["logits"] * np.float32(np.nan)}
+    assert compare("x", broken, record, contract).problem
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders of all agents of a team with memory, masks, statistics and unequal spaces, as ONNX and pt2."""
+    actor, records = recorded("unequal-gru", 100)
+    out = tmp_path_factory.mktemp("export") / "out"
+    verdicts = export_agents(actor.policy, ["talker"], ["onnx", "pt2"], out, ORIGIN, records)
+    assert list(verdicts) == [out / "talker"]
+    assert [verdict.file for verdict in verdicts[out / "talker"]] == ["policy.onnx", "policy.pt2"]
+    return out / "talker"
+
+
+def test_files_are_complete_and_proven_without_torch(exported: Path):
+    names = {"contract.json", "check.safetensors", "policy.onnx", "policy.pt2"}
+    assert {file.name for file in exported.iterdir()} == names
+    code = f"""
+import sys
+from pathlib import Path
+from mappo.deploy import formats
+del formats.MODULES["pt2"]
+from mappo.deploy.verify import verify
+verdicts = verify(Path({str(exported)!r}))
+assert [verdict.problem + verdict.skipped for verdict in verdicts] == [""], verdicts
+assert "torch" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_onnx_file_holds_the_numbers_of_one_agent_alone(exported: Path):
+    onnx = pytest.importorskip("onnx")
+    contract = read_contract(exported)
+    numbers = {f"{layer['name']}.{key}": n for layer in contract["layers"] for key, n in layer["numbers"].items()}
+    assert numbers["encoder.1.weight"] == 7 * 16  # the seven numbers that this agent observes
+    assert numbers["gru.hidden.weight"] == 3 * 7 * 7
+    assert numbers["head.weight"] == 6 * 7  # its six choices
+    model = onnx.load(exported / "policy.onnx")
+    floats = {x.name: int(np.prod(x.dims)) for x in model.graph.initializer if x.data_type == onnx.TensorProto.FLOAT}
+    assert {name: n for name, n in floats.items() if name in numbers} == numbers
+    assert sum(floats.values()) <= sum(numbers.values()) + 8  # and a few constants of the arithmetic
+
+
+def test_damaged_files_are_named(exported: Path, tmp_path: Path):
+    import shutil
+
+    for name, text in (
+        ("policy.onnx", r"policy\.onnx is damaged: its checksum is not the checksum in contract\.json"),
+        ("check.safetensors", r"check\.safetensors is damaged"),
+        ("contract.json", r"holds no exported policy: contract\.json"),
+    ):
+        copy = tmp_path / name / "talker"
+        shutil.copytree(exported, copy)
+        with open(copy / name, "r+b") as stream:
+            stream.seek(-9, 2)
+            stream.write(b"\xff" * 9)
+        with pytest.raises(UserError, match=text):
+            verify(copy)
+    copy = tmp_path / "gone"
+    shutil.copytree(exported, copy)
+    (copy / "policy.pt2").unlink()
+    with pytest.raises(UserError, match=r"cannot read .*policy\.pt2: No such file"):
+        verify(copy)
+    data = json.loads((exported / "contract.json").read_text())
+    (copy / "contract.json").write_text(json.dumps(data | {"format": 9}))
+    with pytest.raises(UserError, match="is not of format 1"):
+        verify(copy)
+    with pytest.raises(UserError, match="holds no exported policy"):
+        verify(tmp_path)
+
+
+def test_existing_folders_are_not_touched(tmp_path: Path):
+    actor, records = recorded("discrete", 10)
+    (tmp_path / "a").mkdir()
+    with pytest.raises(UserError, match="a exists: remove it, or give another folder by --out"):
+        export_agents(actor.policy, ["b", "a"], ["pt2"], tmp_path, ORIGIN, records)
+    assert [x.name for x in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_failed_export_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    actor, records = recorded("discrete", 10)
+    records[0]["action"] = records[0]["action"] + 1
+    with pytest.raises(UserError, match="a cannot be exported, since a file does not answer as the saved actor"):
+        export_agents(actor.policy, ["a"], ["pt2"], tmp_path, ORIGIN, records)
+
+    def full(*args: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mappo.deploy.export.write_record", full)
+    with pytest.raises(UserError, match=r"could not write .*a: No space left on device"):
+        export_agents(actor.policy, ["a"], [], tmp_path, ORIGIN, records)
+    assert list(tmp_path.iterdir()) == []
+    records[0] = {}
+    with pytest.raises(UserError, match="a did not act in any recorded step"):
+        export_agents(actor.policy, ["a"], [], tmp_path, ORIGIN, records)
+
+
+def test_folders_have_plain_names():
+    assert folder_names(["a", "../b", "A", "x y", "x_y", ""]) == ["a", "_b", "A_", "x_y", "x_y_", "agent"]
+
+
+def test_the_record_survives_the_disk(exported: Path):
+    record = read_record(exported)
+    assert TeamLayout(TEAMS["unequal-gru"].make()).spec.agents[1] == "talker"
+    assert record["memory"].shape == (100, 7)
