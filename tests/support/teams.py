@@ -146,10 +146,12 @@ def random_actor(spec: Spec, seed: int = 0, **network: Any) -> Actor:
     config = NetworkConfig(**{"hidden": (16, 12), "actor_gain": 1.0} | network)
     generator = torch.Generator().manual_seed(seed)
     actor = build_actor(spec, config, generator)
+    # The LayerNorm of a memory of near equal numbers enlarges rounding without a bound: those weights stay smaller.
+    scale = 0.1 if config.memory_size and config.layer_norm else 0.3
     with torch.no_grad():
         for name, p in actor.named_parameters():
             if name.endswith("bias") or "norm" in name:
-                p.add_(0.1 * torch.randn(p.shape, generator=generator))
+                p.add_(scale * torch.randn(p.shape, generator=generator))
         if actor.norm is not None:
             rows = torch.randn(50, spec.num_agents, *spec.obs_shape, generator=generator) * 2 + 1
             actor.norm.update(rows, torch.ones(50, spec.num_agents))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -76,10 +76,10 @@ def _describe(name: str, x: Any, more: dict[str, Any]) -> dict[str, Any]:
 def _describe_input(array: ObsInput) -> dict[str, Any]:
     """Return keys, meaning and range of an array of the observation."""
     kind = "an integer for each choice, counted from start" if array.choices else "numbers in the environment's units"
-    told: dict[str, Any] = {"keys": array.path, "meaning": kind}
+    facts: dict[str, Any] = {"keys": array.path, "meaning": kind}
     if array.choices:
-        return told | {"options": array.choices, "start": array.start}
-    return told | {"low": _finite(array.low), "high": _finite(array.high)} if array.low else told
+        return facts | {"options": array.choices, "start": array.start}
+    return facts | {"low": _finite(array.low), "high": _finite(array.high)} if array.low else facts
 
 
 def _describe_action(heads: ActionHeads, is_squashed: bool) -> dict[str, Any]:
@@ -105,13 +105,13 @@ def describe_layers(policy: AgentPolicy) -> list[dict[str, Any]]:
         nn.Conv2d: ("conv2d", ("in_channels", "out_channels", "kernel_size", "stride", "padding")),
     }
     layers: list[dict[str, Any]] = []
-    for name, module in policy.named_modules():
+    for name, module in cast("Iterable[tuple[str, nn.Module]]", policy.named_modules()):
         tensors = {**dict(module.named_parameters(recurse=False)), **dict(module.named_buffers(recurse=False))}
-        if not tensors:
-            continue
-        numbers = {key: x.numel() for key, x in tensors.items()}
-        kind, keys = kinds.get(type(module), (type(module).__name__, ()))
-        layers.append({"name": name or "policy", "kind": kind, **{key: getattr(module, key) for key in keys}, "numbers": numbers})
+        if tensors:
+            kind, keys = kinds.get(type(module), (type(module).__name__, ()))
+            sizes = {key: getattr(module, key) for key in keys}
+            counts = {key: x.numel() for key, x in tensors.items()}
+            layers.append({"name": name or "policy", "kind": kind, **sizes, "numbers": counts})
     return layers
 
 

@@ -1,5 +1,6 @@
 """`policy.onnx`: a policy for onnxruntime and other runtimes of ONNX."""
 
+import importlib
 import importlib.util
 import logging
 import warnings
@@ -29,9 +30,9 @@ def write(policy: "AgentPolicy", contract: Mapping[str, Any], folder: Path) -> N
 
     from mappo.deploy.tracing import trace
 
-    numbers = sum(x.numel() * x.element_size() for x in policy.state_dict().values())
-    if numbers > MAX_BYTES:
-        raise UserError(f"the policy has {numbers:,} bytes, more than an ONNX file can hold: use --to pt2")
+    size = sum(x.numel() * x.element_size() for x in policy.state_dict().values())
+    if size > MAX_BYTES:
+        raise UserError(f"the policy has {size:,} bytes, more than an ONNX file can hold: use --to pt2")
     names = [[x["name"] for x in contract[key]] for key in ("inputs", "outputs")]
     program = trace(policy)
     with _quiet():
@@ -52,7 +53,7 @@ def write(policy: "AgentPolicy", contract: Mapping[str, Any], folder: Path) -> N
 def open(contract: Mapping[str, Any], folder: Path) -> Runner:
     """Return the file in use by onnxruntime, on a single thread; see `Format`."""
     try:
-        import onnxruntime
+        onnxruntime: Any = importlib.import_module("onnxruntime")
     except ImportError:
         raise UnavailableError("onnxruntime is not installed: pip install 'mappo[export]'") from None
     options = onnxruntime.SessionOptions()

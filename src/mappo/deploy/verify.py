@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save_file  # pyright: ignore[reportUnknownVariableType]
 
 from mappo.deploy.contract import CHECK, MARGIN, MEMORY_TOLERANCE, TOLERANCE, read_contract
 from mappo.deploy.formats import MODULES, Arrays, Runner, UnavailableError, get_format
@@ -129,7 +129,7 @@ def _answers(run: Runner, inputs: Arrays, sizes: Sequence[int], has_memory: bool
     for rows in _pieces(len(inputs["noise"]), sizes):
         memory = {"memory": answers[-1]["memory_out"]} if has_memory and answers else {}
         answers.append(run({name: x[rows] for name, x in inputs.items()} | memory))
-    return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+    return {name: np.concatenate([outputs[name] for outputs in answers]) for name in answers[0]}
 
 
 def _pieces(steps: int, sizes: Sequence[int]) -> Iterator[slice]:
@@ -166,8 +166,8 @@ def compare(file: str, found: Arrays, record: Arrays, contract: Mapping[str, Any
         if name in record:
             error = max(error, _difference(found[name], record[name]))
     for name in ("action", "sampled_action"):
-        numbers = slice(len(choices), None)
-        error = max(error, *(_difference(*(x[name].reshape(steps, -1)[:, numbers] for x in (found, record))), 0.0))
+        pair = [x[name].reshape(steps, -1)[:, len(choices) :] for x in (found, record)]
+        error = max(error, _difference(*pair))
     memory_error = _difference(found["memory_out"], record["memory_out"]) if contract["memory"] else 0.0
     differing = int((differs & ~is_close).sum())
     close_differing = int(((differs & is_close) | samples).sum())

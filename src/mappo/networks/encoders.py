@@ -39,12 +39,13 @@ class OneGroup(nn.Module):
 
 
 def select_encoder(encoder: nn.Module, num_groups: int, group: int) -> nn.Module:
-    """Return a single group of an encoder, for inputs `(*B, *shape)`; built-in encoders are changed in place."""
+    """Return a single group of an encoder, for inputs `(*B, *shape)`; one with `select_` is changed in place."""
     if isinstance(encoder, PartsEncoders):
         return encoder.sets[group]
-    if not isinstance(encoder, MLP | CNN):
+    select: Callable[[int], None] | None = getattr(encoder, "select_", None)
+    if select is None:
         return OneGroup(encoder, num_groups, group)
-    encoder.select_(group)
+    select(group)
     return encoder
 
 

@@ -58,8 +58,8 @@ def _write_head(draft: Draft, policy: AgentPolicy, x: Array) -> None:
     """Write the last layer: logits, means and log standard deviations."""
     outputs = Array("policy->outputs", (policy.head.out_features,))
     dense(draft, policy.head, x, outputs)
-    if policy.log_std is not None and policy.heads.continuous:
-        table = draft.table("LOG_STD", policy.log_std)
+    if policy.fixed_log_std is not None and policy.heads.continuous:
+        table = draft.table("LOG_STD", policy.fixed_log_std)
         draft.call("read_floats", table, policy.heads.continuous, outputs.at(outputs.size))
 
 
