@@ -12,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     from mappo.deploy.agent_policy import AgentPolicy
 
-FormatName = Literal["onnx", "pt2"]
+FormatName = Literal["onnx", "pt2", "c"]
 Arrays = Mapping[str, np.ndarray]
 # A file in use: inputs by name, each with a batch axis, to outputs by name.
 Runner = Callable[[Arrays], dict[str, np.ndarray]]
@@ -48,6 +48,7 @@ class Format(Protocol):
 MODULES: dict[FormatName, str] = {
     "onnx": "mappo.deploy.onnx_file",
     "pt2": "mappo.deploy.pt2_file",
+    "c": "mappo.deploy.c_file",
 }
 
 

@@ -1,25 +1,25 @@
-"""A C policy as a program: `policy.c` and `replay.c`, compiled, and played on recorded steps."""
+"""A C policy as a program: `policy.c` and `replay.c`, compiled, and played on recorded steps. Loads no torch."""
 
+import contextlib
+import math
 import os
 import shlex
 import shutil
 import subprocess
+import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from mappo.core.obs_inputs import ObsInput
 from mappo.core.spec import ActionHeads
-from mappo.deploy.agent_policy import IS_FIRST, MASK, MEMORY, NOISE
-from mappo.deploy.c.reading import field_names
-from mappo.deploy.c.source import C_TYPES
+from mappo.deploy.c.interface import C_TYPES, field_names
 from mappo.errors import UserError
 
 FLAGS = ("-std=c99", "-O2")
 _DTYPES = {"uint8_t": np.uint8, "float": np.float32, "int32_t": np.int32}
+Arrays = Mapping[str, np.ndarray]
 
 
 def find_compiler() -> list[str]:
@@ -29,117 +29,119 @@ def find_compiler() -> list[str]:
     return [name for name in ("cc", "gcc", "clang") if shutil.which(name)][:1]
 
 
-@dataclass(frozen=True)
 class CProgram:
-    """A compiled policy.
+    """A compiled policy in a process of its own, which ends with this object.
 
     Args:
         file: the program.
-        inputs: the arrays of an observation.
-        heads: the agent's action heads.
-        memory_size: H; 0 without a memory.
+        contract: of the policy; see `make_contract`.
     """
 
-    file: Path
-    inputs: Sequence[ObsInput]
-    heads: ActionHeads
-    memory_size: int
+    def __init__(self, file: Path, contract: Mapping[str, Any]) -> None:
+        self.contract = contract
+        self._process = subprocess.Popen([file], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        weakref.finalize(self, _end, self._process)
 
-    def play(
-        self, inputs: Mapping[str, np.ndarray], *, sampled: bool = False, keeps_memory: bool = False
-    ) -> dict[str, np.ndarray]:
+    def play(self, inputs: Arrays, *, keeps_memory: bool = False) -> dict[str, np.ndarray]:
         """Act on steps, one after the other.
 
         Args:
             inputs: by name, as `AgentPolicy.forward` reads them, each with a leading axis of steps.
-            sampled: sample actions by the noise.
             keeps_memory: carry the memory from step to step; else each step brings its own.
 
         Returns:
-            `action`, `logits`, `mean`, `log_std` and `memory_out` by name, like `AgentPolicy.forward`.
+            The outputs of `AgentPolicy.forward`.
 
         Raises:
             UserError: the program failed.
         """
-        steps = self._steps(inputs, keeps_memory)
-        command = [str(self.file), *["sampled"] * sampled]
-        run = subprocess.run(command, input=steps.tobytes(), capture_output=True, check=False)
-        if run.returncode or len(run.stdout) != len(steps) * self._result_type.itemsize:
-            raise UserError(f"the program of policy.c ended with code {run.returncode}: {run.stderr.decode()[-2000:]}")
-        return self._outputs(np.frombuffer(run.stdout, self._result_type))
+        results = np.empty(len(inputs["noise"]), self.result_type)
+        stdin = cast(BinaryIO, self._process.stdin)
+        stdout = cast(BinaryIO, self._process.stdout)
+        for k, step in enumerate(self._steps(inputs, keeps_memory)):
+            with contextlib.suppress(BrokenPipeError):
+                stdin.write(step.tobytes())
+                stdin.flush()
+            result = stdout.read(results.itemsize)
+            if len(result) < results.itemsize:
+                raise UserError(f"the program of policy.c ended with code {self._process.wait()}")
+            results[k] = np.frombuffer(result, results.dtype)[0]
+        return self._read_results(results)
 
     @property
-    def _action_type(self) -> np.dtype[Any]:
-        choices = len(self.heads.categorical)
-        fields = [("choice", np.int32, (choices,))] * bool(choices)
-        return _struct([*fields, *[("number", np.float32, (self.heads.continuous,))] * bool(self.heads.continuous)])
+    def _heads(self) -> ActionHeads:
+        action = self.contract["action"]
+        sizes = tuple(head["options"] for head in action["heads"] if head["kind"] == "choice")
+        count = len(action["heads"]) - len(sizes)
+        return ActionHeads(sizes, (0.0,) * count, (1.0,) * count, shape=tuple(action["shape"]))
 
     @property
-    def _result_type(self) -> np.dtype[Any]:
+    def _arrays(self) -> list[Mapping[str, Any]]:
+        """Facts about the arrays of the observation."""
+        return [x for x in self.contract["inputs"] if x["name"].split(".")[0] == "obs"]
+
+    @property
+    def result_type(self) -> np.dtype[Any]:
         """Type of a `result` in replay.c."""
-        size = sum(self.heads.categorical) + 2 * self.heads.continuous
-        memory = [("memory", np.float32, (self.memory_size,))] * bool(self.memory_size)
-        return _struct([("action", self._action_type), ("outputs", np.float32, (size,)), *memory])
+        heads = self._heads
+        choices = [("choice", np.int32, (len(heads.categorical),))] * bool(heads.categorical)
+        action = _struct([*choices, *[("number", np.float32, (heads.continuous,))] * bool(heads.continuous)])
+        size = sum(heads.categorical) + 2 * heads.continuous
+        memory = [("memory", np.float32, (self.contract["memory"],))] * bool(self.contract["memory"])
+        return _struct([("action", action), ("sampled_action", action), ("outputs", np.float32, (size,)), *memory])
 
     @property
-    def _step_type(self) -> np.dtype[Any]:
+    def step_type(self) -> np.dtype[Any]:
         """Type of a `step` in replay.c."""
-        sizes = [len(array.choices) if array.choices else array.size for array in self.inputs]
-        dtypes = [_DTYPES[C_TYPES[array.dtype]] for array in self.inputs]
-        fields = list(zip(field_names(self.inputs), dtypes, [(max(size, 1),) for size in sizes], strict=True))
-        memory = [("has_memory", np.int32), ("memory", np.float32, (self.memory_size,))] * bool(self.memory_size)
-        mask = [("mask", np.uint8, (sum(self.heads.categorical),))] * bool(self.heads.categorical)
-        noise = ("noise", np.float32, (self.heads.size,))
+        heads = self._heads
+        facts = self._arrays
+        fields = [
+            (name, _DTYPES[C_TYPES[fact["dtype"]]], (max(math.prod(fact["shape"][1:]), 1),))
+            for name, fact in zip(field_names([fact["name"] for fact in facts]), facts, strict=True)
+        ]
+        memory_size = self.contract["memory"]
+        memory = [("has_memory", np.int32), ("memory", np.float32, (memory_size,))] * bool(memory_size)
+        mask = [("mask", np.uint8, (sum(heads.categorical),))] * bool(heads.categorical)
+        noise = ("noise", np.float32, (heads.size,))
         return _struct([("observation", _struct(fields)), noise, ("is_first", np.int32), *memory, *mask])
 
-    def _steps(self, inputs: Mapping[str, np.ndarray], keeps_memory: bool) -> np.ndarray:
+    def _steps(self, inputs: Arrays, keeps_memory: bool) -> np.ndarray:
         """Return the inputs as structs."""
-        steps = np.zeros(len(inputs[NOISE]), self._step_type)
-        for array, name in zip(self.inputs, field_names(self.inputs), strict=True):
-            if array.size:
-                steps["observation"][name] = inputs[array.name].reshape(len(steps), -1)
-        steps["noise"] = inputs[NOISE]
-        if self.heads.categorical:
-            steps["mask"] = inputs[MASK]
-        if self.memory_size:
-            steps["is_first"] = inputs[IS_FIRST]
+        steps = np.zeros(len(inputs["noise"]), self.step_type)
+        names = [fact["name"] for fact in self._arrays]
+        for name, field in zip(names, field_names(names), strict=True):
+            if inputs[name].size:
+                steps["observation"][field] = inputs[name].reshape(len(steps), -1)
+        for name in ("noise", "mask", "is_first", "memory"):
+            if name in inputs:
+                steps[name] = inputs[name]
+        if self.contract["memory"]:
             steps["has_memory"] = not keeps_memory
-            steps["memory"] = inputs[MEMORY]
         return steps
 
-    def _outputs(self, results: np.ndarray) -> dict[str, np.ndarray]:
+    def _read_results(self, results: np.ndarray) -> dict[str, np.ndarray]:
         """Return results by name."""
-        choices = sum(self.heads.categorical)
-        count = self.heads.continuous
-        outputs = {"action": self._actions(results["action"])}
-        parts = np.split(results["outputs"], [choices, choices + count], -1)
+        heads = self._heads
+        choices = sum(heads.categorical)
+        outputs = {name: self._to_space(results[name]) for name in ("action", "sampled_action")}
+        parts = np.split(results["outputs"], [choices, choices + heads.continuous], -1)
         outputs |= {name: x for name, x in zip(("logits", "mean", "log_std"), parts, strict=True) if x.shape[-1]}
-        return outputs | ({"memory_out": results["memory"]} if self.memory_size else {})
+        return outputs | ({"memory_out": results["memory"]} if self.contract["memory"] else {})
 
-    def _actions(self, actions: np.ndarray) -> np.ndarray:
-        """Return actions in the agent's own space."""
+    def _to_space(self, actions: np.ndarray) -> np.ndarray:
+        """Return actions of the agent's own space."""
         columns = [actions[name] for name in actions.dtype.names or ()]
-        joined = columns[0].astype(np.int64) if not self.heads.continuous else np.concatenate(columns, -1)
-        shape: Any = self.heads.shape
-        return joined.reshape(len(actions), *shape)
+        joined = np.concatenate(columns, -1) if self._heads.continuous else columns[0].astype(np.int64)
+        return joined.reshape(len(actions), *self.contract["action"]["shape"])
 
 
-def compile_program(
-    folder: Path,
-    out: Path,
-    inputs: Sequence[ObsInput],
-    heads: ActionHeads,
-    memory_size: int,
-    flags: Sequence[str] = FLAGS,
-) -> CProgram:
+def compile_program(folder: Path, out: Path, contract: Mapping[str, Any], flags: Sequence[str] = FLAGS) -> CProgram:
     """Compile the `policy.c` of a folder with `replay.c`.
 
     Args:
         folder: holds `policy.c` and `policy.h`.
         out: the program.
-        inputs: as in `CProgram`.
-        heads: as in `CProgram`.
-        memory_size: as in `CProgram`.
+        contract: of the policy.
         flags: of the compiler.
 
     Raises:
@@ -156,7 +158,15 @@ def compile_program(
         raise UserError(f"the C compiler {compiler[0]} does not start: {error}") from None
     if run.returncode:
         raise UserError(f"{folder / 'policy.c'} does not compile ({shlex.join(command)}):\n{run.stderr[-4000:]}")
-    return CProgram(out, inputs, heads, memory_size)
+    return CProgram(out, contract)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End a program by the end of its input."""
+    with contextlib.suppress(BrokenPipeError):
+        cast(BinaryIO, process.stdin).close()
+    cast(BinaryIO, process.stdout).close()
+    process.wait()
 
 
 def _struct(fields: Sequence[Any]) -> np.dtype[Any]:

@@ -8,16 +8,8 @@ from torch import Tensor
 
 from mappo.core.obs_inputs import ObsInput
 from mappo.deploy.c.draft import Array, Draft
-from mappo.deploy.c.text import identifier
+from mappo.deploy.c.interface import field_names
 from mappo.deploy.layers import Reader
-
-
-def field_names(inputs: Sequence[ObsInput]) -> list[str]:
-    """Return the C name of each array in the struct `mappo_observation`: `obs`, or `obs_KEY`."""
-    names: list[str] = []
-    for array in inputs:
-        names.append(identifier(array.name, names))
-    return names
 
 
 def read_observation(draft: Draft, reader: Reader) -> Array:
@@ -28,7 +20,7 @@ def read_observation(draft: Draft, reader: Reader) -> Array:
     size = sum(array.size for array in reader.inputs)
     x = draft.field("input", size + len(constants))
     start = 0
-    for array, name in zip(reader.inputs, field_names(reader.inputs), strict=True):
+    for array, name in zip(reader.inputs, field_names([x.name for x in reader.inputs]), strict=True):
         _read_array(draft, array, name, Array(x.at(start), (array.size,)))
         start += array.size
     _divide(draft, x.place, size, reader.divisor)
@@ -44,7 +36,7 @@ def read_observation(draft: Draft, reader: Reader) -> Array:
 def _read_image(draft: Draft, reader: Reader, constants: Sequence[float]) -> Array:
     """Read an image, and append its constant channels."""
     (array,) = reader.inputs
-    (name,) = field_names(reader.inputs)
+    (name,) = field_names([array.name])
     shape = array.shape
     channels, height, width = shape if reader.channels_first else (shape[2], *shape[:2])
     places = height * width

@@ -1,7 +1,4 @@
-/* Plays a policy on steps from standard input: each is read as a `step`, and answered by a `result`.
- *
- * replay sampled   takes the noise of each step; without the word the likeliest action is taken.
- */
+/* Plays a policy on steps from standard input: each is read as a `step`, and answered by a `result`. */
 
 #include <stdio.h>
 #include <string.h>
@@ -23,18 +20,19 @@ typedef struct {
 
 typedef struct {
     mappo_action action;
+    mappo_action sampled_action; /* by the noise of the step */
     float outputs[MAPPO_OUTPUT_SIZE];
 #if MAPPO_MEMORY_SIZE
     float memory[MAPPO_MEMORY_SIZE];
 #endif
 } result;
 
-int main(int argc, char **argv)
+int main(void)
 {
     static mappo_policy policy;
+    static mappo_policy sampling_policy;
     static step input;
     static result output;
-    const int is_sampled = argc > 1 && strcmp(argv[1], "sampled") == 0;
 
     while (fread(&input, sizeof input, 1, stdin) == 1) {
         const uint8_t *mask = NULL;
@@ -46,8 +44,10 @@ int main(int argc, char **argv)
             memcpy(policy.memory, input.memory, sizeof policy.memory);
         }
 #endif
-        mappo_policy_step(&policy, &input.observation, mask, input.is_first, is_sampled ? input.noise : NULL,
-                          &output.action);
+        sampling_policy = policy;
+        mappo_policy_step(&sampling_policy, &input.observation, mask, input.is_first, input.noise,
+                          &output.sampled_action);
+        mappo_policy_step(&policy, &input.observation, mask, input.is_first, NULL, &output.action);
         memcpy(output.outputs, policy.outputs, sizeof output.outputs);
 #if MAPPO_MEMORY_SIZE
         memcpy(output.memory, policy.memory, sizeof output.memory);

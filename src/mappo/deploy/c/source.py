@@ -9,12 +9,12 @@ import torch
 from mappo.core.obs_inputs import ObsInput
 from mappo.deploy.agent_policy import AgentPolicy
 from mappo.deploy.c.draft import Array, Draft
+from mappo.deploy.c.interface import C_TYPES, field_names
 from mappo.deploy.c.layers import dense, encode, recur
-from mappo.deploy.c.reading import field_names, read_observation
+from mappo.deploy.c.reading import read_observation
 from mappo.deploy.c.text import comment_text, functions_text, plain_text
 from mappo.errors import UserError
 
-C_TYPES = {"uint8": "uint8_t", "float32": "float", "int64": "int32_t"}  # of the arrays of an observation
 LARGEST_CHOICE = 2**31 - 1  # of int32_t
 
 
@@ -97,7 +97,7 @@ def _header(policy: AgentPolicy, draft: Draft, about: Sequence[str]) -> dict[str
     num_choices = len(heads.categorical)
     mask_size = sum(heads.categorical)
     output_size = mask_size + 2 * heads.continuous
-    names = field_names(policy.reader.inputs)
+    names = field_names([x.name for x in policy.reader.inputs])
     observation = [_input_text(x, name) for x, name in zip(policy.reader.inputs, names, strict=True)]
     action = [f"int32_t choice[{num_choices}];"] * bool(num_choices)
     action += [f"float number[{heads.continuous}];"] * bool(heads.continuous)

@@ -39,14 +39,6 @@ def comment_text(lines: Iterable[str]) -> str:
     return f"/* {text}\n */\n"
 
 
-def identifier(name: str, taken: Sequence[str]) -> str:
-    """Return a C name for a name that begins with a letter, different from those in use."""
-    plain = re.sub(r"\W", "_", name, flags=re.ASCII)
-    while plain in taken:
-        plain += "_"
-    return plain
-
-
 def functions_text(used_in: str) -> str:
     """Return the functions of `layers.c` and `actions.c` that a text calls, and the functions that they call."""
     folder = Path(__file__).parent
