@@ -383,6 +383,7 @@ def test_a_missing_original_is_scored_on_the_built_in_one(
 ):
     monkeypatch.setitem(TWINS, "spread", "mpe2/simple_spread_v3")
     monkeypatch.setitem(sys.modules, "mpe2", None)
+    (run / "score.json").unlink(missing_ok=True)  # else the run is complete
     code, out, err = told("resume", run)
     assert code == 0
     assert "mpe2 is not installed" in err

@@ -177,7 +177,7 @@ def test_common_agents_act_as_in_the_source_whoever_else_is_in_the_team(there: s
     ("here", "changes", "expected"),
     [
         (spec("abc"), {}, []),
-        (spec("ab"), {}, ["critic.encoder.layers.0 (4 inputs of the source not used)"]),
+        (spec("ab"), {}, ["critic.encoder.layers.0 (4 of 12 inputs of the source not used)"]),
         (spec("abcd"), {}, ["critic.encoder.layers.0 (12 of 16 inputs)"]),
         (
             spec("abcd"),
@@ -200,6 +200,15 @@ def test_common_agents_act_as_in_the_source_whoever_else_is_in_the_team(there: s
                 "critic.encoder.layers.0 (other inputs: 12 there, 15 here)",
             ],
         ),
+        (
+            spec("ab"),
+            {"obs_norm": True, "agent_id": True, "critic_input": "own"},
+            [
+                "actor.encoder.layers.0 (1 of 7 inputs of the source not used)",
+                "critic.norm (other inputs: 7 there, 6 here)",
+                "critic.encoder.layers.0 (1 of 7 inputs of the source not used)",
+            ],
+        ),
         (spec("abc", state=12), {}, ["critic.encoder.layers.0 (other inputs: 12 there, 12 here)"]),
         (spec("abc", actions=4), {}, ["actor.head (other actions)"]),
         (
@@ -212,8 +221,17 @@ def test_common_agents_act_as_in_the_source_whoever_else_is_in_the_team(there: s
 def test_what_does_not_fit_is_named(here: Spec, changes: dict[str, Any], expected: list[str]):
     config = replace(CONFIG, network=replace(NETWORK, **changes))
     agent = MAPPO(here, config, seed=2)
+    there = MAPPO(spec("abc"), config, seed=1)
+    for network in (there.network.actor, there.network.critic):
+        if network.norm is not None:
+            network.norm.count.fill_(5)
+            network.norm.square.fill_(3)
     before = {k: v.clone() for k, v in agent.state_dict().items()}
-    assert moved(MAPPO(spec("abc"), config, seed=1), agent) == expected
+    assert moved(there, agent) == expected
+    after = agent.state_dict()
+    if "critic.norm" in str(expected):  # statistics of some inputs alone would hide the others: their count is common
+        names = [f"network.critic.norm.{name}" for name in ("count", "mean", "square")]
+        assert all(torch.equal(after[name], before[name]) for name in names)
     if "head" in str(expected):
         assert torch.equal(agent.state_dict()["network.actor.head.weight"], before["network.actor.head.weight"])
 
@@ -352,7 +370,14 @@ def test_a_run_that_ended_before_its_first_checkpoint_begins_again_from_the_same
     with pytest.raises(UserError, match=r"its state\.json is of step 320; .* cannot begin again: delete it"):
         begin(config, monkeypatch)
     shutil.rmtree(last)
-    shutil.move(again, last)
+    shutil.copytree(again, last)
+    (path / "config.json").unlink()
+    other = tmp_path / "other"
+    train("spread", within(SETTINGS["memory"], other, seed=3))
+    shutil.copytree(other, path, dirs_exist_ok=True)
+    with pytest.raises(UserError, match=r"holds other weights than when .* was made; .* cannot begin again: delete it"):
+        begin(config, monkeypatch)
+    shutil.copytree(source.path, path, dirs_exist_ok=True)
     (state,), _ = begin(config, monkeypatch)
     assert torch.equal(state["network.actor.head.weight"], checkpoint.load(path).model["network.actor.head.weight"])
 

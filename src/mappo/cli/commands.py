@@ -38,7 +38,7 @@ class Train:
     settings: Annotated[Path | None, tyro.conf.arg(name="config")] = None
     """JSON or YAML file of settings, such as the config.json of another run."""
     resume: Flag = False
-    """Continue the run of --run.name or --run.dir."""
+    """Short form of --run.exists resume: continue the run of --run.name or --run.dir, or begin it."""
     allow_code: Flag = False
     """Allow import of the code named in the --config file; names typed here are always imported."""
 
@@ -55,6 +55,8 @@ class Resume:
     """Progress display; auto is live on a terminal, plain lines elsewhere."""
     time_limit: float | None = None
     """Save and stop after this many minutes, 0 for no limit; by default as in config.json."""
+    total_steps: int | None = None
+    """New length of the run, such as twice the length of a complete run; annealing follows the new length."""
 
 
 @tyro.conf.configure(tyro.conf.FlagCreatePairsOff)

@@ -11,17 +11,16 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import Any
 
 from mappo.cli.close_limit import LimitedClose
 from mappo.cli.commands import Bench, Check, Compare, Envs, Evaluate, Play, Resume, Runs, Sweep, Train
+from mappo.cli.continuing import has_nothing_left, resumed_settings, trained_settings
 from mappo.cli.launch import LOST, launch, parse_once
 from mappo.cli.results import has_no_time_left, note_progress, print_score, program_name, show_result, track_pictures
 from mappo.cli.signals import USER_ERROR, Signals, Stopped, start_listening, stop_listening
 from mappo.config import Config
 from mappo.core.user_code import allow_flag, check_code
-from mappo.envs import CUSTOM
 from mappo.errors import ElsewhereError, LostError, UserError
 from mappo.system import hardware
 from mappo.system.files import shell_path
@@ -108,11 +107,11 @@ def _run(command: Any, close_limit: CloseLimit, args: Sequence[str]) -> int:
     """Run a command, parsed from `args`, and return its exit code."""
     match command:
         case Train():
-            return _train(command.env, command.config, command.resume, close_limit, args)
+            return _train(command.env, trained_settings(command), False, close_limit, args)
         case Sweep():
             return _sweep(command, close_limit)
         case Resume():
-            return _resume(command, close_limit, args)
+            return _train(*resumed_settings(command), True, close_limit, args)
         case Evaluate():
             return _evaluate(command, close_limit)
         case Play():
@@ -141,20 +140,11 @@ def _run(command: Any, close_limit: CloseLimit, args: Sequence[str]) -> int:
             raise TypeError(f"not a command: {command}")
 
 
-def _resume(command: Resume, close_limit: CloseLimit, args: Sequence[str]) -> int:
-    from mappo.runs.directory import read_run
-
-    env, config, _ = read_run(command.run)
-    if env.startswith(CUSTOM):
-        raise UserError(f"{env} is an environment of yours: mappo.train(make_env, config, resume=True) goes on with it")
-    check_code([env, *config.named_code], command.allow_code)
-    time_limit = config.run.time_limit if command.time_limit is None else command.time_limit or None
-    run = replace(config.run, name=None, dir=str(command.run), progress=command.progress, time_limit=time_limit)
-    return _train(env, replace(config, run=run), True, close_limit, args)
-
-
 def _train(env: str, config: Config, resume: bool, close_limit: CloseLimit, args: Sequence[str]) -> int:
     """Train and, if the run is complete in time, show its score."""
+    is_continued = resume or config.run.exists == "resume"
+    if is_continued and not is_launched() and has_nothing_left(env, config):
+        return DONE
     if config.run.processes > 1 and not is_launched():
         return launch(args, env, config, resume, close_limit)
     from mappo.training.train import train

@@ -28,7 +28,7 @@ from mappo.config.bounds import read_field
 from mappo.core.spec import Spec
 from mappo.errors import UserError
 from mappo.runs.config_json import FORMAT, RESUMABLE_SETTINGS, damaged, read_config_json, read_run_settings
-from mappo.runs.names import free_path
+from mappo.runs.names import free_path, seed_paths as seed_paths
 from mappo.runs.own_files import holds_only_own_files
 from mappo.runs.spec_json import check_readable, spec_from_dict, spec_to_dict
 from mappo.runs.steps import has_checkpoint
@@ -94,12 +94,6 @@ def named_path(config: Config, folder: Path) -> Path | None:
     return folder if config.run.dir else folder / config.run.name if config.run.name else None
 
 
-def seed_paths(path: Path, config: Config) -> list[Path]:
-    """Return the directory of each seed: the run's own for a single seed, else `seed-N` inside."""
-    run = config.run
-    return [path] if run.seeds == 1 else [path / f"seed-{s}" for s in run.all_seeds]
-
-
 def create_run(path: Path, env: str, config: Config, spec: Spec, source: Record = None) -> None:
     """Make the directory of a new run, and write `config.json`, with the source of the weights if there is one.
 
@@ -156,6 +150,8 @@ def _run_id(data: dict[str, Any]) -> str:
     config = {section: dict(options) for section, options in data["config"].items()}
     for section, name in RESUMABLE_SETTINGS:
         config.get(section, {}).pop(name, None)
+    if "first_total_steps" in data:  # the length was changed, and the checkpoints before belong to the run
+        config["run"]["total_steps"] = data["first_total_steps"]
     facts = [data["env"], config, data["spec"], *([data["source"]] if "source" in data else [])]
     text = json.dumps(facts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -209,9 +205,11 @@ def _check_resumable(path: Path, name: str, config: Config, spec: Spec) -> None:
     differences = [] if old_name == name else [f"env {old_name}, not {name}"]
     differences += old_config.differences(config, RESUMABLE_SETTINGS)
     if differences:
+        is_longer = old_config.run.total_steps != config.run.total_steps
+        length = f"; for another length add --total-steps {config.run.total_steps}" if is_longer else ""
         raise UserError(
             f"{path} was made with other settings: {'; '.join(differences)}; to continue with the settings in "
-            f"its config.json: mappo resume {shell_path(path)}"
+            f"its config.json: mappo resume {shell_path(path)}{length}"
         )
     if difference := old_spec.mismatch(spec):
         raise UserError(f"{path} was made in another environment: {difference}")

@@ -1,7 +1,7 @@
 """A run on the disk: the result of `train`, and of `load_run`."""
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from mappo.evaluation.options import EvaluateOptions
 from mappo.evaluation.score_run import evaluate_run
 from mappo.runs.checkpoint import last_step
 from mappo.runs.directory import read_run, seed_paths
+from mappo.runs.length import change_length
 from mappo.runs.steps import checkpoint_paths
 from mappo.system.safe_read import read_lines
 
@@ -69,6 +70,22 @@ class Run:
         if number not in seeds:
             raise UserError(f"{self.path} has no seed {number}; it has {', '.join(map(str, seeds))}")
         return load_run(self.seed_paths[seeds.index(number)], allow_code=self.allow_code)
+
+    def extend(self, total_steps: int) -> "Run":
+        """Change the length of the run, as `mappo resume RUN --total-steps` does; return the changed run.
+
+        `mappo.train(env, run.config, resume=True)` then trains the new updates. Learning rates and the entropy weight
+        are annealed over the new length from now on.
+
+        Args:
+            total_steps: the new length, at least the steps done.
+
+        Raises:
+            UserError: the run is longer already, or another process trains in it.
+        """
+        change_length(self.path, total_steps)
+        run = replace(self.config.run, total_steps=total_steps, name=None, dir=str(self.path))
+        return replace(self, config=replace(self.config, run=run))
 
     def evaluate(
         self,

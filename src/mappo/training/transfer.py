@@ -103,7 +103,7 @@ def _take(
     if len(common) < len(inputs):
         return result, f"{len(common)} of {len(inputs)} inputs"
     unused = len(source_inputs) - len(inputs)
-    return result, f"{unused} inputs of the source not used" if unused else ""
+    return result, f"{unused} of {len(source_inputs)} inputs of the source not used" if unused else ""
 
 
 def _inputs(agent: MAPPO, source: Source) -> dict[str, tuple[list[Column], list[Column]]]:
