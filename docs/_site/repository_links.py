@@ -1,4 +1,4 @@
-"""Links to folders of the repository become their names; pictures in HTML are copied beside the pages.
+"""Links to folders and other pages of the repository become their names; pictures in HTML are copied beside the pages.
 
 The pages under `docs/` are also read in the repository itself, where such links are paths.
 """
@@ -16,7 +16,7 @@ DOCS = Path(__file__).resolve().parents[1]
 
 
 class RepositoryLinks(SphinxTransform):
-    """Replaces links to folders by their text, and links to the README by links to the first page."""
+    """Replaces links out of the site by their text, and links to the README by links to the first page."""
 
     default_priority = 5
 
@@ -24,11 +24,12 @@ class RepositoryLinks(SphinxTransform):
         """Change the links of a page."""
         for link in list(self.document.findall(addnodes.pending_xref)):
             target = str(link.get("reftarget", ""))
-            if (DOCS / target).is_dir():
-                link.replace_self(nodes.inline("", "", *link.children))
-            elif target.startswith("/") and target.endswith("README"):
+            page = DOCS.parent / (Path(target).name + ".md")
+            if target.startswith("/") and page.name == "README.md":
                 link["reftarget"] = "index"
                 link["reftargetid"] = None
+            elif (DOCS / target).is_dir() or (target.startswith("/") and page.exists()):
+                link.replace_self(nodes.inline("", "", *link.children))
 
 
 def copy_images(app: Sphinx, error: Exception | None) -> None:
