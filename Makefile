@@ -48,7 +48,7 @@ mutants: $(INSTALLED) ## Put a bug in for each law, one at a time, and see the t
 soak: $(INSTALLED) ## Kill and interrupt workers and runs some two hundred times (seven minutes), or ARGS="--minutes 20"
 	$(STRESS) tests/stress/soak.py $(ARGS)
 
-faults: $(INSTALLED) ## Kill runs 200 times, let each write fail, damage 500 checkpoints: nothing is lost (twenty minutes)
+faults: $(INSTALLED) ## Kill runs 200 times and ranks 100, let each write fail, damage 500 checkpoints: nothing is lost (an hour)
 	$(STRESS) tests/stress/faults $(ARGS)
 
 fuzz: $(INSTALLED) ## Draw ten thousand command lines, config files and damaged run directories (half an hour)

@@ -2,17 +2,19 @@
 
 import socket
 import time
+from typing import Any
 
 import pytest
+import torch
 
-from mappo.backend import process_group
+from mappo.backend import process_group, store
 from mappo.errors import LostError
-from mappo.system.launched import Place
+from mappo.system.launched import START_AGAIN, Place
 
 
 def test_another_program_at_the_port_holds_nobody_up(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(process_group, "NOTICE_S", 0.1)
-    process_group._first_store.cache_clear()  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(store, "NOTICE_S", 0.1)
+    store.first_store.cache_clear()
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -22,8 +24,33 @@ def test_another_program_at_the_port_holds_nobody_up(monkeypatch: pytest.MonkeyP
         monkeypatch.setenv("WORLD_SIZE", "2")
         began = time.monotonic()
         with (
-            pytest.raises(LostError, match=r"at 127.0.0.1:\d+ \(a program answers there, and does not speak"),
+            pytest.raises(LostError, match=r"at 127.0.0.1:\d+ \(whoever answers there does not speak"),
             process_group.joined(Place(1, 2), False, 0.5),
         ):
             pass
         assert time.monotonic() - began < 30
+
+
+class Unreachable:
+    """A store on a host behind a link that is cut: no call returns, nor fails."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: time.sleep(5)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_store_behind_a_cut_link_holds_nobody_up(rank: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(process_group, "NOTICE_S", 0.05)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+    group = process_group.Group.__new__(process_group.Group)
+    group.rank, group.size = rank, 2
+    group._store, group._lost_after, group._names = Unreachable(), 7.0, ["first", "second"]
+
+    def fails() -> None:
+        raise RuntimeError("[a.cpp:1] Timed out")
+
+    began = time.monotonic()
+    with pytest.raises(LostError) as found:
+        group._call(fails)
+    assert str(found.value) == ("first is lost, or silent for 7 s (Timed out). " + START_AGAIN if rank else "")
+    assert time.monotonic() - began < 4

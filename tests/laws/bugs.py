@@ -1332,10 +1332,18 @@ BUGS = [
     Bug(
         "warned",
         "the first answer of the store is waited for without a limit",
-        "backend/process_group.py",
-        "found.get(timeout=lost_after + 2 * NOTICE_S)",
-        "found.get(timeout=lost_after + 60)",
+        "backend/store.py",
+        "within(lost_after + 2 * NOTICE_S, ",
+        "within(lost_after + 60, ",
         "backend/test_process_group.py",
+    ),
+    Bug(
+        "warned",
+        "a store behind a cut link is waited for",
+        "backend/store.py",
+        "result = found.get(timeout=seconds)",
+        "result = found.get()",
+        "backend/test_process_group.py::test_a_store_behind_a_cut_link_holds_nobody_up",
     ),
     # Promise: rewards in common
     Bug(

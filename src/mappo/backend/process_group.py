@@ -5,13 +5,10 @@ import itertools
 import os
 import re
 import socket
-import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from functools import cache
-from queue import Empty, SimpleQueue
 from typing import Any
 
 import torch
@@ -20,13 +17,12 @@ from safetensors.torch import load, save  # pyright: ignore[reportUnknownVariabl
 from torch import Tensor
 
 from mappo.backend.ranks import ALONE, Ranks, Tensors
+from mappo.backend.store import NOTICE_S, first_store, within
 from mappo.errors import ElsewhereError, LostError, UserError
 from mappo.system.launched import START_AGAIN, Place, has_restarts
 
 dist: Any = torch.distributed  # without complete types
 
-# Seconds that the other processes have to notice that this one has left. A process that takes longer counts as lost.
-NOTICE_S = 3.0
 REASON = "reason"
 
 
@@ -104,9 +100,9 @@ class Group(Ranks):
         """Leave the group after a failed operation; return the error to raise."""
         missing = [0]
         self._close()
-        with suppress(RuntimeError):  # the store went with the first process
-            if self._store.check([REASON]):
-                return ElsewhereError(self._store.get(REASON).decode())
+        with suppress(RuntimeError):  # the store went with the first process, or is out of reach
+            if within(NOTICE_S, lambda: self._store.check([REASON])):
+                return ElsewhereError(within(NOTICE_S, lambda: self._store.get(REASON)).decode())
             missing = self._wait_for_notice()
         if self.rank != min(set(range(self.size)) - {*missing}):
             return LostError("")  # the first of the others speaks
@@ -118,14 +114,18 @@ class Group(Ranks):
     def _wait_for_notice(self) -> list[int]:
         """Return the other processes that do not leave within `NOTICE_S`."""
         end = time.monotonic() + NOTICE_S
-        missing: list[int] = []
-        for rank in range(self.size):
-            remaining = max(end - time.monotonic(), 0.01)
-            try:
-                self._store.wait([f"left-{rank}"], timedelta(seconds=remaining))
-            except dist.DistStoreError:
-                missing.append(rank)
-        return missing
+
+        def wait() -> list[int]:
+            missing: list[int] = []
+            for rank in range(self.size):
+                remaining = max(end - time.monotonic(), 0.01)
+                try:
+                    self._store.wait([f"left-{rank}"], timedelta(seconds=remaining))
+                except dist.DistStoreError:
+                    missing.append(rank)
+            return missing
+
+        return within(2 * NOTICE_S, wait)
 
     def tell(self, error: BaseException) -> BaseException:
         """Leave the group with an error, so that no process waits for this one. Return the error to raise."""
@@ -134,7 +134,7 @@ class Group(Ranks):
         with suppress(RuntimeError):
             if self.rank:  # the first process speaks, where all find the same error
                 time.sleep(1)
-            shown = self._store.compare_set(REASON, "", text).decode()
+            shown = within(NOTICE_S, lambda: self._store.compare_set(REASON, "", text)).decode()
         self._close()
         self._let_others_notice()
         if shown != text:
@@ -152,7 +152,7 @@ class Group(Ranks):
         self._is_joined = False
         dist.destroy_process_group()
         with suppress(RuntimeError):
-            self._store.set(f"left-{self.rank}", "")
+            within(NOTICE_S, lambda: self._store.set(f"left-{self.rank}", ""))
 
     def _let_others_notice(self) -> None:
         """Keep the store of the first process until the others have asked it."""
@@ -171,32 +171,6 @@ def _first_sentence(error: RuntimeError) -> str:
 
 
 _groups = itertools.count()
-
-
-@cache
-def _first_store(lost_after: float) -> Any:
-    """Return the store of the processes, made once: a second run of the same processes finds the same store.
-
-    Raises:
-        RuntimeError: the processes do not find each other within `lost_after` seconds.
-    """
-    found: SimpleQueue[Any] = SimpleQueue()
-
-    def connect() -> None:
-        try:
-            found.put(next(iter(dist.rendezvous("env://", timeout=timedelta(seconds=lost_after))))[0])
-        except RuntimeError as error:
-            found.put(error)
-
-    # A thread, because torch waits without a limit for the first answer.
-    threading.Thread(target=connect, daemon=True).start()
-    try:
-        store = found.get(timeout=lost_after + 2 * NOTICE_S)
-    except Empty:
-        raise RuntimeError("a program answers there, and does not speak as a process of the run") from None
-    if isinstance(store, RuntimeError):
-        raise store
-    return store
 
 
 @contextmanager
@@ -219,7 +193,7 @@ def joined(place: Place, is_cuda: bool, lost_after: float) -> Generator[Ranks]:
     importlib.import_module("torch.distributed.nn.functional")
     timeout = timedelta(seconds=lost_after)
     try:
-        store = dist.PrefixStore(f"mappo-{next(_groups)}", _first_store(lost_after))
+        store = dist.PrefixStore(f"mappo-{next(_groups)}", first_store(lost_after))
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if is_cuda else "gloo",
             store=store,

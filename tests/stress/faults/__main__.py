@@ -1,9 +1,10 @@
 """Faults put into real runs: nothing is lost, and no damaged file is trusted.
 
-    make faults ARGS="[kills] [disk] [damage] [--kills 200] [--real 30] [--damages 500] [--seed 0]"
+    make faults ARGS="[kills] [disk] [damage] [ranks] [--kills 200] [--real 30] [--damages 500] [--ranks 100]"
 
 Kills runs of the command line at random moments and resumes them; lets each operation on files fail, and disks be full,
-read-only or forbidden; damages checkpoints. Exits 1 at the first violation, with all the facts, and keeps the folder.
+read-only or forbidden; damages checkpoints; kills and stops ranks of runs of several processes, and cuts the link
+between two of them. Exits 1 at the first violation, with all the facts, and keeps the folder.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-PARTS = ("kills", "disk", "damage")
+PARTS = ("kills", "disk", "damage", "ranks")
 
 
 def main() -> int:
@@ -25,6 +26,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=200, help="kills in all")
     parser.add_argument("--real", type=int, default=30, help="of these, kills of processes that load everything anew")
     parser.add_argument("--damages", type=int, default=500, help="checkpoints to damage")
+    parser.add_argument("--ranks", type=int, default=100, help="faults of ranks and links")
     parser.add_argument("--seed", type=int, default=0, help="of all that is random here, but for the clock")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(PARTS):
@@ -36,7 +38,7 @@ def main() -> int:
 
     import torch
 
-    from faults import damage, disk, kills  # they load all of mappo, once for all that is forked
+    from faults import damage, disk, kills, ranks  # they load all of mappo, once for all that is forked
     from mappo.system.stdio import warn_in_one_line
 
     warn_in_one_line()
@@ -51,6 +53,8 @@ def main() -> int:
                 told = kills.run(place, arguments.kills, arguments.real, arguments.seed)
             elif part == "disk":
                 told = disk.run(place)
+            elif part == "ranks":
+                told = ranks.run(place, arguments.ranks, arguments.seed)
             else:
                 told = damage.run(place, arguments.damages, arguments.seed)
             print(f"  {told}; {time.monotonic() - start:.0f} s", flush=True)

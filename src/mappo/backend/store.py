@@ -1,0 +1,50 @@
+"""The store of the processes of a run, with keys and values common to all: calls to the store end in time."""
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from functools import cache
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import torch.distributed
+
+dist: Any = torch.distributed  # without complete types
+
+# Seconds that the other processes have to notice that this one has left. A process that takes longer counts as lost.
+NOTICE_S = 3.0
+
+
+def within(seconds: float, work: Callable[[], Any]) -> Any:
+    """Return the result of a call to the store, in a thread: torch waits without a limit for an answer.
+
+    Raises:
+        RuntimeError: the call failed, or took longer.
+    """
+    found: SimpleQueue[Any] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            found.put(work())
+        except RuntimeError as error:
+            found.put(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        result = found.get(timeout=seconds)
+    except Empty:
+        raise RuntimeError("whoever answers there does not speak as a process of the run") from None
+    if isinstance(result, RuntimeError):
+        raise result
+    return result
+
+
+@cache
+def first_store(lost_after: float) -> Any:
+    """Return the store of the processes, made once: a second run of the same processes finds the same store.
+
+    Raises:
+        RuntimeError: the processes do not find each other within `lost_after` seconds.
+    """
+    rendezvous = dist.rendezvous("env://", timeout=timedelta(seconds=lost_after))
+    return within(lost_after + 2 * NOTICE_S, lambda: next(iter(rendezvous))[0])

@@ -1,0 +1,187 @@
+"""A rank of a run is killed or stopped, or the link between two hosts is cut: the run ends as if nothing had happened.
+
+The hosts are two network namespaces with a link between them, where this user may make them; else one host.
+"""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from faults.runs import Violation, assert_same, outcome
+from processes import free_port
+
+UPDATES = 60
+EVERY = 4  # updates from a checkpoint to the next
+ENVS = 8
+LENGTH = 5
+LOST_AFTER = 5
+LEAVE = 60.0  # seconds, for processes that share a core with many others
+SETTINGS = (
+    f"--env.num-envs {ENVS} --network.hidden 8 --ppo.rollout-length {LENGTH} --ppo.epochs 2 --ppo.minibatches 1 "
+    f"--run.total-steps {UPDATES * ENVS * LENGTH} --run.eval-interval {EVERY * ENVS * LENGTH} --run.eval-episodes 4 "
+    f"--run.score-episodes 0 --run.replay-episodes 0 --run.progress off --run.lost-after {LOST_AFTER}"
+)
+KINDS = ("battle --network.memory-size 4", "spread --network.obs-norm")
+Process = subprocess.Popen[bytes]
+
+
+class Hosts:
+    """Hosts for ranks: prefixes of commands, network interfaces, and the address of the first.
+
+    Args:
+        names: namespaces; none for this host alone.
+    """
+
+    def __init__(self, names: Sequence[str] = ()) -> None:
+        self.names = names
+        self.address = "10.77.0.1" if names else "127.0.0.1"
+
+    def start(self, rank: int, size: int, port: int, run: Path, kind: str, log: Path) -> Process:
+        """Rank `rank` of the run; with two hosts the ranks alternate."""
+        command = [sys.executable, "-m", "mappo", "train", *f"{kind} {SETTINGS}".split(), "--run.dir", str(run)]
+        count = len(self.names) or 1
+        variables = {"RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": self.address, "MASTER_PORT": port}
+        variables |= {"LOCAL_RANK": rank // count, "LOCAL_WORLD_SIZE": size // count, "OMP_NUM_THREADS": 1}
+        variables |= {"GLOO_SOCKET_IFNAME": f"v{rank % count}" if self.names else "lo"}
+        if self.names:
+            command = ["ip", "netns", "exec", self.names[rank % count], *command]
+        with open(log, "ab") as out:
+            environment = os.environ | {name: str(value) for name, value in variables.items()}
+            return subprocess.Popen([*command, "--run.exists", "resume"], stdout=out, stderr=out, env=environment)
+
+    def set_link(self, state: str) -> None:
+        ip("-n", self.names[1], "link", "set", "v1", state)
+
+
+def ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True)
+
+
+@contextmanager
+def two_hosts() -> Generator[Hosts | None]:
+    """Two namespaces with a link; None where this user cannot make them."""
+    names = [f"mappo-{os.getpid()}-{k}" for k in (0, 1)]
+    try:
+        for name in names:
+            ip("netns", "add", name)
+        ip("link", "add", "v0", "netns", names[0], "type", "veth", "peer", "name", "v1", "netns", names[1])
+        for k, name in enumerate(names):
+            ip("-n", name, "address", "add", f"10.77.0.{k + 1}/24", "dev", f"v{k}")
+            for device in ("lo", f"v{k}"):
+                ip("-n", name, "link", "set", device, "up")
+        hosts = Hosts(names)
+    except (OSError, subprocess.CalledProcessError):
+        hosts = None
+    try:
+        yield hosts
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "delete", name], capture_output=True)
+
+
+class Run:
+    """A run of several ranks that is disturbed again and again.
+
+    Args:
+        folder: an empty folder.
+        hosts: where the ranks run.
+        kind: see `KINDS`.
+        size: number of ranks.
+    """
+
+    def __init__(self, folder: Path, hosts: Hosts, kind: str, size: int) -> None:
+        self.path, self.log = folder / "run", folder / "log"
+        self.hosts, self.kind, self.size = hosts, kind, size
+
+    def start(self) -> list[Process]:
+        port = free_port()
+        return [self.hosts.start(rank, self.size, port, self.path, self.kind, self.log) for rank in range(self.size)]
+
+    def rows(self) -> int:
+        file = self.path / "metrics.csv"
+        return file.read_bytes().count(b"\n") - 1 if file.exists() else 0
+
+    def finish(self) -> None:
+        codes = self.leave(self.start())
+        if codes != [0] * self.size:
+            raise Violation(f"exit codes {codes}:\n{self.log.read_text()[-3000:]}")
+
+    def leave(self, processes: Sequence[Process], seconds: float = 180.0) -> list[int]:
+        """Exit codes of the processes, which end by themselves."""
+        end = time.monotonic() + seconds
+        try:
+            return [process.wait(max(0.1, end - time.monotonic())) for process in processes]
+        except subprocess.TimeoutExpired:
+            raise Violation(f"a process did not leave in {seconds:g} s:\n{self.log.read_text()[-3000:]}") from None
+        finally:
+            for process in processes:
+                process.kill()
+
+    def disturb(self, fault: str, rank: int, row: int) -> bool:
+        """Let a fault happen to a rank at this row; False if the run ended before."""
+        processes = self.start()
+        while self.rows() < row:
+            if any(process.poll() is not None for process in processes):
+                codes = self.leave(processes)
+                if any(codes):
+                    raise Violation(f"exit codes {codes} without a fault:\n{self.log.read_text()[-3000:]}")
+                return False
+            time.sleep(0.001)
+        victim = processes[rank]
+        others = [process for process in processes if process is not victim]
+        if fault == "cut":
+            self.hosts.set_link("down")
+        else:
+            victim.send_signal(signal.SIGKILL if fault == "kill" else signal.SIGSTOP)
+        codes = self.leave(others, LEAVE)
+        if fault == "cut":
+            codes += self.leave([victim], LEAVE)
+            self.hosts.set_link("up")
+        elif fault == "stop":
+            victim.send_signal(signal.SIGCONT)
+            codes += self.leave([victim], LEAVE)
+        if set(codes) == {0} and self.rows() >= UPDATES:  # too late for the fault
+            return False
+        if set(codes) != {4}:
+            raise Violation(f"{fault} of rank {rank}: exit codes {codes}:\n{self.log.read_text()[-3000:]}")
+        return True
+
+
+def run(folder: Path, faults: int, seed: int) -> str:
+    """Disturb runs of 2 to 4 ranks so many times, each time after the first and before the last checkpoint."""
+    rng = random.Random(seed)
+    done = Counter[str]()
+    wholes: dict[tuple[str, int], Path] = {}
+    with two_hosts() as pair:
+        number = 0
+        while sum(done.values()) < faults:
+            hosts = pair if pair is not None and number % 2 else Hosts()
+            kind, size = KINDS[number // 2 % len(KINDS)], (2, 4)[number // 4 % 2]
+            if (kind, size) not in wholes:
+                wholes[kind, size] = make(folder / f"whole-{len(wholes)}")
+                Run(wholes[kind, size], Hosts(), kind, size).finish()
+            disturbed = Run(make(folder / str(number)), hosts, kind, size)
+            for row in sorted(rng.sample(range(EVERY + 1, UPDATES - EVERY), 4)):
+                fault = rng.choice(("kill", "stop", "cut") if hosts.names else ("kill", "stop"))
+                if disturbed.disturb(fault, rng.randrange(size), row):
+                    done[f"{fault}, {len(hosts.names) or 1} hosts"] += 1
+            disturbed.finish()
+            what = f"{kind}, {size} ranks"
+            assert_same(outcome(wholes[kind, size] / "run"), outcome(disturbed.path), what)
+            print(f"  {sum(done.values()):>4} faults  {what}  {dict(done)}", flush=True)
+            shutil.rmtree(folder / str(number))
+            number += 1
+    return f"{sum(done.values())} faults of ranks, each final state as without them"
+
+
+def make(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
