@@ -1,6 +1,7 @@
 """The examples run, and do what they say."""
 
 import importlib.util
+import json
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -121,3 +122,17 @@ def test_five_agents_start_from_three_with_attention(folder: Path):
     assert main([*words, "--env.num-agents", "5", "--run.init-from", "runs/three", "--run.name", "five"]) == 0
     assert main(["evaluate", "runs/five", "--allow-code", "--episodes", "2"]) == 0
     assert mappo.load_run("runs/five").finished
+
+
+def test_a_run_is_fine_tuned_on_another_task(tmp_path: Path):
+    run = load("fine_tune").main(tmp_path, total_steps=12_800)
+    assert (run.step, run.finished) == (6400, True)
+    assert json.loads((run.path / "config.json").read_text())["source"]["run"] == str(tmp_path / "first")
+
+
+def test_a_curriculum_goes_on_from_stage_to_stage(tmp_path: Path):
+    small = {"env.num_envs": 8, "env.workers": 0, "run.eval_episodes": 2, "ppo.epochs": 1}
+    stages = ("lbf/Foraging-5x5-2p-1f-v3", "lbf/Foraging-8x8-2p-1f-v3")
+    run = load("curriculum").main(tmp_path, stages, 800, **small)
+    assert run.env == stages[1]
+    assert json.loads((run.path / "config.json").read_text())["source"]["run"] == str(tmp_path / "stage-1")
