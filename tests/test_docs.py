@@ -71,6 +71,7 @@ def test_options_named_in_the_readme_exist(capsys):
     assert main(["evaluate", "--help"]) == 0
     assert main(["play", "--help"]) == 0
     assert main(["sweep", "--help"]) == 0
+    assert main(["resume", "--help"]) == 0
     known = capsys.readouterr().out
     for option in set(re.findall(r"(--[a-z][a-z.-]+[a-z])", (ROOT / "README.md").read_text(encoding="utf-8"))):
         assert option in known, option

@@ -982,6 +982,31 @@ BUGS = [
         "]",
         "cli/test_stopping.py::test_a_closed_terminal_saves_and_leaves",
     ),
+    # Promise: runs that go on
+    Bug(
+        "continuing",
+        "init-from: the value statistics stay at their start",
+        "training/init_from.py",
+        '            agent.value_norm.load_state_dict(subdict(found, "value_norm"))\n',
+        "",
+        "training/test_init_from.py::test_weights_and_statistics_are_those_of_the_source_and_all_else_is_new",
+    ),
+    Bug(
+        "continuing",
+        "init-from: inputs are taken by place",
+        "training/transfer.py",
+        "found[..., [places[inputs[place]] for place in common]]",
+        "found[..., common]",
+        "training/test_init_from.py::test_common_agents_act_as_in_the_source_whoever_else_is_in_the_team",
+    ),
+    Bug(
+        "continuing",
+        "a longer run is another run",
+        "runs/directory.py",
+        '        config["run"]["total_steps"] = data["first_total_steps"]\n',
+        "        pass\n",
+        "training/test_length.py::test_a_run_made_longer_is_the_long_run_where_nothing_is_annealed",
+    ),
     # Promise: checkpoints
     Bug(
         "checkpoints",
@@ -1655,7 +1680,7 @@ BUGS = [
     Bug(
         "user",
         "resume imports code unasked",
-        "cli/main.py",
+        "cli/continuing.py",
         "check_code([env, *config.named_code], command.allow_code)",
         "check_code([env], command.allow_code)",
         "training/test_user_code.py::test_files_name_code_only_with_consent",
