@@ -48,9 +48,9 @@ def replayed(kind: str, steps: int, folder: Path) -> None:
         assert not verdict.problem or (is_rounding and "numbers differ" in verdict.problem), verdict
 
 
-@pytest.mark.parametrize("kind", ["unequal-gru", "discrete-masks", "dict"])
+@pytest.mark.parametrize("kind", ["unequal-gru", "discrete-masks"])
 def test_real_episodes_are_answered_as_by_the_saved_actor(kind: str, tmp_path: Path):
-    replayed(kind, 200, tmp_path)
+    replayed(kind, 80, tmp_path)
 
 
 @pytest.mark.slow
@@ -84,7 +84,10 @@ def test_a_memory_is_carried_from_step_to_step_and_starts_anew(tmp_path: Path):
     assert np.abs(played["memory_out"] - inputs["memory"].numpy()).max() < TOLERANCE
 
 
-@pytest.mark.parametrize("kind", ["unequal-gru", "dict", "images-large", "box-clip"])
+LARGE = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("dict", "images-large")]
+
+
+@pytest.mark.parametrize("kind", ["unequal-gru", "box-clip", *LARGE])
 def test_nan_and_infinity_end_in_an_action_of_the_space(kind: str, tmp_path: Path):
     policy = policy_of(kind, 0)
     program = build(policy, tmp_path, SANITIZED)

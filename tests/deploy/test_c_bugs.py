@@ -47,7 +47,17 @@ MUTANTS = {
 }
 
 
-@pytest.mark.parametrize("mutant", MUTANTS)
+FAST = (
+    "normalisation left out",
+    "memory not reset",
+    "heads swapped",
+    "start left out",
+    "mask left out",
+    "bounds left out",
+)
+
+
+@pytest.mark.parametrize("mutant", [x if x in FAST else pytest.param(x, marks=pytest.mark.slow) for x in MUTANTS])
 def test_a_planted_bug_is_seen(mutant: str, tmp_path: Path):
     kind, old, new = MUTANTS[mutant]
     policy = policy_of(kind)
