@@ -11,6 +11,7 @@ import tyro
 
 from mappo.config import Config
 from mappo.config.bounds import at_least, at_most, coerce
+from mappo.deploy.formats import FormatName
 from mappo.evaluation.options import REPLAY_EPISODES, SCORE_SEED, EvaluateOptions
 from mappo.experiments.compare.options import CompareOptions
 from mappo.experiments.sweep.options import SweepOptions
@@ -83,6 +84,34 @@ class Play:
     checkpoint: str = "last"
     """Checkpoint of the policy: last, best (by the evaluations during training), or the step of a kept checkpoint."""
     allow_code: Flag = False
+    """Allow import of the code named in the run's config.json, such as an environment module:function."""
+
+    def __post_init__(self) -> None:
+        check_name(self.checkpoint)
+
+
+@tyro.conf.configure(tyro.conf.FlagCreatePairsOff)
+@dataclass(frozen=True)
+class Export:
+    """Export the policies of a run's agents to files that run without mappo, and prove each file.
+
+    A folder for each agent holds the files, contract.json (names, shapes, units, checksums) and check.safetensors, the
+    inputs and answers of 1,000 steps of real episodes.
+    """
+
+    run: Annotated[Path | None, tyro.conf.arg(metavar="[RUN]"), tyro.conf.Positional] = None
+    """Run directory, of one seed."""
+    agent: str = "all"
+    """Name of the agent to export, or all."""
+    to: tuple[FormatName, ...] = ("onnx",)
+    """Kinds of files."""
+    out: Path | None = None
+    """Folder of the agents' folders; by default export in the run directory."""
+    checkpoint: str = "last"
+    """Checkpoint of the policy: last, best (by the evaluations during training), or the step of a kept checkpoint."""
+    verify: Path | None = None
+    """Folder of exported files to verify, in place of an export."""
+    allow_code: bool = False
     """Allow import of the code named in the run's config.json, such as an environment module:function."""
 
     def __post_init__(self) -> None:
@@ -181,6 +210,7 @@ COMMANDS: dict[str, type] = {
     "resume": Resume,
     "evaluate": Evaluate,
     "play": Play,
+    "export": Export,
     "runs": Runs,
     "compare": Compare,
     "check": Check,

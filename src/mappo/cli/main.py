@@ -14,7 +14,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from mappo.cli.close_limit import LimitedClose
-from mappo.cli.commands import Bench, Check, Compare, Envs, Evaluate, Play, Resume, Runs, Sweep, Train
+from mappo.cli.commands import Bench, Check, Compare, Envs, Evaluate, Export, Play, Resume, Runs, Sweep, Train
 from mappo.cli.continuing import has_nothing_left, resumed_settings, trained_settings
 from mappo.cli.launch import LOST, launch, parse_once
 from mappo.cli.results import has_no_time_left, note_progress, print_score, program_name, show_result, track_pictures
@@ -116,6 +116,10 @@ def _run(command: Any, close_limit: CloseLimit, args: Sequence[str]) -> int:
             return _evaluate(command, close_limit)
         case Play():
             return _play(command, close_limit)
+        case Export():
+            from mappo.cli.export_results import export_and_show
+
+            return DONE if export_and_show(command, close_limit) else USER_ERROR
         case Check():
             from mappo.cli.env_commands import check_and_show
 
@@ -211,10 +215,7 @@ def _evaluate(command: Evaluate, close_limit: CloseLimit) -> int:
     with env_output_to_stderr():
         on_step = progress_notes("score", note_progress)
         result = evaluate_run(command.run, command, close_limit=close_limit, on_step=on_step)
-    if command.json:
-        print(json.dumps(result))
-    else:
-        print_score(result)
+    print(json.dumps(result)) if command.json else print_score(result)
     return DONE
 
 

@@ -64,7 +64,7 @@ def evaluate_run(
     env_options = spec.fit_options(config.env.env_options)
     # A score in another environment, which the caller gives for a run in a named environment, is not the run's.
     is_own_env = env is None or name.startswith(envs.CUSTOM)
-    with _make_env(name if env is None else env, name, env_options, options, close_limit) as (name, env):
+    with open_env(name if env is None else env, name, env_options, options, close_limit) as (name, env):
         if difference := spec.mismatch(env.spec):
             raise UserError(f"{path} was trained in another environment: {difference}")
         names = ("sampled", "greedy") if options.sampled else ("greedy", "sampled")
@@ -108,7 +108,7 @@ def _make_team(actors: Sequence[tuple[Actor, Checkpoint]], is_sampled: bool) -> 
 
 
 @contextmanager
-def _make_env(
+def open_env(
     env: Any, name: str, env_options: EnvOptions, options: EvaluateOptions, close_limit: CloseLimit
 ) -> Generator[tuple[str, Environment]]:
     """Give the name of the environment to play in and the batched environment; close an environment made here."""

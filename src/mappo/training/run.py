@@ -1,6 +1,7 @@
 """A run on the disk: the result of `train`, and of `load_run`."""
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,10 @@ from typing import Any
 import numpy as np
 
 from mappo.config import Config
+from mappo.deploy.formats import FormatName
+from mappo.deploy.verify import Verdict
 from mappo.errors import UserError
+from mappo.evaluation.export_run import export_run
 from mappo.evaluation.options import EvaluateOptions
 from mappo.evaluation.score_run import evaluate_run
 from mappo.runs.checkpoint import last_step
@@ -112,6 +116,30 @@ class Run:
         """
         options = EvaluateOptions(episodes, on, str(checkpoint), sampled, workers, self.allow_code)
         return evaluate_run(self.path, options, env=env)
+
+    def export(
+        self,
+        agent: str = "all",
+        to: Sequence[FormatName] = ("onnx",),
+        out: str | Path | None = None,
+        *,
+        checkpoint: str | int = "last",
+        env: Any = None,
+    ) -> dict[Path, list[Verdict]]:
+        """Export the policy of an agent, or of each agent, to files that run without mappo, and prove each file.
+
+        Args:
+            agent: an agent's name, or `all`.
+            to: kinds of files, such as `onnx`.
+            out: folder of the agents' folders; by default `export` in the run directory.
+            checkpoint: `last`, `best`, or the step of a kept checkpoint.
+            env: environment to record in; needed only if the run's environment has no name.
+
+        Returns:
+            The verdict on each file, by the agent's folder.
+        """
+        target = None if out is None else Path(out)
+        return export_run(self.path, agent, to, target, str(checkpoint), allow_code=self.allow_code, env=env)
 
 
 def load_run(path: str | Path, *, allow_code: bool = False) -> Run:
