@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from mappo.deploy.contract import make_contract, read_contract
 from mappo.deploy.export import export_agents, folder_names
 from mappo.deploy.formats import Arrays
 from mappo.deploy.record import record_steps
+from mappo.deploy.tracing import trace
 from mappo.deploy.verify import Verdict, compare, read_record, replay, verify
 from mappo.envs.vector.team_layout import TeamLayout
 from mappo.errors import UserError
+from mappo.networks.encoders import ENCODERS, register_encoder
 from mappo.policies.actor import Actor
 from teams import TEAMS, random_actor
 from vectorized import from_factory
@@ -26,9 +29,9 @@ from vectorized import from_factory
 ORIGIN = {"env": "custom/Sampler", "run": "x", "checkpoint": "last", "step": 10, "precision": "float32"}
 
 
-def recorded(kind: str, steps: int) -> tuple[Actor, list[Arrays]]:
+def recorded(kind: str, steps: int, horizon: int = 11) -> tuple[Actor, list[Arrays]]:
     team = TEAMS[kind]
-    env = from_factory(team.make, 1)
+    env = from_factory(partial(team.make, horizon), 1)
     actor = random_actor(env.spec, **team.network)
     return actor, record_steps(env, actor.policy, steps, seed=3)
 
@@ -206,6 +209,79 @@ def test_an_onnx_file_holds_the_numbers_of_one_agent_alone(exported: Path):
     floats = {x.name: int(np.prod(x.dims)) for x in model.graph.initializer if x.data_type == onnx.TensorProto.FLOAT}
     assert {name: n for name, n in floats.items() if name in numbers} == numbers
     assert sum(floats.values()) <= sum(numbers.values()) + 8  # and a few constants of the arithmetic
+
+
+def test_an_onnx_file_holds_no_path_of_the_machine(exported: Path):
+    assert b"/" + str(Path(__file__).parents[2]).encode()[1:] not in (exported / "policy.onnx").read_bytes()
+    assert b"site-packages" not in (exported / "policy.onnx").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", TEAMS)
+def test_files_answer_ten_thousand_steps_of_real_episodes(kind: str, tmp_path: Path):
+    actor, records = recorded(kind, 10_000)
+    verdicts = export_agents(actor.policy, actor.policy.spec.agents, ["onnx", "pt2"], tmp_path / "x", ORIGIN, records)
+    for of_agent in verdicts.values():
+        assert [(verdict.steps, verdict.problem, verdict.skipped) for verdict in of_agent] == [(10_000, "", "")] * 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["unequal-gru", "gru-masks", "dict-gru"])
+def test_a_memory_lasts_a_thousand_steps(kind: str, tmp_path: Path):
+    actor, records = recorded(kind, 3000, horizon=1200)
+    assert records[0]["is_first"].sum() == 3
+    verdicts = export_agents(actor.policy, actor.policy.spec.agents[:1], ["onnx"], tmp_path / "x", ORIGIN, records)
+    assert all(verdict.memory_error < 1e-4 for of_agent in verdicts.values() for verdict in of_agent)
+
+
+class Host(torch.nn.Module):
+    """An encoder that reads a number of a tensor in Python."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(shape[0], 12)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x) * (2.0 if x.sum().item() > 0 else 1.0)
+
+
+class Grouped(torch.nn.Module):
+    """An encoder with parameters of several groups in a form of its own."""
+
+    def __init__(self, groups: int, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.linear = torch.nn.ModuleList(torch.nn.Linear(shape[0], 12) for _ in range(groups))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = x.unbind() if len(self.linear) > 1 else (x,)
+        y = [layer(row) for layer, row in zip(self.linear, rows, strict=True)]
+        return torch.stack(y) if len(y) > 1 else y[0]
+
+
+class Selectable(Grouped):
+    def select_(self, group: int) -> None:
+        self.linear = self.linear[group : group + 1]
+
+
+def test_encoders_of_users_are_exported_or_refused_with_a_reason(tmp_path: Path):
+    makers = {"host": lambda g, s, _: Host(s), "grouped": lambda g, s, _: Grouped(g, s)}
+    makers["selectable"] = lambda g, s, _: Selectable(g, s)
+    spec = from_factory(TEAMS["discrete"].make, 1).spec
+    try:
+        for name, maker in makers.items():
+            register_encoder(name)(maker)
+        policy = build_agent_policy(random_actor(spec, encoder="host").policy, 0)
+        with pytest.raises(UserError, match=r"the encoder Host cannot be exported .*without \.item\(\)"):
+            trace(policy)
+        with pytest.raises(UserError, match=r"a cannot be exported: its encoder holds the parameters of other agents"):
+            build_agent_policy(random_actor(spec, encoder="grouped", sharing="none").policy, 0)
+        actor = random_actor(spec, encoder="selectable", sharing="none")
+        records = record_steps(from_factory(TEAMS["discrete"].make, 1), actor.policy, 30)
+        verdicts = export_agents(actor.policy, ["b"], ["pt2"], tmp_path / "x", ORIGIN, records)
+        assert not verdicts[tmp_path / "x" / "b"][0].problem
+    finally:
+        for name in makers:
+            ENCODERS.pop(name, None)
 
 
 def test_damaged_files_are_named(exported: Path, tmp_path: Path):

@@ -25,13 +25,14 @@ def camera(*shape: int) -> spaces.Box:
 
 
 class Sampler:
-    """A PettingZoo game of random observations of given spaces; agents die, come back and have masks. Eleven steps.
+    """A PettingZoo game of random observations of given spaces; agents die, come back and have masks.
 
-    An action outside its space is an error.
+    An action outside its space is an error. With a horizon above the usual one nobody dies.
     """
 
-    def __init__(self, kinds: Mapping[str, tuple[spaces.Space[Any], spaces.Space[Any]]], masks: bool) -> None:
+    def __init__(self, kinds: Mapping[str, tuple[Any, Any]], masks: bool, horizon: int = 11) -> None:
         self.kinds = kinds
+        self.horizon = horizon
         self.possible_agents = list(kinds)
         self.masks = masks
 
@@ -54,9 +55,9 @@ class Sampler:
             assert self.action_space(agent).contains(action), (agent, action)
         self.clock += 1
         acted = list(actions)
-        dead = {a: a != self.possible_agents[0] and self.rng.random() < 0.1 for a in acted}
+        dead = {a: a != self.possible_agents[0] and self.rng.random() < 0.1 * (self.horizon == 11) for a in acted}
         returning = [a for a in self.possible_agents if a not in acted and self.rng.random() < 0.5]
-        is_over = self.clock == 11
+        is_over = self.clock == self.horizon
         seen, infos = self._look([*acted, *returning])
         self.agents = [] if is_over else [a for a in self.possible_agents if a in returning or not dead.get(a, True)]
         rewards = dict.fromkeys(seen, 1.0)
@@ -90,8 +91,8 @@ class Team:
     network: dict[str, Any] = field(default_factory=dict)
     masks: bool = False
 
-    def make(self) -> Sampler:
-        return Sampler(self.kinds, self.masks)
+    def make(self, horizon: int = 11) -> Sampler:
+        return Sampler(self.kinds, self.masks, horizon)
 
 
 DISCRETE = spaces.Discrete(5, start=3)

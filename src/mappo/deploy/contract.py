@@ -52,11 +52,14 @@ def make_contract(policy: AgentPolicy, agent: str, origin: Mapping[str, Any]) ->
         agent: its name.
         origin: `env`, `run`, `checkpoint`, `step`, `precision`, of the run.
     """
+    import torch
+
     example = policy.example_inputs(1)
     inputs = {x.name: _describe_input(x) for x in policy.reader.inputs}
     return {
         "format": FORMAT,
         "mappo": __version__,
+        "torch": torch.__version__,
         **origin,
         "agent": agent,
         "inputs": [_describe(name, x, inputs.get(name, {})) for name, x in example.items()],

@@ -47,7 +47,9 @@ def write(policy: "AgentPolicy", contract: Mapping[str, Any], folder: Path) -> N
         )
         if model is None:
             raise UserError("torch.onnx.export returned no model")
-        model.save(str(folder / FILES[0]), external_data=False)
+        proto = model.model_proto
+    _strip(proto)
+    (folder / FILES[0]).write_bytes(proto.SerializeToString(deterministic=True))
 
 
 def open(contract: Mapping[str, Any], folder: Path) -> Runner:
@@ -66,6 +68,14 @@ def open(contract: Mapping[str, Any], folder: Path) -> Runner:
         return dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
     return run
+
+
+def _strip(proto: Any) -> None:
+    """Remove the exporter's notes: they hold lines of source and paths of this machine."""
+    graph = proto.graph
+    for item in (proto, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        item.ClearField("metadata_props")
+        item.ClearField("doc_string")
 
 
 @contextmanager

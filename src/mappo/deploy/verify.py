@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file  # pyright: ignore[reportUnknownVariableType]
+from safetensors.numpy import load_file, save  # pyright: ignore[reportUnknownVariableType]
 
 from mappo.deploy.contract import CHECK, MARGIN, MEMORY_TOLERANCE, TOLERANCE, read_contract
 from mappo.deploy.formats import MODULES, Arrays, Runner, UnavailableError, get_format
@@ -53,7 +53,7 @@ class Verdict:
         if self.skipped:
             return f"{self.file}: not replayed, {self.skipped}"
         memory = f", of the memory {self.memory_error:.1e}" if self.memory_error else ""
-        close = f"; {self.close:,} steps have two options of almost equal score" if self.close else ""
+        close = f"; in {self.close:,} of them two options are almost equal" if self.close else ""
         facts = f"{self.steps:,} steps, largest difference of a number {self.error:.1e}{memory}{close}"
         return f"{self.file}: WRONG, {self.problem} ({facts})" if self.problem else f"{self.file}: right, {facts}"
 
@@ -82,8 +82,8 @@ def verify(folder: Path) -> list[Verdict]:
 
 
 def write_record(folder: Path, record: Arrays) -> None:
-    """Write `check.safetensors`."""
-    save_file({name: np.ascontiguousarray(x) for name, x in record.items()}, folder / CHECK)
+    """Write `check.safetensors`, readable like the other files: safetensors makes private files."""
+    (folder / CHECK).write_bytes(save({name: np.ascontiguousarray(x) for name, x in record.items()}))
 
 
 def read_record(folder: Path) -> dict[str, np.ndarray]:

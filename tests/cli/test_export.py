@@ -1,0 +1,59 @@
+"""`mappo export`: a run's agents as files, and their verification."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mappo
+from mappo.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "run"
+    settings = {"run.total_steps": 400, "env.num_envs": 8, "ppo.rollout_length": 25, "network.hidden": [8]}
+    mappo.train("probe/unequal", settings | {"run.dir": str(path), "run.progress": "off", "network.precision": "bf16"})
+    return path
+
+
+def test_a_run_is_exported_and_verified(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    out = tmp_path / "out"
+    assert main(["export", str(run), "--to", "pt2", "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    agents = mappo.load_actor(run).policy.spec.agents
+    assert {x.name for x in out.iterdir()} == set(agents)
+    assert shown.count("policy.pt2: right, 1,000 steps") == len(agents)
+    assert main(["export", "--verify", str(out)]) == 0
+    assert capsys.readouterr().out == shown
+    assert main(["export", "--verify", str(out / agents[0])]) == 0
+    file = out / agents[1] / "policy.pt2"
+    file.write_bytes(file.read_bytes()[:-10])
+    assert main(["export", "--verify", str(out)]) == 2
+    assert f"{file} is damaged" in capsys.readouterr().err
+
+
+def test_onnx_files_are_verified_without_torch(run: Path, tmp_path: Path):
+    verdicts = mappo.load_run(run).export("agent_1", out=tmp_path / "out")
+    assert [str(v)[:18] for of_agent in verdicts.values() for v in of_agent] == ["policy.onnx: right"]
+    code = "import sys; from mappo.cli.main import main; print(main(sys.argv[1:]), 'torch' in sys.modules)"
+    command = [sys.executable, "-c", code, "export", "--verify", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 False"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "name a run, as in: mappo export RUN; or a folder"),
+        (["RUN", "--verify", "x"], "name a run, as in: mappo export RUN; or a folder"),
+        (["RUN", "--agent", "bob"], "there is no agent 'bob'; there are: agent_0"),
+        (["RUN", "--checkpoint", "7"], "step 7"),
+        (["nowhere"], "nowhere"),
+        (["--verify", "nowhere"], "nowhere holds no exported policy"),
+    ],
+)
+def test_wrong_words_get_a_message(words: list[str], message: str, run: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["export", *(str(run) if word == "RUN" else word for word in words)]) == 2
+    assert message in capsys.readouterr().err
