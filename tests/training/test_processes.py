@@ -254,3 +254,25 @@ def test_processes_of_another_launcher_show_an_error_once(tmp_path: Path):
     errors = "".join(err for _, _, err in found)
     assert errors.count("in each of 2 processes: ppo.minibatches 80 does not") == 1, errors
     assert errors.count("mappo: ") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_all_processes_start_from_the_weights_of_another_run_and_go_on_as_a_longer_run(seeds: int, tmp_path: Path):
+    source, path = tmp_path / "source", tmp_path / "run"
+    assert main(command("spread", source, "--run.total-steps", 160)[2:]) == 0
+    rates = ("--ppo.actor-lr", 1e-9, "--ppo.critic-lr", 1e-9, "--ppo.lr-final", 1, "--run.seeds", seeds)
+    code, out, err = finish(launched("spread", path, "--run.total-steps", 160, "--run.init-from", source, *rates))
+    assert (code, err) == (0, ""), out
+    weights = checkpoint.load(source).model
+    paths = [path] if seeds == 1 else [path / "seed-1", path / "seed-2"]
+    for own in paths:
+        found = checkpoint.load(own).model
+        for name in (name for name in weights if name.startswith("network.")):
+            assert (found[name] - weights[name]).abs().max() < 1e-6, name
+    args = ["-m", "mappo", "resume", str(path), "--total-steps", "320", "--progress", "off"]
+    streams: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    code, out, err = finish(subprocess.Popen([sys.executable, *args], env=ENV, **streams))
+    assert (code, err) == (0, ""), out
+    assert out.startswith(f"{path} goes on from step 160 to 320\n")
+    assert [checkpoint.load(own).state["step"] for own in paths] == [320] * seeds
