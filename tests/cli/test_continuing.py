@@ -39,6 +39,9 @@ def test_a_complete_run_is_not_scored_again_and_may_go_on_as_a_longer_run(
     assert out.startswith("runs/x goes on from step 40 to 80\n")
     assert "Scoring 2 episodes" in out
     assert checkpoint.load(trained).state["step"] == json.loads((trained / "score.json").read_text())["step"] == 80
+    (trained / "score.json").write_bytes(score)  # of the shorter run, as if killed before the new score
+    assert main(["resume", str(trained)]) == 0
+    assert "Scoring 2 episodes" in capsys.readouterr().out
     assert main(["resume", str(trained), "--total-steps", "60"]) == 2
     assert "has done 80 steps: --total-steps must be at least that, got 60" in capsys.readouterr().err
 
