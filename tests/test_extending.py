@@ -12,10 +12,11 @@ from mappo.cli.main import main
 from paths import ROOT
 
 PAGE = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
-PROGRAMS = {
-    block.partition("\n")[0].removeprefix("# "): block for block in re.findall(r"```python\n(.*?)```", PAGE, re.S)
-}
-COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.S) for line in block.splitlines()]
+# Each program by its name, and the commands below it.
+FOUND = re.findall(r"```python\n(# (\S+)\n.*?)```.*?```sh\n(.*?)```", PAGE, re.S)
+PROGRAMS = {name: program for program, name, _ in FOUND}
+COMMANDS = {name: commands.splitlines() for _, name, commands in FOUND}
+FAST = ("my_loss.py", "my_module.py", "my_command.py")
 QUICK = [*("--run.total-steps", "40", "--env.num-envs", "4", "--ppo.rollout-length", "10", "--env.workers", "0")]
 QUICK += [
     "--run.score-episodes",
@@ -42,24 +43,27 @@ def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
         sys.modules.pop(name.removesuffix(".py"), None)
 
 
-def test_every_program_has_a_command():
-    assert len(PROGRAMS) == 5
-    for name in PROGRAMS:
-        assert any(name.removesuffix(".py") in command for command in COMMANDS)
+def test_every_program_has_its_commands():
+    assert len(PROGRAMS) == PAGE.count("```python") == PAGE.count("```sh") == 5
+    for name, commands in COMMANDS.items():
+        assert name.removesuffix(".py") in commands[0]
 
 
-def test_programs_and_commands_run(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    for command in COMMANDS:
+@pytest.mark.parametrize("name", [x if x in FAST else pytest.param(x, marks=pytest.mark.slow) for x in PROGRAMS])
+def test_a_program_and_its_commands_run(
+    name: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    for command in COMMANDS[name]:
         program, *words = command.split()
         if program == "python":
-            monkeypatch.setattr(sys, "argv", [words[0]])
             options = [word.replace("--", "--config.", 1) if word.startswith("--") else word for word in QUICK]
             monkeypatch.setattr(sys, "argv", [*words, *options])
-            exec(compile(PROGRAMS[words[0]], words[0], "exec"), {"__name__": "__main__"})
+            exec(compile(PROGRAMS[name], name, "exec"), {"__name__": "__main__"})
             assert re.search(r"best of 2: -\d+\.\d in ", capsys.readouterr().out)
-            continue
-        quick = QUICK if words[0] == "train" else []
-        words = ["2" if word == "100" else word for word in words]
-        assert main([*words, *quick]) == 0, command
-    for run, column in (("curious", "bonus"), ("predicting", "prediction_loss")):
-        assert mappo.load_run(f"runs/{run}").metrics[column][0] > 0
+        else:
+            words = ["2" if word == "100" else word for word in words]
+            assert main([*words, *(QUICK if words[0] == "train" else [])]) == 0, command
+    run, column = {"my_loss.py": ("curious", "bonus"), "my_module.py": ("predicting", "prediction_loss")}.get(
+        name, ("", "")
+    )
+    assert not run or mappo.load_run(f"runs/{run}").metrics[column][0] > 0
