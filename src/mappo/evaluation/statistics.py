@@ -16,6 +16,7 @@ STUDENT = (
 # Fewest seeds for a bootstrap interval of an interquartile mean; of fewer seeds the interval is too narrow.
 FEWEST_SEEDS = 10
 RESAMPLES = 2000
+_MOST_AT_ONCE = 1_000_000  # numbers of the resamples that are in memory at the same time
 
 
 def mean_interval(values: Floats) -> Floats:
@@ -32,7 +33,9 @@ def mean_interval(values: Floats) -> Floats:
         half = STUDENT[count - 2] * values.std(0, ddof=1) / np.sqrt(count)
         return np.stack([mean - half, mean + half])
     rng = np.random.default_rng(0)
-    means = np.stack([rng.choice(values, count).mean(0) for _ in range(RESAMPLES)])
+    parts = -(-RESAMPLES * values.size // _MOST_AT_ONCE)
+    sizes = [len(part) for part in np.array_split(np.arange(RESAMPLES), min(parts, RESAMPLES))]
+    means = np.concatenate([values[rng.integers(count, size=(size, count))].mean(1) for size in sizes])
     return np.quantile(means, [0.025, 0.975], axis=0)
 
 
