@@ -109,6 +109,8 @@ def test_both_policies_are_measured_at_the_end(tmp_path: Path, monkeypatch: pyte
     sums = play_episodes(env, mappo.load_actor(run.path), range(SELECT_SEED, SELECT_SEED + 8)).team_returns
     assert drawn[0][evaluator.AT_END].mean == float(sums.mean())
     assert drawn[0]["random"].episodes == 8
+    scored = run.evaluate(8)["baselines"]["random"]
+    assert drawn[0]["random"].mean == scored["mean"], "a baseline has one value"
     low, high = drawn[0]["random"].interval
     assert low < drawn[0]["random"].mean < high
 

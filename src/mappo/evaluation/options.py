@@ -7,6 +7,7 @@ from mappo.runs.steps import check_name
 # First reset seeds, up to a million each: scores and the choice of the best checkpoint use different episodes.
 SCORE_SEED = 1_000_000
 SELECT_SEED = 2_000_000
+SCORE_EPISODES = 320
 
 # Episodes of a replay, and seconds of the replay at the end of a run; after them no further episode begins.
 REPLAY_EPISODES = 4
@@ -17,7 +18,7 @@ REPLAY_SECONDS = 15.0
 class EvaluateOptions:
     """Options of an evaluation; the docstrings of the fields are the --help texts of `mappo evaluate`."""
 
-    episodes: int = 320
+    episodes: int = SCORE_EPISODES
     """Number of episodes, at least 1."""
     on: str | None = None
     """Package of the original environment to play on, such as mpe2; by default the environment of the training."""

@@ -26,7 +26,7 @@ from mappo.evaluation.episodes import (
     part_of,
     play_episodes,
 )
-from mappo.evaluation.options import SELECT_SEED
+from mappo.evaluation.options import SCORE_EPISODES, SCORE_SEED, SELECT_SEED
 from mappo.evaluation.progress import progress_notes
 from mappo.evaluation.score import baseline_policies
 from mappo.evaluation.statistics import mean_interval
@@ -79,6 +79,9 @@ class Evaluator:
         self.run_seeds = run.all_seeds
         self.is_sampled = run.eval_policy == "sampled"
         self.seeds = range(SELECT_SEED, SELECT_SEED + run.most_eval_episodes)
+        # Baselines are of the same episodes in the curve and in the score.
+        most = SCORE_EPISODES if run.eval_episodes is None else min(run.eval_episodes, SCORE_EPISODES)
+        self.score_seeds = range(SCORE_SEED, SCORE_SEED + most)
         # The steps of an evaluation are limited, never its time: the numbers must not depend on a clock.
         self.budget = EVALUATION_BUDGET if run.eval_episodes is None else NO_BUDGET
         self.num_episodes = len(self.seeds)  # of the last policy
@@ -148,7 +151,7 @@ class Evaluator:
         return {seed: returns.get(seed, math.nan) for seed in self.seeds[:MAX_KEPT]}
 
     def measure_at_end(self, name: str, agents: Sequence[MAPPO], note: Callable[[str], None]) -> dict[str, Summary]:
-        """Measure the baselines and, as `AT_END`, the other policy, in the episodes of the evaluations.
+        """Measure baselines in the episodes of the score and, as `AT_END`, the other policy in those of evaluations.
 
         Args:
             name: name of the environment.
@@ -161,15 +164,16 @@ class Evaluator:
         if self.is_cut_off:  # as a note has said
             return {}
         teams: dict[str, list[TeamPolicy]] = {AT_END: self._actors(agents, not self.is_sampled)}
-        baselines = baseline_policies(self.env, name, self.seeds[0])
+        baselines = baseline_policies(self.env, name, self.score_seeds[0])
         teams |= {baseline: [policy] for baseline, policy in baselines.items()}
         policies = [policy for members in teams.values() for policy in members]
+        all_seeds = [self.seeds] * len(agents) + [self.score_seeds] * len(baselines)
         on_step = progress_notes("episodes for the learning curve", note, self.interrupts)
         budget = replace(self.budget, seconds=SCORE_BUDGET.seconds)
         try:
             played = [
-                self._play(policy, self.seeds, part_of(on_step, k, len(policies)), budget).team_returns
-                for k, policy in enumerate(policies)
+                self._play(policy, seeds, part_of(on_step, k, len(policies)), budget).team_returns
+                for k, (policy, seeds) in enumerate(zip(policies, all_seeds, strict=True))
             ]
         except StopTraining:
             return {}
