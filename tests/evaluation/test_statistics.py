@@ -175,6 +175,12 @@ def test_statistics_over_tasks_are_those_of_rliable(case: str, monkeypatch: pyte
         assert summarize_tasks(x)["iqm_ci95"] == pytest.approx(expected["iqm_ci95_seeded"], rel=1e-12)
 
 
+def test_ties_count_half():
+    x = [np.array([1.0, 2.0])]
+    assert compare_tasks(x, [np.array([1.0, 0.0])])["probability"] == 0.875
+    assert compare_tasks(x, x)["probability"] == 0.5
+
+
 @pytest.mark.parametrize("degrees", [19, 25, 60, 200])
 def test_students_quantiles_go_on_beyond_the_table(degrees: int):
     assert student(degrees, student_quantile(degrees)) == pytest.approx(0.975, abs=5e-5)
