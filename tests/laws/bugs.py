@@ -1410,6 +1410,14 @@ BUGS = [
         "result = found.get()",
         "backend/test_process_group.py::test_a_store_behind_a_cut_link_holds_nobody_up",
     ),
+    Bug(
+        "8",
+        "each process evaluates the first share",
+        "training/evaluator.py",
+        "equal_slices(len(self.seeds), self.ranks.size)[self.ranks.rank]",
+        "equal_slices(len(self.seeds), self.ranks.size)[0]",
+        "training/test_evaluator.py::test_evaluations_dealt_out_have_the_returns_of_a_single_process",
+    ),
     # Promise: rewards in common
     Bug(
         "shared",
