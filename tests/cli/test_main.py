@@ -376,6 +376,12 @@ def test_play_writes_a_replay_of_the_games_asked_for(told: Told, run: Path, monk
     assert told("play", run, "--episodes", 2, "--seed", 7) == (0, str(run / "replay.gif"), "")
     assert (run / "replay.gif").read_bytes().startswith(b"GIF")
     assert seen == [7, 7, 7, 8, 8], "to try a picture; and each once for its length, and once for its pictures"
+    before = (run / "replay.gif").read_bytes()
+    assert told("play", run, "--episodes", 1) == (0, str(run / "replay-2.gif"), "")
+    assert (run / "replay.gif").read_bytes() == before
+    code, _, err = told("play", run, "--out", run / "replay-2.gif")
+    assert code == 2
+    assert "exists: choose another name, or delete it" in err
 
 
 def test_a_missing_original_is_scored_on_the_built_in_one(

@@ -1,5 +1,6 @@
 """A replay is short, and small in memory, whatever the length of the episodes."""
 
+import os
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +14,11 @@ from PIL import Image, ImageSequence
 
 from film import Film
 from mappo.envs.vector.serial import SerialEnvs
+from mappo.errors import UserError
+from mappo.evaluation.caption import add_caption
 from mappo.evaluation.gif import write_gif
 from mappo.evaluation.replay import MAX_FRAMES, MAX_SIZE, episode_seconds, frames_per_second, replay
+from mappo.evaluation.replay_file import replay_path, write_replay
 
 
 def idle(obs: Any, memory: Any = None, **_: Any) -> Any:
@@ -125,3 +129,95 @@ def test_the_frames_of_an_environment_inside_are_found():
     env.envs[0].env = inner
     env.envs[0].metadata = {"name": "outer"}
     assert frames_per_second(env) == 5
+
+
+def dressed(env: SerialEnvs, episodes: int = 1) -> list[list[NDArray[np.uint8]]]:
+    return [*replay(env, paying, range(episodes), title="film/Film")]
+
+
+def paying(obs: Any, memory: Any = None, **_: Any) -> Any:
+    return 2 * torch.ones(1, 1, 1, dtype=torch.int64), memory
+
+
+SIZES = [((120, 120), (400, 360)), ((40, 10), (360, 320)), ((400, 500), (440, 500))]
+
+
+@pytest.mark.parametrize(("size", "shape"), SIZES)
+def test_small_pictures_are_enlarged_and_get_a_caption(size: tuple[int, int], shape: tuple[int, int]):
+    env = SerialEnvs(lambda: Film(3, size), 1)
+    [frames] = dressed(env)
+    assert {frame.shape for frame in frames} == {(*shape, 3)}
+    for frame in frames:
+        assert frame[-40:].min() < 100, "ink"
+        assert frame[-40:, :3].min() == 255, "within the picture"
+    assert not np.array_equal(frames[0][-20:], frames[1][-20:]), "step and return"
+
+
+def test_captions_tell_step_and_return_to_the_end(monkeypatch: pytest.MonkeyPatch):
+    texts: list[str] = []
+    monkeypatch.setattr("mappo.evaluation.replay.add_caption", lambda frame, *text: texts.extend(text) or frame)
+    dressed(SerialEnvs(lambda: Film(3), 1), 2)
+    assert texts[:2] == ["film/Film   episode 1, seed 0", "step 0   return 0.00"]
+    assert texts[3::2][:2] == ["step 1   return 2.00", "step 3   return 6.00"]
+    assert texts[6] == "film/Film   episode 2, seed 1"
+
+
+def test_a_long_name_keeps_its_end():
+    frame = add_caption(np.zeros((320, 320, 3), np.uint8), "x" * 200 + " episode 1", "step 0")
+    assert frame.shape == (360, 320, 3)
+    assert frame[-40:, :3].min() == 255
+
+
+def test_pictures_of_another_type_are_left_to_the_writer():
+    frame = np.zeros((4, 4, 3), np.float32)
+    assert add_caption(frame, "a", "b") is frame
+
+
+def test_no_replay_is_overwritten(tmp_path: Path):
+    assert replay_path(tmp_path, None) == tmp_path / "replay.gif"
+    for name in ("replay.gif", "replay-2.gif", "x.gif"):
+        (tmp_path / name).touch()
+    assert replay_path(tmp_path, None) == tmp_path / "replay-3.gif"
+    with pytest.raises(UserError, match=r"x\.gif exists: choose another name"):
+        replay_path(tmp_path, tmp_path / "x.gif")
+    with pytest.raises(UserError, match=r"a replay is a \.gif or an \.mp4 file"):
+        replay_path(tmp_path, tmp_path / "x.png")
+
+
+def test_without_ffmpeg_an_mp4_is_refused_before_the_episodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="MP4 files need the program ffmpeg"):
+        replay_path(tmp_path, tmp_path / "x.mp4")
+
+
+FAKE = """#!/bin/sh
+for last; do :; done
+echo "$@" > {folder}/words
+{work}
+"""
+
+
+def fake_ffmpeg(folder: Path, monkeypatch: pytest.MonkeyPatch, work: str) -> None:
+    program = folder / "ffmpeg"
+    program.write_text(FAKE.format(folder=folder, work=work))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+def test_an_mp4_gets_all_frames_with_their_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    fake_ffmpeg(tmp_path, monkeypatch, 'cat > "$last"')
+    frames = [np.full((5, 6, 3), k, np.uint8) for k in range(4)]
+    out = write_replay([frames, frames], replay_path(tmp_path, tmp_path / "x.mp4"), "film", 12.5, 60.0)
+    shown = np.frombuffer(out.read_bytes(), np.uint8).reshape(-1, 5, 6, 3)[:, 0, 0, 0].tolist()
+    assert shown == 2 * [0, 0, 1, 1, 2, 2, *[3] * 14], "two of 25 a second, half a second more at the end"
+    assert "-s 6x5 -r 25" in (tmp_path / "words").read_text()
+
+
+def test_an_error_of_ffmpeg_is_told_and_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    fake_ffmpeg(tmp_path, monkeypatch, "echo one >&2; echo no encoder >&2; exit 1")
+    frames = [np.zeros((400, 400, 3), np.uint8)] * 4  # more than a pipe holds
+    with pytest.raises(UserError, match="ffmpeg could not write the video: no encoder"):
+        write_replay([frames], tmp_path / "x.mp4", "film", 8.0, 60.0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ffmpeg", "words"]
+    with pytest.raises(UserError, match="make no replay: a video needs"):
+        write_replay([], tmp_path / "x.mp4", "film", 8.0, 60.0)

@@ -73,10 +73,13 @@ class Evaluate(EvaluateOptions):
 
 @dataclass(frozen=True)
 class Play:
-    """Draw episodes of a run into its replay.gif, with the policy (greedy or sampled) of run.eval-policy."""
+    """Draw episodes of a run, with the policy (greedy or sampled) of run.eval-policy, as GIF or MP4."""
 
     run: RunPath
     """Run directory."""
+    out: Path | None = None
+    """New file, .gif, or .mp4 with the program ffmpeg; by default replay.gif of the run, or else replay-2.gif, ...
+    No file is overwritten."""
     episodes: int = REPLAY_EPISODES
     """Number of episodes, 1 to 100."""
     seed: int = SCORE_SEED

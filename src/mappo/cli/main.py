@@ -221,6 +221,7 @@ def _evaluate(command: Evaluate, close_limit: CloseLimit) -> int:
 
 def _play(command: Play, close_limit: CloseLimit) -> int:
     from mappo.evaluation.progress import progress_notes
+    from mappo.evaluation.replay_file import replay_path
     from mappo.evaluation.score_run import draw_replay
 
     if not 0 <= command.seed < 2**63:
@@ -234,6 +235,7 @@ def _play(command: Play, close_limit: CloseLimit) -> int:
             command.allow_code,
             close_limit,
             progress_notes("replay", note_progress),
+            out=replay_path(command.run, command.out),
         )
     print(path)
     return DONE

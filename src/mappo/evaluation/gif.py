@@ -44,7 +44,7 @@ def write_gif(episodes: Iterable[Sequence[Frame]], out: Path, fps: float = 8.0, 
             for frames in episodes:
                 for frame in frames:
                     shape = frame.shape if shape is None else shape
-                    _check_frame(frame, shape)
+                    check_frame(frame, shape)
                 ticks = min(round(100 / fps), int(100 * seconds / len(frames)))
                 _write_episode(file, frames, max(SHORTEST, ticks))
             if shape is None:
@@ -54,7 +54,8 @@ def write_gif(episodes: Iterable[Sequence[Frame]], out: Path, fps: float = 8.0, 
     replace_file(out, save)
 
 
-def _check_frame(frame: Frame, shape: tuple[int, ...]) -> None:
+def check_frame(frame: Frame, shape: tuple[int, ...]) -> None:
+    """Raise a ValueError unless a frame is a picture uint8 `(H, W, 3)` of this shape."""
     if frame.dtype != np.uint8 or frame.shape != shape or len(shape) != 3 or shape[2] != 3:
         after = "" if frame.shape == shape else f" after {shape}"
         raise ValueError(f"frames must all be uint8 (H, W, 3), got {frame.dtype} {frame.shape}{after}")

@@ -4,14 +4,17 @@ import math
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from mappo.backend.process_settings import EnvSettings
 from mappo.core.protocols import Renderable, TeamPolicy
 from mappo.errors import UserError
+from mappo.evaluation.caption import add_caption
 from mappo.evaluation.episodes import LONG_EPISODE, Budget, CutOffError, StepCallback, part_of, play_episodes
 from mappo.evaluation.gif import Frame
 
@@ -38,7 +41,12 @@ def frames_per_second(env: object) -> float:
 
 
 def replay(
-    env: Any, policy: TeamPolicy, seeds: Sequence[int], on_step: StepCallback | None = None, budget_s: float = math.inf
+    env: Any,
+    policy: TeamPolicy,
+    seeds: Sequence[int],
+    on_step: StepCallback | None = None,
+    budget_s: float = math.inf,
+    title: str | None = None,
 ) -> Iterator[list[Frame]]:
     """Render the first environment in an episode from each seed, episode by episode.
 
@@ -50,6 +58,7 @@ def replay(
         seeds: reset seeds of the episodes.
         on_step: see `StepCallback`.
         budget_s: seconds; after them no further episode begins.
+        title: name in captions with episode, step and return; None for pictures without captions from here.
 
     Returns:
         The pictures `(H, W, 3)` of each episode.
@@ -67,11 +76,27 @@ def replay(
     for index, seed in enumerate(seeds):
         if index and time.monotonic() - began >= budget_s:
             break
-        yield _render_episode(env, policy, seed, limit, part_of(on_step, index, len(seeds)))
+        shots = _render_episode(env, policy, seed, limit, part_of(on_step, index, len(seeds)))
+        heading = f"{title}   episode {index + 1}, seed {seed}"
+        yield [shot.frame if title is None else add_caption(shot.frame, heading, shot.text) for shot in shots]
 
 
-def _render_episode(env: Renderable, policy: TeamPolicy, seed: int, limit: int, on_step: StepCallback) -> list[Frame]:
-    """Return at most `limit` pictures of an episode, evenly spaced, and the last."""
+@dataclass(frozen=True)
+class _Shot:
+    """A picture of an episode before step `step`, with the team's return so far."""
+
+    frame: Frame
+    step: int
+    team_return: float
+
+    @property
+    def text(self) -> str:
+        """Return the second line of the caption."""
+        return f"step {self.step:,}   return {self.team_return:,.{1 if abs(self.team_return) >= 100 else 2}f}"
+
+
+def _render_episode(env: Renderable, policy: TeamPolicy, seed: int, limit: int, on_step: StepCallback) -> list[_Shot]:
+    """Return at most `limit` pictures of an episode, evenly spaced, and the last, with the return of the episode."""
     try:
         budget = Budget(max_length=LONG_EPISODE)
         length = int(play_episodes(env, policy, [seed], lambda _: on_step(0.0), budget).lengths[0])
@@ -79,26 +104,30 @@ def _render_episode(env: Renderable, policy: TeamPolicy, seed: int, limit: int, 
         length = LONG_EPISODE
         warnings.warn(f"the episode of seed {seed} did not end: it is shown up to step {length:,}", stacklevel=4)
     interval = -(-length // (limit - 1))
-    frames: list[Frame] = []
+    shots: list[_Shot] = []
     settings = EnvSettings()
     with settings:
         step = env.reset([seed] * env.num_envs)
+    returns = torch.zeros(step.reward.shape, dtype=torch.float64, device=env.device)  # (E, A)
     memory = None
+    t = 0
     for t in range(LONG_EPISODE):
         on_step(min(t / length, 1.0))
         if t % interval == 0 or t == length - 1:
             with settings:
                 picture = env.render(0)
-            frames.append(_shrink(picture))
-        if len(frames) > limit:  # sampled actions may make another episode, longer than the first
-            frames = frames[::2]
+            shots.append(_Shot(_shrink(picture), t, float(env.spec.team_reward(returns)[0])))
+        if len(shots) > limit:  # sampled actions may make another episode, longer than the first
+            shots = shots[::2]
             interval *= 2
         action, memory = policy(step.obs, memory, mask=step.mask, is_first=step.is_first, active=step.active)
         with settings:
             step = env.step(action)
+        returns += step.reward
         if step.ended[0]:
             break
-    return frames
+    # The environment has reset itself: the last picture stands for the end, with the whole return.
+    return [*shots[:-1], _Shot(shots[-1].frame, t + 1, float(env.spec.team_reward(returns)[0]))]
 
 
 def _shrink(frame: Frame) -> Frame:

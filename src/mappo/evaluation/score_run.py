@@ -1,7 +1,7 @@
 """Scores and replays of a saved run; `mappo evaluate`, `mappo play` and `Run.evaluate` end here."""
 
 import math
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -19,15 +19,14 @@ from mappo.core.user_code import check_code
 from mappo.deploy.load import read_actor
 from mappo.errors import UserError
 from mappo.evaluation.episodes import NO_BUDGET, Budget, StepCallback
-from mappo.evaluation.gif import Frame, write_gif
 from mappo.evaluation.options import SCORE_SEED, EvaluateOptions
 from mappo.evaluation.replay import episode_seconds, frames_per_second, replay
+from mappo.evaluation.replay_file import write_replay
 from mappo.evaluation.score import score
 from mappo.policies.actor import Actor
 from mappo.runs.checkpoint import Checkpoint
 from mappo.runs.directory import read_run, seed_paths
 from mappo.runs.scores import Score, save_score
-from mappo.system.files import error_text
 from mappo.system.shutdown import CloseLimit, closing
 
 
@@ -141,8 +140,9 @@ def draw_replay(
     close_limit: CloseLimit = nullcontext,
     on_step: StepCallback | None = None,
     budget_s: float = math.inf,
+    out: Path | None = None,
 ) -> Path:
-    """Write `replay.gif` into the run directory: episodes of the run's first seed, by `run.eval_policy`.
+    """Write a replay: episodes of the run's first seed, by `run.eval_policy`.
 
     Args:
         path: run directory.
@@ -153,6 +153,7 @@ def draw_replay(
         close_limit: context for closing the environment.
         on_step: see `StepCallback`.
         budget_s: seconds; after them no further episode begins.
+        out: file to write, GIF or MP4; by default `replay.gif` in the run directory.
 
     Returns:
         The file.
@@ -172,18 +173,8 @@ def draw_replay(
     with EnvSettings():
         env = envs.make_envs(name, 1, spec.fit_options(config.env.env_options), render=True)
     with closing(env, close_limit):
-        pictures = replay(env, actor, range(seed, seed + episodes), on_step, budget_s)
-        return _write_replay(pictures, path / "replay.gif", name, frames_per_second(env), episode_seconds(episodes))
-
-
-def _write_replay(pictures: Iterable[Sequence[Frame]], out: Path, name: str, fps: float, seconds: float) -> Path:
-    """Write a replay, see `write_gif`; raise `UserError` for unusable pictures and for errors of the file."""
-    try:
-        write_gif(pictures, out, fps, seconds)
-    except UserError:
-        raise
-    except ValueError as error:
-        raise UserError(f"the pictures of {name} make no replay: {error}") from None
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error_text(error)}") from None
-    return out
+        # mappo's own environments write captions themselves.
+        title = None if name in envs.NATIVE else name
+        pictures = replay(env, actor, range(seed, seed + episodes), on_step, budget_s, title)
+        fps = frames_per_second(env)
+        return write_replay(pictures, out or path / "replay.gif", name, fps, episode_seconds(episodes))
