@@ -6,11 +6,15 @@ checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mappo.runs.config_json import read_config_json
 from mappo.runs.csv_log import CsvLog
+from mappo.runs.run_facts import run_facts
 from mappo.runs.tags import metric_tag, timing_tag
 from mappo.runs.tensorboard import EventFile
 
@@ -52,7 +56,10 @@ class RunLogger:
         self._metrics = CsvLog(path / "metrics.csv", ["seed", "update", "step"], resume)
         self._timing = CsvLog(path / "timing.csv", ["update", "step"], resume)
         self._returns = CsvLog(path / "returns.csv", ["seed", "update", "step"], resume, is_sparse=True)
-        self._tensorboard = EventFile(path / "tensorboard", 0 if resume is None else resume[1] + 1)
+        first_step = 0 if resume is None else resume[1] + 1
+        self._tensorboard = EventFile(path / "tensorboard", first_step)
+        if (path / "config.json").exists():
+            self._tensorboard.write_config(first_step, run_facts(read_config_json(path)))
         self.notes = self._metrics.notes + self._timing.notes + self._returns.notes
 
     def write(self, update: Update) -> None:
@@ -70,14 +77,28 @@ class RunLogger:
         scalars.update({timing_tag(name): value for name, value in update.timing.items()})
         self._tensorboard.write(update.step, scalars)
 
-    def write_returns(self, update: int, step: int, returns: Mapping[int, float]) -> None:
+    def write_returns(
+        self, update: int, step: int, returns: Mapping[int, float], agent_means: Sequence[float] = ()
+    ) -> None:
         """Record an evaluation: the team's return of each episode by its reset seed, NaN if it was not played.
+
+        TensorBoard gets their standard deviation, and the mean return of each agent, if known.
 
         Raises:
             UserError: the episodes are others than those of the first evaluation, or the file cannot be written.
         """
         values = {str(seed): value for seed, value in returns.items()}
         self._returns.append(self._returns.row([self._seed, update, step], values))
+        scalars = {f"eval/return_agent_{k}": mean for k, mean in enumerate(agent_means)}
+        played = [value for value in values.values() if not math.isnan(value)]
+        if len(played) > 1 and all(map(math.isfinite, played)):
+            scalars["eval/return_std"] = statistics.stdev(played)
+        self._tensorboard.write(step, scalars)
+
+    def write_picture(self, step: int, name: str, png: Path) -> None:
+        """Show a picture in TensorBoard; nothing if there is none."""
+        if png.exists():
+            self._tensorboard.write_picture(step, name, png.read_bytes())
 
     def flush(self) -> None:
         """Flush the CSV files to disk, so that rows survive a power cut."""

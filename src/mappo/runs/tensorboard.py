@@ -49,6 +49,44 @@ class EventFile:
         with self._warn_once():
             self._add(step=step, summary={"value": values})
 
+    def write_config(self, step: int, facts: Mapping[str, Any]) -> None:
+        """Write the settings of a run as a table, and as hyperparameters for the tab HPARAMS."""
+        rows = [f"| {name} | {value} |" for name, value in facts.items()]
+        table = "\n".join(["| setting | value |", "|---|---|", *rows])
+        tensor = {"dtype": "DT_STRING", "string_val": [table.encode()], "tensor_shape": {"dim": [{"size": 1}]}}
+        text = {"tag": "config", "metadata": {"plugin_data": {"plugin_name": "text"}}, "tensor": tensor}
+        with self._warn_once():
+            self._add(step=step, summary={"value": [text, *self._hyperparameters(facts)]})
+
+    def _hyperparameters(self, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the summaries that the plugin for hyperparameters reads."""
+        plugin: Any = importlib.import_module("tensorboard.plugins.hparams.plugin_data_pb2")
+        api: Any = importlib.import_module("tensorboard.plugins.hparams.api_pb2")
+        start = plugin.SessionStartInfo(start_time_secs=time.time())
+        for name, value in facts.items():
+            if isinstance(value, bool):
+                start.hparams[name].bool_value = value
+            elif isinstance(value, int | float):
+                start.hparams[name].number_value = value
+            else:
+                start.hparams[name].string_value = str(value)
+        metrics = [{"name": {"tag": tag}} for tag in ("eval/return", "return/sum")]
+        experiment = api.Experiment(metric_infos=metrics, hparam_infos=[{"name": name} for name in facts])
+        contents = {"experiment": {"experiment": experiment}, "session_start_info": {"session_start_info": start}}
+        summaries: list[dict[str, Any]] = []
+        for name, content in contents.items():
+            data = plugin.HParamsPluginData(version=0, **content).SerializeToString()
+            metadata = {"plugin_data": {"plugin_name": "hparams", "content": data}}
+            summaries.append({"tag": f"_hparams_/{name}", "metadata": metadata})
+        return summaries
+
+    def write_picture(self, step: int, tag: str, png: bytes) -> None:
+        """Write a PNG."""
+        size = {"width": int.from_bytes(png[16:20]), "height": int.from_bytes(png[20:24])}  # of the chunk IHDR
+        image = {**size, "colorspace": 4, "encoded_image_string": png}
+        with self._warn_once():
+            self._add(step=step, summary={"value": [{"tag": tag, "image": image}]})
+
     def close(self) -> None:
         """Close the file. Closing twice is allowed."""
         with self._warn_once():

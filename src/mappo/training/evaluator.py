@@ -85,6 +85,7 @@ class Evaluator:
         # The steps of an evaluation are limited, never its time: the numbers must not depend on a clock.
         self.budget = EVALUATION_BUDGET if run.eval_episodes is None else NO_BUDGET
         self.num_episodes = len(self.seeds)  # of the last policy
+        self.agent_means: list[list[float]] = []  # of the last evaluation: mean return of each agent, by seed
         self.is_cut_off = False  # whether the last evaluation reached no end
 
     def evaluate(
@@ -104,6 +105,7 @@ class Evaluator:
         on_step = progress_notes(f"evaluation at step {step:,}", note, self.interrupts)
         actors = self._actors(agents, self.is_sampled)
         evaluations: list[Returns] = []
+        self.agent_means = [[] for _ in agents]  # stays empty with several processes
         interruption: Interruption | None = None
         if self.ranks.size > 1:
             evaluations, interruption = self._evaluate_share(actors[0], on_step)
@@ -113,6 +115,7 @@ class Evaluator:
                     with self.interrupts.waiting():
                         played = self._play(actor, self.seeds, part_of(on_step, index, len(agents)), self.budget)
                     evaluations.append(_by_seed(self.seeds, played))
+                    self.agent_means[index] = played.returns.mean(0).tolist()
             except (UserError, StopTraining, KeyboardInterrupt) as error:
                 interruption = error
         self.is_cut_off = isinstance(interruption, CutOffError)

@@ -54,10 +54,10 @@ class SeedRun:
         if not self.ranks.rank:
             self.logger.write(update)
 
-    def log_returns(self, update: int, step: int, returns: Mapping[int, float]) -> None:
+    def log_returns(self, step: int, returns: Mapping[int, float], agent_means: Sequence[float]) -> None:
         """Record the returns of an evaluation, see `RunLogger.write_returns`."""
         if not self.ranks.rank:
-            self.logger.write_returns(update, step, returns)
+            self.logger.write_returns(self.agent.updates, step, returns, agent_means)
 
     def close(self) -> None:
         """Close the logs, if there are any."""

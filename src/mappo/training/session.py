@@ -188,10 +188,10 @@ class Session:
         """Evaluate each seed, and record the returns; return the exception at the end of the evaluation, if any."""
         if self._evaluator is None:
             return None
-        evaluations, interruption = self._evaluator.evaluate(self.agents, self.step, self._view.note)
-        for seed_run, seed_metrics, evaluation in zip(self.seed_runs, metrics, evaluations, strict=False):
-            seed_metrics["eval_return"] = mean_return(evaluation)
-            seed_run.log_returns(self.updates_done, self.step, self._evaluator.kept_returns(evaluation))
+        found, interruption = self._evaluator.evaluate(self.agents, self.step, self._view.note)
+        for run, row, returns, means in zip(self.seed_runs, metrics, found, self._evaluator.agent_means, strict=False):
+            row["eval_return"] = mean_return(returns)
+            run.log_returns(self.step, self._evaluator.kept_returns(returns), means)
         return interruption
 
     def _log(self, metrics: Sequence[Metrics], timing: dict[str, float]) -> Update:
@@ -238,8 +238,7 @@ class Session:
                 stack.callback(seed_run.close)
 
     def finish(self) -> None:
-        """Close the logs and draw the learning curve of all seeds; a finished run gets the baselines too."""
-        self.close()
+        """Draw the learning curve of all seeds; a finished run gets the baselines too."""
         # Another process may train some of the seeds: the last to finish draws the curve.
         saved = [path / "checkpoints" / f"{self.step:012d}" for path in self.seed_paths]
         if not self.step or self.ranks.rank or not all(path.exists() for path in saved):
@@ -248,3 +247,4 @@ class Session:
         if self._evaluator is not None and self.is_finished:
             results = self._evaluator.measure_at_end(self.name, self.agents, self._view.note)
         draw_curve(self.path, self.name, self.config, self.seed_paths, results, self.agents[0].device)
+        self.seed_runs[0].logger.write_picture(self.step, "curve", self.path / "curve.png")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mappo.config import Config
+from mappo.runs.run_facts import run_facts
 from mappo.runs.tags import metric_tag, timing_tag
 from mappo.runs.trackers.services import SERVICES, RunFacts, Tracker, finite
 from mappo.runs.trackers.table import GrowingTable
@@ -54,7 +55,7 @@ class Follower:
         config = Config.from_dict(run["config"])
         self._last_step = config.num_updates * config.steps_per_update
         name = root.name if path == root else f"{root.name}/{path.name}"
-        facts = RunFacts(name, root.name, _flat_config(run), state.get("record", {}), self._step)
+        facts = RunFacts(name, root.name, run_facts(run), state.get("record", {}), self._step)
         self.tracker = _open(service, facts)
         self._save()
 
@@ -89,13 +90,6 @@ class Follower:
     def _save(self) -> None:
         state = {"record": dict(self.tracker.saved), "step": self._step, "pictures": self._sent}
         write_text(self._state_file, json.dumps(state, indent=2) + "\n")
-
-
-def _flat_config(run: dict[str, Any]) -> dict[str, Any]:
-    """Return environment, versions and settings of a `config.json` by dotted names."""
-    facts = {"environment": run["env"], "mappo": run.get("mappo"), "torch": run.get("torch")}
-    settings = {f"{section}.{k}": x for section, options in run["config"].items() for k, x in options.items()}
-    return facts | settings
 
 
 def _open(service: str, facts: RunFacts) -> Tracker:
