@@ -35,8 +35,8 @@ def plain_text(line: str) -> str:
 
 def comment_text(lines: Iterable[str]) -> str:
     """Return a comment of several lines."""
-    text = "\n * ".join(map(plain_text, lines))
-    return f"/* {text}\n */\n"
+    text = "\n".join(f" * {plain_text(line)}".rstrip() for line in lines)
+    return f"/*{text[2:]}\n */\n"
 
 
 def functions_text(used_in: str) -> str:
