@@ -29,7 +29,7 @@ _METRICS = [
     (("Best evaluation", "best_eval", None), ("Entropy", "entropy", 3)),
     (("Value loss", "value_loss", 4), ("Explained variance", "explained_variance", 3)),
 ]
-_LABEL: dict[str, Any] = {"ratio": 3, "style": "bright_black"}
+_LABEL: dict[str, Any] = {"ratio": 3, "style": "dim"}
 _VALUE: dict[str, Any] = {"ratio": 2, "justify": "right"}
 _COLUMNS: list[dict[str, Any]] = [_LABEL, _VALUE | {"style": "bold"}, {"width": 6}, _LABEL, _VALUE]
 
@@ -40,8 +40,8 @@ class LiveView(View):
     _REFRESH_S = 0.25
     _BINS = 600
     _CURVE_HEIGHT = 3  # lines of text, of 8 levels each
-    _MAX_WIDTH = 96
     _TWO_COLUMNS = 68  # characters; a narrower panel has a single column of metrics
+    _FOUR_COLUMNS = 140
 
     def __init__(self, total_steps: int, title: str, console: Console) -> None:
         super().__init__(total_steps, title, console)
@@ -94,29 +94,29 @@ class LiveView(View):
             self.console.quiet = True
 
     def _render(self) -> Panel:
-        width = min(self.console.width, self._MAX_WIDTH)
+        width = self.console.width
         inner = width - 4  # without the frame
         return Panel(
             Group(
                 self._render_curve(max(10, inner - 9)), "", self._render_facts(inner), "", self._render_metrics(inner)
             ),
-            title=Text(printable(self.title, keep=""), "bold default"),
+            title=Text(printable(self.title, keep=""), "bold not dim"),
             title_align="left",
             box=ROUNDED,
-            border_style="bright_black",
+            border_style="dim",
             width=width,
         )
 
     def _render_curve(self, width: int) -> Table:
         """Return the progress bar, and the learning curve below the bar."""
         fraction = self.fraction
-        bar = ProgressBar(1.0, fraction, width, style="bright_black", complete_style="cyan", finished_style="green")
+        bar = ProgressBar(1.0, fraction, width, style="dim", complete_style="cyan", finished_style="green")
         grid = Table.grid()
         grid.add_column(width=width, no_wrap=True, overflow="crop")
         grid.add_column(width=9, justify="right", no_wrap=True, overflow="crop")
         grid.add_row(bar, Text(f"{math.floor(100 * fraction)} %", "bold"))
         for line, label in self._curve(width):
-            grid.add_row(Text(line, "cyan"), Text(label, "bright_black"))
+            grid.add_row(Text(line, "cyan"), Text(label, "dim"))
         return grid
 
     def _render_facts(self, width: int) -> str:
@@ -130,12 +130,16 @@ class LiveView(View):
         return (" " * gap).join(facts)
 
     def _render_metrics(self, width: int) -> Table:
-        """Return the metrics in two columns; a narrow terminal gets the first column only."""
-        num_columns = 5 if width >= self._TWO_COLUMNS else 2
-        grid = Table.grid(*[Column(**options, no_wrap=True) for options in _COLUMNS[:num_columns]], expand=True)
-        for pair in _METRICS:
+        """Return the metrics in two columns, in four on a wide terminal; a narrow terminal gets the first only."""
+        is_wide = width >= self._FOUR_COLUMNS
+        columns = [*_COLUMNS, _COLUMNS[2], *_COLUMNS] if is_wide else _COLUMNS
+        num_columns = len(columns) if width >= self._TWO_COLUMNS else 2
+        grid = Table.grid(*[Column(**options, no_wrap=True) for options in columns[:num_columns]], expand=True)
+        half = len(_METRICS) // 2
+        rows = [a + b for a, b in zip(_METRICS[:half], _METRICS[half:], strict=True)] if is_wide else _METRICS
+        for row in rows:
             cells: list[str] = []
-            for label, name, digits in pair:
+            for label, name, digits in row:
                 value = self.metrics[name]
                 cells += [label, format_short(value) if digits is None else format_fixed(value, digits), ""]
             grid.add_row(*cells[:num_columns])
