@@ -125,8 +125,8 @@ def test_five_agents_start_from_three_with_attention(folder: Path):
 
 
 def test_a_run_is_fine_tuned_on_another_task(tmp_path: Path):
-    run = load("fine_tune").main(tmp_path, total_steps=12_800)
-    assert (run.step, run.finished) == (6400, True)
+    run = load("fine_tune").main(tmp_path, total_steps=6_400)
+    assert (run.step, run.finished) == (3200, True)
     assert json.loads((run.path / "config.json").read_text())["source"]["run"] == str(tmp_path / "first")
 
 

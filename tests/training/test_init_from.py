@@ -149,7 +149,7 @@ NETWORK = NetworkConfig((6, 5))
 NAMES = st.lists(st.sampled_from("abcdef"), min_size=1, max_size=5, unique=True).map("".join)
 
 
-@limits(max_examples=25, deadline=None)
+@limits(max_examples=12, deadline=None)
 @given(there=NAMES, here=NAMES, has_id=st.booleans(), mode=st.sampled_from(["joint", "agent", "own"]))
 def test_common_agents_act_as_in_the_source_whoever_else_is_in_the_team(there: str, here: str, has_id: bool, mode: Any):
     """And the critic's value is the same where all other agents' observations and ids are zero."""
