@@ -324,6 +324,12 @@ def test_a_failed_export_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monk
         export_agents(actor.policy, ["a"], [], tmp_path, ORIGIN, records)
 
 
+def test_bounds_are_exported_without_a_warning(tmp_path: Path):
+    actor, records = recorded("box-tanh", 10)
+    verdicts = export_agents(actor.policy, ["a"], ["pt2"], tmp_path / "x", ORIGIN, records)
+    assert not verdicts[tmp_path / "x" / "a"][0].problem
+
+
 def test_folders_have_plain_names():
     assert folder_names(["a", "../b", "A", "x y", "x_y", ""]) == ["a", "_b", "A_", "x_y", "x_y_", "agent"]
 

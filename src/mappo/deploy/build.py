@@ -36,6 +36,8 @@ def build_agent_policy(policy: Policy, agent: int) -> AgentPolicy:
     gru = network.gru
     heads = spec.action_heads[agent]
     alone = Spec(spec.agents[agent : agent + 1], spec.obs_spaces[agent : agent + 1], (heads,))
+    distribution = ActionDistribution(alone, policy.network_config)
+    distribution.apply_(torch.clone)  # views of a table: torch.export.save warns of them
     return AgentPolicy(
         _make_reader(policy, network, agent, constants),
         encoder,
@@ -44,7 +46,7 @@ def build_agent_policy(policy: Policy, agent: int) -> AgentPolicy:
         to_linear(network.head, _head_rows(spec, agent, network.head.weight.shape[-2])),
         network.constants[0, : heads.continuous].clone() if network.constants is not None and heads.low else None,
         heads,
-        ActionDistribution(alone, policy.network_config),
+        distribution,
     ).eval()
 
 
