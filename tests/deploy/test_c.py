@@ -42,8 +42,9 @@ def replayed(kind: str, steps: int, folder: Path) -> None:
         policy = build_agent_policy(actor.policy, index)
         program = build(policy, folder / str(index), FLAGS)
         verdict = replay("policy.c", program.play, record, make_contract(policy, "a", ORIGIN))
-        # Random weights behind convolutions: torch's own numbers are off by 6e-6.
-        is_rounding = any(isinstance(x, nn.Conv2d) for x in policy.modules()) and verdict.error < 3e-5
+        # Random weights behind convolutions and LayerNorm amplify rounding: torch's own numbers are off by 6e-6.
+        amplifies = any(isinstance(x, nn.Conv2d | nn.LayerNorm) for x in policy.modules())
+        is_rounding = amplifies and verdict.error < 3e-5
         assert verdict.steps == steps
         assert not verdict.problem or (is_rounding and "numbers differ" in verdict.problem), verdict
 
