@@ -14,9 +14,10 @@ from mappo.envs import make, preset
 from mappo.errors import UserError
 
 NAMED = [(env, name) for env, known in PRESETS.items() for name in known]
+MARKED = [pytest.param(*case, marks=pytest.mark.gpl) if case[0].startswith("vmas/") else case for case in NAMED]
 
 
-@pytest.mark.parametrize(("env", "name"), NAMED)
+@pytest.mark.parametrize(("env", "name"), MARKED)
 def test_a_preset_fits_its_environment(env: str, name: str):
     config = preset(env, name)
     assert isinstance(config, Config)
