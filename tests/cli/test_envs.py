@@ -89,6 +89,7 @@ def test_all_names_of_a_family_are_listed(capsys: pytest.CaptureFixture[str], fa
 
 
 @pytest.mark.gpl
+@pytest.mark.gpl
 def test_all_scenarios_of_vmas_are_listed(capsys: pytest.CaptureFixture[str]):
     names = shown(capsys, "vmas").split()
     assert {f"vmas/{name}" for name in FAMILIES["vmas"].examples} < set(names)
