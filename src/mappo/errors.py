@@ -1,7 +1,7 @@
-"""Exceptions that end a run in an orderly way, and the hint for a mistyped name. Every room may import them."""
+"""Exceptions that end a run in an orderly way, and parts of their messages. Every room may import them."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(ValueError):
@@ -21,6 +21,12 @@ class ElsewhereError(Exception):
 
 class StopTraining(Exception):
     """Request of a callback to end a run early: the run is saved, and can be resumed."""
+
+
+def shorten(texts: Sequence[str], most: int) -> str:
+    """Return the first texts as a list, with the number of the others."""
+    more = len(texts) - most
+    return ", ".join(texts[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def suggest(name: str, known: Iterable[str], *, count: int = 1, cutoff: float = 0.6, prefix: str = "") -> str:

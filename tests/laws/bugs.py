@@ -1840,6 +1840,14 @@ BUGS = [
     ),
     Bug(
         "user",
+        "an export forgets that the user allows code",
+        "evaluation/export_run.py",
+        "read_actor(path, checkpoint, allow_code=True)",
+        "read_actor(path, checkpoint)",
+        "training/test_user_code.py::test_files_name_code_only_with_consent",
+    ),
+    Bug(
+        "user",
         "resume imports code unasked",
         "cli/continuing.py",
         "check_code([env, *config.named_code], command.allow_code)",

@@ -130,6 +130,7 @@ def test_files_name_code_only_with_consent(folder: Path, capsys: pytest.CaptureF
     commands = {
         "evaluate run --episodes 2": "mine:make",
         "play run --episodes 1": "mine:make",
+        "export run --to c": "mine:make",
         "resume run": "mine:make and mine:Counting",
         "train probe/signal --config run/config.json --run.name other": "mine:make and mine:Counting",
     }
@@ -142,6 +143,11 @@ def test_files_name_code_only_with_consent(folder: Path, capsys: pytest.CaptureF
         mappo.load_actor("run")
     assert not imported(folder)
     del commands["play run --episodes 1"], commands["resume run"]  # no pictures here; a resume is tested above
+    del commands["export run --to c"]
+    assert main(["export", "run", "--to", "c", "--allow-code"]) == 2
+    err = capsys.readouterr().err
+    assert "names code" not in err
+    assert "Encoder" in err  # imported, and refused as C
     for command in commands:
         tail = words[2:] if command.startswith("train") else []
         assert main([*command.split(), "--allow-code", *tail]) == 0, command

@@ -19,7 +19,7 @@ from mappo.experiments.compare.comparison import Comparison, compare
 from mappo.experiments.compare.listing import RunInfo, list_runs
 from mappo.experiments.compare.marl_eval import to_marl_eval, uneven_notes
 from mappo.experiments.compare.tables import Row, list_tables, to_csv, to_dict, to_latex, to_markdown
-from mappo.system.files import error_text, write_text
+from mappo.system.files import write_errors, write_text
 from mappo.system.safe_read import printable
 
 # From this width on an interval stands beside its number, else below.
@@ -60,11 +60,9 @@ def _report(notes: list[str], problems: Any) -> bool:
 
 
 def _write(path: Path, text: str) -> None:
-    try:
+    with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, text)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error_text(error)}") from None
 
 
 def _print_comparison(comparison: Comparison) -> None:

@@ -66,8 +66,9 @@ def has_nothing_left(env: str, config: Config) -> bool:
         return False  # the training names the differences
     from mappo.runs.checkpoint import load
 
-    end = saved.num_updates * saved.steps_per_update
-    if any(load(seed_path).state["step"] < end for seed_path in seed_paths(path, saved)):  # damaged: trained again
+    if any(
+        load(seed_path).state["step"] < saved.end_step for seed_path in seed_paths(path, saved)
+    ):  # damaged: trained again
         return False
     program = program_name()
     run = shell_path(path) + allow_flag(env, saved)

@@ -47,10 +47,8 @@ def _table(results: SweepResults) -> Table:
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("settings")
     for trial in results.ranking[:_ROWS]:
-        score = "" if trial.score is None else format_short(trial.score)
-        interval = "" if trial.interval is None else " ({} to {})".format(*map(format_short, trial.interval))
         cost = "" if trial.cpu_s is None else f"{trial.cpu_s:,.0f}"
         values = printable(results.plan.describe_values(trial.values), keep="")
-        figures = (str(trial.number), format_short(trial.eval_return or 0.0), score + interval, cost)
+        figures = (str(trial.number), format_short(trial.eval_return or 0.0), trial.score_text, cost)
         table.add_row(*figures, "+" * trial.is_efficient, Text(values))
     return table

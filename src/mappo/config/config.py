@@ -95,6 +95,11 @@ class Config:
         """Number of updates in the run, rounded up to whole rollouts."""
         return -(-self.run.total_steps // self.steps_per_update)
 
+    @property
+    def end_step(self) -> int:
+        """Number of environment steps of the complete run: `run.total_steps`, rounded up to whole rollouts."""
+        return self.num_updates * self.steps_per_update
+
     def schedule(self, updates: int) -> dict[str, float]:
         """Return the learning rates and the entropy weight after `updates` updates, annealed linearly."""
         ppo = self.ppo

@@ -1,1 +1,1 @@
-"""Trained policies, loaded without the learner."""
+"""Trained policies, loaded or exported for use alone."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from mappo._version import __version__
 from mappo.config.bounds import read_field
 from mappo.errors import UserError
-from mappo.system.files import error_text, write_text
+from mappo.system.files import digest, error_text, write_text
 from mappo.system.safe_read import MAX_JSON, parse_json, quote, read_text
 
 if TYPE_CHECKING:
@@ -155,9 +154,3 @@ def read_contract(folder: Path) -> dict[str, Any]:
         if not isinstance(facts, dict) or actual != cast("dict[str, Any]", facts).get("sha256"):
             raise UserError(f"{path} is damaged: its checksum is not the checksum in {CONTRACT}; export it again")
     return data
-
-
-def digest(file: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mappo.deploy.formats import Arrays, Runner, UnavailableError
 from mappo.errors import UserError
+from mappo.system.packages import install_command
 
 if TYPE_CHECKING:
     from mappo.deploy.agent_policy import AgentPolicy
@@ -25,7 +26,7 @@ def write(policy: "AgentPolicy", contract: Mapping[str, Any], folder: Path) -> N
     """Write `policy.onnx`; see `Format`."""
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(f"--to onnx needs the packages {', '.join(missing)}: pip install 'mappo[export]'")
+        raise UserError(f"--to onnx needs the packages {', '.join(missing)}: {install_command('export')}")
     import torch
 
     from mappo.deploy.tracing import trace
@@ -57,7 +58,7 @@ def open(contract: Mapping[str, Any], folder: Path) -> Runner:
     try:
         onnxruntime: Any = importlib.import_module("onnxruntime")
     except ImportError:
-        raise UnavailableError("onnxruntime is not installed: pip install 'mappo[export]'") from None
+        raise UnavailableError(f"onnxruntime is not installed: {install_command('export')}") from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mappo.errors import UserError
-from mappo.evaluation.statistics import mean_interval
+from mappo.evaluation.labels import spread_apart
+from mappo.evaluation.statistics import Floats, mean_interval
 from mappo.system.files import replace_file
 from mappo.system.safe_read import printable, read_lines
 from mappo.system.stdio import fold
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Floats = NDArray[np.float64]
 # For each seed: steps `(N,)` and values `(N,)`.
 Seeds = list[tuple[Floats, Floats]]
 
@@ -220,16 +219,7 @@ def _draw_baselines(axes: Axes, baselines: Mapping[str, float], intervals: Mappi
     low, high = axes.get_ylim()
     axes.set_ylim(low, high)
     # Labels of close lines are moved apart: two lines of text need about a twelfth of the height.
-    gap = (high - low) / 12
-    floor = -math.inf
-    heights: dict[str, float] = {}
-    for name in sorted(baselines, key=lambda name: baselines[name]):
-        floor = max(baselines[name], floor + gap)
-        heights[name] = floor
-    ceiling = high
-    for name in reversed(heights):
-        heights[name] = min(heights[name], ceiling)
-        ceiling = heights[name] - gap
+    heights = spread_apart(baselines, (high - low) / 12, high)
     for color, (name, value) in zip(_BASELINES * len(baselines), baselines.items(), strict=False):
         digits = 1 if abs(value) >= 10 else 2
         low, high = intervals.get(name, (math.nan, math.nan))

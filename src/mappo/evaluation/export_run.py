@@ -5,8 +5,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from mappo import envs
-from mappo.core.user_code import check_code
 from mappo.deploy.export import export_agents
 from mappo.deploy.formats import FormatName
 from mappo.deploy.load import read_actor
@@ -14,7 +12,7 @@ from mappo.deploy.record import STEPS, record_steps
 from mappo.deploy.verify import Verdict
 from mappo.errors import UserError
 from mappo.evaluation.options import SCORE_SEED, EvaluateOptions
-from mappo.evaluation.score_run import open_env
+from mappo.evaluation.score_run import check_options, check_same_spec, open_env
 from mappo.runs.directory import read_run, saved_run_id
 from mappo.system.shutdown import CloseLimit
 
@@ -49,10 +47,9 @@ def export_run(
         UserError: run, agent or package is missing, a folder exists, or a policy cannot be exported.
     """
     name, config, spec = read_run(path)
-    if env is None and name.startswith(envs.CUSTOM):
-        raise UserError(f"{name} has no name in mappo: give the environment, run.export(env=make_env)")
-    check_code([name if env is None else "", *config.named_code], allow_code)
-    actor, found = read_actor(path, checkpoint)
+    options = EvaluateOptions(episodes=1, workers=0, allow_code=allow_code)
+    check_options(name, config, env, options, "export")
+    actor, found = read_actor(path, checkpoint, allow_code=True)
     if agent != "all" and agent not in spec.agents:
         raise UserError(f"there is no agent {agent!r}; there are: {', '.join(spec.agents)}")
     origin = {
@@ -62,11 +59,9 @@ def export_run(
         "step": found.state["step"],
         "precision": config.network.precision,
     }
-    options = EvaluateOptions(episodes=1, workers=0, allow_code=allow_code)
     env_options = spec.fit_options(config.env.env_options)
     with open_env(name if env is None else env, name, env_options, options, close_limit) as (_, batched):
-        if difference := spec.mismatch(batched.spec):
-            raise UserError(f"{path} was trained in another environment: {difference}")
+        check_same_spec(path, spec, batched)
         if batched.num_envs != 1:
             raise UserError("give a function that makes one environment, run.export(env=make_env)")
         records = record_steps(batched, actor.policy, STEPS, SCORE_SEED)

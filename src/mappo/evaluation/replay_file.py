@@ -11,7 +11,7 @@ import numpy as np
 
 from mappo.errors import UserError
 from mappo.evaluation.gif import LAST, SHORTEST, Frame, check_frame, write_gif
-from mappo.system.files import error_text, replace_file
+from mappo.system.files import replace_file, write_errors
 
 # Pictures of an MP4 in a second; a picture of a replay is repeated.
 _RATE = 25
@@ -54,13 +54,12 @@ def write_replay(episodes: Iterable[Sequence[Frame]], out: Path, name: str, fps:
     """
     write = _write_mp4 if out.suffix.lower() == ".mp4" else write_gif
     try:
-        write(episodes, out, fps, seconds)
+        with write_errors(out):
+            write(episodes, out, fps, seconds)
     except UserError:
         raise
     except ValueError as error:
         raise UserError(f"the pictures of {name} make no replay: {error}") from None
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error_text(error)}") from None
     return out
 
 

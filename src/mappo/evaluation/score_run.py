@@ -1,4 +1,4 @@
-"""Scores and replays of a saved run; `mappo evaluate`, `mappo play` and `Run.evaluate` end here."""
+"""Scores and replays of a saved run; `mappo evaluate`, `mappo play` and `Run.evaluate` call these functions."""
 
 import math
 from collections.abc import Generator, Mapping, Sequence
@@ -15,11 +15,12 @@ from mappo.backend.process_settings import EnvSettings
 from mappo.config import Config
 from mappo.config.settings import EnvOptions
 from mappo.core.protocols import Environment
+from mappo.core.spec import Spec
 from mappo.core.user_code import check_code
 from mappo.deploy.load import read_actor
 from mappo.errors import UserError
 from mappo.evaluation.episodes import NO_BUDGET, Budget, StepCallback
-from mappo.evaluation.options import SCORE_SEED, EvaluateOptions
+from mappo.evaluation.options import REPLAY_EPISODES, SCORE_SEED, EvaluateOptions
 from mappo.evaluation.replay import episode_seconds, frames_per_second, replay
 from mappo.evaluation.replay_file import write_replay
 from mappo.evaluation.score import score
@@ -56,7 +57,7 @@ def evaluate_run(
         UserError: the run, the checkpoint or the package is missing or damaged.
     """
     name, config, spec = read_run(path)
-    _check_options(name, config, env, options)
+    check_options(name, config, env, options)
     # Absolute, because the environment may change the current folder.
     folders = [folder.absolute() for folder in seed_paths(path, config)]
     actors = [read_actor(folder, options.checkpoint, allow_code=True) for folder in folders]
@@ -64,8 +65,7 @@ def evaluate_run(
     # A score in another environment, which the caller gives for a run in a named environment, is not the run's.
     is_own_env = env is None or name.startswith(envs.CUSTOM)
     with open_env(name if env is None else env, name, env_options, options, close_limit) as (name, env):
-        if difference := spec.mismatch(env.spec):
-            raise UserError(f"{path} was trained in another environment: {difference}")
+        check_same_spec(path, spec, env)
         names = ("sampled", "greedy") if options.sampled else ("greedy", "sampled")
         teams = {team: _make_team(actors, team == "sampled") for team in names}
         result: dict[str, Any] = {
@@ -90,15 +90,29 @@ def _seed_score(result: Mapping[str, Any], index: int, step: int) -> Score:
     return Score(result["env"], result["package_version"], step, result["seed"], returns, baselines)
 
 
-def _check_options(name: str, config: Config, env: Any, options: EvaluateOptions) -> None:
-    """Raise `UserError` unless the episodes are a number, the environment is known, and named code may be imported."""
+def check_options(name: str, config: Config, env: Any, options: EvaluateOptions, method: str = "evaluate") -> None:
+    """Raise `UserError` unless the episodes are a number, the environment is known, and named code may be imported.
+
+    Args:
+        name: name of the run's environment.
+        config: settings of the run.
+        env: environment given in its place, or None.
+        options: see `EvaluateOptions`.
+        method: method of `Run` that takes an environment, for the message.
+    """
     if options.episodes < 1:
         raise UserError(f"episodes must be at least 1, got {options.episodes}")
     if env is None and name.startswith(envs.CUSTOM):
-        raise UserError(f"{name} has no name in mappo: give the environment, run.evaluate(env=make_env)")
+        raise UserError(f"{name} has no name in mappo: give the environment, run.{method}(env=make_env)")
     if env is not None and options.on is not None:
         raise UserError("give env, or on, but not both")
     check_code([name if env is None else "", config.network.encoder], options.allow_code)
+
+
+def check_same_spec(path: Path, spec: Spec, env: Environment) -> None:
+    """Raise `UserError` unless an environment has the agents and spaces of a run."""
+    if difference := spec.mismatch(env.spec):
+        raise UserError(f"{path} was trained in another environment: {difference}")
 
 
 def _make_team(actors: Sequence[tuple[Actor, Checkpoint]], is_sampled: bool) -> list[Actor]:
@@ -133,7 +147,7 @@ def open_env(
 
 def draw_replay(
     path: Path,
-    episodes: int = 4,
+    episodes: int = REPLAY_EPISODES,
     seed: int = SCORE_SEED,
     checkpoint: str = "last",
     allow_code: bool = False,

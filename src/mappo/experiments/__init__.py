@@ -1,1 +1,1 @@
-"""Benchmarks of training speed."""
+"""Comparisons and sweeps of runs, and benchmarks."""

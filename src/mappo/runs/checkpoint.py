@@ -23,13 +23,13 @@ from torch import Tensor
 
 from mappo._version import __version__
 from mappo.errors import UserError
-from mappo.runs.checkpoint_files import Checkpoint as Checkpoint, digest, digest_state, read_checkpoint, read_state
+from mappo.runs.checkpoint_files import Checkpoint as Checkpoint, digest_state, read_checkpoint, read_state
 from mappo.runs.config_json import FORMAT
 from mappo.runs.directory import saved_run_id
 from mappo.runs.hints import recovery_hint
 from mappo.runs.retention import prune, remove_own, remove_unfinished
 from mappo.runs.steps import STEP_NAME, RefusedError, check_name, checkpoint_paths
-from mappo.system.files import flush_to_disk, write_text
+from mappo.system.files import digest, flush_to_disk, write_text
 from mappo.system.safe_read import MAX_TENSORS, read_text
 
 T = TypeVar("T")

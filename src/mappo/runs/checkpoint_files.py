@@ -15,7 +15,7 @@ from mappo.config.bounds import read_field
 from mappo.errors import UserError
 from mappo.runs.config_json import check_format, read_json
 from mappo.runs.steps import read_error
-from mappo.system.files import error_text
+from mappo.system.files import digest, error_text
 from mappo.system.safe_read import check_tensor_file, quote
 
 
@@ -91,9 +91,3 @@ def digest_state(state: dict[str, Any]) -> str:
     """Return the checksum of all fields in `state.json` except the checksums."""
     text = json.dumps({k: v for k, v in state.items() if k != "sha256"}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def digest(file: Path) -> str:
-    """Return the checksum of a file."""
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

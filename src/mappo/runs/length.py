@@ -26,7 +26,7 @@ def is_complete(path: Path, config: Config) -> bool:
     Raises:
         UserError: a score is damaged.
     """
-    end = config.num_updates * config.steps_per_update
+    end = config.end_step
     if any(step < end for step in steps_done(path, config)):
         return False
     scores = [read_score(seed_path) for seed_path in seed_paths(path, config)]
@@ -51,7 +51,7 @@ def change_length(path: Path, total_steps: int, is_first: bool = True) -> list[s
     _, config, _ = read_run_settings(path)
     longer = replace(config, run=replace(config.run, total_steps=total_steps))
     done = max(steps_done(path, config))
-    if longer.num_updates * longer.steps_per_update < done:
+    if longer.end_step < done:
         raise UserError(f"{path} has done {done:,} steps: --total-steps must be at least that, got {total_steps:,}")
     if not is_first:
         _wait_for(path, total_steps, config.run.lost_after)

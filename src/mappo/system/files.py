@@ -1,11 +1,15 @@
-"""Atomic writes: a file is complete under its name, or absent."""
+"""Atomic writes: a file is complete under its name, or absent. Checksums, and words about files for messages."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
 from pathlib import Path
+
+from mappo.errors import UserError
 
 
 def write_text(file: Path, text: str | Iterable[str]) -> None:
@@ -34,6 +38,25 @@ def flush_to_disk(path: Path) -> None:
 def error_text(error: Exception) -> str:
     """Return the system's words for a file error, without the file's name: the caller's message names the file."""
     return getattr(error, "strerror", None) or str(error)
+
+
+@contextmanager
+def write_errors(file: Path) -> Generator[None, None, None]:
+    """Within the context, make of a file error the message that the file cannot be written.
+
+    Raises:
+        UserError: the message.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {file}: {error_text(error)}") from None
+
+
+def digest(file: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def shell_path(path: Path) -> str:

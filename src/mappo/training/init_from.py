@@ -14,11 +14,11 @@ from mappo.algorithms.mappo import MAPPO
 from mappo.backend.ranks import Tensors, from_text, to_text
 from mappo.config import Config
 from mappo.core.state_dict import subdict
-from mappo.errors import UserError
+from mappo.errors import UserError, shorten
 from mappo.runs.checkpoint import Checkpoint, load
 from mappo.runs.directory import Record, read_run, saved_source, seed_paths
 from mappo.runs.steps import check_name
-from mappo.training.transfer import Source, shorten, transfer
+from mappo.training.transfer import MAX_NAMED, Source, transfer
 
 
 class InitFrom:
@@ -80,7 +80,9 @@ class InitFrom:
                 warnings.warn(f"passed over: {problem}", stacklevel=5)
             _, misfits = transfer(agent, source)
             if misfits and self._config.run.init_strict:
-                raise UserError(f"{source.checkpoint.path} does not fit, see run.init-strict: {shorten(misfits)}")
+                raise UserError(
+                    f"{source.checkpoint.path} does not fit, see run.init-strict: {shorten(misfits, MAX_NAMED)}"
+                )
             records.append(_record(path, source.checkpoint))
         return records
 
@@ -106,7 +108,7 @@ class InitFrom:
             starts[start] = None
         first, *others = starts
         text = f"starts from {first}{', each seed from its own' if others else ''}"
-        return [f"{text}; does not fit: {shorten(misfits)}" if misfits else text]
+        return [f"{text}; does not fit: {shorten(misfits, MAX_NAMED)}" if misfits else text]
 
 
 def _read_source(path: Path, checkpoint: str | int) -> Source:

@@ -13,7 +13,7 @@ from mappo.deploy.formats import FormatName
 from mappo.deploy.verify import Verdict
 from mappo.errors import UserError
 from mappo.evaluation.export_run import export_run
-from mappo.evaluation.options import EvaluateOptions
+from mappo.evaluation.options import SCORE_EPISODES, EvaluateOptions
 from mappo.evaluation.score_run import evaluate_run
 from mappo.runs.checkpoint import last_step
 from mappo.runs.directory import read_run, seed_paths
@@ -32,12 +32,12 @@ class Run:
     step: int
     """Environment steps already done, by each seed."""
     allow_code: bool = False
-    """Whether `evaluate` may import the code named in the run's `config.json`."""
+    """Whether `evaluate` and `export` may import the code named in the run's `config.json`."""
 
     @property
     def finished(self) -> bool:
         """Return whether all updates of the config are done."""
-        return self.step >= self.config.num_updates * self.config.steps_per_update
+        return self.step >= self.config.end_step
 
     @property
     def metrics(self) -> dict[str, np.ndarray]:
@@ -93,7 +93,7 @@ class Run:
 
     def evaluate(
         self,
-        episodes: int = 320,
+        episodes: int = SCORE_EPISODES,
         *,
         on: str | None = None,
         checkpoint: str | int = "last",
@@ -150,7 +150,7 @@ def load_run(path: str | Path, *, allow_code: bool = False) -> Run:
 
     Args:
         path: the run directory, or the directory of one seed.
-        allow_code: allow `evaluate` to import the code named in the run's `config.json`.
+        allow_code: allow `evaluate` and `export` to import the code named in the run's `config.json`.
 
     Raises:
         UserError: the directory is not a run, is damaged, or is of another format.

@@ -67,7 +67,7 @@ class Session:
         self.notes = session_notes(self.path, self.name, self.config, self.env, self.eval_env, self.agents[0])
         run = self.config.run
         self._evaluator = None if self.eval_env is None else Evaluator(self.eval_env, run, self.interrupts, self.ranks)
-        self._total_steps = self.config.num_updates * self.config.steps_per_update
+        self._total_steps = self.config.end_step
 
     @property
     def updates_done(self) -> int:

@@ -4,7 +4,7 @@
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -13,13 +13,13 @@ from mappo.algorithms.critic_input import make_critic_input
 from mappo.algorithms.mappo import MAPPO
 from mappo.config import Config, NetworkConfig
 from mappo.core.spec import Spec
-from mappo.errors import UserError
+from mappo.errors import UserError, shorten
 from mappo.runs.checkpoint import Checkpoint
 
 # Settings that change the meaning of weights, but not their shapes.
 _MEANINGS = ("activation", "action_bounds", "channels", "death_mask")
 _ACTION_TENSORS = ("network.actor.head.", "network.actor.constants")  # their outputs stand for actions
-_MAX_NAMED = 6  # misfits named in a message; the others are counted
+MAX_NAMED = 6  # misfits named in a message; the others are counted
 
 # An input of a network: kind, size of its vector, agent, and place in the vector. Equal columns mean the same.
 Column = tuple[str, int, str, int]
@@ -68,14 +68,10 @@ def transfer(agent: MAPPO, source: Source) -> tuple[dict[str, Tensor], list[str]
             misfits.setdefault(_module(name), "not in this run")
     texts = [f"{part} ({misfit})" for part, misfit in misfits.items()]
     if all(taken[name] is x for name, x in tensors.items() if name.startswith("network.actor.")):
-        raise UserError(f"no weight of the actor in {source.checkpoint.path} fits this run: {shorten(texts)}")
+        raise UserError(
+            f"no weight of the actor in {source.checkpoint.path} fits this run: {shorten(texts, MAX_NAMED)}"
+        )
     return taken, texts
-
-
-def shorten(misfits: Sequence[str]) -> str:
-    """Return the first misfits as a list, with the number of the others."""
-    more = len(misfits) - _MAX_NAMED
-    return ", ".join(misfits[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _take(

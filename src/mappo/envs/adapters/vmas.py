@@ -29,13 +29,7 @@ from mappo.errors import UserError
 from mappo.system.packages import install_command
 
 _RESERVED = (
-    "seed",
-    "wrapper",
-    "wrapper_kwargs",
-    "dict_spaces",
-    "clamp_actions",
-    "grad_enabled",
-    "terminated_truncated",
+    *("seed", "wrapper", "wrapper_kwargs", "dict_spaces", "clamp_actions", "grad_enabled", "terminated_truncated"),
 )
 # Environments and random steps that test if the agents of a scenario share one reward.
 _PROBE_ENVS = 64
@@ -155,11 +149,7 @@ class Vmas:
             return np.ascontiguousarray(self._env.render(mode="rgb_array", env_index=index))
 
     def _build(self, scenario: str, num_envs: int, max_steps: int, options: Mapping[str, Any]) -> Any:
-        with (
-            self._private_random(),
-            warnings.catch_warnings(),
-            construction(f"vmas/{scenario}", options),
-        ):
+        with self._private_random(), warnings.catch_warnings(), construction(f"vmas/{scenario}", options):
             # vmas only warns of options that a scenario does not use.
             warnings.filterwarnings("error", message="Scenario kwargs")
             return self._vmas.make_env(

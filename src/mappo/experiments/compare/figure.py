@@ -13,7 +13,7 @@ from mappo.errors import UserError
 from mappo.evaluation.labels import spread_apart
 from mappo.evaluation.statistics import Floats, mean_interval
 from mappo.experiments.compare.comparison import Comparison, Group, Panel
-from mappo.system.files import error_text, replace_file
+from mappo.system.files import replace_file, write_errors
 from mappo.system.safe_read import printable
 
 if TYPE_CHECKING:
@@ -65,10 +65,8 @@ def draw_comparison(comparison: Comparison, out: Path) -> None:
         place: dict[str, Any] = {"loc": "outside lower left", "fontsize": 8, "frameon": False, "labelcolor": _TEXT}
         handles, labels = _legend_entries(figure.axes)
         figure.legend(handles, labels, ncols=max(1, int(width * 12 / (max(map(len, labels)) + 6))), **place)
-    try:
+    with write_errors(out):
         replace_file(out, lambda temporary: figure.savefig(temporary, format=out.suffix[1:].lower()))
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error_text(error)}") from None
 
 
 def _legend_entries(all_axes: Sequence[Any]) -> tuple[list[Any], list[str]]:

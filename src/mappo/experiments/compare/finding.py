@@ -9,6 +9,7 @@ from pathlib import Path
 from mappo.config import Config
 from mappo.errors import UserError
 from mappo.runs.config_json import read_run_settings
+from mappo.runs.names import seed_paths
 from mappo.system.safe_read import quote
 
 # Folders below a folder of runs, as in a sweep's folder: runs/STUDY/trial-0001.
@@ -28,10 +29,7 @@ class FoundRun:
     @property
     def seeds(self) -> list[tuple[int, Path]]:
         """Return each seed with its directory."""
-        run = self.config.run
-        if run.seeds == 1:
-            return [(run.seed, self.path)]
-        return [(seed, self.path / f"seed-{seed}") for seed in run.all_seeds]
+        return list(zip(self.config.run.all_seeds, seed_paths(self.path, self.config), strict=True))
 
 
 @dataclass

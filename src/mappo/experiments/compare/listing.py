@@ -71,7 +71,7 @@ def _summarize_run(run: FoundRun) -> RunInfo:
         run.env,
         tuple(record.seed for record in records),
         min(record.step for record in records),
-        run.config.num_updates * run.config.steps_per_update,
+        run.config.end_step,
         next(state for state in _STATES if state in states),
         source,
         score,

@@ -58,7 +58,7 @@ class Record:
     @property
     def state(self) -> str:
         """Return complete, running or stopped."""
-        if self.step >= self.config.num_updates * self.config.steps_per_update:
+        if self.step >= self.config.end_step:
             return "complete"
         return "running" if is_locked(self.path / ".lock") else "stopped"
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mappo.errors import shorten
 from mappo.evaluation.statistics import Floats
 from mappo.experiments.compare.record import Record
 from mappo.system.files import shell_path
@@ -76,9 +77,7 @@ def score_runs(records: Sequence[Record]) -> ScoreTable:
 
 def name_paths(records: Sequence[Record]) -> str:
     """Return the paths of runs as a text; of many runs the first."""
-    paths = list(dict.fromkeys(str(record.run) for record in records))
-    more = len(paths) - MAX_NAMED
-    return ", ".join(paths[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return shorten(list(dict.fromkeys(str(record.run) for record in records)), MAX_NAMED)
 
 
 def _final_score(record: Record) -> RunScore:

@@ -9,7 +9,6 @@ from typing import Any
 from mappo.experiments.compare.comparison import Comparison, Group, Panel
 
 OVERALL = "all environments, scaled to 0..1"
-_MINUS = "\u2212"
 
 
 def to_dict(comparison: Comparison) -> dict[str, Any]:

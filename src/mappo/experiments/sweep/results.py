@@ -12,6 +12,7 @@ from mappo.config import Config
 from mappo.experiments.sweep.plan import SweepPlan
 from mappo.experiments.sweep.setting import Setting
 from mappo.system.files import write_text
+from mappo.training.progress import format_short
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,14 @@ class TrialResult:
     def quality(self) -> float | None:
         """Return the score, or without a score the objective."""
         return self.eval_return if self.score is None else self.score
+
+    @property
+    def score_text(self) -> str:
+        """Return the score with its interval, for people; "" without a score."""
+        if self.score is None:
+            return ""
+        interval = "" if self.interval is None else " ({} to {})".format(*map(format_short, self.interval))
+        return format_short(self.score) + interval
 
 
 @dataclass(frozen=True)

@@ -200,8 +200,7 @@ def _progress(results: SweepResults, trial: TrialResult) -> str:
     elif trial.eval_return is not None:
         facts.append(f"eval {format_short(trial.eval_return)}")
         if trial.score is not None:
-            interval = "" if trial.interval is None else " ({} to {})".format(*map(format_short, trial.interval))
-            facts.append(f"score {format_short(trial.score)}{interval}")
+            facts.append(f"score {trial.score_text}")
         facts.append(f"{trial.cpu_s:,.0f} CPU-s")
     facts.append(f"{results.num_done} of {results.plan.num_trials} done")
     if results.ranking:

@@ -53,7 +53,7 @@ class Follower:
         self._sent: dict[str, int] = state.get("pictures", {})  # time of change, in ns, by file
         run = json.loads((path / "config.json").read_text())
         config = Config.from_dict(run["config"])
-        self._last_step = config.num_updates * config.steps_per_update
+        self._last_step = config.end_step
         name = root.name if path == root else f"{root.name}/{path.name}"
         facts = RunFacts(name, root.name, run_facts(run), state.get("record", {}), self._step)
         self.tracker = _open(service, facts)
