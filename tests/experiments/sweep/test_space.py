@@ -36,7 +36,7 @@ def test_a_setting_may_stand_for_several_options_and_be_spelled_as_on_the_comman
     [
         ({}, "expected an object with the settings to vary"),
         ([1], "expected an object with the settings to vary"),
-        ("{", r"space\.json: Expecting property name"),
+        ("{", r"space\.json: not valid JSON in line 1: Expecting property name"),
         ({"ppo.actor_rl": [1]}, "unknown option ppo.actor_rl; did you mean 'ppo.actor_lr'"),
         ({"gamma": [1]}, "unknown option gamma"),
         ({"run.seed": [1, 2]}, r"run\.seed cannot be varied: .*run.seeds repeats them"),
