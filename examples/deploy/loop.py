@@ -1,4 +1,6 @@
-"""An exported agent in a process of its own: `python loop.py FOLDER`. Needs onnxruntime and numpy, nothing else.
+"""An exported agent in a process of its own: `python loop.py FOLDER/AGENT`.
+
+It needs onnxruntime and numpy, nothing else. FOLDER is that of `mappo export --out FOLDER`.
 
 Each line of the standard input is a step in JSON; the answer is a line with the action:
 

@@ -21,6 +21,8 @@ def test_the_preset_with_the_fewest_differences_is_named_with_each_of_them():
     assert settings_line("spread", long) == "preset long"
     text = settings_line("spread", changed(long, ppo={"gamma": 0.97, "actor_lr": 1e-3}, run={"seed": 5}))
     assert text == "preset long, with ppo.gamma 0.97, not 0.95; ppo.actor-lr 0.001, not 0.002"
+    five = settings_line("spread", changed(long, env={"num_agents": 5}))
+    assert five == "preset long, with env.num-agents 5", "a default of None is no value"
     default = mappo.preset("spread")
     assert settings_line("spread", default) == "preset default"
     assert settings_line("mpe2/simple_spread_v3", default) == "preset default"

@@ -254,7 +254,7 @@ def test_settings_of_another_meaning_and_parts_of_one_side_are_named():
 def test_agents_that_share_parameters_otherwise_are_refused():
     none, all_ = (replace(CONFIG, network=replace(NETWORK, sharing=sharing)) for sharing in ("none", "all"))
     assert moved(MAPPO(spec("abc"), none), MAPPO(spec("abc"), none, seed=5)) == []
-    with pytest.raises(UserError, match=r"^there has 3 sets of parameters for its 3 agents, this run has 1 for 3: "):
+    with pytest.raises(UserError, match=r"parameter sets: there has 3 for its 3 agents, this run has 1 for 3; "):
         moved(MAPPO(spec("abc"), none), MAPPO(spec("abc"), all_))
     with pytest.raises(UserError, match=r"^there gives b its set of parameters 1, this run 0: agents must share"):
         moved(MAPPO(spec("ab"), none), MAPPO(spec("ba"), none))

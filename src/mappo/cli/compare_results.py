@@ -110,9 +110,13 @@ def show_runs(command: Runs) -> bool:
 
 def _print_runs(console: Console, infos: Sequence[RunInfo], folder: Path) -> None:
     """Print a line for each run, with its settings at the end or, where they are long, on lines of their own."""
-    header = ("run", "environment", "seeds", "steps", "state", "score")
+    header = ["run", "environment", "seeds", "steps", "state", "score"]
     rows = [[printable(cell, keep="") for cell in _run_cells(info, folder, console.width >= _WIDE)] for info in infos]
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    changes = [printable(info.changes, keep="") for info in infos]
+    if sum(widths) + 2 * (len(widths) - 1) > console.width:  # environments go to lines of their own
+        changes = [f"{row.pop(1)}: {text}".removesuffix(": ") for row, text in zip(rows, changes, strict=True)]
+        del header[1], widths[1]
 
     def line(cells: Sequence[str]) -> str:
         return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
@@ -120,13 +124,12 @@ def _print_runs(console: Console, infos: Sequence[RunInfo], folder: Path) -> Non
     room = console.width - len(line(header)) - 2
     last = "differs from the preset in"
     console.print(Text(line(header) + f"  {last}" * (room >= len(last)), style="dim"))
-    for row, info in zip(rows, infos, strict=True):
-        changes = printable(info.changes, keep="")
-        if len(changes) <= room:
-            console.print(Text(f"{line(row)}  {changes}".rstrip()))
+    for row, text in zip(rows, changes, strict=True):
+        if len(text) <= room:
+            console.print(Text(f"{line(row)}  {text}".rstrip()))
         else:
             console.print(Text(line(row).rstrip()))
-            indented = textwrap.indent(textwrap.fill(changes, console.width - 4), "    ")
+            indented = textwrap.indent(textwrap.fill(text, console.width - 4), "    ")
             console.print(Text(indented, style="dim"))
 
 

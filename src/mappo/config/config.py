@@ -116,10 +116,10 @@ class Config:
         """Return a text for each option with another value in `other`, but for the ignored (section, option)."""
         theirs = other.to_dict()
         return [
-            f"{section}.{option} {value}, not {theirs[section][option]}"
+            f"{section}.{option} {value}" + (f", not {other_value}" if other_value is not None else "")
             for section, options in self.to_dict().items()
             for option, value in options.items()
-            if value != theirs[section][option] and (section, option) not in ignored
+            if value != (other_value := theirs[section][option]) and (section, option) not in ignored
         ]
 
     @staticmethod

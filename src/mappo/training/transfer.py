@@ -185,8 +185,8 @@ def _check_parameter_sets(agent: MAPPO, source: Source) -> None:
     sizes = [len(set(found.values())) for found in (source_sets, sets)]
     if sizes[0] != sizes[1]:
         raise UserError(
-            f"{run} has {sizes[0]} sets of parameters for its {len(source_sets)} agents, this run has {sizes[1]} for "
-            f"{len(sets)}: {advice}"
+            f"number of parameter sets: {run} has {sizes[0]} for its {len(source_sets)} agents, this run has "
+            f"{sizes[1]} for {len(sets)}; {advice}"
         )
     for name, index in sets.items():
         if source_sets.get(name, index) != index:

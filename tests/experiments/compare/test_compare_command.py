@@ -67,6 +67,7 @@ def test_what_names_no_run_is_said(tmp_path: Path, capsys: pytest.CaptureFixture
         code, out, err = told(capsys, "compare", *words, "--out", tmp_path / "x.png")
         assert (code, out) == (2, "")
         assert message in err
+        assert "a single evaluation" not in err
     assert told(capsys, "runs", tmp_path / "empty")[0] == 2
 
 
@@ -133,6 +134,31 @@ def test_the_list_of_runs_shows_states_scores_and_settings(tmp_path: Path, capsy
     assert "~-30.0" in text
     data = json.loads(told(capsys, "runs", tmp_path, "--json")[1])
     assert [run["step"] for run in data["runs"]] == [info.step for info in infos]
+
+
+def test_a_long_name_of_an_environment_keeps_the_list_within_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    long = "lbf/Foraging-15x15-2p-2f-coop-v3"
+    record_run(tmp_path / "a-run-of-foraging", evaluated(-30), [-30.0, -31.0], env=long)
+    for width in (80, 240):
+        monkeypatch.setenv("COLUMNS", str(width))
+        page = told(capsys, "runs", tmp_path)[1]
+        header, row, *_ = page.splitlines()
+        assert max(map(len, page.splitlines())) <= width
+        assert page.count(long) == 1
+        assert "complete" in row
+        assert (long in row, "environment" in header) == (width == 240, width == 240)
+
+
+def test_runs_with_a_single_evaluation_are_points_and_a_note_says_how_to_get_lines(tmp_path: Path):
+    point = {1000: [-20.0, -22.0]}
+    record_run(tmp_path / "a", point, [-20.0])
+    record_run(tmp_path / "b", point, [-22.0], seed=2)
+    notes = compare([tmp_path], out=tmp_path / "point.svg").panels[0].notes
+    assert any("--run.eval-interval" in note for note in notes)
+    record_run(tmp_path / "b", evaluated(-20), [-20.0], seed=2)
+    assert not any("--run.eval-interval" in note for note in compare([tmp_path]).panels[0].notes)
 
 
 @pytest.mark.parametrize(("count", "suffix"), [(1, "png"), (12, "svg")])

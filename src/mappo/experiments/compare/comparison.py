@@ -140,6 +140,8 @@ def _make_panel(env: str, groups: Mapping[str, Sequence[Record]], is_by: bool) -
     results = _make_groups(scores)
     if single := [group.name for group in results if len(group.scores) == 1]:
         notes.append(f"a single seed has no interval: {', '.join(single)}")
+    if results and all(len(score.record.eval_steps) < 2 for score in table.scores):
+        notes.append("each run has a single evaluation, a point in the figure; --run.eval-interval STEPS makes more")
     return Panel(env, table.source, table.step, results, _baselines(table.scores), notes)
 
 

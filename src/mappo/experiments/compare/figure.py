@@ -92,9 +92,12 @@ def _draw_panel(axes: Axes, panel: Panel, styles: Mapping[str, tuple[str, Any]],
             axes.fill_between(steps / unit, band[0], band[1], color=color, alpha=0.16, lw=0)
             axes.dataLim.set(limits)
             edges += [float(band.min()), float(band.max())]
-        marker = "o" if len(steps) == 1 else ""
+        is_point = len(steps) == 1  # at the edge of the axes, so it must not be clipped
+        if is_point and band is not None:
+            axes.vlines(steps / unit, band[0], band[1], color=color, alpha=0.4, lw=4, clip_on=False)
+        point: dict[str, Any] = {"marker": "o", "ms": 5, "clip_on": False} if is_point else {}
         label = printable(group.name, keep="")
-        axes.plot(steps / unit, means, color=color, ls=dashes, lw=1.8, marker=marker, ms=4, label=label, zorder=3)
+        axes.plot(steps / unit, means, color=color, ls=dashes, lw=1.8, label=label, zorder=3, **point)
         if len(means):
             ends[group.name] = float(means[-1])
     axes.autoscale_view()
