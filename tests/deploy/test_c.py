@@ -42,9 +42,10 @@ def replayed(kind: str, steps: int, folder: Path) -> None:
         policy = build_agent_policy(actor.policy, index)
         program = build(policy, folder / str(index), FLAGS)
         verdict = replay("policy.c", program.play, record, make_contract(policy, "a", ORIGIN))
-        # Random weights behind convolutions and LayerNorm amplify rounding: torch's own numbers are off by 6e-6.
+        # Random weights behind convolutions and LayerNorm amplify rounding: in 10,000 steps of dict-gru the largest
+        # error against float64 is 9.6e-5 of torch in float32, and 8.5e-5 of the C file.
         amplifies = any(isinstance(x, nn.Conv2d | nn.LayerNorm) for x in policy.modules())
-        is_rounding = amplifies and verdict.error < 3e-5
+        is_rounding = amplifies and verdict.error < 3e-4 and not verdict.differing
         assert verdict.steps == steps
         assert not verdict.problem or (is_rounding and "numbers differ" in verdict.problem), verdict
 
