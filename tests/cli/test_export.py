@@ -1,8 +1,12 @@
 """`mappo export`: a run's agents as files, and their verification."""
 
+import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +20,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = {"run.total_steps": 400, "env.num_envs": 8, "ppo.rollout_length": 25, "network.hidden": [8]}
     mappo.train("probe/unequal", settings | {"run.dir": str(path), "run.progress": "off", "network.precision": "bf16"})
     return path
+
+
+@pytest.fixture(scope="module")
+def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("exported")
+    mappo.load_run(run).export("agent_0", "c", out=out)
+    return out / "agent_0"
 
 
 def test_a_run_is_exported_and_verified(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -57,3 +68,47 @@ def test_onnx_files_are_verified_without_torch(run: Path, tmp_path: Path):
 def test_wrong_words_get_a_message(words: list[str], message: str, run: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["export", *(str(run) if word == "RUN" else word for word in words)]) == 2
     assert message in capsys.readouterr().err
+
+
+def rename(contract: dict[str, Any], name: str) -> None:
+    contract["files"][name] = contract["files"].pop("policy.c")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: rename(x, "../policy.c"), "'../policy.c' is no name of a file"),
+        (lambda x: rename(x, "a\0b"), "is no name of a file"),
+        (lambda x: rename(x, "\ud800"), "is no name of a file"),
+        (lambda x: rename(x, ".."), "a directory, not a file"),
+        (lambda x: x.update(files={}), "names no file to replay"),
+        (lambda x: x.pop("inputs"), "policy.c cannot be replayed"),
+        (lambda x: x.update(memory="x"), "policy.c cannot be replayed"),
+        (lambda x: x["action"]["heads"][0].update(options=10**12), "policy.c cannot be replayed"),
+        (lambda x: x["inputs"][0].update(shape=["batch", 10**5]), "policy.c cannot be replayed"),
+        (lambda x: x.update(memory=64), "the program of policy.c ended with code 2"),
+    ],
+)
+def test_a_contract_that_is_not_of_its_files_gets_a_message(
+    change: Callable[[dict[str, Any]], object],
+    message: str,
+    exported: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+):
+    for file in exported.iterdir():
+        os.link(file, tmp_path / file.name)
+    contract = json.loads((exported / "contract.json").read_text())
+    change(contract)
+    (tmp_path / "contract.json").unlink()
+    (tmp_path / "contract.json").write_text(json.dumps(contract))
+    assert main(["export", "--verify", str(tmp_path)]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_a_pipe_in_place_of_a_file_holds_nobody_up(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "contract.json").write_text((exported / "contract.json").read_text())
+    os.mkfifo(tmp_path / "check.safetensors")
+    assert main(["export", "--verify", str(tmp_path)]) == 2
+    assert "not a plain file" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from mappo._version import __version__
 from mappo.config.bounds import read_field
 from mappo.errors import UserError
 from mappo.system.files import digest, error_text, write_text
-from mappo.system.safe_read import MAX_JSON, parse_json, quote, read_text
+from mappo.system.safe_read import MAX_JSON, MAX_TENSORS, open_plain, parse_json, quote, read_text
 
 if TYPE_CHECKING:
     from mappo.core.obs_inputs import ObsInput
@@ -146,10 +146,13 @@ def read_contract(folder: Path) -> dict[str, Any]:
         raise UserError(f"{file} is not of format {FORMAT}: export the policy again, or use the version that wrote it")
     data = cast("dict[str, Any]", contract)
     for name, facts in read_field(data, "files", dict).items():
-        path = folder / Path(name).name
+        if not name.isprintable() or Path(name).name != name:
+            raise UserError(f"{file} is damaged: {quote(name)!r} is no name of a file; export the policy again")
+        path = folder / name
         try:
+            open_plain(path, MAX_TENSORS).close()  # a pipe or a device would have no end
             actual = digest(path)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise UserError(f"cannot read {path}: {error_text(error)}; export the policy again") from None
         if not isinstance(facts, dict) or actual != cast("dict[str, Any]", facts).get("sha256"):
             raise UserError(f"{path} is damaged: its checksum is not the checksum in {CONTRACT}; export it again")

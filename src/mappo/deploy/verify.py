@@ -12,11 +12,11 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save  # pyright: ignore[reportUnknownVariableType]
 
-from mappo.deploy.contract import CHECK, MARGIN, MEMORY_TOLERANCE, TOLERANCE, read_contract
+from mappo.deploy.contract import CHECK, CONTRACT, MARGIN, MEMORY_TOLERANCE, TOLERANCE, read_contract
 from mappo.deploy.formats import MODULES, Arrays, Runner, UnavailableError, get_format
 from mappo.errors import UserError
 from mappo.system.files import error_text
-from mappo.system.safe_read import check_tensor_file
+from mappo.system.safe_read import check_tensor_file, quote
 
 # Greedy or sampled choices of the record that may differ: the two best options, or noise and a bound, were too close.
 ALLOWED = 1 / 1000
@@ -65,7 +65,7 @@ def verify(folder: Path) -> list[Verdict]:
         folder: of one agent.
 
     Raises:
-        UserError: the folder holds no exported policy, or a file is damaged.
+        UserError: the folder holds no exported policy, or a file is damaged or does not belong to the contract.
     """
     contract = read_contract(folder)
     record = read_record(folder)
@@ -78,6 +78,16 @@ def verify(folder: Path) -> list[Verdict]:
             verdicts.append(replay(kind.FILES[0], kind.open(contract, folder), record, contract))
         except UnavailableError as error:
             verdicts.append(Verdict(kind.FILES[0], skipped=str(error)))
+        except UserError:
+            raise
+        except Exception as error:  # of a runtime, or of numpy for a contract of other arrays
+            cause = quote(f"{type(error).__name__}: {error}")
+            raise UserError(
+                f"{folder / kind.FILES[0]} cannot be replayed: it does not belong to {CONTRACT} and {CHECK}, "
+                f"or is damaged ({cause}); export the policy again"
+            ) from None
+    if not verdicts:
+        raise UserError(f"{folder / CONTRACT} names no file to replay: export the policy again")
     return verdicts
 
 

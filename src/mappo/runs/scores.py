@@ -18,6 +18,8 @@ from mappo.system.safe_read import quote
 
 # Episodes kept of each evaluation and of each policy: the files of a run stay small.
 MAX_KEPT = 10_000
+# Larger returns are damage: sums and squares of many must stay finite.
+MAX_RETURN = 1e100
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,10 @@ def read_score(run: Path) -> Score | None:
 def _read_returns(data: dict[str, Any], name: str) -> dict[str, list[float]]:
     found: dict[str, Any] = read_field(data, name, dict)
     for policy, values in found.items():
-        if not isinstance(values, list) or any(type(value) not in (int, float) for value in cast(list[Any], values)):
-            raise UserError(f"{quote(policy)!r} in {name!r} must be a list of numbers")
+        if not values or not isinstance(values, list) or not all(map(_is_return, cast(list[Any], values))):
+            raise UserError(f"{quote(policy)!r} in {name!r} must be a list of numbers up to {MAX_RETURN:g}")
     return found
+
+
+def _is_return(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MAX_RETURN

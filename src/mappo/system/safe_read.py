@@ -12,7 +12,7 @@ import stat
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 # Largest files, in bytes.
 MAX_JSON = 1 << 24
@@ -23,7 +23,7 @@ MAX_HEADER = 1 << 22
 MAX_LINE = 1 << 20  # of a table
 
 
-def open_plain(file: Path, limit: int) -> BinaryIO:
+def open_plain(file: Path, limit: int) -> io.BufferedReader:
     """Open a regular file of at most `limit` bytes for reading.
 
     Raises:

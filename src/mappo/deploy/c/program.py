@@ -39,7 +39,8 @@ class CProgram:
 
     def __init__(self, file: Path, contract: Mapping[str, Any]) -> None:
         self.contract = contract
-        self._process = subprocess.Popen([file], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        sizes = [str(kind.itemsize) for kind in (self.step_type, self.result_type)]
+        self._process = subprocess.Popen([file, *sizes], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         weakref.finalize(self, _end, self._process)
 
     def play(self, inputs: Arrays, *, keeps_memory: bool = False) -> dict[str, np.ndarray]:

@@ -1,6 +1,8 @@
-/* Plays a policy on steps from standard input: each is read as a `step`, and answered by a `result`. */
+/* Plays a policy on steps from standard input: each is read as a `step`, and answered by a `result`.
+ * The arguments are the sizes of both: a caller of other sizes would wait for ever. */
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "policy.h"
@@ -27,13 +29,16 @@ typedef struct {
 #endif
 } result;
 
-int main(void)
+int main(int count, char **sizes)
 {
     static mappo_policy policy;
     static mappo_policy sampling_policy;
     static step input;
     static result output;
 
+    if (count != 3 || strtoul(sizes[1], NULL, 10) != sizeof input || strtoul(sizes[2], NULL, 10) != sizeof output) {
+        return 2;
+    }
     while (fread(&input, sizeof input, 1, stdin) == 1) {
         const uint8_t *mask = NULL;
 #if MAPPO_MASK_SIZE

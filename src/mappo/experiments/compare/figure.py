@@ -64,7 +64,9 @@ def draw_comparison(comparison: Comparison, out: Path) -> None:
     if has_legend:
         place: dict[str, Any] = {"loc": "outside lower left", "fontsize": 8, "frameon": False, "labelcolor": _TEXT}
         handles, labels = _legend_entries(figure.axes)
-        figure.legend(handles, labels, ncols=max(1, int(width * 12 / (max(map(len, labels)) + 6))), **place)
+        legend = figure.legend(handles, labels, ncols=max(1, int(width * 12 / (max(map(len, labels)) + 6))), **place)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
     with write_errors(out):
         replace_file(out, lambda temporary: figure.savefig(temporary, format=out.suffix[1:].lower()))
 
@@ -97,6 +99,7 @@ def _draw_panel(axes: Axes, panel: Panel, styles: Mapping[str, tuple[str, Any]],
             axes.vlines(steps / unit, band[0], band[1], color=color, alpha=0.4, lw=4, clip_on=False)
         point: dict[str, Any] = {"marker": "o", "ms": 5, "clip_on": False} if is_point else {}
         label = printable(group.name, keep="")
+        label = f" {label}" if label.startswith("_") else label  # matplotlib hides lines named _...
         axes.plot(steps / unit, means, color=color, ls=dashes, lw=1.8, label=label, zorder=3, **point)
         if len(means):
             ends[group.name] = float(means[-1])

@@ -4,7 +4,6 @@ import csv
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +12,14 @@ from mappo.config import Config
 from mappo.errors import UserError
 from mappo.evaluation.statistics import Floats
 from mappo.experiments.compare.finding import FoundRun
-from mappo.runs.scores import Score, read_score
+from mappo.runs.scores import MAX_RETURN, Score, read_score
 from mappo.system.file_lock import is_locked
 from mappo.system.files import error_text
-from mappo.system.safe_read import read_lines
+from mappo.system.safe_read import quote, read_lines
 
 # Columns of metrics.csv.
 _COLUMNS = ("step", "eval_return")
+MAX_STEP = 2**53  # larger numbers are not exact as floats
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Record:
         step: environment steps of the last update.
         eval_steps: environment steps `(N,)` of the evaluations.
         eval_returns: mean returns `(N,)` of the evaluations.
+        eval_games: returns of evaluations by step and reset seed; without the evaluations that kept none.
         score: score after the training, None without a score.
         run: directory of the run, of all its seeds.
         label: name of the group, given by the user.
@@ -46,6 +47,7 @@ class Record:
     step: int
     eval_steps: Floats
     eval_returns: Floats
+    eval_games: Mapping[int, Mapping[int, float]]
     score: Score | None
     run: Path
     label: str = ""
@@ -70,12 +72,6 @@ class Record:
             return None
         return dict(enumerate(score.returns[self.policy], score.seed))
 
-    @cached_property
-    def eval_games(self) -> dict[int, dict[int, float]]:
-        """Return the returns of each evaluation by reset seed; without the evaluations that kept none."""
-        file = self.path / "returns.csv"
-        return _read_games(file) if file.exists() else {}
-
     def last_evaluation(self, step: float = math.inf) -> int | None:
         """Return the step of the last evaluation up to a step; None if there is none."""
         steps = self.eval_steps[self.eval_steps <= step]
@@ -98,8 +94,9 @@ def read_record(run: FoundRun, seed: int, path: Path) -> Record:
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{table} is damaged: {error_text(error)}") from None
     steps, returns = np.array(evaluations, dtype=float).reshape(-1, 2).T
+    games = _read_games(path / "returns.csv")
     score = read_score(path)
-    return Record(path, run.env, run.config, seed, step, steps, returns, score, run.path, run.label)
+    return Record(path, run.env, run.config, seed, step, steps, returns, games, score, run.path, run.label)
 
 
 def _read_evaluations(table: Path) -> tuple[int, list[tuple[int, float]]]:
@@ -115,20 +112,28 @@ def _read_evaluations(table: Path) -> tuple[int, list[tuple[int, float]]]:
         cells = line.split(",")
         if len(cells) != len(header):
             raise ValueError(f"a line has {len(cells)} cells in place of {len(header)}")
-        step = int(cells[step_column])
-        if cells[return_column] and math.isfinite(value := float(cells[return_column])):
+        step = _read_step(cells[step_column])
+        if cells[return_column] and abs(value := float(cells[return_column])) <= MAX_RETURN:
             found.append((step, value))
     return step, found
 
 
+def _read_step(cell: str) -> int:
+    if not 0 <= (step := int(cell)) <= MAX_STEP:
+        raise ValueError(f"{quote(cell)} is no number of steps")
+    return step
+
+
 def _read_games(table: Path) -> dict[int, dict[int, float]]:
-    """Return the returns by reset seed of each evaluation, by step."""
+    """Return the returns by reset seed of each evaluation, by step; returns that are not finite are left out."""
+    if not table.exists():
+        return {}
     try:
-        rows = csv.DictReader(read_lines(table))
+        rows = csv.DictReader(read_lines(table), restkey="", restval="")
         found: dict[int, dict[int, float]] = {}
         for row in rows:
             games = {int(name): float(cell) for name, cell in row.items() if name.isdigit() and cell}
-            found[int(row["step"])] = games
+            found[_read_step(row["step"])] = {seed: x for seed, x in games.items() if abs(x) <= MAX_RETURN}
         return found
     except (OSError, ValueError, KeyError, csv.Error) as error:
         raise UserError(f"{table} is damaged: {error_text(error)}") from None

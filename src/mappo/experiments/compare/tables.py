@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mappo.experiments.compare.comparison import Comparison, Group, Panel
+from mappo.system.safe_read import printable
 
 OVERALL = "all environments, scaled to 0..1"
 
@@ -78,19 +79,20 @@ def to_markdown(comparison: Comparison) -> str:
 
 def _markdown_table(title: str, header: Sequence[str], rows: Sequence[Sequence[tuple[str, str]]]) -> str:
     lines = [
-        f"**{_escape(title, '|')}**",
+        f"**{_markdown_text(title)}**",
         "",
         "| " + " | ".join(header) + " |",
         "|---" + "|---:" * (len(header) - 1) + "|",
     ]
     for row in rows:
-        cells = [_escape(text + (f" ({interval})" if interval else ""), "|") for text, interval in row]
+        cells = [_markdown_text(text + (f" ({interval})" if interval else "")) for text, interval in row]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _escape(text: str, letters: str) -> str:
-    return "".join(f"\\{letter}" if letter in letters else letter for letter in text)
+def _markdown_text(text: str) -> str:
+    """Return a text that stays in its cell, and in which no markup takes effect."""
+    return re.sub(r"[\\|`*\[\]<>$]|\b_|_\b", r"\\\g<0>", printable(text, keep=""))
 
 
 def to_latex(comparison: Comparison) -> str:
@@ -120,7 +122,7 @@ def _latex_cell(panel: Panel, group: Group | None) -> str:
 
 def _latex_text(text: str) -> str:
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    return re.sub(r"[\\~^&%$#_{}]", lambda found: special.get(found[0], "\\" + found[0]), text)
+    return re.sub(r"[\\~^&%$#_{}]", lambda found: special.get(found[0], "\\" + found[0]), printable(text, keep=""))
 
 
 Row = Sequence[tuple[str, str]]
