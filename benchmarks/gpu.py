@@ -31,7 +31,7 @@ from mappo import envs
 from mappo.backend.cuda_graphs import WARM_UP
 from mappo.evaluation.episodes import play_episodes
 from mappo.evaluation.options import SELECT_SEED
-from mappo.evaluation.statistics import baseline_policies
+from mappo.evaluation.score import baseline_policies
 from mappo.experiments.workload import TimedPart, Workload, matmul_part, measure, reference, synchronizer
 
 NETWORKS = {"feed-forward": 0, "gru": 64}

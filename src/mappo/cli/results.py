@@ -77,8 +77,9 @@ def track_pictures(run: Any) -> None:
     from mappo.runs.directory import seed_paths
     from mappo.runs.trackers.processes import TrackerProcesses
 
-    with TrackerProcesses(run.config.run.track, run.path, seed_paths(run.path, run.config), Path.cwd()):
-        pass
+    if run.config.run.track:  # an environment may have removed the current folder
+        with TrackerProcesses(run.config.run.track, run.path, seed_paths(run.path, run.config), Path.cwd()):
+            pass
 
 
 def _draw_replay(run: Any, close_limit: CloseLimit) -> Path | None:

@@ -97,7 +97,7 @@ def coerce(name: str, value: Any, kind: Any) -> Any:
         if isinstance(value, (list, tuple)):
             return tuple(coerce(name, x, args[0]) for x in cast(list[Any], value))
         inner = typing.get_args(args[0])  # of Annotated, of a union or of a Literal
-        items = _PLURALS.get(inner[0] if inner else args[0]) or ", ".join(inner)
+        items = _PLURALS.get(args[0]) or _PLURALS.get(inner[0]) or ", ".join(inner)
         raise UserError(f"{name} must be a list of {items}, got {reprlib.repr(value)}")
     return _coerce_scalar(name, value, origin or kind)
 

@@ -16,7 +16,7 @@ from mappo.core.protocols import Renderable, TeamPolicy
 from mappo.errors import UserError
 from mappo.evaluation.caption import add_caption
 from mappo.evaluation.episodes import LONG_EPISODE, Budget, CutOffError, StepCallback, part_of, play_episodes
-from mappo.evaluation.gif import Frame
+from mappo.evaluation.gif import Frame, check_frame
 
 # Seconds of a replay, with a second for the last picture of each episode; and the fewest for an episode.
 SECONDS = 29.0
@@ -77,6 +77,8 @@ def replay(
         if index and time.monotonic() - began >= budget_s:
             break
         shots = _render_episode(env, policy, seed, limit, part_of(on_step, index, len(seeds)))
+        for shot in shots:  # a caption would hide which picture differs
+            check_frame(shot.frame, shots[0].frame.shape)
         heading = f"{title}   episode {index + 1}, seed {seed}"
         yield [shot.frame if title is None else add_caption(shot.frame, heading, shot.text) for shot in shots]
 

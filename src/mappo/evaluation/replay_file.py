@@ -28,7 +28,7 @@ def replay_path(run: Path, out: Path | None) -> Path:
         UserError: the file exists, is neither GIF nor MP4, or is an MP4 and ffmpeg is missing.
     """
     if out is None:
-        numbered = (run / f"replay{f'-{number}' if number > 1 else ''}.gif" for number in itertools.count(1))
+        numbered = (run.absolute() / f"replay{f'-{number}' if number > 1 else ''}.gif" for number in itertools.count(1))
         return next(path for path in numbered if not path.exists())
     if out.suffix.lower() not in (".gif", ".mp4"):
         raise UserError(f"--out {out}: a replay is a .gif or an .mp4 file")

@@ -148,7 +148,7 @@ def _read_inputs(data: Any, shape: tuple[int, ...]) -> tuple[ObsInput, ...]:
     inputs: list[ObsInput] = []
     for item in coerce("'inputs'", data, _Objects):
         path = cast("list[Any]", item.get("path"))
-        if type(path) is not list or not all(type(x) in (int, str) for x in path):
+        if type(path) not in (list, tuple) or not all(type(x) in (int, str) for x in path):
             raise UserError(f"'path' must be a list of keys, got {quote(repr(path))}")
         own_shape, choices, start = (read_field(item, name, _Ints) for name in ("shape", "choices", "start"))
         low, high = _read_bounds(item)
