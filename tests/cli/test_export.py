@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 
 import mappo
 from mappo.cli.main import main
+from mappo.system.files import digest
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +38,12 @@ def test_a_run_is_exported_and_verified(run: Path, tmp_path: Path, capsys: pytes
     agents = mappo.load_actor(run).policy.spec.agents
     assert {x.name for x in out.iterdir()} == set(agents)
     assert shown.count("policy.pt2: right, 1,000 steps") == len(agents)
-    assert main(["export", "--verify", str(out)]) == 0
+    assert main(["export", "--verify", str(out), "--allow-code"]) == 0
     assert capsys.readouterr().out == shown
-    assert main(["export", "--verify", str(out / agents[0])]) == 0
+    assert main(["export", "--verify", str(out / agents[0]), "--allow-code"]) == 0
     file = out / agents[1] / "policy.pt2"
     file.write_bytes(file.read_bytes()[:-10])
-    assert main(["export", "--verify", str(out)]) == 2
+    assert main(["export", "--verify", str(out), "--allow-code"]) == 2
     assert f"{file} is damaged" in capsys.readouterr().err
 
 
@@ -102,7 +104,7 @@ def test_a_contract_that_is_not_of_its_files_gets_a_message(
     change(contract)
     (tmp_path / "contract.json").unlink()
     (tmp_path / "contract.json").write_text(json.dumps(contract))
-    assert main(["export", "--verify", str(tmp_path)]) == 2
+    assert main(["export", "--verify", str(tmp_path), "--allow-code"]) == 2
     assert message in capsys.readouterr().err
 
 
@@ -110,5 +112,23 @@ def test_a_contract_that_is_not_of_its_files_gets_a_message(
 def test_a_pipe_in_place_of_a_file_holds_nobody_up(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "contract.json").write_text((exported / "contract.json").read_text())
     os.mkfifo(tmp_path / "check.safetensors")
-    assert main(["export", "--verify", str(tmp_path)]) == 2
+    assert main(["export", "--verify", str(tmp_path), "--allow-code"]) == 2
     assert "not a plain file" in capsys.readouterr().err
+
+
+def test_programs_of_a_folder_run_only_with_consent(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """A stranger's `policy.c` is compiled and run: its constructor would leave a file."""
+    folder = tmp_path / "agent_0"
+    shutil.copytree(exported, folder)
+    mark = tmp_path / "it-ran"
+    source = folder / "policy.c"
+    planted = f'#include <stdio.h>\n__attribute__((constructor)) static void run(void) {{ fopen("{mark}", "w"); }}\n'
+    source.write_text(source.read_text() + planted)
+    contract = json.loads((folder / "contract.json").read_text())
+    contract["files"]["policy.c"] = {"bytes": source.stat().st_size, "sha256": digest(source)}
+    (folder / "contract.json").write_text(json.dumps(contract))
+    assert main(["export", "--verify", str(folder)]) == 2
+    assert "holds programs alone: add --allow-code" in capsys.readouterr().err
+    assert not mark.exists()
+    main(["export", "--verify", str(folder), "--allow-code"])
+    assert mark.exists()

@@ -35,7 +35,9 @@ def export(kind: str, formats: Any, out: Path, steps: int = 40) -> tuple[Path, d
 @pytest.mark.skipif(not find_compiler(), reason="needs a C compiler")
 def test_the_loop_in_c_repeats_the_record_and_touches_no_foreign_byte(tmp_path: Path):
     folder, record = export("gru-masks", ["c"], tmp_path / "out")
-    assert [(verdict.file, verdict.problem, verdict.skipped) for verdict in verify(folder)] == [("policy.c", "", "")]
+    assert [(verdict.file, verdict.problem, verdict.skipped) for verdict in verify(folder, allow_code=True)] == [
+        ("policy.c", "", "")
+    ]
     flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-O1", "-fsanitize=address,undefined"]
     sources = [EXAMPLES / "loop.c", folder / "policy.c"]
     program = tmp_path / "agent"

@@ -115,7 +115,8 @@ class Export:
     verify: Path | None = None
     """Folder of exported files to verify, in place of an export."""
     allow_code: bool = False
-    """Allow import of the code named in the run's config.json, such as an environment module:function."""
+    """Allow import of the code named in the run's config.json, such as an environment module:function; with --verify
+    allow policy.c and policy.pt2 to run."""
 
     def __post_init__(self) -> None:
         check_name(self.checkpoint)

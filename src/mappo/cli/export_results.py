@@ -21,7 +21,7 @@ def export_and_show(command: Export, close_limit: CloseLimit) -> bool:
             "name a run, as in: mappo export RUN; or a folder of exported files: mappo export --verify FOLDER"
         )
     if command.verify is not None:
-        verdicts = {folder: verify(folder) for folder in _agent_folders(command.verify)}
+        verdicts = {folder: verify(folder, command.allow_code) for folder in _agent_folders(command.verify)}
     else:
         verdicts = _export(command, close_limit)
     for folder, of_agent in verdicts.items():

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mappo.deploy.agent_policy import AgentPolicy
 
 FILES = ("policy.c", "policy.h")
+RUNS_CODE = True
 
 
 def write(policy: AgentPolicy, contract: Mapping[str, Any], folder: Path) -> None:

@@ -76,7 +76,7 @@ def _export_agent(
         get_format(name).write(alone, contract, folder)
     write_record(folder, record)
     write_contract(folder, contract)
-    verdicts = verify(folder)
+    verdicts = verify(folder, allow_code=True)
     for verdict in verdicts:
         if verdict.problem:
             raise UserError(f"{agent} cannot be exported, since a file does not answer as the saved actor: {verdict}")

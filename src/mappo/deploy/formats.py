@@ -27,6 +27,8 @@ class Format(Protocol):
 
     FILES: tuple[str, ...]
     """Names of the files, the first of which is always there."""
+    RUNS_CODE: bool
+    """Whether opening the file runs a program, which somebody else may have written."""
 
     def write(self, policy: AgentPolicy, contract: Mapping[str, Any], folder: Path) -> None:
         """Write the files into a folder.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mappo.deploy.agent_policy import AgentPolicy
 
 FILES = ("policy.onnx",)
+RUNS_CODE = False
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 OPSET = 18  # the lowest that torch's exporter writes without conversion: older runtimes read it
 MAX_BYTES = 2**31 - 1  # of an ONNX file with its weights inside

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from mappo.deploy.agent_policy import AgentPolicy
 
 FILES = ("policy.pt2",)
+RUNS_CODE = True  # torch.export.load may read pickles
 
 
 def write(policy: "AgentPolicy", contract: Mapping[str, Any], folder: Path) -> None:

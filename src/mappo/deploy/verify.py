@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save  # pyright: ignore[reportUnknownVariableType]
 
 from mappo.deploy.contract import CHECK, CONTRACT, MARGIN, MEMORY_TOLERANCE, TOLERANCE, read_contract
-from mappo.deploy.formats import MODULES, Arrays, Runner, UnavailableError, get_format
+from mappo.deploy.formats import MODULES, Arrays, FormatName, Runner, UnavailableError, get_format
 from mappo.errors import UserError
 from mappo.system.files import error_text
 from mappo.system.safe_read import check_tensor_file, quote
@@ -58,21 +58,26 @@ class Verdict:
         return f"{self.file}: WRONG, {self.problem} ({facts})" if self.problem else f"{self.file}: right, {facts}"
 
 
-def verify(folder: Path) -> list[Verdict]:
+def verify(folder: Path, allow_code: bool = False) -> list[Verdict]:
     """Replay the record with each file of an exported policy.
 
     Args:
         folder: of one agent.
+        allow_code: run files that are programs, `policy.c` and `policy.pt2`; otherwise they are skipped.
 
     Raises:
-        UserError: the folder holds no exported policy, or a file is damaged or does not belong to the contract.
+        UserError: the folder holds no exported policy or programs alone, or a file is damaged or does not belong to the
+            contract.
     """
     contract = read_contract(folder)
     record = read_record(folder)
     verdicts: list[Verdict] = []
     for name in MODULES:
         kind = get_format(name)
-        if kind.FILES[0] not in contract["files"]:
+        if not _names(contract, name):
+            continue
+        if kind.RUNS_CODE and not allow_code:
+            verdicts.append(Verdict(kind.FILES[0], skipped="a program: add --allow-code if you trust the folder"))
             continue
         try:
             verdicts.append(replay(kind.FILES[0], kind.open(contract, folder), record, contract))
@@ -88,7 +93,14 @@ def verify(folder: Path) -> list[Verdict]:
             ) from None
     if not verdicts:
         raise UserError(f"{folder / CONTRACT} names no file to replay: export the policy again")
+    if not allow_code and all(get_format(name).RUNS_CODE for name in MODULES if _names(contract, name)):
+        raise UserError(f"{folder} holds programs alone: add --allow-code to run them, if you trust the folder")
     return verdicts
+
+
+def _names(contract: Mapping[str, Any], name: FormatName) -> bool:
+    """Return whether a contract names a file of the format."""
+    return get_format(name).FILES[0] in contract["files"]
 
 
 def write_record(folder: Path, record: Arrays) -> None:
