@@ -372,7 +372,8 @@ def test_play_writes_a_replay_of_the_games_asked_for(told: Told, run: Path, monk
 
     monkeypatch.setattr(Spread, "reset", watched)
     monkeypatch.setattr(Spread, "render", lambda *_: np.zeros((4, 4, 3), dtype=np.uint8))
-    (run / "replay.gif").unlink()
+    for replay in run.glob("replay*.gif"):  # of the training, and of the tests before
+        replay.unlink()
     assert told("play", run, "--episodes", 2, "--seed", 7) == (0, str(run / "replay.gif"), "")
     assert (run / "replay.gif").read_bytes().startswith(b"GIF")
     assert seen == [7, 7, 7, 8, 8], "to try a picture; and each once for its length, and once for its pictures"
