@@ -1,8 +1,8 @@
 # mappo with torch's CPU build, and mpe2 for the score at the end.
 #
 #   docker build -t mappo .
-#   docker run --init -v "$PWD/runs:/work/runs" mappo train spread
-#   docker run --init -v "$PWD/runs:/work/runs" mappo evaluate runs/spread-1 --on mpe2
+#   docker run --init -v "$PWD/runs:/data/runs" mappo train spread
+#   docker run --init -v "$PWD/runs:/data/runs" mappo evaluate runs/spread-1 --on mpe2
 #
 # More environments: docker build --build-arg EXTRAS=mpe,lbf,rware -t mappo .
 
@@ -14,6 +14,6 @@ COPY constraints.txt pyproject.toml README.md LICENSE ./
 RUN pip install --no-cache-dir --no-deps --index-url "$TORCH_INDEX" "$(grep '^torch==' constraints.txt)"
 COPY src src
 RUN pip install --no-cache-dir -c constraints.txt ".[$EXTRAS]"
-WORKDIR /work
+WORKDIR /data
 ENTRYPOINT ["mappo"]
 CMD ["train", "spread"]

@@ -26,7 +26,7 @@ PIP_FAILED    := echo "pip could not install all of it; 'make install PIP_FLAGS=
 EXACTLY_3_11  := import sys; sys.exit(sys.version_info[:2] != (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: always help install train test slow gpl gpu mutants soak faults fuzz check prose format bench docs house lock clean
+.PHONY: always help install train test slow gpl cluster gpu mutants soak faults fuzz check prose format bench docs house lock clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,10 @@ fuzz: $(INSTALLED) ## Draw ten thousand command lines, config files and damaged 
 gpl: $(INSTALLED) ## Install vmas, which is under the GPL, and run its tests
 	$(PIP) -c constraints.txt -e ".[vmas]"
 	$(BIN)/pytest -m gpl $(ARGS)
+
+cluster: $(INSTALLED) ## Install submitit and ray, and run the recipes for clusters that need them
+	$(PIP) "submitit>=1.5" "ray>=2.50"
+	$(BIN)/pytest -m cluster $(ARGS)
 
 gpu: $(INSTALLED) ## Run the tests that need a CUDA device
 	$(BIN)/pytest -m gpu $(ARGS)

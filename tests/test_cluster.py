@@ -166,9 +166,8 @@ def warn_tasks(job_id: str) -> None:
                 os.kill(int(path.parent.name), signal.SIGUSR2)
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_submitit_puts_a_warned_run_back_into_the_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    pytest.importorskip("submitit")
     env = environment(tmp_path)
     for name in ("PYTHONPATH", "GLOO_SOCKET_IFNAME"):
         monkeypatch.setenv(name, f"{FOLDER}{os.pathsep}{env[name]}" if name == "PYTHONPATH" else env[name])
@@ -184,9 +183,10 @@ def test_submitit_puts_a_warned_run_back_into_the_queue(tmp_path: Path, monkeypa
     assert_same(run, whole_run(tmp_path, env))
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_actors_of_ray_train_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    ray = pytest.importorskip("ray")
+    import ray
+
     env = environment(tmp_path)
     monkeypatch.syspath_prepend(str(FOLDER))
     from with_ray import train

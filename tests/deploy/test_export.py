@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -185,7 +186,6 @@ def test_files_are_complete(exported: Path):
 
 
 def test_an_onnx_file_holds_the_numbers_of_one_agent_alone(exported: Path):
-    onnx = pytest.importorskip("onnx")
     contract = read_contract(exported)
     numbers = {f"{layer['name']}.{key}": n for layer in contract["layers"] for key, n in layer["numbers"].items()}
     assert numbers["encoder.1.weight"] == 7 * 16  # the seven numbers that this agent observes
