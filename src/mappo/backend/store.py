@@ -11,7 +11,7 @@ import torch.distributed
 
 dist: Any = torch.distributed  # without complete types
 
-# Seconds that the other processes have to notice that this one has left. A process that takes longer counts as lost.
+# Seconds for the other processes to notice the end of this process. A slower process counts as lost.
 NOTICE_S = 3.0
 
 

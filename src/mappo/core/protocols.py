@@ -93,9 +93,9 @@ class Composite(Protocol):
 class Graphable(Protocol):
     """An environment with steps that can be captured as a CUDA graph.
 
-    Only tensors at fixed addresses change, in place, and the phase. From one phase `step` launches the
-    same kernels whatever the tensors hold, waits for none of them, copies nothing from the host, and samples only from
-    its generators.
+    `step` changes tensors at fixed addresses, in place, and the phase; nothing else changes. The phase alone decides
+    the kernels: the contents of tensors do not. `step` never waits for the device and copies nothing from the host.
+    Its random numbers come from its generators alone.
     """
 
     phase: int

@@ -125,8 +125,8 @@ def read_record(folder: Path) -> dict[str, np.ndarray]:
 def replay(file: str, run: Runner, record: Arrays, contract: Mapping[str, Any]) -> Verdict:
     """Compare the answers of a file with the record.
 
-    Steps come in batches, and a file without a memory answers the first of them one by one too. With a memory all steps
-    are answered once more, one by one, each from the memory that the file itself returned: rounding then adds up.
+    Steps come in batches. The first steps of a file without a memory come singly. A file with a memory is replayed a
+    second time, step by step: each step reads the memory returned by the file, so that rounding adds up.
 
     Args:
         file: its name.

@@ -35,10 +35,10 @@ class ScoreTable:
     """Scores of the runs of an environment.
 
     Args:
-        source: `score`, of the episodes after the training, or `evaluation`, of episodes during training.
-        step: largest number of environment steps that all runs have done.
-        scores: the runs that have a score.
-        notes: what the reader must know.
+        source: `score` for the episodes after the training; `evaluation` for episodes during training.
+        step: environment steps done by all runs, at most.
+        scores: a score for each run; runs without a score are left out.
+        notes: remarks for the reader.
     """
 
     source: str
