@@ -14,10 +14,10 @@ from hypothesis import given, settings, strategies as st
 
 from mappo.config import Config, EnvConfig, PPOConfig, RunConfig
 from mappo.errors import UserError
+from mappo.runs.csv_table import GrowingTable
 from mappo.runs.logger import Update
 from mappo.runs.tags import metric_tag
 from mappo.runs.trackers.processes import TrackerProcesses
-from mappo.runs.trackers.table import GrowingTable
 from mappo.training.train import train
 from paths import PYTHONPATH, TESTS
 from training_runs import CONFIG, stop_after, within

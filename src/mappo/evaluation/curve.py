@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,11 +9,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from mappo.errors import UserError
 from mappo.evaluation.labels import spread_apart
 from mappo.evaluation.statistics import Floats, mean_interval
+from mappo.runs.csv_table import read_table
 from mappo.system.files import replace_file
-from mappo.system.safe_read import printable, read_lines
+from mappo.system.safe_read import printable
 from mappo.system.stdio import fold
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ def plot_curve(
         at_end: mean return of the other policy at the end of the run.
 
     Raises:
-        ValueError: a table lacks columns.
+        UserError: a table is damaged, or lacks columns.
     """
     training, evaluation = _read(tables or [run / "metrics.csv"])
     # Imported late: matplotlib writes files of its own, and warns where it cannot.
@@ -138,26 +137,18 @@ def _draw_frame(axes: Axes, title: str, num_seeds: int) -> None:
 
 def _read(paths: Sequence[Path]) -> tuple[Seeds, Seeds]:
     """Return steps and values of each seed, for returns in training and for evaluations, without NaN."""
-    names = ["seed", "step", "return_sum", "eval_return"]
-    points: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    training: Seeds = []
+    evaluation: Seeds = []
     for path in paths:
-        rows = csv.DictReader(read_lines(path))  # without an incomplete last line: the run may be writing it
-        if missing := [name for name in names if name not in (rows.fieldnames or names)]:
-            raise ValueError(f"{path} lacks the columns {', '.join(missing)}")
-        try:
-            for row in rows:
-                row["return_sum"] = row["return_sum"] or row.get("return_latest", "")  # no episode ended in the update
-                for name in names[2:]:
-                    if row[name]:
-                        points.setdefault((name, row["seed"]), []).append((float(row["step"]), float(row[name])))
-        except (ValueError, csv.Error) as error:
-            raise UserError(f"{path} is damaged: {error}") from None
-
-    def seeds(metric: str) -> Seeds:
-        series = [np.array(sorted(values)).T for (name, _), values in points.items() if name == metric]
-        return [(steps, values) for steps, values in series]
-
-    return seeds("return_sum"), seeds("eval_return")
+        table = read_table(path, ["seed", "step", "return_sum", "eval_return"], ["return_latest"])
+        no_end = np.isnan(table["return_sum"])  # no episode ended in the update
+        returns = np.where(no_end, table["return_latest"], table["return_sum"])
+        for seed in np.unique(table["seed"]):
+            for values, found in ((returns, training), (table["eval_return"], evaluation)):
+                is_measured = (table["seed"] == seed) & ~np.isnan(values)
+                if is_measured.any():
+                    found.append((table["step"][is_measured], values[is_measured]))
+    return training, evaluation
 
 
 def _smooth(values: Floats) -> Floats:

@@ -1,6 +1,5 @@
 """A run on the disk: the result of `train`, and of `load_run`."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,10 +15,10 @@ from mappo.evaluation.export_run import export_run
 from mappo.evaluation.options import SCORE_EPISODES, EvaluateOptions
 from mappo.evaluation.score_run import evaluate_run
 from mappo.runs.checkpoint import last_step
+from mappo.runs.csv_table import read_table
 from mappo.runs.directory import read_run, seed_paths
 from mappo.runs.length import change_length
 from mappo.runs.steps import checkpoint_paths
-from mappo.system.safe_read import read_lines
 
 
 @dataclass(frozen=True)
@@ -45,10 +44,11 @@ class Run:
 
         Several seeds are concatenated; the column `seed` names the seed. Before the first update there are no columns.
         """
-        files = [path / "metrics.csv" for path in self.seed_paths]
-        rows = [row for file in files if file.exists() for row in csv.DictReader(read_lines(file))]
-        names = dict.fromkeys(name for row in rows for name in row)  # seeds may differ, where versions of mappo do
-        return {name: np.array([float(row.get(name) or "nan") for row in rows]) for name in names}
+        tables = [table for path in self.seed_paths if (table := read_table(path / "metrics.csv"))]
+        names = dict.fromkeys(name for table in tables for name in table)
+        # Seeds may differ in their columns, where versions of mappo do.
+        parts = {name: [table.get(name, np.full_like(table["step"], np.nan)) for table in tables] for name in names}
+        return {name: np.concatenate(columns) for name, columns in parts.items()}
 
     @property
     def seed_paths(self) -> list[Path]:

@@ -1,8 +1,7 @@
 """The record of a seed: its evaluations during training, and its score. Loads no torch."""
 
-import csv
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +11,10 @@ from mappo.config import Config
 from mappo.errors import UserError
 from mappo.evaluation.statistics import Floats
 from mappo.experiments.compare.finding import FoundRun
+from mappo.runs.csv_table import read_table
 from mappo.runs.scores import MAX_RETURN, Score, read_score
 from mappo.system.file_lock import is_locked
-from mappo.system.files import error_text
-from mappo.system.safe_read import quote, read_lines
 
-# Columns of metrics.csv.
-_COLUMNS = ("step", "eval_return")
 MAX_STEP = 2**53  # larger numbers are not exact as floats
 
 
@@ -88,52 +84,31 @@ def read_record(run: FoundRun, seed: int, path: Path) -> Record:
     Raises:
         UserError: a file is damaged.
     """
-    table = path / "metrics.csv"
-    try:
-        step, evaluations = _read_evaluations(table) if table.exists() else (0, [])
-    except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"{table} is damaged: {error_text(error)}") from None
-    steps, returns = np.array(evaluations, dtype=float).reshape(-1, 2).T
+    metrics = _read_steps(path / "metrics.csv", ["step", "eval_return"])
+    step = int(metrics["step"][-1]) if len(metrics["step"]) else 0
+    returns = metrics["eval_return"]
+    is_return = np.abs(returns) <= MAX_RETURN
     games = _read_games(path / "returns.csv")
     score = read_score(path)
-    return Record(path, run.env, run.config, seed, step, steps, returns, games, score, run.path, run.label)
+    evaluations = (metrics["step"][is_return], returns[is_return])
+    return Record(path, run.env, run.config, seed, step, *evaluations, games, score, run.path, run.label)
 
 
-def _read_evaluations(table: Path) -> tuple[int, list[tuple[int, float]]]:
-    """Return the step of the last row, and step and mean return of each evaluation."""
-    lines = read_lines(table)
-    header = next(lines, "").split(",")
-    if missing := [name for name in _COLUMNS if name not in header]:
-        raise ValueError(f"it lacks the columns {', '.join(missing)}")
-    step_column, return_column = (header.index(name) for name in _COLUMNS)
-    step = 0
-    found: list[tuple[int, float]] = []
-    for line in lines:
-        cells = line.split(",")
-        if len(cells) != len(header):
-            raise ValueError(f"a line has {len(cells)} cells in place of {len(header)}")
-        step = _read_step(cells[step_column])
-        if cells[return_column] and abs(value := float(cells[return_column])) <= MAX_RETURN:
-            found.append((step, value))
-    return step, found
-
-
-def _read_step(cell: str) -> int:
-    if not 0 <= (step := int(cell)) <= MAX_STEP:
-        raise ValueError(f"{quote(cell)} is no number of steps")
-    return step
-
-
-def _read_games(table: Path) -> dict[int, dict[int, float]]:
+def _read_games(file: Path) -> dict[int, dict[int, float]]:
     """Return the returns by reset seed of each evaluation, by step; returns that are not finite are left out."""
-    if not table.exists():
-        return {}
-    try:
-        rows = csv.DictReader(read_lines(table), restkey="", restval="")
-        found: dict[int, dict[int, float]] = {}
-        for row in rows:
-            games = {int(name): float(cell) for name, cell in row.items() if name.isdigit() and cell}
-            found[_read_step(row["step"])] = {seed: x for seed, x in games.items() if abs(x) <= MAX_RETURN}
-        return found
-    except (OSError, ValueError, KeyError, csv.Error) as error:
-        raise UserError(f"{table} is damaged: {error_text(error)}") from None
+    table = _read_steps(file)
+    returns = {int(name): values for name, values in table.items() if name.isdigit()}
+    steps = table.get("step", ())
+    return {
+        int(step): {seed: float(values[k]) for seed, values in returns.items() if abs(values[k]) <= MAX_RETURN}
+        for k, step in enumerate(steps)
+    }
+
+
+def _read_steps(file: Path, names: Sequence[str] | None = None) -> dict[str, Floats]:
+    """Return columns of a table, with environment steps in one of them."""
+    table = read_table(file, names)
+    for step in table.get("step", ()):
+        if not (step.is_integer() and 0 <= step <= MAX_STEP):
+            raise UserError(f"{file} is damaged: {step:g} is no number of steps")
+    return table

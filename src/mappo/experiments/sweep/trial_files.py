@@ -1,6 +1,5 @@
 """Files of a trial's run: its progress, its evaluations and its cost."""
 
-import csv
 import math
 import shutil
 from pathlib import Path
@@ -9,10 +8,10 @@ import numpy as np
 
 from mappo.config import Config
 from mappo.errors import UserError
+from mappo.runs.csv_table import read_table
 from mappo.runs.directory import seed_paths
 from mappo.runs.own_files import holds_only_own_files
 from mappo.runs.steps import checkpoint_paths
-from mappo.system.safe_read import read_lines
 from mappo.training.run import Run
 
 
@@ -48,4 +47,4 @@ def evaluations(run: Run) -> dict[int, float]:
 def cpu_seconds(run: Run) -> float:
     """Return the processor time of the run's updates and evaluations, without worker processes, from timing.csv."""
     file = seed_paths(run.path, run.config)[0] / "timing.csv"  # the same for all seeds
-    return sum(float(row["cpu_s"]) for row in csv.DictReader(read_lines(file)))
+    return float(read_table(file, ["cpu_s"])["cpu_s"].sum())

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from mappo.config import Config
+from mappo.runs.csv_table import GrowingTable
 from mappo.runs.run_facts import run_facts
 from mappo.runs.tags import metric_tag, timing_tag
 from mappo.runs.trackers.services import SERVICES, RunFacts, Tracker, finite
-from mappo.runs.trackers.table import GrowingTable
 from mappo.system.file_lock import lock_file
 from mappo.system.files import write_text
 from mappo.system.packages import pip_install
