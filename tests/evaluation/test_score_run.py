@@ -223,9 +223,9 @@ def test_the_planner_and_chance_are_what_spread_is_measured_by():
 
 
 def test_seven_agents_are_too_many_for_the_planner():
-    assert set(envs.baselines("spread", 6)) == {"planner"}
-    assert envs.baselines("spread", 7) == {}
-    assert envs.baselines("probe/signal", 2) == {}
+    assert set(envs.baselines("spread", Spread(1, 6).spec)) == {"planner"}
+    assert envs.baselines("spread", Spread(1, 7).spec) == {}
+    assert envs.baselines("probe/signal", Spread(1).spec) == {}
 
 
 def test_final_scores_and_choices_of_checkpoints_never_share_a_game():

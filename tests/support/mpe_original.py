@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.spaces import Discrete
 from torch import Tensor
 
 from mappo.core.timestep import TimeStep
@@ -32,12 +33,17 @@ class Original:
     def step(self, action: Tensor) -> tuple[np.ndarray, np.ndarray, bool, bool]:
         """Observations, rewards, terminated, truncated; the flags are the same in all environments."""
         results = []
-        for env, choice in zip(self.envs, action.squeeze(-1).tolist(), strict=True):
-            obs, *rest = env.step(dict(zip(self.names, choice, strict=True)))
+        for env, row in zip(self.envs, action.numpy(), strict=True):
+            obs, *rest = env.step({name: self._own(name, x) for name, x in zip(self.names, row, strict=True)})
             results.append([self._padded(obs), *([by_name[name] for name in self.names] for by_name in rest[:3])])
         obs, reward, terminated, truncated = (np.stack(x) for x in zip(*results, strict=True))
         assert truncated.all() or not truncated.any()
         return obs, reward, bool(terminated.any()), bool(truncated.all())
+
+    def _own(self, name: str, columns: np.ndarray) -> Any:
+        """An agent's action in its own space, from the columns of the padded layout."""
+        space = self.envs[0].action_space(name)
+        return int(columns[0]) if isinstance(space, Discrete) else columns[: space.shape[0]]
 
     def world(self, index: int) -> Any:
         return self.envs[index].unwrapped.world
@@ -48,7 +54,9 @@ class Original:
 
 
 def random_actions(env: Particles, generator: torch.Generator) -> Tensor:
-    """Legal actions `(E, A, 1)`."""
+    """Legal actions `(E, A, D)`."""
+    if env.spec.continuous:
+        return torch.rand(env.num_envs, env.spec.num_agents, env.spec.action_size, generator=generator)
     sizes = [heads.categorical[0] for heads in env.spec.action_heads]
     return torch.stack([torch.randint(n, (env.num_envs, 1), generator=generator) for n in sizes], 1)
 
@@ -79,16 +87,17 @@ def team_returns(env: Particles, policy: Any) -> Tensor:
     total = torch.zeros(env.num_envs)
     for _ in range(HORIZON):
         action = policy(obs)[0]
-        assert action.shape == (env.num_envs, env.spec.num_agents, 1)
-        assert all((x >= 0).all() and (x < n).all() for x, (n,) in zip(action.unbind(1), sizes(env), strict=True))
+        assert action.shape == (env.num_envs, env.spec.num_agents, env.spec.action_size)
+        assert all((x >= 0).all() and (x <= most).all() for x, most in zip(action.unbind(1), largest(env), strict=True))
         step = env.step(action)
         obs = step.obs
         total += env.spec.team_reward(step.reward)
     return total
 
 
-def sizes(env: Particles) -> list[tuple[int, ...]]:
-    return [heads.categorical for heads in env.spec.action_heads]
+def largest(env: Particles) -> list[float]:
+    """The largest number in an action of each agent."""
+    return [1.0 if heads.low else heads.categorical[0] - 1 for heads in env.spec.action_heads]
 
 
 def count_pixels(picture: np.ndarray, color: tuple[int, int, int]) -> int:

@@ -45,7 +45,7 @@ def show_environment(name: str, close_limit: CloseLimit) -> None:
         env = envs.make_envs(name, 64 if is_batched_env(name) else 1, options)
     with closing(env, close_limit):
         report = play_randomly(env, name)
-        baselines = ["random", *envs.baselines(name, env.spec.num_agents)]
+        baselines = ["random", *envs.baselines(name, env.spec)]
     console.print(Rule(Text.assemble("mappo envs ", (name, "bold")), align="left", style="dim"))
     if name in NATIVE:
         say(f"\n  {NATIVE[name].summary}")

@@ -162,10 +162,10 @@ def is_batched_env(env: str | Callable[..., Any]) -> bool:
     return "num_envs" in parameters(load_function(env) if isinstance(env, str) else env)
 
 
-def baselines(name: str, num_agents: int) -> dict[str, Any]:
+def baselines(name: str, spec: Spec) -> dict[str, Any]:
     """Return the scripted policies, by name, to compare an environment's scores with."""
     native = native_twin(name)
-    return {} if native is None or native.baselines is None else _load_maker(native.baselines)(num_agents)
+    return {} if native is None or native.baselines is None else _load_maker(native.baselines)(spec)
 
 
 def _make_some(

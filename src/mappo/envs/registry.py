@@ -17,8 +17,8 @@ class NativeEnv:
         maker: `module:function` of this package, called with the number of environments.
         options: keyword arguments behind the name.
         translated_options: options of the original package too, and their names there.
-        baselines: `module:function` of this package: from the number of agents to the scripted policies, by name,
-            that a team is compared with, beside the random policy.
+        baselines: `module:function` of this package: from the `Spec` to the scripted policies, by name, that a team is
+            compared with, beside the random policy.
     """
 
     summary: str
@@ -55,11 +55,13 @@ class Family:
     agent_option_names: tuple[str, ...] = ()
 
 
+_MPE2_OPTIONS = {"horizon": "max_cycles", "continuous_actions": "continuous_actions"}
+
 NATIVE = {
     "spread": NativeEnv(
         "mpe2's simple_spread_v3, batched: cover all landmarks without bumping",
         "batched.spread:Spread",
-        translated_options={"horizon": "max_cycles", "local_ratio": "local_ratio"},
+        translated_options={"local_ratio": "local_ratio", **_MPE2_OPTIONS},
         baselines="batched.spread:baselines",
     ),
     "spread/paper": NativeEnv(
@@ -71,13 +73,13 @@ NATIVE = {
     "speaker_listener": NativeEnv(
         "mpe2's simple_speaker_listener_v4, batched: a speaker sees the goal, a listener moves",
         "batched.speaker_listener:SpeakerListener",
-        translated_options={"horizon": "max_cycles"},
+        translated_options=_MPE2_OPTIONS,
         baselines="batched.speaker_listener:baselines",
     ),
     "reference": NativeEnv(
         "mpe2's simple_reference_v3, batched: each agent knows the other agent's goal, and speaks",
         "batched.reference:Reference",
-        translated_options={"horizon": "max_cycles", "local_ratio": "local_ratio"},
+        translated_options={"local_ratio": "local_ratio", **_MPE2_OPTIONS},
         baselines="batched.reference:baselines",
     ),
     "battle": NativeEnv(

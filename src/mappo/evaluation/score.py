@@ -22,7 +22,7 @@ def baseline_policies(env: Environment, name: str, seed: int) -> dict[str, TeamP
         name: name of the environment.
         seed: seed of the random policy.
     """
-    return {"random": RandomPolicy(env.spec, seed, env.device), **envs.baselines(name, env.spec.num_agents)}
+    return {"random": RandomPolicy(env.spec, seed, env.device), **envs.baselines(name, env.spec)}
 
 
 def score(

@@ -1,7 +1,7 @@
 """Law 9: the batched particle worlds follow mpe2's step for step; all that the twins have in common."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -10,13 +10,15 @@ import pytest
 import torch
 from mpe2 import simple_reference_v3, simple_speaker_listener_v4, simple_spread_v3
 
+from mappo import envs
 from mappo.core.protocols import Environment, Renderable, Resumable
+from mappo.core.spec import ActionHeads
 from mappo.envs.batched.particles import Particles
 from mappo.envs.batched.reference import Reference
 from mappo.envs.batched.speaker_listener import SpeakerListener
 from mappo.envs.batched.spread import Spread
 from mappo.errors import UserError
-from mpe_original import HORIZON, SEEDS, Original, assert_follows, assert_same, random_actions
+from mpe_original import HORIZON, SEEDS, Original, assert_follows, assert_same, random_actions, team_returns
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,17 @@ TWINS = {
         goal_obs=np.s_[:, 0, :3],
         goals=lambda world: [world.landmarks.index(world.agents[0].goal_b)],
     ),
+}
+
+
+TWINS |= {
+    f"{name}-continuous": replace(
+        twin,
+        make=partial(twin.make, continuous_actions=True),
+        original=partial(twin.original, continuous_actions=True),
+    )
+    for name, twin in TWINS.items()
+    if name not in ("spread-2", "spread-5")
 }
 
 
@@ -105,8 +118,7 @@ def test_spaces_are_mpe2s(twin: Twin):
     assert spec.agents == tuple(original.possible_agents)
     for name, space, heads in zip(spec.agents, spec.obs_spaces, spec.action_heads, strict=True):
         assert space == original.observation_space(name)
-        assert heads.categorical == (original.action_space(name).n,)
-        assert heads.shape == ()
+        assert heads == ActionHeads.from_space(original.action_space(name))
     assert isinstance(env, Environment)
     assert isinstance(env, Renderable)
     assert isinstance(env, Resumable)
@@ -215,8 +227,9 @@ def test_what_a_step_gave_is_not_overwritten_by_the_next(twin: Twin):
 def test_actions_of_a_wrong_shape_are_refused(twin: Twin):
     env = twin.make(2)
     agents = env.spec.num_agents
-    for shape in ((2, agents), (3, agents, 1), (2, agents - 1, 1), (2, agents, 2)):
-        with pytest.raises(ValueError, match=rf"{env.name}: actions must be \(2, {agents}, 1\), got \("):
+    size = env.spec.action_size
+    for shape in ((2, agents), (3, agents, size), (2, agents - 1, size), (2, agents, size + 1)):
+        with pytest.raises(ValueError, match=rf"{env.name}: actions must be \(2, {agents}, {size}\), got \("):
             env.step(torch.zeros(shape, dtype=torch.long))
 
 
@@ -230,3 +243,44 @@ def test_a_wrong_number_of_seeds_is_refused(twin: Twin):
 def test_there_must_be_an_environment_and_a_step(twin: Twin, num_envs: int, horizon: int):
     with pytest.raises(UserError, match=r"^[a-z_]+ needs at least one environment(, agent)? and step: "):
         twin.make(num_envs, horizon=horizon)
+
+
+@pytest.mark.parametrize("name", ["spread-3", "speaker_listener", "reference"])
+def test_numbers_beyond_the_bounds_are_clipped_as_by_mpe2(name: str):
+    twin = TWINS[f"{name}-continuous"]
+    env = twin.make(len(SEEDS), dtype=torch.float64)
+    generator = torch.Generator().manual_seed(5)
+    env.reset(SEEDS)
+    assert_follows(env, twin.original(SEEDS), lambda _: 4 * random_actions(env, generator) - 1.5, 1e-9)
+
+
+def test_the_first_number_of_a_move_does_nothing_and_each_other_pushes_one_way():
+    env = Spread(5, 1, dtype=torch.float64, continuous_actions=True)
+    env.reset(0)
+    velocity = env.step(torch.eye(5).unsqueeze(1)).next_obs[:, 0, :2]
+    assert velocity.tolist() == [[0, 0], [-0.5, 0], [0.5, 0], [0, -0.5], [0, 0.5]]
+
+
+def test_a_word_of_numbers_is_heard_as_it_was_said():
+    for kind, listener in ((SpeakerListener, 1), (Reference, 0)):
+        env = kind(2, continuous_actions=True)
+        env.reset(0)
+        step = env.step(action := random_actions(env, torch.Generator().manual_seed(6)))
+        word = action[:, 1 - listener, :3] if listener else action[:, 1, 5:]
+        assert torch.equal(step.next_obs[:, listener, -word.shape[-1] :], word)
+
+
+@pytest.mark.parametrize("name", ["spread", "speaker_listener", "reference"])
+def test_a_scripted_policy_that_pushes_both_ways_at_once_is_better(name: str):
+    returns = []
+    for continuous in (False, True):
+        env: Any = envs.make(name, 200, options={"continuous_actions": continuous})
+        (policy,) = envs.baselines(name, env.spec).values()
+        returns.append(team_returns(env, policy))
+    assert (returns[1] > returns[0]).float().mean() > 0.8
+
+
+@pytest.mark.parametrize("name", ["spread", "speaker_listener", "reference"])
+def test_continuous_actions_are_true_or_false(name: str):
+    with pytest.raises(UserError, match="continuous_actions must be true or false, in lower case, got 'True'"):
+        envs.make(name, 1, options={"continuous_actions": "True"})

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mappo.core.spec import Spec
 from mappo.envs.batched.base import move_along_larger_axis, vector_length
 
 STEP = 0.125
@@ -17,7 +18,7 @@ STOP = 1
 ATTACK = 6
 
 
-def baselines(_num_agents: int) -> dict[str, Any]:
+def baselines(_spec: Spec) -> dict[str, Any]:
     """Return the scripted policies for comparison."""
     return {"attack nearest": attack_nearest, "focus fire": focus_fire}
 

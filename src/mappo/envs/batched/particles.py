@@ -1,7 +1,7 @@
 """Base class of mpe2's particle worlds: every episode begins at the same step and ends at the time limit.
 
 The end of an episode is therefore known without waiting for the device. `spread`, `reference` and `speaker_listener`
-build on `Particles`, on the baselines' steering and on the constants below.
+build on `Particles`, on `action_heads` and on the constants below.
 """
 
 import math
@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from mappo.core.seeding import expand_seeds
-from mappo.core.spec import Spec
+from mappo.core.spec import ActionHeads, Spec
 from mappo.core.timestep import TimeStep
-from mappo.envs.batched.base import BatchedEnv, move_along_larger_axis, time_step_of_team
+from mappo.envs.batched.base import BatchedEnv, time_step_of_team
+from mappo.errors import UserError
 
 DT = 0.1
 DAMPING = 0.25
@@ -35,6 +36,10 @@ class Particles(BatchedEnv):
     The environments are the last axis of every tensor: a processor computes long rows fastest. All numbers of the
     particles are rows of one tensor, `(F, E)`, and the tensors `_NAME` are views of it, `(*shape, E)`. Every entry of
     an observation is a difference of two rows, chosen by `_set_obs`.
+
+    Actions are choices, or, with mpe2's `continuous_actions`, numbers from 0 to 1: five for the move, of which the
+    first does nothing and the others push left, right, down and up, then a number for each word. Numbers beyond the
+    bounds are clipped, as mpe2 does.
 
     Args:
         num_envs: E.
@@ -65,6 +70,7 @@ class Particles(BatchedEnv):
     ) -> None:
         super().__init__(num_envs, horizon, spec, device)
         self.dtype = dtype
+        self._is_continuous = spec.continuous > 0
         self._moves = torch.tensor(MOVES, device=self.device, dtype=dtype) * (SENSITIVITY * DT)
         self._trail: list[np.ndarray] = []
         self._endings = (self._nobody[:, 0].clone(), self._everyone[:, 0].clone())
@@ -93,15 +99,15 @@ class Particles(BatchedEnv):
         return self.current_step()
 
     def step(self, action: Tensor) -> TimeStep:
-        """Step all environments by actions `(E, A, 1)`.
+        """Step all environments by actions `(E, A, D)`, D = 1 for choices.
 
         Raises:
             ValueError: the actions have another shape.
         """
-        shape = (*self._everyone.shape, 1)
+        shape = (*self._everyone.shape, self.spec.action_size)
         if action.shape != shape:
             raise ValueError(f"{self.name}: actions must be {shape}, got {tuple(action.shape)}")
-        self._advance(action.squeeze(-1).t())
+        self._advance(action.clamp(0, 1).permute(1, 2, 0) if self._is_continuous else action.squeeze(-1).t())
         self.phase += 1
         next_obs = obs = self._observe()
         reward = self._reward().t()
@@ -134,7 +140,7 @@ class Particles(BatchedEnv):
 
     @abstractmethod
     def _advance(self, action: Tensor) -> None:
-        """Change the state by actions `(A, E)`, in place."""
+        """Change the state by actions, in place: choices `(A, E)`, or numbers `(A, D, E)`."""
 
     @abstractmethod
     def _reward(self) -> Tensor:
@@ -162,8 +168,15 @@ class Particles(BatchedEnv):
         self._agents.add_(self._velocity, alpha=DT)
 
     def _push(self, move: Tensor) -> None:
-        """Damp the velocity, then add the force of the moves `(A, E)`, or `(E,)`."""
-        change = functional.embedding(move, self._moves).mT
+        """Damp the velocity, then add the force of the moves.
+
+        Args:
+            move: choices `(A, E)`, or `(E,)` for a single mover; or numbers `(A, 5, E)`, or `(5, E)`.
+        """
+        if self._is_continuous:
+            change = (move[..., 2:5:2, :] - move[..., 1:5:2, :]).to(self.dtype) * (SENSITIVITY * DT)
+        else:
+            change = functional.embedding(move, self._moves).mT
         torch.add(change, self._velocity, alpha=1 - DAMPING, out=self._velocity)
 
     def _write(self, tensors: dict[str, Tensor]) -> None:
@@ -209,34 +222,12 @@ class Particles(BatchedEnv):
         )
 
 
-def steer(error: Tensor, deadband: float) -> Tensor:
-    """Return the move along the larger entry of `error`, or 0 (stay) if the entry is under `deadband`.
+def action_heads(size: int, continuous: bool) -> ActionHeads:
+    """Return the heads of an agent's action: a choice of `size`, or `size` numbers from 0 to 1.
 
-    Args:
-        error: way to the target less a multiple of the velocity, `(*B, 2)`.
-        deadband: distance below which an agent stays.
-
-    Returns:
-        Moves `(*B)`, indices of `MOVES`.
+    Raises:
+        UserError: `continuous` is of another type, such as the text "True".
     """
-    return torch.where(error.abs().amax(-1) < deadband, 0, move_along_larger_axis(error))
-
-
-def walk_to_named_landmark(velocity: Tensor, ways: Tensor, message: Tensor) -> Tensor:
-    """Return the moves of listeners in a language where word i names landmark i.
-
-    Observations list the landmarks in one order and with the same colours, so that an index names a landmark. Before
-    the first message, at the first step of an episode, the listener walks to the middle of the landmarks. It moves
-    along the larger entry of `target - position - 0.2 * velocity`, or stays if the entry is under 0.03.
-
-    Args:
-        velocity: `(*B, 2)`.
-        ways: ways to the landmarks, `(*B, L, 2)`.
-        message: one-hot word of the last step, zeros before the first, `(*B, W)` with W >= L.
-
-    Returns:
-        Moves `(*B)`, indices of `MOVES`.
-    """
-    num_landmarks = ways.shape[-2]
-    weight = torch.where(message.any(-1, keepdim=True), message[..., :num_landmarks], 1 / num_landmarks)
-    return steer((weight.unsqueeze(-1) * ways).sum(-2) - 0.2 * velocity, 0.03)
+    if not isinstance(continuous, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UserError(f"continuous_actions must be true or false, in lower case, got {continuous!r}")
+    return ActionHeads(low=(0.0,) * size, high=(1.0,) * size) if continuous else ActionHeads((size,))

@@ -16,9 +16,11 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor
+from torch.nn.functional import one_hot
 
-from mappo.core.spec import ActionHeads, Spec
-from mappo.envs.batched.particles import MOVES, Particles, walk_to_named_landmark
+from mappo.core.spec import Spec
+from mappo.envs.batched.particles import MOVES, Particles, action_heads
+from mappo.envs.batched.steering import push, walk, way_to_named_landmark
 from mappo.errors import UserError
 
 LANDMARKS = 3
@@ -30,7 +32,8 @@ class Reference(Particles):
 
     Both agents observe 21 numbers: the own velocity (2), the ways to the landmarks (6), the colour of the other agent's
     goal (3) and the last word of the other agent, one-hot of 10 and zeros at first. An action is one choice of 50, as
-    in mpe2: 5 times the word plus the move (stay, left, right, down, up).
+    in mpe2: 5 times the word plus the move (stay, left, right, down, up). With continuous actions it is 15 numbers:
+    five for the move, then ten, which the other agent hears as they are.
 
     Args:
         num_envs: E.
@@ -38,6 +41,7 @@ class Reference(Particles):
         local_ratio: weight of the other agent's distance in a reward, from 0 to 1; the mean distance has the rest.
         device: device of all tensors.
         dtype: float64 follows mpe2 to rounding; float32 is for training.
+        continuous_actions: as mpe2's, see `Particles`.
 
     Raises:
         UserError: `local_ratio` is outside [0, 1], or a size is less than 1.
@@ -46,7 +50,7 @@ class Reference(Particles):
     name = "reference"
     names = ("place", "velocity", "goal", "heard")
     _color: Tensor
-    _heard: Tensor  # one-hot
+    _heard: Tensor  # one-hot, or the numbers said
 
     def __init__(
         self,
@@ -55,13 +59,16 @@ class Reference(Particles):
         local_ratio: float = 0.5,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        continuous_actions: bool = False,
     ) -> None:
         if not 0 <= local_ratio <= 1:
             raise UserError(f"reference's local_ratio must be from 0 to 1, got {local_ratio}")
+        num_choices = WORDS * len(MOVES)
+        num_numbers = WORDS + len(MOVES)
         spec = Spec(
             agents=("agent_0", "agent_1"),
             obs_spaces=(spaces.Box(-np.inf, np.inf, (8 + LANDMARKS + WORDS,), np.float32),) * 2,
-            action_heads=(ActionHeads((WORDS * len(MOVES),)),) * 2,
+            action_heads=(action_heads(num_numbers if continuous_actions else num_choices, continuous_actions),) * 2,
         )
         layout = {"velocity": (2, 2), "place": (2 + LANDMARKS, 2), "color": (2, LANDMARKS), "heard": (2, WORDS)}
         super().__init__(num_envs, horizon, spec, device, dtype, layout)
@@ -80,7 +87,8 @@ class Reference(Particles):
     def render(self, index: int) -> np.ndarray:
         """Render environment `index` with the trails since the last pictures, uint8 `(H, W, 3)`.
 
-        A ring in an agent's colour marks its goal. A bubble at an agent holds its last word, a letter from A to J.
+        A ring in an agent's colour marks its goal. A bubble at an agent holds its last word, a letter from A to J;
+        of numbers the largest.
         """
         from mappo.envs.batched.rendering import AGENT_COLORS, LANDMARK_COLORS, Canvas
 
@@ -116,25 +124,29 @@ class Reference(Particles):
         self._target.copy_(self._place[2 + self._goal.flip(0), :, self._env_index].movedim(-1, 1))
 
     def _advance(self, action: Tensor) -> None:
-        """Apply actions in [0, 50): a word and a move."""
+        """Apply a word and a move each: choices in [0, 50), or 15 numbers."""
         self._drift()
-        self._push(action % len(MOVES))
-        self._heard.copy_(self._words[action.flip(0) // len(MOVES)].movedim(-1, 1))
+        self._push(action if self._is_continuous else action % len(MOVES))
+        words = action.flip(0)
+        if self._is_continuous:
+            self._heard.copy_(words[:, len(MOVES) :])
+        else:
+            self._heard.copy_(self._words[words // len(MOVES)].movedim(-1, 1))
 
     def _reward(self) -> Tensor:
         apart = torch.hypot(*(self._agents - self._target).unbind(1))  # (2, E)
         return apart.mean(0).lerp(apart.flip(0), self.local_ratio).neg_()
 
 
-def baselines(_num_agents: int) -> dict[str, Any]:
+def baselines(spec: Spec) -> dict[str, Any]:
     """Return the scripted policies for comparison."""
-    return {"scripted pair": informed_pair}
+    return {"scripted pair": continuous_pair if spec.continuous else informed_pair}
 
 
 def informed_pair(obs: Tensor, memory: Any = None, **_: Any) -> tuple[Tensor, Any]:
     """Act as a baseline with an agreed language: word i stands for landmark i.
 
-    Each agent uses its own observation only, and walks as `walk_to_named_landmark` describes. A search four moves
+    Each agent uses its own observation only; `way_to_named_landmark` and `walk` describe its moves. A search four moves
     ahead, through all 625 sequences, comes 1 % nearer.
 
     Args:
@@ -144,7 +156,18 @@ def informed_pair(obs: Tensor, memory: Any = None, **_: Any) -> tuple[Tensor, An
     Returns:
         Actions `(E, 2, 1)`, and the memory.
     """
-    word = obs[..., 8 : 8 + LANDMARKS].argmax(-1)  # the landmark of the brightest colour, (E, 2)
+    word, way = _language(obs)
+    return (len(MOVES) * word + walk(way, obs[..., :2])).unsqueeze(-1), memory
+
+
+def continuous_pair(obs: Tensor, memory: Any = None, **_: Any) -> tuple[Tensor, Any]:
+    """Act as `informed_pair` with continuous actions `(E, 2, 15)`: the word is a 1, and agents push (`push`)."""
+    word, way = _language(obs)
+    return torch.cat([push(way, obs[..., :2]), one_hot(word, WORDS).to(obs.dtype)], -1), memory
+
+
+def _language(obs: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the word `(E, 2)` and the way `(E, 2, 2)` of each agent."""
+    word = obs[..., 8 : 8 + LANDMARKS].argmax(-1)  # the landmark of the brightest colour
     ways = obs[..., 2:8].reshape(-1, 2, LANDMARKS, 2)
-    move = walk_to_named_landmark(obs[..., :2], ways, obs[..., 8 + LANDMARKS :])
-    return (len(MOVES) * word + move).unsqueeze(-1), memory
+    return word, way_to_named_landmark(ways, obs[..., 8 + LANDMARKS :])

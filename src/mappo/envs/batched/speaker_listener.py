@@ -16,9 +16,11 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor
+from torch.nn.functional import one_hot
 
-from mappo.core.spec import ActionHeads, Spec
-from mappo.envs.batched.particles import MOVES, Particles, walk_to_named_landmark
+from mappo.core.spec import Spec
+from mappo.envs.batched.particles import MOVES, Particles, action_heads
+from mappo.envs.batched.steering import push, walk, way_to_named_landmark
 
 WORDS = 3  # as many as landmarks
 
@@ -30,17 +32,21 @@ class SpeakerListener(Particles):
     padded layout both observe 11 numbers, with 8 zeros at the end of the speaker's, and an action is one choice of 5.
     The two choices that the speaker lacks mean silence.
 
+    With continuous actions the speaker says three numbers, which the listener hears as they are, and the listener moves
+    by five. In the padded layout an action is five numbers, and the speaker's last two are ignored.
+
     Args:
         num_envs: E.
         horizon: steps of an episode, which is then truncated, never terminated.
         device: device of all tensors.
         dtype: float64 follows mpe2 to rounding; float32 is for training.
+        continuous_actions: as mpe2's, see `Particles`.
     """
 
     name = "speaker_listener"
     names = ("place", "velocity", "goal", "heard")
     _color: Tensor
-    _heard: Tensor  # one-hot
+    _heard: Tensor  # one-hot, or the numbers said
 
     def __init__(
         self,
@@ -48,11 +54,12 @@ class SpeakerListener(Particles):
         horizon: int = 25,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        continuous_actions: bool = False,
     ) -> None:
         spec = Spec(
             agents=("speaker_0", "listener_0"),
             obs_spaces=tuple(spaces.Box(-np.inf, np.inf, (size,), np.float32) for size in (3, 11)),
-            action_heads=(ActionHeads((WORDS,)), ActionHeads((len(MOVES),))),
+            action_heads=tuple(action_heads(size, continuous_actions) for size in (WORDS, len(MOVES))),
             shared_reward=True,
         )
         layout = {"velocity": (2,), "place": (2 + WORDS, 2), "color": (WORDS,), "heard": (WORDS,)}
@@ -75,7 +82,7 @@ class SpeakerListener(Particles):
     def render(self, index: int) -> np.ndarray:
         """Render environment `index` with the trail since the last pictures, uint8 `(H, W, 3)`.
 
-        A ring marks the goal. A bubble at the speaker holds its last word: A, B or C.
+        A ring marks the goal. A bubble at the speaker holds its last word, A, B or C; of numbers the largest.
         """
         from mappo.envs.batched.rendering import LANDMARK_COLORS, LISTENER, SPEAKER, Canvas
 
@@ -105,25 +112,25 @@ class SpeakerListener(Particles):
         self._target.copy_(self._place[2 + self._goal, :, self._env_index].t())
 
     def _advance(self, action: Tensor) -> None:
-        """Apply the speaker's word in [0, 3) and the listener's move in [0, 5)."""
+        """Apply the speaker's word, a choice in [0, 3) or three numbers, and the listener's move."""
         word, move = action.unbind()
         self._drift()
         self._push(move)
-        self._heard.copy_(self._words[word].t())
+        self._heard.copy_(word[:WORDS] if self._is_continuous else self._words[word].t())
 
     def _reward(self) -> Tensor:
         return -(self._agents - self._target).square_().sum(0).expand(2, -1)
 
 
-def baselines(_num_agents: int) -> dict[str, Any]:
+def baselines(spec: Spec) -> dict[str, Any]:
     """Return the scripted policies for comparison."""
-    return {"scripted pair": informed_pair}
+    return {"scripted pair": continuous_pair if spec.continuous else informed_pair}
 
 
 def informed_pair(obs: Tensor, memory: Any = None, **_: Any) -> tuple[Tensor, Any]:
     """Act as a baseline with an agreed language: word i stands for landmark i.
 
-    Each agent uses its own observation only. The listener walks as `walk_to_named_landmark` describes.
+    Each agent uses its own observation only. `way_to_named_landmark` and `walk` describe the listener.
 
     Args:
         obs: `(E, 2, 11)`.
@@ -132,7 +139,19 @@ def informed_pair(obs: Tensor, memory: Any = None, **_: Any) -> tuple[Tensor, An
     Returns:
         Actions `(E, 2, 1)`, and the memory.
     """
-    word = obs[:, 0, :WORDS].argmax(-1)  # the landmark of the brightest colour, (E,)
+    word, way, velocity = _language(obs)
+    return torch.stack([word, walk(way, velocity)], 1).unsqueeze(-1), memory
+
+
+def continuous_pair(obs: Tensor, memory: Any = None, **_: Any) -> tuple[Tensor, Any]:
+    """Act as `informed_pair` with continuous actions `(E, 2, 5)`: the word is a 1, the listener pushes (`push`)."""
+    word, way, velocity = _language(obs)
+    return torch.stack([one_hot(word, len(MOVES)).to(obs.dtype), push(way, velocity)], 1), memory
+
+
+def _language(obs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the speaker's word `(E,)`, and the listener's way and velocity, each `(E, 2)`."""
+    word = obs[:, 0, :WORDS].argmax(-1)  # the landmark of the brightest colour
     listener = obs[:, 1]
-    move = walk_to_named_landmark(listener[:, :2], listener[:, 2:8].reshape(-1, WORDS, 2), listener[:, 8:11])
-    return torch.stack([word, move], 1).unsqueeze(-1), memory
+    way = way_to_named_landmark(listener[:, 2:8].reshape(-1, WORDS, 2), listener[:, 8:11])
+    return word, way, listener[:, :2]

@@ -18,9 +18,10 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from mappo.core.spec import ActionHeads, Spec
+from mappo.core.spec import Spec
 from mappo.envs.batched.base import vector_length
-from mappo.envs.batched.particles import DT, MOVES, Particles, steer
+from mappo.envs.batched.particles import DT, MOVES, Particles, action_heads
+from mappo.envs.batched.steering import push, steer
 from mappo.errors import UserError
 
 CONTACT_FORCE = 100.0
@@ -43,6 +44,7 @@ class Spread(Particles):
         device: device of all tensors.
         dtype: float64 follows mpe2 to rounding; float32 is for training.
         conventions: "mpe2" or "paper".
+        continuous_actions: as mpe2's, see `Particles`.
 
     Raises:
         UserError: `conventions` is unknown, or a size is less than 1.
@@ -60,6 +62,7 @@ class Spread(Particles):
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         conventions: Literal["mpe2", "paper"] = "mpe2",
+        continuous_actions: bool = False,
     ) -> None:
         if conventions not in ("mpe2", "paper"):
             raise UserError(f"spread has the conventions 'mpe2' and 'paper', got {conventions!r}")
@@ -74,7 +77,7 @@ class Spread(Particles):
         spec = Spec(
             agents=tuple(f"agent_{i}" for i in range(num_agents)),
             obs_spaces=(spaces.Box(-np.inf, np.inf, (6 * num_agents,), np.float32),) * num_agents,
-            action_heads=(ActionHeads((len(MOVES),)),) * num_agents,
+            action_heads=(action_heads(len(MOVES), continuous_actions),) * num_agents,
             groups=(0,) * num_agents,
             shared_reward=self.paper,
         )
@@ -127,7 +130,7 @@ class Spread(Particles):
         return {"place": place}
 
     def _advance(self, action: Tensor) -> None:
-        """Apply moves in [0, 5)."""
+        """Apply moves: choices in [0, 5), or five numbers."""
         if not self.paper:
             self._drift()
         self._push(action)
@@ -157,9 +160,10 @@ class Spread(Particles):
         return common.lerp(collisions, self.local_ratio).neg_()
 
 
-def baselines(num_agents: int) -> dict[str, Any]:
-    """Return the scripted policies for comparison; the planner tries all N! assignments, so it is for few agents."""
-    return {"planner": central_planner} if num_agents <= 6 else {}
+def baselines(spec: Spec) -> dict[str, Any]:
+    """Return the scripted policies for comparison; with many agents the planner would try too many assignments."""
+    planner = continuous_planner if spec.continuous else central_planner
+    return {"planner": planner} if spec.num_agents <= 6 else {}
 
 
 def central_planner(obs: Tensor, memory: Any = None, **_: Any) -> tuple[Tensor, Any]:
@@ -175,10 +179,19 @@ def central_planner(obs: Tensor, memory: Any = None, **_: Any) -> tuple[Tensor, 
     Returns:
         Actions `(E, A, 1)`, and the memory.
     """
+    return steer(_assigned_ways(obs) - 0.35 * obs[..., :2], 0.05).unsqueeze(-1), memory
+
+
+def continuous_planner(obs: Tensor, memory: Any = None, **_: Any) -> tuple[Tensor, Any]:
+    """Act as `central_planner` with continuous actions `(E, A, 5)`, along both axes at once: see `push`."""
+    return push(_assigned_ways(obs), obs[..., :2]), memory
+
+
+def _assigned_ways(obs: Tensor) -> Tensor:
+    """Return the way of each agent to its landmark, `(E, A, 2)`, in the assignment of least total distance."""
     envs, agents = obs.shape[:2]
     to_landmarks = obs[..., 4 : 4 + 2 * agents].reshape(envs, agents, agents, 2)
     orders = torch.tensor(list(itertools.permutations(range(agents))), device=obs.device)  # (N!, A)
     total = vector_length(to_landmarks)[:, torch.arange(agents, device=obs.device), orders].sum(-1)  # (E, N!)
     goal = orders[total.argmin(-1)]  # (E, A)
-    way = to_landmarks.gather(2, goal[..., None, None].expand(-1, -1, 1, 2)).squeeze(2)
-    return steer(way - 0.35 * obs[..., :2], 0.05).unsqueeze(-1), memory
+    return to_landmarks.gather(2, goal[..., None, None].expand(-1, -1, 1, 2)).squeeze(2)
