@@ -26,7 +26,7 @@ PIP_FAILED    := echo "pip could not install all of it; 'make install PIP_FLAGS=
 EXACTLY_3_11  := import sys; sys.exit(sys.version_info[:2] != (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: always help install train test slow gpl cluster gpu mutants soak faults fuzz check prose format bench docs house lock clean
+.PHONY: always help install train test slow gpl cluster gpu mutants soak faults fuzz check prose format bench docs browser house lock clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -84,6 +84,11 @@ bench: $(INSTALLED) ## Measure the speed on this machine
 
 docs: $(INSTALLED) ## Build the site into build/docs; open build/docs/index.html
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+
+browser: $(INSTALLED) ## Look at the site in a headless Chromium; needs chromium, and npm for axe-core
+	$(PIP) -c constraints.txt websockets
+	npm install --silent --no-save --prefix build/axe axe-core@4.14.1
+	$(BIN)/pytest -m browser $(ARGS)
 
 house: $(INSTALLED) ## Draw the pictures of the pages anew: the rooms of the package, and those of the tutorial
 	$(BIN)/python docs/draw_house.py

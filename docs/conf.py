@@ -20,6 +20,7 @@ extensions = [
     "sphinx-mathjax-offline",  # formulas without a network
     "sphinx_copybutton",
     "beside",
+    "examples",
     "settings_table",
     "repository_links",
 ]
@@ -38,9 +39,10 @@ html_theme = "furo"
 html_title = f"mappo {version}"
 html_static_path = ["_site/static"]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 html_copy_source = False
 html_show_sourcelink = False
-pygments_style = "friendly"
-pygments_dark_style = "monokai"
+pygments_style = "a11y-high-contrast-light"
+pygments_dark_style = "a11y-high-contrast-dark"
 copybutton_prompt_text = r"\$ "
 copybutton_prompt_is_regexp = True

@@ -1,10 +1,12 @@
 """The pages say what the program does."""
 
+import json
 import re
 import runpy
 from dataclasses import replace
 
 import mappo
+from pages import without_blocks
 from paths import ROOT
 
 
@@ -23,14 +25,31 @@ def test_every_metric_is_explained(tmp_path):
         assert set(header.split(",")) <= explained
 
 
+def anchors(page: str) -> set[str]:
+    """Return the anchors of the headings of a page, as GitHub and MyST name them."""
+    titles = re.findall(r"^#+ (.+)$", without_blocks(page), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
 def test_links_between_pages_lead_somewhere():
-    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")]
-    assert len(pages) >= 5
-    for page in pages:
-        links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
-        links += re.findall(r'src="([^"]+)"', page.read_text(encoding="utf-8"))
-        for link in links:
-            assert link.startswith("http") or (page.parent / link).exists(), f"{page.name}: {link}"
+    """To pages and their headings, to files of the repository, and to pictures."""
+    texts = {page: page.read_text("utf-8") for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]}
+    texts |= {page: page.read_text("utf-8") for page in ROOT.glob("benchmarks/*.md")}
+    notebook = ROOT / "examples/first_steps.ipynb"
+    texts[notebook] = "".join(
+        line for cell in json.loads(notebook.read_text("utf-8"))["cells"] for line in cell["source"]
+    )
+    assert len(texts) > 25
+    for page, text in texts.items():
+        links = re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", text)
+        links += [(source, "") for source in re.findall(r'src="([^"]+)"', text)]
+        for link, anchor in links:
+            if link.startswith(("http:", "https:")):
+                continue
+            target = (page.parent / link).resolve() if link else page
+            assert target.exists(), f"{page.name}: {link}"
+            if anchor and target in texts:
+                assert anchor in anchors(texts[target]), f"{page.name}: {link}#{anchor}"
 
 
 def test_code_that_a_link_names_is_in_the_linked_file():
@@ -62,19 +81,6 @@ def test_every_promise_names_tests_that_are_there():
     made = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert "fuzz:" in made
     assert "soak:" in made
-
-
-def test_options_named_in_the_readme_exist(capsys):
-    from mappo.cli.main import main
-
-    assert main(["train", "spread", "--help-all"]) == 0
-    assert main(["evaluate", "--help"]) == 0
-    assert main(["play", "--help"]) == 0
-    assert main(["sweep", "--help"]) == 0
-    assert main(["resume", "--help"]) == 0
-    known = capsys.readouterr().out
-    for option in set(re.findall(r"(--[a-z][a-z.-]+[a-z])", (ROOT / "README.md").read_text(encoding="utf-8"))):
-        assert option in known, option
 
 
 def test_the_training_step_in_the_readme_runs():

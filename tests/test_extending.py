@@ -44,7 +44,7 @@ def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
 
 
 def test_every_program_has_its_commands():
-    assert len(PROGRAMS) == PAGE.count("```python") == PAGE.count("```sh") == 5
+    assert len(PROGRAMS) == PAGE.count("```python") == 5
     for name, commands in COMMANDS.items():
         assert name.removesuffix(".py") in commands[0]
 

@@ -2,8 +2,6 @@
 
 import re
 import runpy
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import pytest
 import mappo
 from mappo.config import Config
 from paths import ROOT
+from sites import build_site
 
 DOCS = ROOT / "docs"
 
@@ -20,11 +19,7 @@ DOCS = ROOT / "docs"
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built site. Formulas come with the package of MathJax, 23 MB; its files are left out of the copy."""
-    folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "-d", folder / "trees"]
-    done = subprocess.run([*command, DOCS, folder / "html"], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    return folder / "html"
+    return build_site(tmp_path_factory.mktemp("site"))
 
 
 class Links(HTMLParser):
@@ -124,6 +119,25 @@ def test_every_public_name_stands_on_the_page_of_the_interface():
     configs = {"EnvConfig", "NetworkConfig", "PPOConfig", "RunConfig"}  # on the page of the settings
     missing = [name for name in mappo.__all__ if not re.search(rf":: {name}$", page, re.M)]
     assert set(missing) == configs | {"__version__"}
+
+
+def test_every_file_of_the_examples_stands_on_a_page():
+    shown = {file for page in DOCS.glob("*.md") for file in re.findall(r"\{example\} (\S+)", page.read_text("utf-8"))}
+    files = {str(path.relative_to(ROOT)) for path in (ROOT / "examples").rglob("*") if path.is_file()}
+    assert {file for file in files if "__pycache__" not in file} == shown
+
+
+def test_every_page_stands_in_the_menu():
+    index = (DOCS / "index.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\w[\w-]*$", "".join(re.findall(r"\{toctree\}(.*?)```", index, re.S)), re.M)
+    assert sorted([*listed, "index"]) == sorted(path.stem for path in DOCS.glob("*.md"))
+
+
+def test_the_notebook_is_shown_with_its_outputs_and_pictures(site: Path):
+    page = (site / "notebook.html").read_text(encoding="utf-8")
+    assert page.count('src="data:image/png;base64,') == 2
+    assert "planner" in re.sub(r"<[^>]+>", "", page)
+    assert 'href="metrics.html"' in page
 
 
 def test_options_named_for_other_libraries_users_exist():

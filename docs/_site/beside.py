@@ -1,4 +1,4 @@
-"""Directives of the annotated pages: text beside lines of source, blocks that run, and examples.
+"""Directives of the annotated pages: text beside lines of source, and blocks that run.
 
 The lines come from the source when the page is built. A page cannot show code that is no longer there: an anchor that
 is missing, or found twice, is an error of the build.
@@ -95,7 +95,7 @@ class Beside(SphinxDirective):
         text = nodes.container(classes=["beside-text"])
         text += self.parse_content_to_nodes()
         lines = source.splitlines()[first - 1 : last]
-        code = _python(textwrap.dedent("\n".join(lines)))
+        code = python_block(textwrap.dedent("\n".join(lines)))
         code["linenos"] = True
         code["highlight_args"] = {"linenostart": first}
         right = nodes.container(classes=["beside-code"])
@@ -120,29 +120,14 @@ class Run(SphinxDirective):
         except Exception as error:
             raise self.error(f"the block failed: {type(error).__name__} {error}") from error
         if not printed:
-            return [_python(code)]
+            return [python_block(code)]
         output = nodes.literal_block(printed, printed.rstrip(), classes=["output"])
         output["language"] = "text"
-        return [_python(code), output]
+        return [python_block(code), output]
 
 
-class Example(SphinxDirective):
-    """A program of the folder `examples`: its docstring as text, then its code."""
-
-    required_arguments = 1
-
-    def run(self) -> list[nodes.Node]:
-        """Return text and code."""
-        file = self.arguments[0]
-        self.env.note_dependency(str(ROOT / file))
-        source = (ROOT / file).read_text(encoding="utf-8")
-        tree = ast.parse(source)
-        text = self.parse_text_to_nodes(ast.get_docstring(tree) or "")
-        body = "\n".join(source.splitlines()[(tree.body[0].end_lineno or 0) :]).strip("\n")
-        return [*text, _python(body)]
-
-
-def _python(code: str) -> nodes.literal_block:
+def python_block(code: str) -> nodes.literal_block:
+    """Return a block of Python."""
     block = nodes.literal_block(code, code)
     block["language"] = "python"
     return block
@@ -152,5 +137,4 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives."""
     app.add_directive("beside", Beside)
     app.add_directive("run", Run)
-    app.add_directive("example", Example)
     return {"parallel_read_safe": False}

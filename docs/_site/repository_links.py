@@ -1,4 +1,5 @@
 """Links to folders and other pages of the repository become their names; pictures in HTML are copied beside the pages.
+Captions of the menu become plain text.
 
 The pages under `docs/` are also read in the repository itself, where such links are paths.
 """
@@ -38,8 +39,15 @@ def copy_images(app: Sphinx, error: Exception | None) -> None:
         shutil.copytree(DOCS / "images", Path(app.outdir) / "images", dirs_exist_ok=True)
 
 
+def plain_captions(_app: Sphinx, _page: str, _template: str, context: dict[str, Any], _tree: Any) -> None:
+    """Take the role of a heading from the captions of the menu: they have no level, as screen readers expect."""
+    if "furo_navigation_tree" in context:
+        context["furo_navigation_tree"] = context["furo_navigation_tree"].replace(' role="heading"', "")
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Register the transform."""
+    """Register the transform and the handlers."""
     app.add_transform(RepositoryLinks)
     app.connect("build-finished", copy_images)
+    app.connect("html-page-context", plain_captions, priority=900)  # after furo
     return {"parallel_read_safe": True}
