@@ -86,7 +86,7 @@ def test_the_interquartile_mean_of_seeds_is_bootstrapped_and_marked_where_seeds_
 def played(*returns: Any) -> Any:
     """In place of `play_episodes`: each policy is the returns of its games."""
 
-    def play(env: Any, policy: Any, seeds: Any, on_step: Any, budget: Any) -> Episodes:
+    def play(env: Any, policy: Any, seeds: Any, on_step: Any, **_: Any) -> Episodes:
         values = np.asarray(policy, dtype=float)[: len(seeds)]
         return Episodes(values[:, None], values, np.full(len(values), 3))
 

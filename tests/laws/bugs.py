@@ -1437,10 +1437,34 @@ BUGS = [
     Bug(
         "8",
         "each process evaluates the first share",
-        "training/evaluator.py",
-        "equal_slices(len(self.seeds), self.ranks.size)[self.ranks.rank]",
-        "equal_slices(len(self.seeds), self.ranks.size)[0]",
-        "training/test_evaluator.py::test_evaluations_dealt_out_have_the_returns_of_a_single_process",
+        "evaluation/dealt.py",
+        "equal_slices(len(seeds), self.ranks.size)[self.ranks.rank]",
+        "equal_slices(len(seeds), self.ranks.size)[0]",
+        "evaluation/test_dealt.py::test_evaluations_have_the_returns_of_a_single_process",
+    ),
+    Bug(
+        "8",
+        "each process samples by the first random numbers",
+        "evaluation/dealt.py",
+        "self._skip(self._first)",
+        "self._skip(0)",
+        "evaluation/test_dealt.py::test_evaluations_have_the_returns_of_a_single_process",
+    ),
+    Bug(
+        "8",
+        "random numbers of the next batch depend on a process's own episodes",
+        "evaluation/dealt.py",
+        "        dealt_policy.skip_batch(int(lengths.max()))\n",
+        "",
+        "evaluation/test_dealt.py::test_batches_budget_and_random_numbers_are_those_of_a_single_process",
+    ),
+    Bug(
+        "8",
+        "an error in the episodes of one process holds up the others",
+        "evaluation/dealt.py",
+        "except (UserError, StopTraining, KeyboardInterrupt) as caught:",
+        "except StopTraining as caught:",
+        "evaluation/test_dealt.py::test_all_raise_the_error_of_one",
     ),
     # Promise: rewards in common
     Bug(

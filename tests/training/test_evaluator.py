@@ -11,8 +11,6 @@ import pytest
 
 import mappo
 from film import Film
-from mappo.algorithms.mappo import MAPPO
-from mappo.backend.ranks import ALONE, Ranks
 from mappo.cli.main import main
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
 from mappo.core.seeding import derive_seed
@@ -20,9 +18,7 @@ from mappo.evaluation import episodes as playing
 from mappo.evaluation.episodes import Budget, play_episodes
 from mappo.evaluation.options import SELECT_SEED
 from mappo.runs import checkpoint
-from mappo.system.shutdown import Interrupts
 from mappo.training import evaluator
-from mappo.training.evaluator import Evaluator
 from training_runs import everything, stop_after, within
 
 CONFIG = Config(
@@ -213,31 +209,3 @@ def test_evaluate_measures_both_and_compares_the_policy_asked_for(tmp_path: Path
         difference = result["baselines"]["random"]["difference"]["mean"]
         assert difference == pytest.approx(score["return_sum"]["mean"] - result["baselines"]["random"]["mean"])
     assert {"env", "package_version", "checkpoint", "step", "episodes", "scores", "baselines"} <= set(greedy)
-
-
-class Half(Ranks):
-    """A process of two, whose sums are its own part alone."""
-
-    size = 2
-
-    def __init__(self, rank: int) -> None:
-        self.rank = rank
-
-
-@pytest.mark.parametrize(("name", "episodes"), [("spread", 9), ("battle", 8), ("mpe2/simple_spread_v3", 3)])
-def test_evaluations_dealt_out_have_the_returns_of_a_single_process(name: str, episodes: int):
-    run = RunConfig(eval_episodes=episodes)
-    config = Config(EnvConfig(num_envs=2, workers=0), NetworkConfig((8,)), run=run)
-    env_of = lambda count: mappo.make(name, count)  # noqa: E731
-    agent = MAPPO(env_of(1).spec, config, seed=0)
-
-    def evaluate(count: int, ranks: Ranks = ALONE) -> dict[int, float]:
-        played, interruption = Evaluator(env_of(count), run, Interrupts(), ranks).evaluate([agent], 0, print)
-        assert interruption is None
-        return played[0]
-
-    whole = evaluate(episodes)
-    parts = [evaluate(-(-episodes // 2), Half(rank)) for rank in (0, 1)]
-    assert min(map(len, parts)) >= episodes // 2
-    assert not parts[0].keys() & parts[1].keys()
-    assert parts[0] | parts[1] == whole

@@ -1,5 +1,6 @@
 """A run of several processes: files, exact resume, restarts, errors and exit codes."""
 
+import json
 import os
 import signal
 import subprocess
@@ -77,9 +78,15 @@ def test_a_killed_process_changes_nothing(tmp_path: Path, capsys: pytest.Capture
     assert "process 1 of 2" in err
     assert "process 1 was ended by SIGKILL; all are started again (3 restarts left)" in err
     assert "Start the run again" not in err  # the program itself does
-    code, out, err = finish(launched("battle", whole, *length, "--network.memory-size", 4))
+    code, out, err = finish(launched("battle", whole, *length, "--network.memory-size", 4, "--run.score-episodes", 7))
     assert (code, err) == (0, "")
     assert_same(whole, killed)
+    # The score was dealt out, and is that of a single process.
+    score = (whole / "score.json").read_bytes()
+    (whole / "score.json").unlink()
+    assert main(["evaluate", str(whole), "--episodes", "7"]) == 0
+    assert (whole / "score.json").read_bytes() == score
+    assert capsys.readouterr().out in out
     # One process goes on with the run of two, with new episodes, and says so.
     last = sorted((whole / "checkpoints").iterdir())[-1]
     for file in last.iterdir():
@@ -105,6 +112,30 @@ def test_a_signal_to_one_process_stops_all_after_the_same_update(tmp_path: Path)
     assert "time-limit" not in out
     updates = checkpoint.load(path).state["updates"]
     assert len((path / "metrics.csv").read_text().splitlines()) == 1 + updates
+
+
+@needs_proc
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_to_one_process_during_the_score(fault: signal.Signals, tmp_path: Path):
+    path = tmp_path / "run"
+    process = launched("lbf/Foraging-5x5-2p-1f-v3", path, "--run.total-steps", 160, "--run.score-episodes", 300)
+    end = time.monotonic() + 60
+    while not (path / "curve.png").exists():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    time.sleep(1)
+    os.kill(child(process, 1), fault)
+    code, out, err = finish(process)
+    assert out.startswith("\nScoring 300 episodes")
+    if fault == signal.SIGTERM:
+        assert code == 143, out + err
+        assert f"Finished and saved in {path}, and not scored: stopped" in out
+        assert not (path / "score.json").exists()
+        return
+    assert code == 0, out + err
+    assert "process 1 was ended by SIGKILL; all are started again" in err
+    assert len(json.loads((path / "score.json").read_text())["returns"]["greedy"]) == 300
 
 
 @needs_proc

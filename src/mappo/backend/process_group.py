@@ -72,6 +72,11 @@ class Group(Ranks):
         self._call(dist.broadcast, sent, 0)
         return load(sent.numpy().tobytes())
 
+    def first_text(self, text: str) -> str:
+        texts = self._gather_bytes(text.encode(), to_all=True)
+        named = (f"{name}: {found.decode()}" for name, found in zip(self._names, texts, strict=True) if found)
+        return next(named, "")
+
     def _gather_bytes(self, data: bytes, to_all: bool = False) -> list[bytes]:
         """Return the bytes of each process, in the first process or in all."""
         is_own = torch.arange(self.size) == self.rank

@@ -38,6 +38,10 @@ class Ranks:
         """Do work in the first process only; return its tensors in all processes."""
         return work()
 
+    def first_text(self, text: str) -> str:
+        """Return the first text that is not empty, in all processes, after the name of the process that gave it."""
+        return text
+
     def leave(self) -> None:
         """Wait for all processes, and end the work in common. Later calls are not allowed."""
 

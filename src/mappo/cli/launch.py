@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any
 
 from mappo.cli.parsing import parse
-from mappo.cli.results import has_no_time_left, program_name, show_result
+from mappo.cli.results import has_no_time_left, program_name, score_complete, show_result
 from mappo.cli.signals import USER_ERROR, WARNINGS, handled_signals
 from mappo.config import Config
 from mappo.errors import ElsewhereError, UserError
@@ -97,7 +97,7 @@ def _show_seeds(path: Path, started: float, is_warned: bool, close_limit: CloseL
 
     run = load_run(path, allow_code=True)
     if not has_no_time_left(run, started, is_warned):
-        show_result(run, close_limit, program_name())
+        show_result(run, score_complete(run, close_limit), close_limit, program_name())
 
 
 def run_code(codes: Sequence[int], is_by_seed: bool) -> int:

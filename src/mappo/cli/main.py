@@ -17,7 +17,17 @@ from mappo.cli.close_limit import LimitedClose
 from mappo.cli.commands import Bench, Check, Compare, Envs, Evaluate, Export, Play, Resume, Runs, Sweep, Train
 from mappo.cli.continuing import has_nothing_left, resumed_settings, trained_settings
 from mappo.cli.launch import LOST, launch, parse_once
-from mappo.cli.results import has_no_time_left, note_progress, print_score, program_name, show_result, track_pictures
+from mappo.cli.results import (
+    Scored,
+    has_no_time_left,
+    note_progress,
+    print_score,
+    program_name,
+    score_complete,
+    show_result,
+    track_pictures,
+)
+from mappo.cli.score_together import score_together
 from mappo.cli.signals import USER_ERROR, Signals, Stopped, start_listening, stop_listening
 from mappo.config import Config
 from mappo.core.user_code import allow_flag, check_code
@@ -159,16 +169,25 @@ def _train(env: str, config: Config, resume: bool, close_limit: CloseLimit, args
     started = time.monotonic()
     with Signals(close_limit) as signals:
         run = train(env, config, stop=signals, resume=resume)
+        scored = score_together(run, place, signals) if run.finished and config.run.seeds == 1 else None
     if place.rank or (place.size > 1 and config.run.seeds > 1 and run.finished):
         code = DONE if run.finished else STOPPED
         code = 128 + signals.caught if signals.caught else code
     else:
-        code = _show_run(run, signals, started, program)
+        code = _show_run(run, scored, signals, started, program)
     return DONE if code >= STOPPED and exits_as_done() else code
 
 
-def _show_run(run: Any, signals: Signals, started: float, program: str) -> int:
-    """Show how a run ended, and its score if it is complete in time; return the exit code."""
+def _show_run(run: Any, scored: Scored | None, signals: Signals, started: float, program: str) -> int:
+    """Show how a run ended, and its score if it is complete in time; return the exit code.
+
+    Args:
+        run: the `Run`.
+        scored: score by several processes, if there is one.
+        signals: what has stopped the run.
+        started: `time.monotonic()` at the start of the training.
+        program: the word to type for `mappo`.
+    """
     path = shell_path(run.path)
     caught = signals.caught
     if not run.finished:
@@ -178,10 +197,11 @@ def _show_run(run: Any, signals: Signals, started: float, program: str) -> int:
     if caught:
         say(f"Finished and saved in {run.path}, and not scored: stopped")
         return 128 + caught
-    if has_no_time_left(run, started, bool(signals.warned)):
+    if scored is None and has_no_time_left(run, started, bool(signals.warned)):
         return DONE
     try:
-        show_result(run, signals.close_limit, program)
+        scored = scored or score_complete(run, signals.close_limit)
+        show_result(run, scored, signals.close_limit, program)
         track_pictures(run)
     except Stopped:
         say(f"The run is complete, in {run.path}; score it with:  {program} evaluate {path}")

@@ -6,7 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,15 +49,32 @@ def has_no_time_left(run: Any, started: float, is_warned: bool = False) -> bool:
     return is_over or is_warned
 
 
-def show_result(run: Any, close_limit: CloseLimit, program: str) -> None:
-    """Score a run, draw a replay, and print both with the next commands.
+@dataclass(frozen=True)
+class Scored:
+    """Score of a complete run.
+
+    Args:
+        result: see `evaluate_run`.
+        package: package of the environment, if the run was trained in its twin.
+        episodes: episodes asked for.
+    """
+
+    result: dict[str, Any]
+    package: str | None
+    episodes: int
+
+
+def show_result(run: Any, scored: Scored | None, close_limit: CloseLimit, program: str) -> None:
+    """Print the score of a run, draw a replay, and print both with the next commands.
 
     Args:
         run: a complete `Run`.
+        scored: result of `score_complete`.
         close_limit: context for closing environments.
         program: the word to type for `mappo`.
     """
-    package, episodes = _score(run, close_limit, program)
+    package = _twin_package(run) if scored is None else scored.package
+    episodes = CLOSER if scored is None else _show_score(run, scored, program)
     replay = _draw_replay(run, close_limit)
     metrics = run.path / ("metrics.csv" if run.config.run.seeds == 1 else "seed-*/metrics.csv")
     print()
@@ -116,46 +133,81 @@ def note_progress(text: str) -> None:
     say(text, sys.stderr)
 
 
-def _score(run: Any, close_limit: CloseLimit, program: str) -> tuple[str | None, int]:
-    """Score a run, on the original package if known; return the package, and episodes for a closer score."""
+def _twin_package(run: Any) -> str | None:
+    """Return the package of which the run's environment is a twin, if it is one."""
+    return TWINS[run.env].partition("/")[0] if run.env in TWINS else None
+
+
+def score_complete(
+    run: Any,
+    close_limit: CloseLimit,
+    ranks: Any = None,
+    stop: Callable[[], None] | None = None,
+    workers: int | None = None,
+) -> Scored | None:
+    """Score a run, on the original package if known; return None if `run.score_episodes` is 0.
+
+    Args:
+        run: a complete `Run`.
+        close_limit: context for closing environments.
+        ranks: `Ranks` of processes among which the episodes are dealt out; by default this process plays all.
+        stop: called at each step; may raise.
+        workers: see `EvaluateOptions`.
+    """
+    from mappo.backend.ranks import ALONE
     from mappo.evaluation.episodes import NO_BUDGET, SCORE_BUDGET
+    from mappo.evaluation.progress import progress_notes
     from mappo.evaluation.score_run import evaluate_run
-    from mappo.training.summary import draw_scored_curve
+    from mappo.evaluation.shared_run import shared_run
 
     settings = run.config.run
-    package = TWINS[run.env].partition("/")[0] if run.env in TWINS else None
+    ranks = ranks or ALONE
+    package = _twin_package(run)
     if settings.score_episodes == 0:
-        return package, CLOSER
-    evaluate = partial(
-        evaluate_run,
-        run.path,
-        close_limit=close_limit,
-        on_step=_progress(run, "score"),
-        budget=SCORE_BUDGET if settings.score_episodes is None else NO_BUDGET,
-    )
-    options = EvaluateOptions(on=package, sampled=settings.eval_policy == "sampled", allow_code=True)
+        return None
+    is_quiet = ranks.rank or settings.progress == "off"
+    options = EvaluateOptions(on=package, sampled=settings.eval_policy == "sampled", workers=workers, allow_code=True)
     options = replace(options, episodes=settings.score_episodes or options.episodes)
-    where = f" on the {package} package itself (may take minutes)" if package else ""
-    most = "up to " if settings.score_episodes is None else ""
-    say(f"\nScoring {most}{options.episodes:,} episodes of each policy{where} ...")
-    try:
-        result = evaluate(options)
-    except UserError as error:
-        if package is None:
-            raise UserError(f"the run is complete, in {run.path}; it could not be scored: {error}") from error
-        # The package is not installed: the built-in environment gives the same numbers.
-        say(f"mappo: {error}; scoring on the built-in {run.env}", sys.stderr)
-        package = None
-        result = evaluate(replace(options, on=None))
+    if not ranks.rank:
+        where = f" on the {package} package itself (may take minutes)" if package else ""
+        most = "up to " if settings.score_episodes is None else ""
+        say(f"\nScoring {most}{options.episodes:,} episodes of each policy{where} ...")
+    with shared_run(run.path, ranks) as path:
+        evaluate = partial(
+            evaluate_run,
+            path,
+            close_limit=close_limit,
+            on_step=progress_notes("score", (lambda _: None) if is_quiet else note_progress, stop),
+            budget=SCORE_BUDGET if settings.score_episodes is None else NO_BUDGET,
+            ranks=ranks,
+        )
+        try:
+            result = evaluate(options)
+        except UserError as error:
+            if package is None:
+                raise UserError(f"the run is complete, in {run.path}; it could not be scored: {error}") from error
+            # The package is not installed: the built-in environment gives the same numbers.
+            if not ranks.rank:
+                say(f"mappo: {error}; scoring on the built-in {run.env}", sys.stderr)
+            package = None
+            result = evaluate(replace(options, on=None))
+    return Scored(result, package, options.episodes)
+
+
+def _show_score(run: Any, scored: Scored, program: str) -> int:
+    """Print a score and draw it into the curve; return the number of episodes for a closer score."""
+    from mappo.training.summary import draw_scored_curve
+
+    result = scored.result
     print_score(result)
     draw_scored_curve(run, result)
-    if result["episodes"] == options.episodes:
-        return package, CLOSER
+    if result["episodes"] == scored.episodes:
+        return CLOSER
     say(
         f"Episodes are long, {result['episode_length']:,.0f} steps: {result['episodes']} were scored in place of "
-        f"{options.episodes}. For more: {program} evaluate, or --run.score-episodes."
+        f"{scored.episodes}. For more: {program} evaluate, or --run.score-episodes."
     )
-    return package, options.episodes
+    return scored.episodes
 
 
 def print_score(result: dict[str, Any]) -> None:

@@ -146,3 +146,10 @@ class TeamPolicy(Protocol):
         is_first: Tensor | None = None,
         active: Tensor | None = None,
     ) -> tuple[Tensor, Any]: ...
+
+
+@runtime_checkable
+class Sampling(Protocol):
+    """A policy with random numbers `(E, A, D)` for each step, all from its generator; None for torch's generator."""
+
+    generator: torch.Generator | None

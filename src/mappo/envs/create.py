@@ -104,7 +104,7 @@ def factory(name: str, env_options: EnvOptions, render: bool = False) -> Callabl
 
 
 def for_training(
-    env: Any, config: Config, device: torch.device, saved: Spec | None = None
+    env: Any, config: Config, device: torch.device, saved: Spec | None = None, processes: int = 1
 ) -> tuple[Environment, Environment | None]:
     """Make the environments to train in, and the environments to evaluate in; None where a second set is impossible.
 
@@ -114,6 +114,7 @@ def for_training(
         config: the configuration of the run.
         device: device of environments batched in torch.
         saved: the Spec of a run to resume.
+        processes: processes with an equal share of the evaluations.
     """
     env_options = config.env.env_options if saved is None else saved.fit_options(config.env.env_options)
     is_made_here = isinstance(env, str) or (callable(env) and not is_batched(env))
@@ -128,8 +129,9 @@ def for_training(
         training = _make_for_seeds(env, config, env_options, device)
         # In another process a set of names may have another order.
         env_options = replace(env_options, agents=training.spec.agents)
+        num_envs = -(-num_envs_for(env, config.run.most_eval_episodes) // processes)
         try:
-            return training, _make_some(env, num_envs_for(env, config.run.most_eval_episodes), env_options, device)
+            return training, _make_some(env, num_envs, env_options, device)
         except BaseException:
             close_failed(training)
             raise

@@ -12,7 +12,7 @@ import torch
 
 from mappo.backend.process_settings import EnvSettings
 from mappo.core.protocols import Environment, TeamPolicy
-from mappo.errors import UserError
+from mappo.evaluation.dealt import CutOffError as CutOffError, Deal, Episodes as Episodes
 
 # Limits in steps of an episode. A budget allows a long episode and no more; elsewhere a longer episode is warned of.
 MAX_STEPS = 100_000
@@ -47,29 +47,9 @@ EVALUATION_BUDGET = Budget(steps=25_600, max_length=LONG_EPISODE)
 SCORE_BUDGET = Budget(steps=25_600, seconds=60.0, max_length=LONG_EPISODE)
 
 
-@dataclass(frozen=True)
-class Episodes:
-    """Undiscounted raw returns of each agent `(N, A)` and of the team `(N,)`, and lengths `(N,)`, of N episodes."""
-
-    returns: np.ndarray
-    team_returns: np.ndarray
-    lengths: np.ndarray
-
-    def first(self, count: int) -> "Episodes":
-        """Return the first episodes."""
-        return Episodes(self.returns[:count], self.team_returns[:count], self.lengths[:count])
-
-
 def part_of(on_step: StepCallback | None, index: int, count: int) -> StepCallback:
     """Return the callback of part `index` of `count` equal parts; the whole reports to `on_step`."""
     return lambda fraction: None if on_step is None else on_step((index + fraction) / count)
-
-
-class CutOffError(UserError):
-    """Raised if episodes reach no end: workers are lost again and again, or an episode goes on for ever.
-
-    Later episodes may succeed.
-    """
 
 
 def play_episodes(
@@ -78,6 +58,7 @@ def play_episodes(
     seeds: Sequence[int],
     on_step: StepCallback | None = None,
     budget: Budget = NO_BUDGET,
+    deal: Deal | None = None,
 ) -> Episodes:
     """Run an episode from each reset seed, as many at a time as there are environments.
 
@@ -90,32 +71,35 @@ def play_episodes(
         seeds: reset seeds of the N episodes.
         on_step: see `StepCallback`.
         budget: a limit may end the episodes early, after the first of the seeds.
+        deal: the processes which play the episodes together; by default this process plays all.
 
     Raises:
         CutOffError: an episode does not end, or workers were lost and replaced in three attempts.
     """
+    deal = deal or Deal()
+    num_envs = deal.num_envs or env.num_envs
     batches: list[Episodes] = []
     steps = 0
     began = time.monotonic()
 
     def report(done: int, steps: int, batch_step: int) -> None:
         if on_step is not None:
-            steps += batch_step * env.num_envs
+            steps += batch_step * num_envs
             on_step(min(1.0, max(done / len(seeds), steps / budget.steps)))
 
-    for start in range(0, len(seeds), env.num_envs):
-        batch_seeds = seeds[start : start + env.num_envs]
-        on_batch_step = partial(report, start, steps)
-        batches.append(_play_batch_again(env, policy, batch_seeds, on_batch_step, budget.max_length))
+    for start in range(0, len(seeds), num_envs):
+        play = partial(_play_batch_again, env, partial(report, start, steps), budget.max_length)
+        batches.append(deal.play(play, policy, env.spec, seeds[start : start + num_envs]))
         steps += int(batches[-1].lengths.sum())
-        if steps >= budget.steps or time.monotonic() - began >= budget.seconds:
+        [is_late] = deal.ranks.largest(time.monotonic() - began >= budget.seconds)
+        if steps >= budget.steps or is_late:
             break
     parts = zip(*((batch.returns, batch.team_returns, batch.lengths) for batch in batches), strict=True)
     return Episodes(*map(np.concatenate, parts))
 
 
 def _play_batch_again(
-    env: Environment, policy: TeamPolicy, seeds: Sequence[int], on_step: Callable[[int], None], max_length: int
+    env: Environment, on_step: Callable[[int], None], max_length: int, policy: TeamPolicy, seeds: Sequence[int]
 ) -> Episodes:
     """Repeat a batch until no worker is lost: a replaced worker has cut off its episodes."""
     for _ in range(MAX_ATTEMPTS):

@@ -1,6 +1,7 @@
 """Scores of policies, and their differences to baselines on the same episodes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from mappo import envs
 from mappo.core.protocols import Environment, TeamPolicy
 from mappo.errors import UserError
+from mappo.evaluation.dealt import Deal
 from mappo.evaluation.episodes import NO_BUDGET, Budget, Episodes, StepCallback, part_of, play_episodes
 from mappo.evaluation.options import SCORE_SEED
 from mappo.evaluation.statistics import Floats, summarize, summarize_policies
@@ -33,6 +35,7 @@ def score(
     seed: int = SCORE_SEED,
     on_step: StepCallback | None = None,
     budget: Budget = NO_BUDGET,
+    deal: Deal | None = None,
 ) -> dict[str, Any]:
     """Score policies and the environment's baselines on the same reset seeds.
 
@@ -43,7 +46,7 @@ def score(
             seeds: each counts as a single sample, by its mean over the episodes, and intervals are over seeds.
         episodes: number of episodes N of each policy.
         seed: first reset seed.
-        on_step, budget: see `play_episodes`; all policies are scored on as many episodes.
+        on_step, budget, deal: see `play_episodes`; all policies are scored on as many episodes.
 
     Returns:
         `episodes`, `seed`, the score of the first team, `scores` by team, and `baselines`. A score is `return_sum` (see
@@ -53,7 +56,8 @@ def score(
     """
     baselines = baseline_policies(env, name, seed)
     policies = [policy for team in teams.values() for policy in team]
-    played = _play_all(env, [*policies, *baselines.values()], range(seed, seed + episodes), on_step, budget)
+    play = partial(play_episodes, env, budget=budget, deal=deal)
+    played = _play_all(play, [*policies, *baselines.values()], range(seed, seed + episodes), on_step)
     _check_finite(env, played[: len(policies)], seed)
     batches = iter(played)
     scores = {team: _score_team([next(batches) for _ in members]) for team, members in teams.items()}
@@ -68,12 +72,12 @@ def score(
 
 
 def _play_all(
-    env: Environment, policies: Sequence[TeamPolicy], seeds: range, on_step: StepCallback | None, budget: Budget
+    play: Callable[..., Episodes], policies: Sequence[TeamPolicy], seeds: range, on_step: StepCallback | None
 ) -> list[Episodes]:
     """Return the same episodes of each policy: as many as the policy with the fewest has played."""
     played: list[Episodes] = []
     for index, policy in enumerate(policies):
-        played.append(play_episodes(env, policy, seeds, part_of(on_step, index, len(policies)), budget))
+        played.append(play(policy, seeds, part_of(on_step, index, len(policies))))
         seeds = seeds[: len(played[-1].lengths)]
     return [batch.first(len(seeds)) for batch in played]
 

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 
 from mappo import envs
 from mappo.backend.process_settings import EnvSettings
+from mappo.backend.ranks import ALONE, Ranks
 from mappo.config import Config
 from mappo.config.settings import EnvOptions
 from mappo.core.protocols import Environment
@@ -19,6 +21,7 @@ from mappo.core.spec import Spec
 from mappo.core.user_code import check_code
 from mappo.deploy.load import read_actor
 from mappo.errors import UserError
+from mappo.evaluation.dealt import Deal, together
 from mappo.evaluation.episodes import NO_BUDGET, Budget, StepCallback
 from mappo.evaluation.options import REPLAY_EPISODES, SCORE_SEED, EvaluateOptions
 from mappo.evaluation.replay import episode_seconds, frames_per_second, replay
@@ -39,6 +42,7 @@ def evaluate_run(
     close_limit: CloseLimit = nullcontext,
     on_step: StepCallback | None = None,
     budget: Budget = NO_BUDGET,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """Score the policies of a run (of each seed) and the environment's baselines on the same reset seeds.
 
@@ -49,6 +53,7 @@ def evaluate_run(
         options: see `EvaluateOptions`.
         env: environment to play in, as for `train`; needed only if the run's environment has no name.
         close_limit, on_step, budget: see `closing` and `play_episodes`.
+        ranks: processes among which the episodes are dealt out, see `shared_run`; the environment must have a name.
 
     Returns:
         `env`, `package_version`, `policy`, `checkpoint`, `step`, and the result of `score.score`.
@@ -64,7 +69,10 @@ def evaluate_run(
     env_options = spec.fit_options(config.env.env_options)
     # A score in another environment, which the caller gives for a run in a named environment, is not the run's.
     is_own_env = env is None or name.startswith(envs.CUSTOM)
-    with open_env(name if env is None else env, name, env_options, options, close_limit) as (name, env):
+    open_own = partial(open_env, name if env is None else env, name, env_options, options, close_limit, ranks.size)
+    with ExitStack() as stack:
+        name, env = together(ranks, lambda: stack.enter_context(open_own()))
+        deal = Deal(ranks, envs.num_envs_for(name, options.episodes)) if ranks.size > 1 else None
         check_same_spec(path, spec, env)
         names = ("sampled", "greedy") if options.sampled else ("greedy", "sampled")
         teams = {team: _make_team(actors, team == "sampled") for team in names}
@@ -74,7 +82,7 @@ def evaluate_run(
             "policy": names[0],
             "checkpoint": options.checkpoint,
             "step": min(checkpoint.state["step"] for _, checkpoint in actors),
-            **score(env, name, teams, options.episodes, on_step=on_step, budget=budget),
+            **score(env, name, teams, options.episodes, on_step=on_step, budget=budget, deal=deal),
         }
     if options.checkpoint == "last" and is_own_env:
         for index, (folder, (_, checkpoint)) in enumerate(zip(folders, actors, strict=True)):
@@ -122,9 +130,12 @@ def _make_team(actors: Sequence[tuple[Actor, Checkpoint]], is_sampled: bool) -> 
 
 @contextmanager
 def open_env(
-    env: Any, name: str, env_options: EnvOptions, options: EvaluateOptions, close_limit: CloseLimit
+    env: Any, name: str, env_options: EnvOptions, options: EvaluateOptions, close_limit: CloseLimit, processes: int = 1
 ) -> Generator[tuple[str, Environment]]:
-    """Give the name of the environment to play in and the batched environment; close an environment made here."""
+    """Give the name of the environment to play in and the batched environment; close an environment made here.
+
+    Of several processes each gets an equal share of the environments.
+    """
     if envs.is_batched(env):
         yield name, env
         return
@@ -138,7 +149,7 @@ def open_env(
                 env_options = replace(env_options, options=envs.translate_options(env, env_options.options))
                 env = envs.original_name(env, options.on)
             name = env
-            batched = envs.make_envs(env, envs.num_envs_for(env, options.episodes), env_options)
+            batched = envs.make_envs(env, -(-envs.num_envs_for(env, options.episodes) // processes), env_options)
     # An environment object belongs to the caller, and is not closed here.
     is_ours = isinstance(env, str) or callable(env)
     with closing(batched, close_limit) if is_ours else nullcontext():

@@ -6,15 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
 from mappo.algorithms.mappo import MAPPO
-from mappo.backend.ranks import ALONE, Ranks
 from mappo.config.run_settings import RunConfig
 from mappo.core.protocols import Environment, TeamPolicy
 from mappo.core.seeding import derive_seed
-from mappo.core.slices import equal_slices
 from mappo.errors import StopTraining, UserError
+from mappo.evaluation.dealt import Deal
 from mappo.evaluation.episodes import (
     EVALUATION_BUDGET,
     NO_BUDGET,
@@ -66,16 +64,16 @@ class Evaluator:
     """Team returns of policies in the episodes of the evaluations.
 
     Args:
-        env: environment for evaluations.
+        env: environment for evaluations, of this process.
         run: settings of the run: the policy and the number of episodes.
         interrupts: called at each step; may raise `StopTraining`.
-        ranks: processes with the same policy; each plays an equal share of the episodes.
+        deal: the processes which play the episodes together; by default this process plays all.
     """
 
-    def __init__(self, env: Environment, run: RunConfig, interrupts: Interrupts, ranks: Ranks = ALONE) -> None:
+    def __init__(self, env: Environment, run: RunConfig, interrupts: Interrupts, deal: Deal | None = None) -> None:
         self.env = env
         self.interrupts = interrupts
-        self.ranks = ranks
+        self.deal = deal or Deal()
         self.run_seeds = run.all_seeds
         self.is_sampled = run.eval_policy == "sampled"
         self.seeds = range(SELECT_SEED, SELECT_SEED + run.most_eval_episodes)
@@ -105,49 +103,18 @@ class Evaluator:
         on_step = progress_notes(f"evaluation at step {step:,}", note, self.interrupts)
         actors = self._actors(agents, self.is_sampled)
         evaluations: list[Returns] = []
-        self.agent_means = [[] for _ in agents]  # stays empty with several processes
-        interruption: Interruption | None = None
-        if self.ranks.size > 1:
-            evaluations, interruption = self._evaluate_share(actors[0], on_step)
-        else:
-            try:
-                for index, actor in enumerate(actors):
-                    with self.interrupts.waiting():
-                        played = self._play(actor, self.seeds, part_of(on_step, index, len(agents)), self.budget)
-                    evaluations.append(_by_seed(self.seeds, played))
-                    self.agent_means[index] = played.returns.mean(0).tolist()
-            except (UserError, StopTraining, KeyboardInterrupt) as error:
-                interruption = error
-        self.is_cut_off = isinstance(interruption, CutOffError)
-        return evaluations, interruption
-
-    def _evaluate_share(self, actor: TeamPolicy, on_step: StepCallback) -> tuple[list[Returns], Interruption | None]:
-        """Play the share of this process; return the returns of all, or the same interruption in all processes."""
-        share = equal_slices(len(self.seeds), self.ranks.size)[self.ranks.rank]
-        seeds = self.seeds[share]
-        budget = replace(self.budget, steps=self.budget.steps / self.ranks.size)
-        # Returns and whether they were played, in columns of the reset seeds; each column is set by one process.
-        table = torch.zeros(2, len(self.seeds), dtype=torch.float64)
-        ends = torch.zeros(2, dtype=torch.float64)  # evaluations cut off, and stopped
+        self.agent_means = [[] for _ in agents]
         interruption: Interruption | None = None
         try:
-            with self.interrupts.waiting():
-                if seeds:
-                    played = self._play(actor, seeds, on_step, budget)
-                    count = len(played.lengths)
-                    table[0, share][:count] = torch.from_numpy(played.team_returns)
-                    table[1, share][:count] = 1
-        except (CutOffError, StopTraining) as error:
+            for index, actor in enumerate(actors):
+                with self.interrupts.waiting():
+                    played = self._play(actor, self.seeds, part_of(on_step, index, len(agents)), self.budget)
+                evaluations.append(_by_seed(self.seeds, played))
+                self.agent_means[index] = played.returns.mean(0).tolist()
+        except (UserError, StopTraining, KeyboardInterrupt) as error:
             interruption = error
-            ends[int(isinstance(error, StopTraining))] = 1
-        sums = self.ranks.sum(torch.cat([table.flatten(), ends]))
-        num_cut_off, num_stopped = (float(x) for x in sums[-2:])
-        if num_stopped:
-            return [], StopTraining()
-        if num_cut_off:
-            return [], interruption or CutOffError("episodes in another process reach no end")
-        returns, was_played = sums[:-2].view(2, -1)
-        return [{seed: float(returns[k]) for k, seed in enumerate(self.seeds) if was_played[k]}], None
+        self.is_cut_off = isinstance(interruption, CutOffError)
+        return evaluations, interruption
 
     def kept_returns(self, returns: Returns) -> Returns:
         """Return the returns to record, of the first episodes alone if they are many; NaN if not played."""
@@ -181,7 +148,8 @@ class Evaluator:
         except StopTraining:
             return {}
         except UserError as error:  # all else is saved
-            warnings.warn(f"the curve shows no baselines: {error}", stacklevel=5)
+            if not self.deal.ranks.rank:
+                warnings.warn(f"the curve shows no baselines: {error}", stacklevel=5)
             return {}
         batches = iter(played)
         return {team: Summary.of([next(batches) for _ in members]) for team, members in teams.items()}
@@ -191,11 +159,11 @@ class Evaluator:
         actors = [agent.actor(is_sampled) for agent in agents]
         for seed, agent, actor in zip(self.run_seeds, agents, actors, strict=True):
             if actor.generator is not None:
-                actor.generator.manual_seed(derive_seed(seed, 4, agent.updates, self.ranks.rank))
+                actor.generator.manual_seed(derive_seed(seed, 4, agent.updates))
         return [*actors]
 
     def _play(self, policy: TeamPolicy, seeds: Sequence[int], on_step: StepCallback, budget: Budget) -> Episodes:
-        played = play_episodes(self.env, policy, seeds, on_step, budget)
+        played = play_episodes(self.env, policy, seeds, on_step, budget, self.deal)
         self.num_episodes = len(played.lengths)
         return played
 

@@ -18,6 +18,7 @@ from mappo.envs.vector.serial import SerialEnvs
 from mappo.networks.cnn import MAX_OUTPUTS
 from mappo.networks.network import Network
 from mappo.system import hardware
+from mappo.training.evaluator import Evaluator
 from mappo.training.header import device_line, number_note, settings_line
 from mappo.training.unused_settings import unused_notes
 
@@ -31,7 +32,7 @@ MEMORY_FRACTION = 0.7  # a note is shown if a run needs more of the machine's me
 
 
 def session_notes(
-    path: Path, name: str, config: Config, env: Environment, eval_env: Environment | None, agent: MAPPO
+    path: Path, name: str, config: Config, env: Environment, evaluator: Evaluator | None, agent: MAPPO
 ) -> list[str]:
     """Return all notes of a run.
 
@@ -40,7 +41,7 @@ def session_notes(
         name: name of the environment.
         config: settings of each seed.
         env: environment of the training.
-        eval_env: environment of the evaluations, if any.
+        evaluator: plays the evaluations, if there are any.
         agent: learner of a seed.
     """
     number = number_note(path, name, config)
@@ -53,7 +54,7 @@ def session_notes(
         notes.append(f"{agent.ranks.size} processes, of {env.num_envs} environments each")
     if isinstance(env, WorkerPool):
         notes.append(f"{env.num_envs} environments in {env.num_workers} worker processes")
-    if eval_env is None:
+    if evaluator is None:
         notes.append(f"{name} is one set of environments: there are no evaluations during training")
     return notes + preflight_notes(name, config, env, agent)
 

@@ -42,7 +42,7 @@ class Session:
         config: settings of each seed.
         seed_runs: the seeds, at least one.
         env: `num_envs` copies for each seed, in the order of the seeds.
-        eval_env: environment for evaluations; None for no evaluations.
+        evaluator: plays the evaluations; None for no evaluations.
         interrupts: called after each update and at each step of an evaluation; may raise `StopTraining`. Within an
             update the learners call its `check`.
         seed_paths: directories of all seeds of the run; other processes may train some of them.
@@ -53,7 +53,7 @@ class Session:
     config: Config
     seed_runs: Sequence[SeedRun]
     env: Environment
-    eval_env: Environment | None
+    evaluator: Evaluator | None
     interrupts: Interrupts
     seed_paths: Sequence[Path]
 
@@ -64,9 +64,7 @@ class Session:
         self.ranks = self.agents[0].ranks
         self._can_restore = self.ranks.size == 1 and not self.agents[0].static_shapes
         self.diagnostics = Diagnostics(self.config, self.agents[0].spec)
-        self.notes = session_notes(self.path, self.name, self.config, self.env, self.eval_env, self.agents[0])
-        run = self.config.run
-        self._evaluator = None if self.eval_env is None else Evaluator(self.eval_env, run, self.interrupts, self.ranks)
+        self.notes = session_notes(self.path, self.name, self.config, self.env, self.evaluator, self.agents[0])
         self._total_steps = self.config.end_step
 
     @property
@@ -186,12 +184,12 @@ class Session:
 
     def _evaluate(self, metrics: Sequence[Metrics]) -> Interruption | None:
         """Evaluate each seed, and record the returns; return the exception at the end of the evaluation, if any."""
-        if self._evaluator is None:
+        if self.evaluator is None:
             return None
-        found, interruption = self._evaluator.evaluate(self.agents, self.step, self._view.note)
-        for run, row, returns, means in zip(self.seed_runs, metrics, found, self._evaluator.agent_means, strict=False):
+        found, interruption = self.evaluator.evaluate(self.agents, self.step, self._view.note)
+        for run, row, returns, means in zip(self.seed_runs, metrics, found, self.evaluator.agent_means, strict=False):
             row["eval_return"] = mean_return(returns)
-            run.log_returns(self.step, self._evaluator.kept_returns(returns), means)
+            run.log_returns(self.step, self.evaluator.kept_returns(returns), means)
         return interruption
 
     def _log(self, metrics: Sequence[Metrics], timing: dict[str, float]) -> Update:
@@ -210,9 +208,9 @@ class Session:
         if reason:
             self.save(metrics)
             raise UserError(f"{reason}. The run is kept in {self.path}")
-        if not self._is_due or self.is_finished or self._evaluator is None:
+        if not self._is_due or self.is_finished or self.evaluator is None:
             return
-        episodes = self._evaluator.num_episodes
+        episodes = self.evaluator.num_episodes
         if note := self.diagnostics.check_evaluation_time(clock.laps["evaluate_s"], clock.elapsed, episodes):
             view.note(note)
 
@@ -241,10 +239,12 @@ class Session:
         """Draw the learning curve of all seeds; a finished run gets the baselines too."""
         # Another process may train some of the seeds: the last to finish draws the curve.
         saved = [path / "checkpoints" / f"{self.step:012d}" for path in self.seed_paths]
-        if not self.step or self.ranks.rank or not all(path.exists() for path in saved):
+        if not self.step or not (self.ranks.size > 1 or all(path.exists() for path in saved)):
             return
         results: dict[str, Summary] = {}
-        if self._evaluator is not None and self.is_finished:
-            results = self._evaluator.measure_at_end(self.name, self.agents, self._view.note)
-        draw_curve(self.path, self.name, self.config, self.seed_paths, results, self.agents[0].device)
-        self.seed_runs[0].logger.write_picture(self.step, "curve", self.path / "curve.png")
+        if self.evaluator is not None and self.is_finished:
+            results = self.evaluator.measure_at_end(self.name, self.agents, self._view.note)
+        self.ranks.leave()  # nobody waits for the first process, which draws the curve
+        if not self.ranks.rank:
+            draw_curve(self.path, self.name, self.config, self.seed_paths, results, self.agents[0].device)
+            self.seed_runs[0].logger.write_picture(self.step, "curve", self.path / "curve.png")

@@ -47,11 +47,14 @@ def share_of(config: Config, ranks: Ranks, place: Place) -> Config:
         UserError: the environments, or the rows of a minibatch, cannot be divided among the processes.
     """
     config = config.share(ranks.size)
-    env = config.env
-    if env.workers is None and place.local_size > 1:
-        env = replace(env, workers=max(1, usable_cores() // place.local_size))
-    episodes = -(-config.run.most_eval_episodes // ranks.size) if ranks.size > 1 else config.run.eval_episodes
-    return replace(config, env=env, run=replace(config.run, eval_episodes=episodes))
+    return replace(config, env=replace(config.env, workers=own_workers(config, place)))
+
+
+def own_workers(config: Config, place: Place) -> int | None:
+    """Return `env.workers` for a process: by default the processes of a machine share its cores."""
+    if config.env.workers is None and place.local_size > 1:
+        return max(1, usable_cores() // place.local_size)
+    return config.env.workers
 
 
 def end_update(

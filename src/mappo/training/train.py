@@ -21,12 +21,14 @@ from mappo.core.protocols import Environment
 from mappo.core.seeding import derive_seed
 from mappo.core.spec import Spec
 from mappo.errors import StopTraining, UserError
+from mappo.evaluation.dealt import Deal
 from mappo.runs.directory import runs_folder, seed_paths
 from mappo.runs.logger import Update
 from mappo.runs.trackers.processes import TrackerProcesses
 from mappo.system.launched import Place, find_place
 from mappo.system.shutdown import CloseLimit, Interrupts, close_all
 from mappo.training.device import check_gpus, choose_device, torch_settings
+from mappo.training.evaluator import Evaluator
 from mappo.training.learner import with_learner
 from mappo.training.opening import RunFolder
 from mappo.training.run import Run
@@ -101,7 +103,7 @@ def _train(
         run_folder = RunFolder(name, whole, config, ranks, place.rank == 0, runs_folder(whole), resume)
         saved = run_folder.find()
         with interrupts.waiting(), EnvSettings():
-            training_env, eval_env = envs.for_training(env, share_of(config, ranks, place), device, saved)
+            training_env, eval_env = envs.for_training(env, share_of(config, ranks, place), device, saved, ranks.size)
         _close_at_end(stack, env, (training_env, eval_env), interrupts.close_limit)
         _check_envs(name, training_env, config, place)
         num_envs = ranks.size * training_env.num_envs // config.run.seeds
@@ -113,12 +115,23 @@ def _train(
         path, own_paths, is_resumed = run_folder.open(num_envs, training_env.spec, learners, stack)
         seeds = zip(own_paths, config.run.all_seeds, learners, strict=True)
         seed_runs = [SeedRun(*seed, config.run.keep_every) for seed in seeds]
-        session = Session(path, name, config, seed_runs, training_env, eval_env, interrupts, seed_paths(path, whole))
+        evaluator = _make_evaluator(env, eval_env, config, interrupts, ranks)
+        session = Session(path, name, config, seed_runs, training_env, evaluator, interrupts, seed_paths(path, whole))
         stack.callback(session.close)
         trackers = TrackerProcesses(() if ranks.rank else config.run.track, path, own_paths, start_folder)
         session.notes += run_folder.notes
         _run_session(session, callback, is_resumed, trackers)
         return Run(path, name, replace(whole, env=config.env), session.step, allow_code=True)
+
+
+def _make_evaluator(
+    env: Any, eval_env: Environment | None, config: Config, interrupts: Interrupts, ranks: Ranks
+) -> Evaluator | None:
+    """Return the evaluator of a session; `env` is as given to `train`."""
+    if eval_env is None:
+        return None
+    deal = Deal(ranks, envs.num_envs_for(env, config.run.most_eval_episodes))
+    return Evaluator(eval_env, config.run, interrupts, deal)
 
 
 def _close_at_end(stack: ExitStack, env: Any, new_envs: Iterable[Environment | None], limit: CloseLimit) -> None:
@@ -142,7 +155,6 @@ def _run_session(session: Session, callback: Callback | None, resume: bool, trac
 
     with trackers:
         _train_to_end(session, end_update)
-        session.ranks.leave()  # nobody waits for the first process, which draws the curve
         session.finish()
 
 

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,8 +116,15 @@ def command(args: Sequence[str]) -> Told:
     return Told(code, out.getvalue(), err.getvalue())
 
 
-def fork(args: Sequence[str], log: Path, user: int | None = None) -> int:
-    """`mappo ...` in a process of its own that need not load everything anew; its id."""
+def fork(args: Sequence[str], log: Path, user: int | None = None, prepare: Callable[[], None] | None = None) -> int:
+    """`mappo ...` in a process of its own that need not load everything anew; its id.
+
+    Args:
+        args: words of the command line.
+        log: file of its output.
+        user: number of its user.
+        prepare: called in the process first.
+    """
     sys.stdout.flush()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of threads: those of numpy's library, which wait
@@ -135,6 +142,8 @@ def fork(args: Sequence[str], log: Path, user: int | None = None) -> int:
             os.setgroups([])
             os.setgid(user)
             os.setuid(user)
+        if prepare is not None:
+            prepare()
         sys.argv = ["mappo", *args]
         torch.set_num_threads(1)
         cli.entry()
