@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import re
 import shutil
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from mappo.algorithms.mappo import MAPPO
 from mappo.cli.main import main
 from mappo.config.presets import TWINS
 from mappo.envs.batched.spread import Spread
-from mappo.evaluation import score_run as evaluate
+from mappo.evaluation import progress, score_run as evaluate
 from mappo.runs import checkpoint, directory as rundir
 from mappo.runs.logger import RunLogger
 from mappo.system.packages import install_command
@@ -56,6 +57,14 @@ def told(capsys: pytest.CaptureFixture[str]) -> Told:
 def _no_original(monkeypatch: pytest.MonkeyPatch) -> None:
     """The original package takes 15 seconds for a score."""
     monkeypatch.delitem(TWINS, "spread")
+
+
+@pytest.fixture(autouse=True)
+def _no_progress() -> Iterator[None]:
+    """Whether a command notes its progress depends on the speed of the machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(progress, "INTERVAL", math.inf)
+        yield
 
 
 @pytest.fixture(scope="module")

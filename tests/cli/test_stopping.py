@@ -129,7 +129,8 @@ def test_a_signal_that_comes_twice_at_once_is_one(tmp_path: Path):
             process.send_signal(number)
             time.sleep(0.02)
         out, _ = process.communicate(timeout=120)
-    assert process.returncode == 143
+    # A process that had no turn meanwhile finds all of them at once, and hears the lowest number first.
+    assert process.returncode in (128 + signal.SIGTERM, 128 + signal.SIGHUP)
     assert b"Go on with" in out
     assert stopped_whole(run) > 2
 

@@ -23,7 +23,7 @@ sys.path.insert(0, sys.argv[1])
 from protocol import Turns
 
 turns = Turns(2, ("numpy", "no-such-package"))
-spin = "import time\\nend = time.process_time() + 0.1\\nwhile time.process_time() < end: pass\\ntime.sleep(60)"
+spin = "import time\\nend = time.process_time() + 0.1\\nwhile time.process_time() < end: pass\\nprint(flush=True)\\ntime.sleep(60)"
 children = []
 count = 0
 print("noise on the standard output")
@@ -33,8 +33,9 @@ def update():
     if count == 4:
         time.sleep(0.3)
     if count == 6:
-        children.append(subprocess.Popen([sys.executable, "-c", spin]))
+        children.append(subprocess.Popen([sys.executable, "-c", spin], stdout=subprocess.PIPE))
         print("child", children[0].pid, flush=True)
+        children[0].stdout.readline()
         time.sleep(0.4)
         return float("nan")
     if count == 7:
