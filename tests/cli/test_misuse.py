@@ -273,7 +273,7 @@ def test_a_reader_who_leaves_does_not_end_the_run(tmp_path: Path):
     ) as process:
         assert process.stdout is not None
         process.stdout.close()
-        process.wait(timeout=120)
+        process.wait(timeout=600)
         assert process.stderr is not None
         assert b"Traceback" not in process.stderr.read()
     assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 1 + 40

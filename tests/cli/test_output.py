@@ -40,11 +40,11 @@ def test_each_line_is_there_at_once(how: str, target: str, tmp_path: Path):
     out, err = (tmp_path / name for name in ("out", "err"))
     command = [sys.executable, *flags, "-c", PROGRAM, *words]
     if target == "pipe":
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
         texts = [done.stdout, done.stderr]
     else:
         with open(out, "a") as stdout, open(err, "a") as stderr:
-            subprocess.run(command, env=environment, stdout=stdout, stderr=stderr, timeout=100)
+            subprocess.run(command, env=environment, stdout=stdout, stderr=stderr, timeout=600)
         texts = [name.read_text() for name in (out, err)]
     bar = "|" if is_unbuffered else ""
     expected = f"Scoring ...\ntable\nfirst\nsecond half{bar} done\nend\n"
@@ -64,5 +64,5 @@ for stream in (sys.stdout, sys.stderr):
     stream.buffer.close()
     print("still here", file=stream)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=600)
     assert (done.stdout, done.stderr, done.returncode) == ("still here\n", "still here\n", 0)

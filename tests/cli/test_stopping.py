@@ -128,7 +128,7 @@ def test_a_signal_that_comes_twice_at_once_is_one(tmp_path: Path):
         for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGHUP):
             process.send_signal(number)
             time.sleep(0.02)
-        out, _ = process.communicate(timeout=120)
+        out, _ = process.communicate(timeout=600)
     # A process that had no turn meanwhile finds all of them at once, and hears the lowest number first.
     assert process.returncode in (128 + signal.SIGTERM, 128 + signal.SIGHUP)
     assert b"Go on with" in out
@@ -281,7 +281,7 @@ def hanging(folder: Path, name: str, *more: str, **variables: str) -> Generator[
 def test_an_environment_that_hangs_is_left_and_what_was_learned_is_saved(tmp_path: Path):
     with hanging(tmp_path, "Waits") as process:
         process.terminate()
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=600)
     assert process.returncode == 143, err
     assert stopped_whole(tmp_path / "run") == 2
     assert f"The run is saved at step 20; mappo resume {tmp_path}/run --allow-code goes on with it" in out.decode()
@@ -303,7 +303,7 @@ def test_an_environment_with_processes_and_handlers_of_its_own_neither_ends_the_
         until(lambda: (tmp_path / "ready").exists() or process.poll() is not None)
         assert len(in_session(process.pid)) == 3
         process.terminate()
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=600)
     assert process.returncode == 143, err
     assert b"Go on with" in out
     assert stopped_whole(tmp_path / "run") >= 2
@@ -313,7 +313,7 @@ def test_an_environment_with_processes_and_handlers_of_its_own_neither_ends_the_
 def test_an_environment_that_is_never_made_is_left(tmp_path: Path):
     with hanging(tmp_path, "NeverMade") as process:
         process.send_signal(signal.SIGHUP)
-        process.communicate(timeout=120)
+        process.communicate(timeout=600)
     assert process.returncode == 129
     assert not (tmp_path / "run").exists()
 
@@ -323,7 +323,7 @@ def test_an_environment_that_is_never_made_is_left(tmp_path: Path):
 def test_an_environment_that_never_returns_from_its_first_reset_is_left(workers: str, tmp_path: Path):
     with hanging(tmp_path, "NeverReset", "--env.num-envs", "2", "--env.workers", workers) as process:
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=120)
+        _, err = process.communicate(timeout=600)
     assert process.returncode == 130
     assert err.splitlines()[-1] == b"mappo: stopped"
 
@@ -334,7 +334,7 @@ def test_a_second_control_c_leaves_at_once_whatever_does_not_listen(tmp_path: Pa
         process.send_signal(signal.SIGINT)
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=120)
+        process.communicate(timeout=600)
     assert process.returncode == 130
 
 

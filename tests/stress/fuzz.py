@@ -389,7 +389,7 @@ def processes(place: Place, count: int, seed: int) -> None:
             env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
             capture_output=True,
             stdin=subprocess.DEVNULL,
-            timeout=300,
+            timeout=600,
             check=False,
         )
         place.codes[done.returncode] += 1

@@ -59,7 +59,7 @@ def program(*args: str, settings: str = "") -> tuple[list[str], dict[str, str]]:
 def told(*args: str, settings: str = "") -> tuple[int, str, str]:
     """Its exit code, standard output and standard error."""
     command, variables = program(*args, settings=settings)
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=variables, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=variables, timeout=600)
     assert "Traceback" not in done.stdout + done.stderr
     return done.returncode, done.stdout, done.stderr
 
@@ -173,12 +173,12 @@ def stopped(number: signal.Signals, mark: Path, *args: str) -> tuple[int, str, s
     variables |= {"MARK": str(mark)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables) as process:
         try:
-            last = time.monotonic() + 120
+            last = time.monotonic() + 600
             while not mark.exists() and process.poll() is None and time.monotonic() < last:
                 time.sleep(0.02)
             time.sleep(0.3)
             process.send_signal(number)
-            out, err = process.communicate(timeout=120)
+            out, err = process.communicate(timeout=600)
         finally:
             process.kill()
     return process.returncode, out, err
@@ -365,7 +365,7 @@ def test_what_they_print_stays_out_of_standard_output(tmp_path: Path, capfd: pyt
 def test_streams_may_be_closed(closed: str):
     command, variables = program("check", "hostile:Prints")
     shell = ["sh", "-c", f'exec "$@" {closed}', "sh", *command]
-    done = subprocess.run(shell, capture_output=True, text=True, check=False, env=variables, timeout=60)
+    done = subprocess.run(shell, capture_output=True, text=True, check=False, env=variables, timeout=600)
     assert done.returncode == 0
     assert ("ready to train" in done.stdout) == (closed == "2>&-")
     assert "Traceback" not in done.stderr

@@ -30,7 +30,7 @@ class Page:
         self.last_id += 1
         message = {"id": self.last_id, "method": method, "params": params}
         self.socket.send(json.dumps(message | ({"sessionId": self.session} if self.session else {})))
-        while (answer := json.loads(self.socket.recv(timeout=60))).get("id") != self.last_id:
+        while (answer := json.loads(self.socket.recv(timeout=600))).get("id") != self.last_id:
             self.events.append(answer)
         if "error" in answer:
             raise RuntimeError(f"{method}: {answer['error']['message']}")
@@ -112,7 +112,7 @@ def chromium(folder: Path) -> Iterator[Page]:
     process = subprocess.Popen([program, *flags, *quiet], stderr=subprocess.DEVNULL)
     try:
         port_file = folder / "DevToolsActivePort"
-        end = time.monotonic() + 60
+        end = time.monotonic() + 600
         while not (port_file.exists() and len(lines := port_file.read_text().splitlines()) == 2):
             if time.monotonic() > end or process.poll() is not None:
                 raise RuntimeError(f"{program} did not start")

@@ -27,7 +27,7 @@ def start(args: Sequence[str], size: int, **variables: str) -> list["subprocess.
     ]
 
 
-def results(processes: Sequence["subprocess.Popen[str]"], timeout: float = 120) -> list[tuple[int, str, str]]:
+def results(processes: Sequence["subprocess.Popen[str]"], timeout: float = 600) -> list[tuple[int, str, str]]:
     """Exit code, standard output and standard error of each."""
     found: list[tuple[int, str, str]] = []
     try:

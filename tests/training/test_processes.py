@@ -48,7 +48,7 @@ def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
 
 
 def until_updates(path: Path, count: int) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 600
     table = path / "metrics.csv"
     while not table.exists() or len(table.read_text().splitlines()) <= count:
         assert time.monotonic() < end
@@ -160,7 +160,7 @@ def test_no_process_is_left_behind_by_a_killed_launcher(tmp_path: Path):
     process = launched("spread", path, "--run.total-steps", 80 * 100_000)
     until_updates(path, 3)
     process.kill()
-    process.communicate(timeout=60)  # returns once no process holds the pipe any longer
+    process.communicate(timeout=600)  # returns once no process holds the pipe any longer
     updates = checkpoint.load(path).state["updates"]
     assert len((path / "metrics.csv").read_text().splitlines()) == 1 + updates
 
@@ -219,7 +219,7 @@ def test_a_process_that_never_starts_is_waited_for_in_vain(tmp_path: Path, rank:
     assert code == 4
     assert err.startswith("mappo: the 2 processes of the run do not find each other at 127.0.0.1:")
     assert len(err.splitlines()) == 1  # nothing of torch's
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 600, "the default"
 
 
 def test_seeds_are_not_scored_after_the_time_limit(
