@@ -97,7 +97,8 @@ class Beside(SphinxDirective):
         lines = source.splitlines()[first - 1 : last]
         code = python_block(textwrap.dedent("\n".join(lines)))
         code["linenos"] = True
-        code["highlight_args"] = {"linenostart": first}
+        # A span for each line: a long line is wrapped with an indent.
+        code["highlight_args"] = {"linenostart": first, "linespans": f"{self.env.docname}-{self.lineno}-line"}
         right = nodes.container(classes=["beside-code"])
         name = " · ".join(filter(None, [file.removeprefix("src/"), self.options.get("of", "")]))
         right += [nodes.paragraph("", name, classes=["source"]), code]

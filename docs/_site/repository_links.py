@@ -1,9 +1,10 @@
 """Links to folders and other pages of the repository become their names; pictures in HTML are copied beside the pages.
-Captions of the menu become plain text.
+Captions of the menu become plain text, and intervals in tables keep to a line.
 
 The pages under `docs/` are also read in the repository itself, where such links are paths.
 """
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,19 @@ class RepositoryLinks(SphinxTransform):
                 link.replace_self(nodes.inline("", "", *link.children))
 
 
+class Intervals(SphinxTransform):
+    """Keeps a number and its interval, `-25.2 (-26.4 to -24.0)`, on a line of a table."""
+
+    default_priority = 900
+
+    def apply(self, **_: Any) -> None:
+        """Put non-breaking spaces into the intervals."""
+        for entry in self.document.findall(nodes.entry):
+            for text in list(entry.findall(nodes.Text)):
+                kept = re.sub(r"[-+.\d]+ \([-+.\d]+ to [-+.\d]+\)", lambda m: m[0].replace(" ", "\u00a0"), str(text))
+                text.parent.replace(text, nodes.Text(kept))
+
+
 def copy_images(app: Sphinx, error: Exception | None) -> None:
     """Copy `docs/images` to the site: pages name pictures in `<img>` by their paths."""
     if error is None and app.builder.format == "html":
@@ -46,8 +60,9 @@ def plain_captions(_app: Sphinx, _page: str, _template: str, context: dict[str, 
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Register the transform and the handlers."""
+    """Register the transforms and the handlers."""
     app.add_transform(RepositoryLinks)
+    app.add_transform(Intervals)
     app.connect("build-finished", copy_images)
     app.connect("html-page-context", plain_captions, priority=900)  # after furo
     return {"parallel_read_safe": True}

@@ -64,7 +64,9 @@ class Settings(SphinxDirective):
             default = field.default_factory() if field.default is dataclasses.MISSING else field.default
             cells = (option, _show(default), describe_type(hints[field.name]), _link(texts.get(field.name, "")))
             rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-        return self.parse_text_to_nodes("\n".join(rows))
+        [table] = self.parse_text_to_nodes("\n".join(rows))
+        table["classes"].append("settings")  # pyright: ignore
+        return [table]
 
 
 def _show(default: Any) -> str:
