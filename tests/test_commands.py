@@ -147,8 +147,9 @@ def program(block: Block, page: str) -> str:
         text = NAMES.get(page, "") + block.text
         save = f"cat > {name[1] if name else 'program.py'} << 'END'\n{text}END"
         return save if name else f"{save}\npython program.py"
-    include, _, rest = block.text.partition("\n")
-    text = f"#include <stdbool.h>\n{include}\nint main(void) {{ int is_first = 1;\n{rest}return 0; }}\n"
+    includes = [line for line in block.text.splitlines() if line.startswith("#include")]
+    body = block.text.split(includes[-1])[1]
+    text = "\n".join([*includes, "int main(void) { int is_first = 1;", body, "return 0; }\n"])
     build = "cc -std=c99 -Wall -Werror -I $F main.c $F/policy.c -lm -o main && ./main"
     return f"F=runs/spread-1/export/agent_0\ncat > main.c << 'END'\n{text}END\n{build}"
 
