@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from mappo.cli.main import main
-from mappo.config.measured import MEASURED
 from mappo.config.presets import presets_of
+from mappo.config.tasks import TASKS
 from mappo.envs import FAMILIES, NATIVE
 from mappo.envs.adapters import lbf
 
@@ -49,7 +49,7 @@ def test_a_page_tells_agents_spaces_horizon_baselines_and_presets(capsys: pytest
     assert row(page, "episodes") == "25 steps; 64 truncated"
     assert row(page, "baselines") == "random, planner"
     assert row(page, "original").startswith("mpe2/simple_spread_v3; `mappo evaluate RUN --on mpe2`")
-    returns = MEASURED["spread", "default"].returns
+    returns = TASKS["spread"].returns
     assert row(page, "default").startswith(f"2,000,000 {min(returns):g} to {max(returns):g} (greedy, 5 seeds) 1.3")
     assert row(page, "paper").startswith("20,000,000 -27.1 (greedy, 1 seed, at 5M steps) 3")
     assert "random -79.8, planner -24.2" in page
@@ -103,9 +103,8 @@ def test_a_name_that_is_not_there_gets_the_nearest(capsys: pytest.CaptureFixture
 
 def test_every_measured_score_stands_on_a_page():
     pages = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("docs/results.md", "docs/environments.md"))
-    for (env, preset), found in MEASURED.items():
-        assert preset in presets_of(env)
-        assert found.steps <= presets_of(env)[preset].run.total_steps
-        assert env in pages
-        for value in (*found.returns, *found.baselines.values()):
-            assert any(text in pages for text in (f" {value:,g}", f" {value:.3f}", f" {value:.1f}")), (env, value)
+    for task in TASKS.values():
+        assert task.steps <= presets_of(task.env)[task.preset].run.total_steps
+        for value in (*task.returns, *task.baselines.values()):
+            assert task.env in pages
+            assert any(text in pages for text in (f" {value:,g}", f" {value:.3f}", f" {value:.1f}")), (task, value)

@@ -75,7 +75,7 @@ def test_the_short_help_has_ten_settings_with_the_defaults_of_the_preset(capsys:
 
 
 def test_presets_are_named_where_the_environment_is_known(capsys: pytest.CaptureFixture[str]):
-    assert "--preset {default,long,paper}" in shown(capsys, "train", "spread", "--help")
+    assert "--preset {default,long,continuous,paper}" in shown(capsys, "train", "spread", "--help")
     assert "--preset {default} " in spread(shown(capsys, "train", "battle", "--help"))
     assert "--preset TEXT" in shown(capsys, "train", "--help")
 

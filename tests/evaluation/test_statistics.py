@@ -20,6 +20,7 @@ from mappo.evaluation.statistics import (
     compare_tasks,
     difference_interval,
     mean_interval,
+    performance_profile,
     student_quantile,
     summarize,
     summarize_seeds,
@@ -199,3 +200,19 @@ def test_the_interval_of_a_difference_covers_it_in_19_of_20_cases(first: int, se
 def test_a_difference_of_constants_is_exact():
     assert difference_interval(np.ones(3), np.zeros(3)) == [1.0, 1.0]
     assert difference_interval(np.ones(1), np.zeros(3)) is None
+
+
+def test_a_performance_profile_is_the_fraction_of_runs_above_each_threshold():
+    tasks = [np.array([0.1, 0.5, 0.9, 1.0]), np.array([0.5, 0.6])]
+    fractions, (low, high) = performance_profile(tasks, np.array([0.0, 0.5, 0.95, 2.0]))
+    # 4/4 and 2/2; 2/4 and 1/2 (strictly above); 1/4 and 0; none
+    assert fractions.tolist() == [1.0, 0.5, 0.125, 0.0]
+    assert (low[0], high[0], low[3], high[3]) == (1.0, 1.0, 0.0, 0.0)
+    assert low[1] < 0.5 < high[1]
+
+
+def test_the_interval_of_a_profile_covers_it_in_about_19_of_20_cases():
+    rng = np.random.default_rng(0)
+    profiles = [performance_profile([rng.random(40), rng.random(40)], np.array([0.3])) for _ in range(200)]
+    covered = np.mean([low[0] <= 0.7 <= high[0] for _, (low, high) in profiles])
+    assert 0.9 <= covered <= 0.99

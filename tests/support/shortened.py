@@ -8,6 +8,7 @@ import functools
 import runpy
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 SMALL: dict[str, Any] = {
@@ -34,6 +35,15 @@ def shorten(words: list[str]) -> list[str]:
     return [*words, *lengths, *([] if is_help else more.get(words[0], []))]
 
 
+def shorten_tasks() -> None:
+    """Shorten the trainings and scores of all tasks of `mappo reproduce`."""
+    from mappo.config.tasks import TASKS
+
+    short = {name: value for name, value in SMALL.items() if name != "run.score_episodes"}
+    for name, task in TASKS.items():
+        TASKS[name] = replace(task, settings={**task.settings, **short}, episodes=2)
+
+
 def run_program(words: list[str]) -> None:
     import mappo
 
@@ -54,6 +64,8 @@ if __name__ == "__main__":
         from mappo.__main__ import entry
 
         sys.argv = ["mappo", *shorten(sys.argv[2:])]
+        if sys.argv[1] == "reproduce":
+            shorten_tasks()
         entry()
     else:
         run_program(sys.argv[1:])

@@ -208,6 +208,25 @@ class Runs:
     """Print a single JSON object and nothing else."""
 
 
+@dataclass(frozen=True)
+class Reproduce:
+    """Repeat a published training, and compare its returns with the published returns.
+
+    Each seed is a run in runs/reproduce/TASK. The same command continues a stopped repetition, or adds seeds. The
+    returns of all games are in row.json there, to be sent in.
+    """
+
+    task: Annotated[str | None, tyro.conf.arg(metavar="[TASK]"), tyro.conf.Positional] = None
+    """Task, such as spread; by default all tasks are listed."""
+    list: Flag = False
+    """List the task, or all, with the returns of others beside those published here, and train nothing."""
+    seeds: int = 3
+    """Number of seeds, 1 to 100; the seeds are 1, 2, ..."""
+
+    def __post_init__(self) -> None:
+        coerce("--seeds", self.seeds, Annotated[int, at_least(1), at_most(100)])
+
+
 COMMANDS: dict[str, type] = {
     "train": Train,
     "sweep": Sweep,
@@ -217,6 +236,7 @@ COMMANDS: dict[str, type] = {
     "export": Export,
     "runs": Runs,
     "compare": Compare,
+    "reproduce": Reproduce,
     "check": Check,
     "envs": Envs,
     "bench": Bench,

@@ -12,8 +12,8 @@ from rich.text import Text
 
 from mappo import envs
 from mappo.backend.process_settings import EnvSettings
-from mappo.config.measured import MEASURED, Measured
 from mappo.config.presets import TWINS, presets_of
+from mappo.config.tasks import Task, measured
 from mappo.core.protocols import Environment
 from mappo.core.spec import ActionHeads
 from mappo.core.timestep import TimeStep
@@ -63,25 +63,25 @@ def show_environment(name: str, close_limit: CloseLimit) -> None:
     if not presets:
         say("  No preset is tuned for this environment: training starts from general settings.")
         return
-    measured = {preset: MEASURED.get((name, preset)) for preset in presets}
-    console.print(Padding(_presets_table({p: c.run.total_steps for p, c in presets.items()}, measured), (0, 0, 1, 2)))
-    for line in _footnotes([found for found in measured.values() if found is not None]):
+    tasks = {preset: measured(name, preset) for preset in presets}
+    console.print(Padding(_presets_table({p: c.run.total_steps for p, c in presets.items()}, tasks), (0, 0, 1, 2)))
+    for line in _footnotes([task for task in tasks.values() if task is not None]):
         say(f"  {line}")
 
 
-def _presets_table(steps: dict[str, int], measured: dict[str, Measured | None]) -> Table:
+def _presets_table(steps: dict[str, int], tasks: dict[str, Task | None]) -> Table:
     """Return the table of the presets."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     for title in ("preset", "steps", "return after training", "CPU-minutes"):
         table.add_column(title, justify="right" if title in ("steps", "CPU-minutes") else "left")
     for preset, total in steps.items():
-        found = measured[preset]
+        found = tasks[preset]
         minutes = "" if found is None or found.cpu_minutes is None else f"{found.cpu_minutes:g}"
         table.add_row(preset, f"{total:,}", "" if found is None else _returns_text(found, total), minutes)
     return table
 
 
-def _returns_text(found: Measured, total: int) -> str:
+def _returns_text(found: Task, total: int) -> str:
     """Return the range of the returns over seeds, and where they differ from the preset and from other rows."""
     low = f"{min(found.returns):,g}"
     high = f"{max(found.returns):,g}"
@@ -90,14 +90,14 @@ def _returns_text(found: Measured, total: int) -> str:
     return f"{low if low == high else f'{low} to {high}'} ({found.policy}, {seeds}{steps})"
 
 
-def _footnotes(measured: Sequence[Measured]) -> list[str]:
+def _footnotes(tasks: Sequence[Task]) -> list[str]:
     """Return the baselines' returns, once for each number of episodes, and the meaning of the columns."""
     baselines: dict[str, None] = {}
-    for found in measured:
+    for found in tasks:
         if found.baselines:
             values = ", ".join(f"{name} {value:,g}" for name, value in found.baselines.items())
             baselines[f"Baselines over {found.episodes:,} episodes: {values}."] = None
-    return [*baselines, _FOOTNOTE] if measured else []
+    return [*baselines, _FOOTNOTE] if tasks else []
 
 
 def play_randomly(env: Environment, name: str) -> Report:

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
+from mappo.cli import commands
 from mappo.cli.close_limit import LimitedClose
-from mappo.cli.commands import Bench, Check, Compare, Envs, Evaluate, Export, Play, Resume, Runs, Sweep, Train
 from mappo.cli.continuing import has_nothing_left, resumed_settings, trained_settings
 from mappo.cli.launch import LOST, launch, parse_once
 from mappo.cli.results import (
@@ -90,7 +90,11 @@ def main(args: Sequence[str], close_limit: CloseLimit = nullcontext) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except OSError as error:  # such as a full disk, or a directory without permission
-        saved = "; checkpoints saved before are whole" if args[:1] in (["train"], ["resume"], ["sweep"]) else ""
+        saved = (
+            "; checkpoints saved before are whole"
+            if args[:1] in (["train"], ["resume"], ["sweep"], ["reproduce"])
+            else ""
+        )
         say(f"mappo: {printable(str(error))}{saved}", sys.stderr)
         return USER_ERROR
     except (MemoryError, RuntimeError) as error:
@@ -116,35 +120,39 @@ def _dispatch(args: Sequence[str], close_limit: CloseLimit) -> int:
 def _run(command: Any, close_limit: CloseLimit, args: Sequence[str]) -> int:
     """Run a command, parsed from `args`, and return its exit code."""
     match command:
-        case Train():
+        case commands.Train():
             return _train(command.env, trained_settings(command), False, close_limit, args)
-        case Sweep():
+        case commands.Sweep():
             return _sweep(command, close_limit)
-        case Resume():
+        case commands.Resume():
             return _train(*resumed_settings(command), True, close_limit, args)
-        case Evaluate():
+        case commands.Evaluate():
             return _evaluate(command, close_limit)
-        case Play():
+        case commands.Play():
             return _play(command, close_limit)
-        case Export():
+        case commands.Export():
             from mappo.cli.export_results import export_and_show
 
             return DONE if export_and_show(command, close_limit) else USER_ERROR
-        case Check():
+        case commands.Check():
             from mappo.cli.env_commands import check_and_show
 
             return DONE if check_and_show(command, close_limit) else USER_ERROR
-        case Compare() | Runs():
+        case commands.Compare() | commands.Runs():
             from mappo.cli.compare_results import show_comparison, show_runs
 
-            is_whole = show_comparison(command) if isinstance(command, Compare) else show_runs(command)
+            is_whole = show_comparison(command) if isinstance(command, commands.Compare) else show_runs(command)
             return DONE if is_whole else USER_ERROR
-        case Envs():
+        case commands.Reproduce():
+            from mappo.cli.reproduce_results import list_or_reproduce
+
+            return list_or_reproduce(command, close_limit)
+        case commands.Envs():
             from mappo.cli.env_commands import show_environments
 
             show_environments(command.name, close_limit)
             return DONE
-        case Bench():
+        case commands.Bench():
             from mappo.experiments.bench import run_benchmark
 
             hardware.keep_freed_memory()  # as in training
@@ -209,7 +217,7 @@ def _show_run(run: Any, scored: Scored | None, signals: Signals, started: float,
     return DONE
 
 
-def _sweep(command: Sweep, close_limit: CloseLimit) -> int:
+def _sweep(command: commands.Sweep, close_limit: CloseLimit) -> int:
     """Run the trials of a sweep until it is complete or stopped, and show the results."""
     from mappo.cli.sweep_results import print_results
     from mappo.experiments.sweep.run import make_plan, run_sweep
@@ -228,7 +236,7 @@ def _sweep(command: Sweep, close_limit: CloseLimit) -> int:
     return 128 + signals.caught if signals.caught else STOPPED
 
 
-def _evaluate(command: Evaluate, close_limit: CloseLimit) -> int:
+def _evaluate(command: commands.Evaluate, close_limit: CloseLimit) -> int:
     from mappo.evaluation.progress import progress_notes
     from mappo.evaluation.score_run import evaluate_run
 
@@ -239,7 +247,7 @@ def _evaluate(command: Evaluate, close_limit: CloseLimit) -> int:
     return DONE
 
 
-def _play(command: Play, close_limit: CloseLimit) -> int:
+def _play(command: commands.Play, close_limit: CloseLimit) -> int:
     from mappo.evaluation.progress import progress_notes
     from mappo.evaluation.replay_file import replay_path
     from mappo.evaluation.score_run import draw_replay

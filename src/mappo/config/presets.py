@@ -34,6 +34,9 @@ SPREAD_LONG = replace(
     run=RunConfig(total_steps=20_000_000, eval_interval=500_000),
 )
 
+# Continuous actions: numbers in place of choices.
+SPREAD_CONTINUOUS = replace(SPREAD, env=replace(SPREAD.env, options=("continuous_actions=true",)))
+
 # arXiv:2103.01955, by its code's script for this task, but feed-forward (the script trains a GRU). The script passes
 # --use_ReLU, and this flag turns ReLU off: the networks are tanh, with LayerNorm. Unlike the paper's code, the value
 # statistics are updated once per rollout, with decay `value_norm_decay`.
@@ -153,7 +156,7 @@ TWINS = {
     "reference": "mpe2/simple_reference_v3",
 }
 
-_SPREAD_PRESETS = {"default": SPREAD, "long": SPREAD_LONG, "paper": SPREAD_PAPER}
+_SPREAD_PRESETS = {"default": SPREAD, "long": SPREAD_LONG, "continuous": SPREAD_CONTINUOUS, "paper": SPREAD_PAPER}
 PRESETS: dict[str, dict[str, Config]] = {
     "spread": _SPREAD_PRESETS,
     "spread/paper": _SPREAD_PRESETS,

@@ -100,6 +100,27 @@ def compare_tasks(tasks: Sequence[Floats], others: Sequence[Floats]) -> dict[str
     }
 
 
+def performance_profile(tasks: Sequence[Floats], thresholds: Floats) -> tuple[Floats, Floats]:
+    """Return the fraction of runs that score above each threshold, `(N,)`, and its 95 % interval `(2, N)`.
+
+    The fraction is over the seeds of a task, averaged over tasks (arXiv:2108.13264, equation 1). The interval is a
+    stratified bootstrap, as in `summarize_tasks`.
+
+    Args:
+        tasks: scores of the seeds `(S,)` for each task, on a common scale.
+        thresholds: `(N,)`.
+    """
+    rng = np.random.default_rng(0)
+    fractions: Floats = np.mean([_fraction_above(scores, thresholds) for scores in tasks], axis=0)
+    resampled: Floats = np.mean([_fraction_above(_resample(scores, rng), thresholds) for scores in tasks], axis=0)
+    return fractions, np.quantile(resampled, [0.025, 0.975], axis=0)
+
+
+def _fraction_above(scores: Floats, thresholds: Floats) -> Floats:
+    """Return the fraction of scores `(..., S)` above each of N thresholds: `(..., N)`."""
+    return (scores[..., None] > thresholds).mean(-2)
+
+
 def _improvement(values: Floats, others: Floats) -> Floats:
     """Return P(X > Y) + P(X = Y) / 2 over pairs of values `(..., N)` and of others `(..., M)`."""
     x = values[..., :, None]

@@ -111,17 +111,28 @@ def compare(
     by_path: dict[Path, Record] = {}
     for record in records:
         by_path.setdefault(record.path.resolve(), record)
-    groups = group_records([*by_path.values()], [by] if isinstance(by, str) else by)
-    panels = [_make_panel(env, found_groups, bool(by)) for env, found_groups in groups.items()]
-    if not any(panel.groups for panel in panels):
-        reasons = [*problems, *(note for panel in panels for note in panel.notes)]
-        raise UserError("; ".join(["there is no run to compare", *reasons]))
-    comparison = Comparison(panels, _compare_overall(panels), problems)
+    comparison = compare_records([*by_path.values()], [by] if isinstance(by, str) else by, problems)
     if out is not None:
         from mappo.experiments.compare.figure import draw_comparison  # matplotlib takes half a second to load
 
         draw_comparison(comparison, Path(out))
     return comparison
+
+
+def compare_records(records: Sequence[Record], by: Sequence[str] = (), problems: Sequence[str] = ()) -> Comparison:
+    """Compare the records of seeds; see `compare`.
+
+    Args:
+        records: the records.
+        by: settings that make the groups; by default all that differ.
+        problems: errors of runs that were left out.
+    """
+    groups = group_records(records, by)
+    panels = [_make_panel(env, found_groups, bool(by)) for env, found_groups in groups.items()]
+    if not any(panel.groups for panel in panels):
+        reasons = [*problems, *(note for panel in panels for note in panel.notes)]
+        raise UserError("; ".join(["there is no run to compare", *reasons]))
+    return Comparison(panels, _compare_overall(panels), problems)
 
 
 def _make_panel(env: str, groups: Mapping[str, Sequence[Record]], is_by: bool) -> Panel:

@@ -1,0 +1,119 @@
+"""`mappo reproduce`: the list of tasks, the trainings of a task, and the verdict."""
+
+import textwrap
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from mappo.cli.commands import Reproduce
+from mappo.cli.results import note_progress, program_name
+from mappo.cli.signals import Signals
+from mappo.config.tasks import MARKS, TASKS, Task, find_task
+from mappo.experiments.reproduce.verdict import Interval, Verdict, judge
+from mappo.system import hardware
+from mappo.system.shutdown import CloseLimit
+from mappo.system.stdio import say, terminal_width
+
+_STOPPED = 3
+
+
+def list_or_reproduce(command: Reproduce, close_limit: CloseLimit) -> int:
+    """Print the list of tasks, or train a task and print the verdict; return the exit code."""
+    if not command.list and command.task is not None:
+        return _reproduce(find_task(command.task), command.seeds, close_limit)
+    _list_tasks([find_task(command.task)] if command.task else [*TASKS.values()])
+    return 0
+
+
+def _list_tasks(tasks: list[Task]) -> None:
+    """Print the returns published here, and below them those of others."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("task", no_wrap=True)
+    table.add_column("return", justify="right", no_wrap=True)
+    table.add_column("steps", justify="right", no_wrap=True)
+    table.add_column("by")
+    for task in tasks:
+        table.add_row(task.name, _published(task), _millions(task.steps), _ours(task))
+        for peer in task.peers:
+            mark = "" if peer.mark == "V" else f" ({MARKS[peer.mark]})"
+            table.add_row("", _number(peer.value), _millions(peer.steps), peer.name + mark)
+    Console(highlight=False).print(table)
+    say("\nReturns are the team's. Intervals are 95 %, over seeds. CPU-minutes are of a seed, on an AMD EPYC (Zen 5).")
+    for line in _sources(tasks):
+        print(textwrap.fill(line, terminal_width(), subsequent_indent="  "))
+
+
+def _reproduce(task: Task, seeds: int, close_limit: CloseLimit) -> int:
+    from mappo.experiments.reproduce.run import repeat_task
+
+    hardware.keep_freed_memory()
+    folder = Path("runs", "reproduce", task.name)
+    say(f"{task.name}: {_count(seeds, 'training')} of {task.steps:,} steps, in {folder}")
+    with Signals(close_limit) as signals:
+        row = repeat_task(task, seeds, folder, signals, note_progress)
+    if row is None:
+        say(f"Stopped{signals.reason} and saved.  Go on with:  {program_name()} reproduce {task.name} --seeds {seeds}")
+        return 128 + signals.caught if signals.caught else _STOPPED
+    _print_verdict(task, row.returns, judge(row.returns, task.returns))
+    print(f"\n  {'row':<15} {folder / 'row.json'}")
+    return 0
+
+
+def _print_verdict(task: Task, returns: list[float], verdict: Verdict) -> None:
+    """Print the returns of the seeds, beside the published returns and those of others."""
+    table = Table()
+    for title in ("", "return", "95 % interval", "seeds"):
+        table.add_column(title, justify="left" if not title else "right")
+    for seed, value in enumerate(returns, start=1):
+        table.add_row(f"seed {seed}", _number(value), "", "")
+    table.add_row("mean", _number(verdict.mean), _interval(verdict.interval), str(len(returns)))
+    if verdict.published is not None:
+        interval = _interval(verdict.published_interval)
+        table.add_row("published", _number(verdict.published), interval, str(len(task.returns)))
+    for peer in task.peers:
+        mark = "" if peer.mark == "V" else ", unverified"
+        table.add_row(f"{peer.name}, {_millions(peer.steps)} steps{mark}", _number(peer.value), "", "")
+    say(f"\n{task.name}, {task.policy} actions, {task.episodes:,} games of each seed; the team's return:")
+    Console(highlight=False).print(table)
+    say(f"Verdict: {verdict.word} ({verdict.meaning}).")
+
+
+def _published(task: Task) -> str:
+    if not task.returns:
+        return "-"
+    verdict = judge(task.returns, task.returns)
+    return _number(verdict.mean) + (f" ({_interval(verdict.interval)})" if verdict.interval else "")
+
+
+def _ours(task: Task) -> str:
+    preset = f"mappo train {task.env}" + ("" if task.preset == "default" else f" --preset {task.preset}")
+    settings = "".join(f", {name} {value}" for name, value in task.settings.items() if name != "run.total_steps")
+    seeds = f"; {_count(len(task.returns), 'seed')}, {task.policy}" if task.returns else "; not measured"
+    minutes = f", {task.cpu_minutes:g} CPU-minutes" if task.cpu_minutes is not None else ""
+    return f"{preset}{settings}{seeds}{minutes}"
+
+
+def _sources(tasks: list[Task]) -> list[str]:
+    """Return a line for each source of the numbers of others, with its mark and conversion."""
+    lines: dict[str, None] = {}
+    for peer in (peer for task in tasks for peer in task.peers):
+        conversion = f"; {peer.conversion}" if peer.conversion else ""
+        lines[f"{peer.name.partition(' ')[0]}: {peer.source} ({MARKS[peer.mark]}){conversion}."] = None
+    return [*lines]
+
+
+def _number(value: float) -> str:
+    return f"{value:,.1f}" if abs(value) >= 10 else f"{value:.3f}"
+
+
+def _interval(interval: Interval | None) -> str:
+    return "" if interval is None else " to ".join(map(_number, interval))
+
+
+def _millions(steps: int) -> str:
+    return f"{steps / 1e6:g}M"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
