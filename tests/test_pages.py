@@ -142,16 +142,6 @@ def test_the_notebook_is_shown_with_its_outputs_and_pictures(site: Path):
     assert 'href="metrics.html"' in page
 
 
-def test_options_named_for_other_libraries_users_exist():
-    page = (DOCS / "coming_from.md").read_text(encoding="utf-8")
-    options = set(re.findall(r"--((?:env|network|ppo|run)\.[a-z-]+)", page))
-    assert len(options) > 30
-    settings = Config().to_dict()
-    for option in options:
-        section, name = option.replace("-", "_").split(".")
-        assert name in settings[section], option
-
-
 def test_the_pictures_of_the_tutorial_are_up_to_date():
     drawing: Any = runpy.run_path(str(DOCS / "draw_tutorial.py"))
     for path, svg in drawing["draw"]():
