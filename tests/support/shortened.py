@@ -4,7 +4,6 @@ python shortened.py mappo train spread --ppo.epochs 5
 python shortened.py my_command.py --env spread
 """
 
-import functools
 import runpy
 import sys
 from collections.abc import Mapping
@@ -51,9 +50,13 @@ def run_program(words: list[str]) -> None:
         base = config if isinstance(config, mappo.Config) else mappo.Config.from_dict(config or {}, mappo.preset(env))
         return whole(env, mappo.Config.from_dict(SMALL, base), **options)
 
+    def evaluate(run: mappo.Run, episodes: int = 2, **options: Any) -> dict[str, Any]:
+        return score(run, 2, **options)
+
     whole = mappo.train
+    score = mappo.Run.evaluate
     vars(mappo)["train"] = train
-    mappo.Run.evaluate = functools.partialmethod(mappo.Run.evaluate, 2)  # pyright: ignore
+    mappo.Run.evaluate = evaluate
     sys.argv = words
     sys.path.insert(0, "")
     runpy.run_path(words[0], run_name="__main__")
