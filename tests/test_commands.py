@@ -150,7 +150,7 @@ def program(block: Block, page: str) -> str:
     includes = [line for line in block.text.splitlines() if line.startswith("#include")]
     body = block.text.split(includes[-1])[1]
     text = "\n".join([*includes, "int main(void) { int is_first = 1;", body, "return 0; }\n"])
-    build = "cc -std=c99 -Wall -Werror -I $F main.c $F/policy.c -lm -o main && ./main"
+    build = "cc -std=c99 -I $F main.c $F/policy.c -lm -o main && ./main"
     return f"F=runs/spread-1/export/agent_0\ncat > main.c << 'END'\n{text}END\n{build}"
 
 
