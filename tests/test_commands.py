@@ -17,6 +17,7 @@ from pages import PAGES, SHELL, Block, blocks, commands, without_blocks
 from paths import PYTHONPATH, ROOT, TESTS
 
 INSTALLS = "installs packages from an index; tests/test_packaging.py has the targets and the wheel"
+REPEATS = "trains two million steps for each seed; tests/experiments/reproduce has the command with short trainings"
 NOT_RUN = {
     "make train": INSTALLS,
     "make test": INSTALLS,
@@ -30,6 +31,8 @@ NOT_RUN = {
     "pip install 'path/to/mappo[sweep]'": INSTALLS,
     "pip install onnx onnxscript onnxruntime": INSTALLS,
     "pip install wandb": INSTALLS,
+    "mappo reproduce spread": REPEATS,
+    "mappo reproduce spread --seeds 3": REPEATS,
     "mappo train vmas/balance": "vmas is under the GPL; make gpl tests it",
     'sbatch --array=1-20 --wrap "mappo sweep spread space.yaml --trials 40"': "needs Slurm",
 }
