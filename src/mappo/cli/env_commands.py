@@ -12,10 +12,10 @@ from mappo.cli.commands import Check
 from mappo.config import EnvConfig
 from mappo.config.config import is_code
 from mappo.core.user_code import parameters
-from mappo.envs import FAMILIES, NATIVE, factory
+from mappo.envs import FAMILIES, NATIVE, NATIVE_FAMILIES, factory
 from mappo.envs.check import checker
 from mappo.envs.create import load_function
-from mappo.envs.names import check_name, is_installed, package_version, require_package
+from mappo.envs.names import check_name, is_installed, is_native, package_version, require_package
 from mappo.errors import UserError
 from mappo.system.shutdown import CloseLimit
 from mappo.system.stdio import env_output_to_stderr, say
@@ -33,7 +33,7 @@ def show_environments(name: str | None, close_limit: CloseLimit = nullcontext) -
     Raises:
         UserError: there is no such family or environment, or its package is missing.
     """
-    if name in FAMILIES:
+    if name in FAMILIES or name in NATIVE_FAMILIES:
         print(*_list_names(name), sep="\n")
         return
     if name is not None:
@@ -46,6 +46,8 @@ def show_environments(name: str | None, close_limit: CloseLimit = nullcontext) -
     native = Table("name", "description", title="Batched in torch, part of mappo", title_justify="left", box=None)
     for key, entry in NATIVE.items():
         native.add_row(Text(key, no_wrap=True), entry.summary)
+    for key, kind in NATIVE_FAMILIES.items():
+        native.add_row(Text(f"{key}/...", no_wrap=True), f"{kind.summary}, such as {kind.examples[0]}")
     families = Table("name", "description", "installed", title="From other packages", title_justify="left", box=None)
     for key, kind in FAMILIES.items():
         if is_installed(kind):
@@ -85,7 +87,7 @@ def check_environment(
     Raises:
         UserError: there is no such environment, or it cannot be checked.
     """
-    if name in NATIVE:
+    if is_native(name):
         raise UserError(f"{name} is a part of mappo, and mappo's own tests check it")
     if episodes < 1:
         raise UserError(f"episodes must be at least 1, got {episodes}")
@@ -110,7 +112,7 @@ def _list_names(family: str) -> list[str]:
     Raises:
         UserError: the package is missing.
     """
-    kind = FAMILIES[family]
+    kind = (NATIVE_FAMILIES | FAMILIES)[family]
     require_package(kind)
     module: Any = importlib.import_module(f"mappo.envs.{kind.maker.split(':')[0]}")
     names = module.names(family) if hasattr(module, "names") else (*kind.examples, "...")

@@ -12,14 +12,13 @@ from rich.text import Text
 
 from mappo import envs
 from mappo.backend.process_settings import EnvSettings
-from mappo.config.presets import TWINS, presets_of
+from mappo.config.presets import original_of, presets_of, twin_of
 from mappo.config.tasks import Task, measured
 from mappo.core.protocols import Environment
 from mappo.core.spec import ActionHeads
 from mappo.core.timestep import TimeStep
 from mappo.envs.check.report import AgentGroup, Report, facts_table, space_text
 from mappo.envs.create import is_batched_env
-from mappo.envs.registry import NATIVE
 from mappo.evaluation.options import SCORE_SEED
 from mappo.policies.random_policy import RandomPolicy
 from mappo.system.shutdown import CloseLimit, closing
@@ -47,16 +46,17 @@ def show_environment(name: str, close_limit: CloseLimit) -> None:
         report = play_randomly(env, name)
         baselines = ["random", *envs.baselines(name, env.spec)]
     console.print(Rule(Text.assemble("mappo envs ", (name, "bold")), align="left", style="dim"))
-    if name in NATIVE:
-        say(f"\n  {NATIVE[name].summary}")
+    if envs.is_native(name):
+        family = envs.find_family(name)
+        say(f"\n  {(family[0] if family else envs.NATIVE[name]).summary}")
     facts = facts_table(report)
     if not report.lengths:
         facts.add_row("episodes", f"more than {_MAX_STEPS:,} steps with random actions")
     facts.add_row("baselines", ", ".join(baselines))
-    if name in TWINS:
-        package = TWINS[name].partition("/")[0]
-        facts.add_row("original", f"{TWINS[name]}; `mappo evaluate RUN --on {package}` scores a run on it")
-    for twin in (twin for twin, original in TWINS.items() if original == name):
+    if original := original_of(name):
+        package = original.partition("/")[0]
+        facts.add_row("original", f"{original}; `mappo evaluate RUN --on {package}` scores a run on it")
+    if twin := twin_of(name):
         facts.add_row("twin", f"{twin}: the same environment, batched in torch")
     console.print(Padding(facts, (1, 0, 1, 2)))
     presets = presets_of(name)

@@ -13,7 +13,7 @@ from mappo.config import Config
 from mappo.config.files import read_settings
 from mappo.config.presets import presets_of
 from mappo.core.user_code import check_code
-from mappo.envs import FAMILIES, NATIVE, preset
+from mappo.envs import FAMILIES, NATIVE, NATIVE_FAMILIES, preset
 from mappo.errors import UserError, suggest
 from mappo.system.files import error_text
 from mappo.system.stdio import terminal_width
@@ -115,6 +115,7 @@ def _print_commands() -> None:
     for name, kind in COMMANDS.items():
         print(*wrap((kind.__doc__ or "").splitlines()[0], width, f"  {name:<11}"), sep="\n")
     native = [name for name in NATIVE if not name.startswith("probe/")]
-    names = ", ".join([*native, "probe/...", *(f"{kind}/..." for kind in FAMILIES), "module:function"])
+    families = [f"{family}/..." for family in NATIVE_FAMILIES | FAMILIES]
+    names = ", ".join([*native, "probe/...", *families, "module:function"])
     print("\nEnvironments (see `mappo envs`):", *wrap(names, width, "  "), sep="\n")
     print("\nStart with:       mappo train spread\nSettings:         mappo train spread --help")

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mappo.config.presets import TWINS
+from mappo.config.presets import original_of
 from mappo.core.user_code import allow_flag
 from mappo.errors import UserError
 from mappo.evaluation.options import REPLAY_EPISODES, REPLAY_SECONDS, EvaluateOptions
@@ -135,7 +135,8 @@ def note_progress(text: str) -> None:
 
 def _twin_package(run: Any) -> str | None:
     """Return the package of which the run's environment is a twin, if it is one."""
-    return TWINS[run.env].partition("/")[0] if run.env in TWINS else None
+    original = original_of(run.env)
+    return original.partition("/")[0] if original else None
 
 
 def score_complete(

@@ -95,6 +95,9 @@ LBF = Config(
     run=RunConfig(total_steps=2_000_000, eval_episodes=64, eval_policy="sampled"),
 )
 
+# The same game in torch: more games at once.
+FORAGING = replace(LBF, env=EnvConfig(num_envs=128))
+
 # MuJoCo's robots, a joint or a leg for each agent. Agents have equal spaces but different bodies: each agent has its
 # own network. Episodes last 1,000 steps, and observations have any scale.
 MAMUJOCO = Config(
@@ -156,6 +159,9 @@ TWINS = {
     "reference": "mpe2/simple_reference_v3",
 }
 
+# Families of batched environments of mappo, and the package's family with the same names.
+TWIN_FAMILIES = {"foraging": "lbf"}
+
 _SPREAD_PRESETS = {"default": SPREAD, "long": SPREAD_LONG, "continuous": SPREAD_CONTINUOUS, "paper": SPREAD_PAPER}
 PRESETS: dict[str, dict[str, Config]] = {
     "spread": _SPREAD_PRESETS,
@@ -167,11 +173,27 @@ PRESETS: dict[str, dict[str, Config]] = {
 }
 PRESETS.update({original: PRESETS[name] for name, original in TWINS.items()})  # twins are trained alike
 FAMILY_PRESETS: dict[str, dict[str, Config]] = {
+    "foraging": {"default": FORAGING},
     "lbf": {"default": LBF},
     "rware": {"default": RWARE},
     "mamujoco": {"default": MAMUJOCO},
     "vmas": {"default": VMAS},
 }
+
+
+def original_of(env: str) -> str | None:
+    """Return the package's environment that a batched environment follows; None for any other environment."""
+    family, _, name = env.partition("/")
+    return f"{TWIN_FAMILIES[family]}/{name}" if family in TWIN_FAMILIES else TWINS.get(env)
+
+
+def twin_of(env: str) -> str | None:
+    """Return the batched environment that follows a package's environment; None if there is none."""
+    originals = {original: twin for twin, original in TWIN_FAMILIES.items()}
+    family, _, name = env.partition("/")
+    if family in originals:
+        return f"{originals[family]}/{name}"
+    return next((twin for twin, original in TWINS.items() if original == env), None)
 
 
 def presets_of(env: str) -> dict[str, Config]:

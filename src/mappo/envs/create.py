@@ -14,7 +14,7 @@ from mappo.config.config import is_code
 from mappo.config.settings import EnvOptions
 from mappo.core.user_code import load_code, parameters
 from mappo.envs.from_user import checked_options, from_function, is_batched, name_of, refuse_time_limit, vectorize
-from mappo.envs.names import check_name, find_family, native_twin, require_package
+from mappo.envs.names import check_name, find_family, is_native, native_twin, require_package
 from mappo.envs.registry import NATIVE, Family
 from mappo.errors import UserError
 from mappo.system.shutdown import close_failed
@@ -184,11 +184,11 @@ def _make_for_seeds(
     """Make `env.num-envs` environments for each seed of a run."""
     seeds = config.run.seeds
     make_some = partial(_make_some, env, env_options=env_options, device=device)
-    is_native = isinstance(env, str) and env in NATIVE
+    is_shared = isinstance(env, str) and is_native(env)
     # Environments in Python need no set for each seed: each of their episodes has a seed of its own.
-    if seeds == 1 or is_native or not is_batched_env(env):
+    if seeds == 1 or is_shared or not is_batched_env(env):
         envs = make_some(num_envs=config.env.num_envs * seeds)
-        if is_native:  # the environments of all seeds are stepped at once, with a generator for each seed
+        if is_shared:  # the environments of all seeds are stepped at once, with a generator for each seed
             cast(Any, envs).set_num_seeds(seeds)
         return envs
     from mappo.envs.batched.concat import ConcatEnv

@@ -9,8 +9,8 @@ from typing import Any
 from mappo._version import __version__
 from mappo.config import Config, EnvConfig
 from mappo.config.config import is_code
-from mappo.config.presets import TWINS, presets_of
-from mappo.envs.registry import FAMILIES, NATIVE, Family, NativeEnv
+from mappo.config.presets import original_of, presets_of, twin_of
+from mappo.envs.registry import FAMILIES, NATIVE, NATIVE_FAMILIES, Family, NativeEnv
 from mappo.errors import UserError, suggest
 from mappo.system.packages import install_command
 
@@ -20,13 +20,18 @@ CUSTOM = "custom/"  # first part of the name of an environment given as an objec
 def find_family(name: str) -> tuple[Family, str] | None:
     """Return the family of `FAMILY/NAME`, and NAME; None for any other name."""
     prefix, _, rest = name.partition("/")
-    return (FAMILIES[prefix], rest) if prefix in FAMILIES and rest and name not in NATIVE else None
+    families = FAMILIES | NATIVE_FAMILIES
+    return (families[prefix], rest) if prefix in families and rest and name not in NATIVE else None
+
+
+def is_native(name: str) -> bool:
+    """Return True for the name of a batched environment of mappo itself."""
+    return name in NATIVE or name.partition("/")[0] in NATIVE_FAMILIES
 
 
 def native_twin(name: str) -> NativeEnv | None:
     """Return the batched environment of this name, or the batched twin of a package's environment of this name."""
-    twins = {original: native for native, original in TWINS.items()}
-    return NATIVE.get(twins.get(name, name))
+    return NATIVE.get(twin_of(name) or name)
 
 
 def check_name(name: str) -> None:
@@ -37,13 +42,14 @@ def check_name(name: str) -> None:
     """
     if name in NATIVE or is_code(name) or find_family(name) is not None:
         return
-    if name in FAMILIES:
-        raise UserError(f"{name} is a family of environments: name one, such as {name}/{FAMILIES[name].examples[0]}")
-    examples = [f"{key}/{example}" for key, family in FAMILIES.items() for example in family.examples]
+    families = NATIVE_FAMILIES | FAMILIES
+    if name in families:
+        raise UserError(f"{name} is a family of environments: name one, such as {name}/{families[name].examples[0]}")
+    examples = [f"{key}/{example}" for key, family in families.items() for example in family.examples]
     hint = suggest(name, [*NATIVE, *examples], cutoff=0.4)
-    families = ", ".join(f"{key}/..." for key in FAMILIES)
+    names = ", ".join(f"{key}/..." for key in families)
     raise UserError(
-        f"unknown environment {name!r}{hint} There are: {', '.join(NATIVE)}; {families}; or module:function, your own "
+        f"unknown environment {name!r}{hint} There are: {', '.join(NATIVE)}; {names}; or module:function, your own "
         f"(`mappo envs` lists all)"
     )
 
@@ -70,7 +76,7 @@ def original_name(name: str, package: str) -> str:
     """
     if name.startswith(package + "/"):
         return name
-    original = TWINS.get(name, "")
+    original = original_of(name) or ""
     if not original.startswith(package + "/"):
         choice = f"use {original.partition('/')[0]}" if original else "it follows no package"
         raise UserError(f"{name} cannot be evaluated on {package!r}: {choice}")
@@ -146,6 +152,21 @@ def require(module: str, package: str, command: str) -> Any:
 def not_installed(package: str, command: str, detail: str = "") -> UserError:
     """Return the error to raise for a missing package, with the command to install it."""
     return UserError(f"{package} is not installed{detail}: {command}")
+
+
+def unknown(family: str, name: str, known: Iterable[str], form: str = "") -> UserError:
+    """Return the error for a name that the family lacks, with the nearest known names.
+
+    Args:
+        family: the first part of the full name `FAMILY/NAME`.
+        name: the unknown name.
+        known: the names of the family.
+        form: examples of names; by default the error lists all names.
+    """
+    names = list(known)
+    hint = suggest(name, names, count=3, prefix=f"{family}/")
+    names_text = f"Names are like {form}" if form else f"There are: {', '.join(names)}"
+    return UserError(f"unknown environment {f'{family}/{name}'!r}{hint} {names_text}")
 
 
 def check_options(name: str, options: Iterable[str], known: Collection[str]) -> None:

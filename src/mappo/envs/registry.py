@@ -30,7 +30,7 @@ class NativeEnv:
 
 @dataclass(frozen=True)
 class Family:
-    """Environments of another package, `FAMILY/NAME`.
+    """Environments of another package, or batched twins of them, `FAMILY/NAME`.
 
     Args:
         summary: one line for the user.
@@ -111,6 +111,19 @@ NATIVE = {
     "probe/target": NativeEnv("each agent names an observed point by a continuous action", "probes.continuous:Target"),
     "probe/mixed": NativeEnv("an agent with discrete and an agent with continuous actions", "probes.continuous:Mixed"),
     "probe/combined": NativeEnv("memory, masks, deaths, new lives and unequal agents at once", "probes.lives:Combined"),
+}
+
+# Batched families of mappo itself. The names are those of the original's family, see `TWIN_FAMILIES`.
+NATIVE_FAMILIES = {
+    "foraging": Family(
+        "lbforaging, batched: agents load food together, if their levels suffice",
+        extra=None,
+        package="mappo",
+        module="mappo",
+        maker="batched.foraging:make",
+        examples=("Foraging-8x8-2p-2f-coop-v3", "Foraging-2s-10x10-3p-3f-v3", "Foraging-15x15-4p-5f-v3"),
+        batched=True,
+    ),
 }
 
 FAMILIES = {

@@ -199,7 +199,7 @@ def draw_replay(
         env = envs.make_envs(name, 1, spec.fit_options(config.env.env_options), render=True)
     with closing(env, close_limit):
         # mappo's own environments write captions themselves.
-        title = None if name in envs.NATIVE else name
+        title = None if envs.is_native(name) else name
         pictures = replay(env, actor, range(seed, seed + episodes), on_step, budget_s, title)
         fps = frames_per_second(env)
         return write_replay(pictures, out or path / "replay.gif", name, fps, episode_seconds(episodes))

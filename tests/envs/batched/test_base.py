@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from mappo import envs
-from mappo.envs.registry import NATIVE
+from mappo.envs.registry import NATIVE, NATIVE_FAMILIES
 from mappo.policies.random_policy import RandomPolicy
+
+NAMES = [*NATIVE, *(f"{key}/{family.examples[1]}" for key, family in NATIVE_FAMILIES.items())]
 
 
 def tensors(holder: Any) -> dict[str, Tensor]:
@@ -29,7 +31,7 @@ def play(env: Any, steps: int) -> None:
         step = env.step(policy(step.obs, mask=step.mask)[0])
 
 
-@pytest.mark.parametrize("name", NATIVE)
+@pytest.mark.parametrize("name", NAMES)
 def test_nothing_moves_in_memory_so_that_a_cuda_graph_can_be_replayed(name: str):
     env: Any = envs.make(name, 6)
     before = tensors(vars(env))
@@ -44,7 +46,7 @@ def test_nothing_moves_in_memory_so_that_a_cuda_graph_can_be_replayed(name: str)
     assert all(after[key] is x for key, x in before.items())
 
 
-@pytest.mark.parametrize("name", NATIVE)
+@pytest.mark.parametrize("name", NAMES)
 def test_what_was_saved_stays_as_it_was(name: str):
     env: Any = envs.make(name, 6)
     env.set_num_seeds(2)

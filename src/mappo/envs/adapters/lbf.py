@@ -3,24 +3,18 @@
 `lbf/Foraging-8x8-2p-2f-coop-v3` is a field of 8 x 8 with 2 players and 2 food items, each of which needs all players.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import gymnasium
 import numpy as np
 
-from mappo.envs.adapters.packages import build, unknown
+from mappo.envs.adapters.packages import build
 from mappo.envs.adapters.tuple_env import TupleEnv, render_without_display
+from mappo.envs.batched import foraging_rules
 from mappo.envs.names import require
 from mappo.errors import UserError
 from mappo.system.packages import install_command
-
-_NO_GRIDS = "lbforaging 2.0.0 cannot make grid observations, because it declares a wrong shape for them"
-_NAME = re.compile(
-    r"Foraging(-(?P<sight>[1-9]\d*)s)?-(?P<size>[1-9]\d*)x(?P=size)-(?P<players>[1-9]\d*)p-(?P<food>[1-9]\d*)f"
-    r"(?P<coop>-coop)?(?P<ind>-ind)?(?P<pen>-pen)?-v3"
-)
 
 
 class Foraging(TupleEnv):
@@ -70,7 +64,7 @@ def names(_family: str) -> list[str]:
         UserError: the package is missing.
     """
     require("lbforaging", "lbforaging", install_command("lbf"))
-    return [name for name in gymnasium.registry if _NAME.fullmatch(name)]
+    return [name for name in gymnasium.registry if foraging_rules.NAME.fullmatch(name)]
 
 
 def make(name: str, options: Mapping[str, Any], render: bool = False) -> Foraging:
@@ -86,7 +80,7 @@ def make(name: str, options: Mapping[str, Any], render: bool = False) -> Foragin
     """
     package = require("lbforaging.foraging.environment", "lbforaging", install_command("lbf"))
     if options.get("grid_observation"):
-        raise UserError(f"lbf/{name}: {_NO_GRIDS}: leave out grid_observation")
+        raise UserError(f"lbf/{name}: {foraging_rules.NO_GRIDS}: leave out grid_observation")
     env = build(f"lbf/{name}", package.ForagingEnv, settings(name), options)
     steps = env._max_episode_steps
     if not isinstance(steps, int) or steps < 1:
@@ -106,23 +100,7 @@ def settings(name: str) -> dict[str, Any]:
     Raises:
         UserError: lbforaging has no such name.
     """
-    if name.startswith("Foraging-grid"):
-        raise UserError(f"lbf/{name}: {_NO_GRIDS}: use a name without -grid")
-    match = _NAME.fullmatch(name)
-    if match is None:
-        raise unknown("lbf", name, names("lbf"), "lbf/Foraging-8x8-2p-2f-coop-v3, lbf/Foraging-2s-10x10-3p-3f-v3")
-    size = int(match["size"])
-    return {
-        "players": int(match["players"]),
-        "min_player_level": 1,
-        "max_player_level": 2,
-        "field_size": (size, size),
-        "min_food_level": 1,
-        "max_food_level": 1 if match["ind"] else None,
-        "max_num_food": int(match["food"]),
-        "sight": int(match["sight"] or size),
-        "max_episode_steps": 50,
-        "force_coop": bool(match["coop"]),
-        "grid_observation": False,
-        "penalty": 0.1 if match["pen"] else 0.0,
-    }
+    found = foraging_rules.settings("lbf", name)
+    size = found.pop("size")
+    rest = {"min_player_level": 1, "max_player_level": 2, "min_food_level": 1, "max_episode_steps": 50}
+    return {**found, **rest, "field_size": (size, size), "grid_observation": False}

@@ -1,7 +1,7 @@
 """Construction of environments of optional packages, and the errors for wrong names. Loads no torch: workers import it.
 
-Every adapter imports its package by `require`, checks names by `unknown` and options by `check_options`, and constructs
-the environment within `construction`.
+Every adapter imports its package by `require`, checks names by `unknown` and options by `check_options` (all three in
+`envs/names.py`), and constructs the environment within `construction`.
 """
 
 import contextlib
@@ -10,24 +10,9 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any
 
 from mappo.envs.names import check_options
-from mappo.errors import UserError, suggest
+from mappo.errors import UserError
 
 _NOT_OPTIONS = ("kwargs", "map_info", "map_name", "render_mode")  # the name and the way of rendering decide them
-
-
-def unknown(family: str, name: str, known: Iterable[str], form: str = "") -> UserError:
-    """Return the error for a name that the family lacks, with the nearest known names.
-
-    Args:
-        family: the first part of the full name `FAMILY/NAME`.
-        name: the unknown name.
-        known: the names of the family.
-        form: examples of names; by default the error lists all names.
-    """
-    names = list(known)
-    hint = suggest(name, names, count=3, prefix=f"{family}/")
-    names_text = f"Names are like {form}" if form else f"There are: {', '.join(names)}"
-    return UserError(f"unknown environment {f'{family}/{name}'!r}{hint} {names_text}")
 
 
 def refuse_options(name: str, options: Iterable[str], reserved: Iterable[str], use: str) -> None:

@@ -29,8 +29,8 @@ from collections.abc import Generator, Mapping
 from functools import partial
 from typing import Any, cast
 
-from mappo.envs.adapters.packages import construction, unknown
-from mappo.envs.names import check_options, require
+from mappo.envs.adapters.packages import construction
+from mappo.envs.names import check_options, require, unknown
 from mappo.envs.registry import FAMILIES
 from mappo.envs.vector.time_limit import TimeLimit
 from mappo.system.packages import install_command

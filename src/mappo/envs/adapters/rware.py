@@ -9,9 +9,9 @@ from typing import Any
 
 import gymnasium
 
-from mappo.envs.adapters.packages import build, unknown
+from mappo.envs.adapters.packages import build
 from mappo.envs.adapters.tuple_env import TupleEnv, render_without_display
-from mappo.envs.names import require
+from mappo.envs.names import require, unknown
 from mappo.errors import UserError
 from mappo.system.packages import install_command
 

@@ -19,9 +19,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from mappo.envs.adapters.packages import build, unknown
+from mappo.envs.adapters.packages import build
 from mappo.envs.adapters.smac_env import SmacEnv
-from mappo.envs.names import require
+from mappo.envs.names import require, unknown
 from mappo.errors import UserError
 
 # SMAC's own limits, because SMAClite has none.

@@ -22,9 +22,9 @@ from torch.nn import functional
 from mappo.core.seeding import expand_seeds
 from mappo.core.spec import ActionHeads, Spec
 from mappo.core.timestep import TimeStep
-from mappo.envs.adapters.packages import construction, refuse_options, unknown
+from mappo.envs.adapters.packages import construction, refuse_options
 from mappo.envs.batched.base import time_step_of_team
-from mappo.envs.names import require
+from mappo.envs.names import require, unknown
 from mappo.errors import UserError
 from mappo.system.packages import install_command
 

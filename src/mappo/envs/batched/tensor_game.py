@@ -68,10 +68,14 @@ class TensorGame(BatchedEnv):
         over = self._over(after)
         ended = over | (after["clock"] >= self.horizon)
         terminated = (self._active(tensors) & ~self._active(after)) | over.unsqueeze(-1)
-        start = self._start()
-        now = {k: torch.where(append_axes(ended, v.ndim), start[k], v) for k, v in after.items()}
+        now = self._restart(after, ended)
         self.restore(now)
         return self._time_step(now, after, reward, terminated, ended)
+
+    def _restart(self, after: Tensors, ended: Tensor) -> Tensors:
+        """Replace the episodes that have ended by new episodes; return `after` itself if none has."""
+        start = self._start()
+        return {name: torch.where(append_axes(ended, x.ndim), start[name], x) for name, x in after.items()}
 
     def state_tensors(self) -> Tensors:
         return self._tensors
@@ -127,8 +131,9 @@ class TensorGame(BatchedEnv):
         """Return the time step of the present state `now` and of the state `reached` before any reset."""
         active = self._active(now)
         next_active = self._active(reached)
+        obs = self._observe(now, active)
         return TimeStep(
-            obs=self._observe(now, active),
+            obs=obs,
             state=self._state(now),
             mask=self._mask(now),
             active=active,
@@ -136,7 +141,7 @@ class TensorGame(BatchedEnv):
             reward=reward,
             terminated=terminated,
             ended=ended,
-            next_obs=self._observe(reached, next_active),
+            next_obs=obs if now is reached else self._observe(reached, next_active),
             next_state=self._state(reached),
             next_active=next_active,
         )
@@ -145,7 +150,8 @@ class TensorGame(BatchedEnv):
         """Return the observations `(E, A, *shape)`, NaN for inactive agents."""
         obs = self._obs(tensors)
         # Bytes have no NaN; all agents of image probes are active.
-        return torch.where(active.unsqueeze(-1), obs, torch.nan) if obs.is_floating_point() else obs
+        is_whole = active is self._everyone or not obs.is_floating_point()
+        return obs if is_whole else torch.where(active.unsqueeze(-1), obs, torch.nan)
 
     def _ones(self, *shape: int) -> Tensor:
         return torch.ones(self.num_envs, *shape, device=self.device)
