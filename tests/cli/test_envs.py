@@ -7,7 +7,7 @@ import pytest
 from mappo.cli.main import main
 from mappo.config.presets import presets_of
 from mappo.config.tasks import TASKS
-from mappo.envs import FAMILIES, NATIVE
+from mappo.envs import FAMILIES, NATIVE, NATIVE_FAMILIES
 from mappo.envs.adapters import lbf
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +37,11 @@ def test_the_list_has_every_name_whole(capsys: pytest.CaptureFixture[str], monke
     monkeypatch.setenv("COLUMNS", str(width))
     out = shown(capsys)
     words = out.split()
-    for name in [*NATIVE, *(f"{key}/..." for key in FAMILIES), *(kind.examples[0] for kind in FAMILIES.values())]:
+    for name in [
+        *NATIVE,
+        *(f"{key}/..." for key in NATIVE_FAMILIES | FAMILIES),
+        *(kind.examples[0] for kind in FAMILIES.values()),
+    ]:
         assert name in words, name
     assert max(map(len, out.splitlines())) <= width
 
@@ -58,6 +62,9 @@ def test_a_page_tells_agents_spaces_horizon_baselines_and_presets(capsys: pytest
 def test_what_was_not_measured_shows_nothing(capsys: pytest.CaptureFixture[str]):
     page = shown(capsys, "mpe2/simple_spread_v3")
     assert row(page, "twin").startswith("spread:")
+    assert row(shown(capsys, "lbf/Foraging-5x5-2p-1f-v3"), "twin").startswith("foraging/Foraging-5x5-2p-1f-v3:")
+    page = shown(capsys, "foraging/Foraging-5x5-2p-1f-v3")
+    assert row(page, "original").startswith("lbf/Foraging-5x5-2p-1f-v3; `mappo evaluate RUN --on lbf`")
     assert row(page, "default") == "2,000,000"
     assert "CPU-minutes are" not in page
     assert "No preset is tuned" in shown(capsys, "probe/signal")
@@ -79,11 +86,13 @@ def test_an_endless_episode_is_told(capsys: pytest.CaptureFixture[str], monkeypa
     assert row(shown(capsys, "probe/signal"), "episodes") == "more than 5 steps with random actions"
 
 
-@pytest.mark.parametrize(("family", "count"), [("lbf", 1920), ("rware", 228), ("mpe2", 9), ("mamujoco", 15)])
+@pytest.mark.parametrize(
+    ("family", "count"), [("foraging", 1920), ("lbf", 1920), ("rware", 228), ("mpe2", 9), ("mamujoco", 15)]
+)
 def test_all_names_of_a_family_are_listed(capsys: pytest.CaptureFixture[str], family: str, count: int):
     names = shown(capsys, family).split()
     assert len(set(names)) == len(names) >= count
-    assert {f"{family}/{name}" for name in FAMILIES[family].examples} <= set(names)
+    assert {f"{family}/{name}" for name in (NATIVE_FAMILIES | FAMILIES)[family].examples} <= set(names)
     if family == "lbf":
         for name in names:
             lbf.settings(name.removeprefix("lbf/"))

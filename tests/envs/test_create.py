@@ -185,6 +185,12 @@ def test_an_unknown_name_is_told_with_the_nearest(name: str, near: str):
         assert known in str(told.value)
 
 
+def test_a_family_alone_is_no_environment():
+    for family in (*envs.NATIVE_FAMILIES, *envs.FAMILIES):
+        with pytest.raises(UserError, match=f"{family} is a family of environments: name one, such as {family}/"):
+            envs.check_name(family)
+
+
 def test_a_name_like_no_other_is_told_without_a_guess():
     with pytest.raises(UserError, match="unknown environment 'xyz'") as told:
         envs.check_name("xyz")
@@ -200,6 +206,10 @@ def test_a_missing_package_is_told_with_what_installs_it(monkeypatch: pytest.Mon
 def test_the_original_of_an_environment_is_found():
     assert envs.original_name("spread", "mpe2") == "mpe2/simple_spread_v3"
     assert envs.original_name("mpe2/simple_spread_v3", "mpe2") == "mpe2/simple_spread_v3"
+    assert envs.original_name("foraging/Foraging-5x5-2p-1f-v3", "lbf") == "lbf/Foraging-5x5-2p-1f-v3"
+    assert envs.translate_options("foraging/Foraging-5x5-2p-1f-v3", {"penalty": 1}) == {"penalty": 1}
+    with pytest.raises(UserError, match=r"foraging/.* cannot be evaluated on 'mpe2': use lbf"):
+        envs.original_name("foraging/Foraging-5x5-2p-1f-v3", "mpe2")
     with pytest.raises(UserError, match="spread cannot be evaluated on 'vmas': use mpe2"):
         envs.original_name("spread", "vmas")
     with pytest.raises(UserError, match="probe/signal cannot be evaluated on 'mpe2': it follows no package"):
@@ -209,6 +219,7 @@ def test_the_original_of_an_environment_is_found():
 def test_numbers_come_from_a_package_and_its_version(monkeypatch: pytest.MonkeyPatch):
     assert envs.package_version("mpe2/simple_spread_v3").startswith("mpe2 1.")
     assert envs.package_version("spread").startswith("mappo ")
+    assert envs.package_version("foraging/Foraging-5x5-2p-1f-v3").startswith("mappo ")
     monkeypatch.setitem(envs.FAMILIES, "nothing", replace(envs.FAMILIES["mpe2"], package="nothing"))
     assert envs.package_version("nothing/at_all") == "nothing (not installed)"
 

@@ -121,7 +121,7 @@ NATIVE_FAMILIES = {
         package="mappo",
         module="mappo",
         maker="batched.foraging:make",
-        examples=("Foraging-8x8-2p-2f-coop-v3", "Foraging-2s-10x10-3p-3f-v3", "Foraging-15x15-4p-5f-v3"),
+        examples=("Foraging-8x8-2p-2f-coop-v3", "Foraging-2s-10x10-3p-3f-v3", "Foraging-15x15-4p-3f-v3"),
         batched=True,
     ),
 }
