@@ -1,6 +1,9 @@
 """Processes that do not find each other leave in time."""
 
+import os
 import socket
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -10,6 +13,7 @@ import torch
 from mappo.backend import process_group, store
 from mappo.errors import LostError
 from mappo.system.launched import START_AGAIN, Place
+from paths import PYTHONPATH
 
 
 def test_another_program_at_the_port_holds_nobody_up(monkeypatch: pytest.MonkeyPatch):
@@ -29,6 +33,39 @@ def test_another_program_at_the_port_holds_nobody_up(monkeypatch: pytest.MonkeyP
         ):
             pass
         assert time.monotonic() - began < 300
+
+
+ENDS = """
+import time
+from datetime import timedelta
+import torch.distributed
+from mappo.backend.store import within
+from mappo.cli import main
+
+class Slow:
+    def __del__(self, sleep=time.sleep):
+        sleep(1)
+
+slow = Slow()  # Python's end takes longer than the call
+store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, timeout=timedelta(seconds=1.5))
+
+def lose(*_):
+    try:
+        within(0.1, lambda: store.get("never"))
+    except RuntimeError:
+        time.sleep(1)
+        return 4
+
+main.main = lose
+main.entry()
+"""
+
+
+def test_a_call_to_the_store_that_ends_with_the_program_leaves_the_exit_code():
+    done = subprocess.run(
+        [sys.executable, "-c", ENDS], env=os.environ | {"PYTHONPATH": PYTHONPATH}, capture_output=True, timeout=100
+    )
+    assert (done.returncode, done.stderr) == (4, b"")
 
 
 class Unreachable:

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch.distributed
 
+from mappo.system.shutdown import COMPILED_CALL
+
 dist: Any = torch.distributed  # without complete types
 
 # Seconds for the other processes to notice the end of this process. A slower process counts as lost.
@@ -29,7 +31,7 @@ def within(seconds: float, work: Callable[[], Any]) -> Any:
         except RuntimeError as error:
             found.put(error)
 
-    threading.Thread(target=run, daemon=True).start()
+    threading.Thread(target=run, name=COMPILED_CALL, daemon=True).start()
     try:
         result = found.get(timeout=seconds)
     except Empty:

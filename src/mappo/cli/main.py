@@ -36,7 +36,7 @@ from mappo.system import hardware
 from mappo.system.files import shell_path
 from mappo.system.launched import exits_as_done, find_place, is_launched, silence_torch, stop_with_launcher
 from mappo.system.safe_read import printable
-from mappo.system.shutdown import CloseLimit, exit_within
+from mappo.system.shutdown import CloseLimit, exit_past_compiled_calls, exit_within
 from mappo.system.stdio import env_output_to_stderr, prepare_streams, say, warn_in_one_line
 
 DONE = 0
@@ -60,6 +60,7 @@ def entry() -> None:
     finally:
         stop_listening()
         exit_within(ENDING, code, "mappo: ")
+    exit_past_compiled_calls(code)
     sys.exit(code)
 
 

@@ -21,6 +21,8 @@ from mappo.system.deadline import Deadline
 CloseLimit = Callable[[], AbstractContextManager[Any]]
 
 FAILED_CLOSE = 8.0  # seconds; a worker pool takes 5 by its own clock
+# Name of threads that may hang in a call to compiled code.
+COMPILED_CALL = "compiled call"
 
 
 class CloseTimeoutError(Exception):
@@ -142,6 +144,19 @@ def exit_now(code: int) -> NoReturn:
     os._exit(code)
 
 
+def exit_past_compiled_calls(code: int) -> None:
+    """Exit at once if a thread hangs in compiled code: as Python ends, the end of that call would abort the process."""
+    if any(thread.name == COMPILED_CALL for thread in threading.enumerate()):
+        _flush()
+        exit_now(code)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+
+
 def exit_within(seconds: float, code: int, prefix: str = "") -> None:
     """Exit the process with `code` after so many seconds, even if threads or exit handlers do not end.
 
@@ -154,9 +169,7 @@ def exit_within(seconds: float, code: int, prefix: str = "") -> None:
     def force() -> None:
         names = [t.name for t in threading.enumerate() if not t.daemon and t is not threading.main_thread()]
         shown = ", ".join(names if len(names) < 4 else [*names[:2], f"{len(names) - 2} more"])
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError):
-                stream.flush()
+        _flush()
         if prefix:
             rest = f"threads that go on: {shown}" if names else "something that does not end"
             os.write(2, f"{prefix}ended by force, because the environment left {rest}\n".encode())
