@@ -121,7 +121,6 @@ def compared(name: str, seconds: float, ranks: Any) -> dict[str, Any]:
     return {
         "work": name,
         "rows_a_step": config.steps_per_update // ppo.minibatches,
-        "messages": ppo.epochs * ppo.minibatches + 8,
         "times": {way: [x[way] for x in rounds] for way in rounds[0]},
     }
 

@@ -25,8 +25,8 @@ UPDATES = 60
 EVERY = 4  # updates from a checkpoint to the next
 ENVS = 12  # for 2, 3 and 4 ranks
 LENGTH = 5
-LOST_AFTER = 5
-LEAVE = 60.0  # seconds, for processes that share a core with many others
+LOST_AFTER = 15  # seconds: processes of a busy machine start apart
+LEAVE = 120.0  # seconds, for processes that share a core with many others
 REAL = 5
 SETTINGS = (
     f"--env.num-envs {ENVS} --network.hidden 8 --ppo.rollout-length {LENGTH} --ppo.epochs 2 --ppo.minibatches 1 "
