@@ -26,7 +26,7 @@ PIP_FAILED    := echo "pip could not install all of it; 'make install PIP_FLAGS=
 EXACTLY_3_11  := import sys; sys.exit(sys.version_info[:2] != (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: always help install train test slow gpl cluster gpu mutants soak faults fuzz check prose format bench docs browser house lock clean
+.PHONY: always help install train test slow gpl cluster gpu mutants soak faults fuzz check prose format bench results docs browser house lock clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -81,6 +81,9 @@ format: $(INSTALLED) ## Sort the imports and format the code
 
 bench: $(INSTALLED) ## Measure the speed on this machine
 	$(BIN)/python benchmarks/speed.py $(ARGS)
+
+results: $(INSTALLED) ## Build the tables and figures of docs/results.md from the rows in results/
+	$(BIN)/python docs/build_results.py
 
 docs: $(INSTALLED) ## Build the site into build/docs; open build/docs/index.html
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs

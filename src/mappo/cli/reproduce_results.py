@@ -98,8 +98,7 @@ def _sources(tasks: list[Task]) -> list[str]:
     """Return a line for each source of the numbers of others, with its mark and conversion."""
     lines: dict[str, None] = {}
     for peer in (peer for task in tasks for peer in task.peers):
-        conversion = f"; {peer.conversion}" if peer.conversion else ""
-        lines[f"{peer.name.partition(' ')[0]}: {peer.source} ({MARKS[peer.mark]}){conversion}."] = None
+        lines[f"{peer.name.partition(' ')[0]}: {peer.describe_source()}"] = None
     return [*lines]
 
 

@@ -39,6 +39,10 @@ class Peer:
     mark: str
     conversion: str = ""
 
+    def describe_source(self) -> str:
+        """Return source, mark and conversion as a sentence."""
+        return f"{self.source} ({MARKS[self.mark]}){'; ' if self.conversion else ''}{self.conversion}."
+
 
 @dataclass(frozen=True)
 class Task:

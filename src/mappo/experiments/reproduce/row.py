@@ -15,7 +15,6 @@ import numpy as np
 from mappo._version import __version__
 from mappo.config import Config
 from mappo.config.bounds import read_field
-from mappo.config.tasks import Task
 from mappo.errors import UserError
 from mappo.experiments.compare.record import Record
 from mappo.runs.config_json import read_json
@@ -107,7 +106,7 @@ def read_row(file: Path) -> Row:
         raise UserError(f"{file} is damaged: {error}") from None
 
 
-def published_returns(task: Task, row: Row) -> list[float]:
+def published_returns(row: Row) -> list[float]:
     """Return the returns of a row as the table of tasks holds them: with two decimals, below 10 with three."""
     return [round(value, 2 if abs(value) >= 10 else 3) for value in row.returns]
 
