@@ -9,7 +9,7 @@ from rich.table import Table
 from mappo.cli.commands import Reproduce
 from mappo.cli.results import note_progress, program_name
 from mappo.cli.signals import Signals
-from mappo.config.tasks import MARKS, TASKS, Task, find_task
+from mappo.config.tasks import TASKS, Peer, Task, find_task
 from mappo.experiments.reproduce.verdict import Interval, Verdict, judge
 from mappo.system import hardware
 from mappo.system.shutdown import CloseLimit
@@ -32,12 +32,11 @@ def _list_tasks(tasks: list[Task]) -> None:
     table.add_column("task", no_wrap=True)
     table.add_column("return", justify="right", no_wrap=True)
     table.add_column("steps", justify="right", no_wrap=True)
-    table.add_column("by")
+    table.add_column("by", overflow="fold")
     for task in tasks:
         table.add_row(task.name, _published(task), _millions(task.steps), _ours(task))
         for peer in task.peers:
-            mark = "" if peer.mark == "V" else f" ({MARKS[peer.mark]})"
-            table.add_row("", _number(peer.value), _millions(peer.steps), peer.name + mark)
+            table.add_row("", _number(peer.value), _millions(peer.steps), _name(peer))
     Console(highlight=False).print(table)
     say("\nReturns are the team's. Intervals are 95 %, over seeds. CPU-minutes are of a seed, on an AMD EPYC (Zen 5).")
     for line in _sources(tasks):
@@ -72,11 +71,14 @@ def _print_verdict(task: Task, returns: list[float], verdict: Verdict) -> None:
         interval = _interval(verdict.published_interval)
         table.add_row("published", _number(verdict.published), interval, str(len(task.returns)))
     for peer in task.peers:
-        mark = "" if peer.mark == "V" else ", unverified"
-        table.add_row(f"{peer.name}, {_millions(peer.steps)} steps{mark}", _number(peer.value), "", "")
+        table.add_row(f"{_name(peer)}, {_millions(peer.steps)} steps", _number(peer.value), "", "")
     say(f"\n{task.name}, {task.policy} actions, {task.episodes:,} games of each seed; the team's return:")
     Console(highlight=False).print(table)
     say(f"Verdict: {verdict.word} ({verdict.meaning}).")
+
+
+def _name(peer: Peer) -> str:
+    return peer.name + ("" if peer.mark == "V" else " (unverified)")
 
 
 def _published(task: Task) -> str:
