@@ -316,7 +316,7 @@ def test_a_failed_export_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("mappo.deploy.export.write_record", full)
-    with pytest.raises(UserError, match=r"could not write .*a: No space left on device"):
+    with pytest.raises(UserError, match=r"cannot write .*a: No space left on device"):
         export_agents(actor.policy, ["a"], [], tmp_path, ORIGIN, records)
     assert list(tmp_path.iterdir()) == []
     records[0] = {}

@@ -492,9 +492,9 @@ def crammed(*_: Any, **__: Any) -> None:
     [
         (checkpoint, "save_file", crammed),
         (checkpoint, "save_file", full),
-        (checkpoint, "flush_to_disk", full),
-        (checkpoint.os, "replace", full),
-        (checkpoint.os, "fsync", full),
+        (files, "flush_to_disk", full),
+        (os, "replace", full),
+        (os, "fsync", full),
     ],
 )
 def test_a_full_disk_leaves_the_checkpoints_before_whole(
@@ -535,7 +535,7 @@ def test_a_process_killed_while_writing_leaves_the_checkpoints_before_whole(
 
     put(run, 10)
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.os, "replace", kill)
+        patch.setattr(os, "replace", kill)
         with pytest.raises(Killed):
             put(run, 20)
     assert list(run.glob("checkpoints/.*")), "it was at work"
@@ -557,8 +557,8 @@ def test_everything_is_on_the_disk_before_the_rename(run: Path, monkeypatch: pyt
         events.append(Path(new).name)
         replace(old, new)
 
-    monkeypatch.setattr(checkpoint.os, "fsync", flushed)
-    monkeypatch.setattr(checkpoint.os, "replace", renamed)
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(os, "replace", renamed)
     path = put(run, 10)
     rename = events.index(path.name)
     for name in ("model.safetensors", "trainer.safetensors", "state.json"):

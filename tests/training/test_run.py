@@ -1,5 +1,6 @@
 """A run that is loaded from its directory is the run that was trained."""
 
+import shutil
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -88,13 +89,17 @@ def test_a_run_without_a_checkpoint_and_a_folder_that_is_no_run(trained: Run, tm
     assert (run.step, run.finished, run.checkpoints, run.metrics) == (0, False, [], {})
     with pytest.raises(UserError, match="is not a run directory"):
         load_run(tmp_path / "other")
+    for load in (load_run, mappo.load_actor):
+        with pytest.raises(UserError, match="expected the path of a directory, got 5"):
+            load(5)  # type: ignore[arg-type]
 
 
 def test_a_file_does_not_choose_the_code_that_is_imported(trained: Run, tmp_path: Path):
-    text = (trained.path / "config.json").read_text().replace('"env": "spread"', '"env": "antigravity:fly"')
-    (tmp_path / "config.json").write_text(text)
+    run = load_run(shutil.copytree(trained.path, tmp_path / "run"))
+    file = run.path / "config.json"
+    file.write_text(file.read_text().replace('"env": "spread"', '"env": "antigravity:fly"'))
     with pytest.raises(UserError, match=r"names code to import, antigravity:fly.*allow_code=True"):
-        load_run(tmp_path).evaluate(1)
+        run.evaluate(1)
 
 
 def test_the_package_has_no_evaluate_and_says_what_has():

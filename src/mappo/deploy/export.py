@@ -1,6 +1,5 @@
 """Export of agents' policies: a folder for each agent, complete and proven, or absent."""
 
-import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from mappo.deploy.formats import Arrays, FormatName, get_format
 from mappo.deploy.verify import Verdict, verify, write_record
 from mappo.errors import UserError
 from mappo.policies.policy import Policy
-from mappo.system.files import error_text, flush_to_disk
+from mappo.system.files import complete_folder, unfinished, write_errors
 
 
 def export_agents(
@@ -47,19 +46,9 @@ def export_agents(
     verdicts: dict[Path, list[Verdict]] = {}
     for agent, folder in folders.items():
         index = policy.spec.agents.index(agent)
-        temporary = folder.with_name(f".{folder.name}.tmp")
-        try:
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
+        shutil.rmtree(unfinished(folder), ignore_errors=True)  # of a process that was killed
+        with write_errors(folder), complete_folder(folder) as temporary:
             verdicts[folder] = _export_agent(policy, index, formats, temporary, origin, records[index])
-            for file in temporary.iterdir():
-                flush_to_disk(file)
-            os.replace(temporary, folder)
-            flush_to_disk(out)
-        except OSError as error:
-            raise UserError(f"could not write {folder}: {error_text(error)}") from None
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
     return verdicts
 
 

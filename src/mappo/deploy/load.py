@@ -14,6 +14,7 @@ from mappo.policies.actor import Actor
 from mappo.policies.policy import Policy
 from mappo.runs.checkpoint import Checkpoint, load
 from mappo.runs.directory import read_run, seed_paths
+from mappo.system.files import as_path
 
 
 def load_actor(
@@ -41,7 +42,7 @@ def load_actor(
         UserError: the directory is not a run, its checkpoint is missing or damaged, or the import of its encoder is not
             allowed.
     """
-    return read_actor(Path(path), checkpoint, sampled, device, allow_code)[0]
+    return read_actor(as_path(path), checkpoint, sampled, device, allow_code)[0]
 
 
 def read_actor(

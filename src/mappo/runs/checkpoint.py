@@ -10,7 +10,6 @@ Training calls `save`; resuming, evaluation and `load_actor` call `load`.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -29,7 +28,7 @@ from mappo.runs.directory import saved_run_id
 from mappo.runs.hints import recovery_hint
 from mappo.runs.retention import prune, remove_own, remove_unfinished
 from mappo.runs.steps import STEP_NAME, RefusedError, check_name, checkpoint_paths
-from mappo.system.files import digest, flush_to_disk, write_text
+from mappo.system.files import complete_folder, digest, flush_to_disk, write_text
 from mappo.system.safe_read import MAX_TENSORS, read_text
 
 T = TypeVar("T")
@@ -62,28 +61,25 @@ def save(
         UserError: the checkpoint could not be written, for example to a full disk; earlier checkpoints are untouched.
     """
     final = run / "checkpoints" / f"{step:012d}"
-    temporary = final.with_name(f".{final.name}.tmp")
     run_id = saved_run_id(run)
     state = {"format": FORMAT, "mappo": __version__, "run": run_id, "step": step, **state}
     try:
         remove_unfinished(final.parent)
-        _write_files(temporary, {**state, "best_step": best}, {"model": model, "trainer": trainer})
-        remove_own(final, run_id)
-        os.replace(temporary, final)  # the checkpoint exists from here on
-        flush_to_disk(final.parent)
+        with complete_folder(final, lambda: remove_own(final, run_id)) as folder:
+            tensors = {"model": model, "trainer": trainer}
+            _write_files(folder, run / "config.json", {**state, "best_step": best}, tensors)
         flush_to_disk(run)  # the first checkpoint adds the folder `checkpoints`
         prune(run, step, best, every)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         raise UserError(f"could not save the checkpoint {final}: {error}; {recovery_hint(run, error)}") from None
     return final
 
 
-def _write_files(folder: Path, state: dict[str, Any], tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
-    """Write and flush the files of a checkpoint into a new folder."""
-    folder.mkdir(parents=True)
+def _write_files(
+    folder: Path, config: Path, state: dict[str, Any], tensors: Mapping[str, Mapping[str, Tensor]]
+) -> None:
+    """Write the files of a checkpoint into a folder, with the permissions of the run's config.json."""
     sums: dict[str, str] = {}
-    config = folder.parents[1] / "config.json"
     for name, values in tensors.items():
         file = folder / f"{name}.safetensors"
         save_file({k: v.detach().cpu().contiguous().clone() for k, v in values.items()}, file)
@@ -92,10 +88,8 @@ def _write_files(folder: Path, state: dict[str, Any], tensors: Mapping[str, Mapp
         if file.stat().st_size > MAX_TENSORS:
             raise OSError(f"{file.name} is larger than the limit of {MAX_TENSORS:,} bytes")
         sums[file.name] = digest(file)
-        flush_to_disk(file)
     sums["state.json"] = digest_state(state)
     write_text(folder / "state.json", json.dumps({**state, "sha256": sums}, indent=2) + "\n")
-    flush_to_disk(folder)
 
 
 def load(run: Path, which: str | int = "last", until: int | None = None) -> Checkpoint:

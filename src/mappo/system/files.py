@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
+import shutil
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,13 +15,55 @@ from mappo.errors import UserError
 
 def write_text(file: Path, text: str | Iterable[str]) -> None:
     """Write a text file, or its parts in turn, atomically: under a temporary name, flushed to disk, renamed."""
-    temporary = file.with_name(f".{file.name}.tmp")
+    temporary = unfinished(file)
     with open(temporary, "w", encoding="utf-8", newline="") as stream:
         stream.writelines([text] if isinstance(text, str) else text)
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(temporary, file)
     flush_to_disk(file.parent)  # the rename is an entry of the directory
+
+
+def as_path(path: str | Path) -> Path:
+    """Return an argument as a path.
+
+    Raises:
+        UserError: the argument is neither text nor a path.
+    """
+    try:
+        return Path(path)
+    except TypeError:
+        raise UserError(f"expected the path of a directory, got {path!r}") from None
+
+
+def unfinished(path: Path) -> Path:
+    """Return the temporary name of a file or folder while it is written."""
+    return path.with_name(f".{path.name}.tmp")
+
+
+@contextmanager
+def complete_folder(folder: Path, make_room: Callable[[], None] = lambda: None) -> Generator[Path]:
+    """Give a new folder to fill; at the end flush its files to disk and rename it. After an error nothing is left.
+
+    Args:
+        folder: the final folder; missing folders above are made. The temporary folder stands beside it.
+        make_room: called ahead of the renaming, once all files are on the disk.
+
+    Raises:
+        OSError: a folder exists, or cannot be written.
+    """
+    temporary = unfinished(folder)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        for path in (*temporary.iterdir(), temporary):
+            flush_to_disk(path)
+        make_room()
+        os.replace(temporary, folder)  # the folder exists from here on
+        flush_to_disk(folder.parent)
+    except Exception:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
 
 
 def flush_to_disk(path: Path) -> None:

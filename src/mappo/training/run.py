@@ -19,6 +19,7 @@ from mappo.runs.csv_table import read_table
 from mappo.runs.directory import read_run, seed_paths
 from mappo.runs.length import change_length
 from mappo.runs.steps import checkpoint_paths
+from mappo.system.files import as_path
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,9 @@ class Run:
         Returns:
             See `evaluate_run`.
         """
-        options = EvaluateOptions(episodes, on, str(checkpoint), sampled, workers, self.allow_code)
+        options = EvaluateOptions(
+            episodes, on, sampled, workers, checkpoint=str(checkpoint), allow_code=self.allow_code
+        )
         return evaluate_run(self.path, options, env=env)
 
     def export(
@@ -155,7 +158,7 @@ def load_run(path: str | Path, *, allow_code: bool = False) -> Run:
     Raises:
         UserError: the directory is not a run, is damaged, or is of another format.
     """
-    path = Path(path).absolute()
+    path = as_path(path).absolute()
     env, config, _ = read_run(path)
     step = min(last_step(seed_path) for seed_path in seed_paths(path, config))
     return Run(path, env, config, step, allow_code)
