@@ -135,7 +135,7 @@ def _clear(paths: Sequence[Path]) -> None:
     for path in paths:
         if not holds_only_own_files(path):
             raise UserError(f"{path} holds no checkpoint, and files that are not mappo's: choose another --run.name")
-        for name in ("metrics.csv", "timing.csv"):
+        for name in ("metrics.csv", "timing.csv", "returns.csv"):
             (path / name).unlink(missing_ok=True)
         for name in ("tensorboard", "checkpoints"):
             shutil.rmtree(path / name, ignore_errors=True)
