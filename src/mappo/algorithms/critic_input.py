@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mappo.config import Config
+from mappo.config.settings import NetworkConfig
 from mappo.core.observations import Channels, ObsPart, padded_parts
 from mappo.core.spec import Spec
 from mappo.errors import UserError
@@ -126,40 +127,52 @@ def make_critic_input(spec: Spec, config: Config, function: CriticInputFunction 
         raise UserError(f"network.death-mask is for critic-input agent, but critic-input is {mode}: leave it out")
     if function is not None:
         return _from_function(spec, config, function)
-    obs = obs_reader(spec, network_config.channels)
-    state = state_reader(spec, network_config.channels)
-    obs_shape = obs.shape
-    num_agents = spec.num_agents
-    if mode == "env":
-        if len(state.shape) not in (1, 3):
-            raise UserError(f"the state must be a vector or an image (H, W, C), not {state.shape}")
-        parts = (spec.state_parts,)
-        return CriticInput(mode, state.shape, True, parts=parts, bytes_scale=state.bytes_scale or 255.0)
-    own_parts = [padded_parts(agent_parts, math.prod(obs_shape)) for agent_parts in spec.obs_parts]
-    joint_parts = tuple(chain.from_iterable(own_parts))
-    joint_shape = (*obs_shape[:-1], num_agents * obs_shape[-1])
-    bytes_scale = obs.bytes_scale or 255.0
-    if mode == "joint":
-        return CriticInput(mode, joint_shape, True, parts=(joint_parts,), bytes_scale=bytes_scale)
-    if mode == "own":
-        has_id = spec.needs_agent_id(network_config.sharing, network_config.agent_id)
-        shape = (*obs_shape[:-1], obs_shape[-1] + has_id * num_agents)
-        return CriticInput(mode, shape, False, has_id, parts=tuple(own_parts), bytes_scale=bytes_scale)
+    makers = {"env": _state_row, "joint": _joint_row, "own": _own_rows, "agent": _agent_rows}
+    return makers[mode](spec, network_config)
+
+
+def _state_row(spec: Spec, config: NetworkConfig) -> CriticInput:
+    state = state_reader(spec, config.channels)
+    if len(state.shape) not in (1, 3):
+        raise UserError(f"the state must be a vector or an image (H, W, C), not {state.shape}")
+    return CriticInput("env", state.shape, True, parts=(spec.state_parts,), bytes_scale=state.bytes_scale or 255.0)
+
+
+def _own_rows(spec: Spec, config: NetworkConfig) -> CriticInput:
+    obs = obs_reader(spec, config.channels)
+    has_id = spec.needs_agent_id(config.sharing, config.agent_id)
+    shape = (*obs.shape[:-1], obs.shape[-1] + has_id * spec.num_agents)
+    parts = tuple(padded_parts(agent_parts, math.prod(obs.shape)) for agent_parts in spec.obs_parts)
+    return CriticInput("own", shape, False, has_id, parts=parts, bytes_scale=obs.bytes_scale or 255.0)
+
+
+def _joint_row(spec: Spec, config: NetworkConfig) -> CriticInput:
+    obs = obs_reader(spec, config.channels)
+    parts = tuple(chain.from_iterable(padded_parts(parts, math.prod(obs.shape)) for parts in spec.obs_parts))
+    shape = (*obs.shape[:-1], spec.num_agents * obs.shape[-1])
+    return CriticInput("joint", shape, True, parts=(parts,), bytes_scale=obs.bytes_scale or 255.0)
+
+
+def _agent_rows(spec: Spec, config: NetworkConfig) -> CriticInput:
+    obs_shape = obs_reader(spec, config.channels).shape
+    team = _joint_row(spec, config)
+    bytes_scale = team.bytes_scale
     has_state = spec.state_shape is not None
-    team_shape = state.shape if has_state else joint_shape
-    if team_shape[:-1] != obs_shape[:-1]:
+    if has_state:
+        shape = state_reader(spec, config.channels).shape
+        team = CriticInput("env", shape, True, parts=(padded_parts(spec.state_parts, math.prod(shape)),))
+    if team.shape[:-1] != obs_shape[:-1]:
         raise UserError(
-            f"network.critic-input agent concatenates state {team_shape} and observations {obs_shape}, which are not "
+            f"network.critic-input agent concatenates state {team.shape} and observations {obs_shape}, which are not "
             f"of one kind: use env, joint or own"
         )
-    team_parts = padded_parts(spec.state_parts, math.prod(team_shape)) if has_state else joint_parts
     return CriticInput(
-        mode,
-        (*obs_shape[:-1], team_shape[-1] + obs_shape[-1] + num_agents),
+        "agent",
+        (*obs_shape[:-1], team.shape[-1] + obs_shape[-1] + spec.num_agents),
         False,
-        death_mask=network_config.death_mask,
+        death_mask=config.death_mask,
         has_state=has_state,
-        parts=tuple((*team_parts, *agent_parts) for agent_parts in own_parts),
+        parts=tuple((*team.parts[0], *padded_parts(parts, math.prod(obs_shape))) for parts in spec.obs_parts),
         bytes_scale=bytes_scale,
     )
 

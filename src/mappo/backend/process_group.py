@@ -194,25 +194,7 @@ def joined(place: Place, is_cuda: bool, lost_after: float) -> Generator[Ranks]:
     if place.size == 1:
         yield ALONE
         return
-    # torch.optim loads this module, whose default arguments keep a group alive: load it before there is one.
-    importlib.import_module("torch.distributed.nn.functional")
-    timeout = timedelta(seconds=lost_after)
-    try:
-        store = dist.PrefixStore(f"mappo-{next(_groups)}", first_store(lost_after))
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if is_cuda else "gloo",
-            store=store,
-            rank=place.rank,
-            world_size=place.size,
-            timeout=timeout,
-        )
-        group = Group(place, store, lost_after)
-    except RuntimeError as error:
-        where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
-        raise LostError(
-            f"the {place.size} processes of the run do not find each other at {where} ({_first_sentence(error)}). If "
-            f"all have started, another program may use this port: set another MASTER_PORT"
-        ) from None
+    group = _join(place, is_cuda, lost_after)
     try:
         yield group
         group.leave()
@@ -220,3 +202,25 @@ def joined(place: Place, is_cuda: bool, lost_after: float) -> Generator[Ranks]:
         raise
     except BaseException as error:
         raise group.tell(error) from error
+
+
+def _join(place: Place, is_cuda: bool, lost_after: float) -> Group:
+    """Return the group of the processes of the run, once all have come."""
+    # torch.optim loads this module, whose default arguments keep a group alive: load it before there is one.
+    importlib.import_module("torch.distributed.nn.functional")
+    try:
+        store = dist.PrefixStore(f"mappo-{next(_groups)}", first_store(lost_after))
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if is_cuda else "gloo",
+            store=store,
+            rank=place.rank,
+            world_size=place.size,
+            timeout=timedelta(seconds=lost_after),
+        )
+        return Group(place, store, lost_after)
+    except RuntimeError as error:
+        where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        raise LostError(
+            f"the {place.size} processes of the run do not find each other at {where} ({_first_sentence(error)}). If "
+            f"all have started, another program may use this port: set another MASTER_PORT"
+        ) from None

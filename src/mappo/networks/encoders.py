@@ -124,18 +124,26 @@ def make_encoder(
         name = "cnn" if len(shape) == 3 else "mlp"
     if name in BUILT_IN:
         return BUILT_IN[name](groups, shape, network_config, generator)
+    with _drawn_from(generator):
+        return _make_own_encoder(groups, shape, network_config, role, spec)
+
+
+def _make_own_encoder(
+    groups: int, shape: tuple[int, ...], network_config: NetworkConfig, role: Role, spec: Spec | None
+) -> nn.Module:
+    """Build and check an encoder of the user."""
+    name = network_config.encoder
     maker = find_encoder(name)
     offered: dict[str, Any] = {"role": role, "spec": spec}
     wanted = {key: value for key, value in offered.items() if key in parameters(maker)}
-    with _drawn_from(generator):
-        try:
-            encoder = maker(groups, shape, network_config, **wanted)
-        except UserError:
-            raise
-        except Exception as error:
-            raise UserError(f"network.encoder {name} failed for the {role}: {describe_error(error)}") from error
-        rows = (2,) if groups == 1 else (groups, 2)
-        _check_encoder(f"{name} of the {role}", encoder, rows, shape, network_config.hidden[-1])
+    try:
+        encoder = maker(groups, shape, network_config, **wanted)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"network.encoder {name} failed for the {role}: {describe_error(error)}") from error
+    rows = (2,) if groups == 1 else (groups, 2)
+    _check_encoder(f"{name} of the {role}", encoder, rows, shape, network_config.hidden[-1])
     return encoder
 
 

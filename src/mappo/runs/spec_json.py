@@ -61,9 +61,7 @@ def spec_from_dict(data: dict[str, Any]) -> Spec:
     arrays = [_read_array(x) for x in obs]
     state_shape = read_field(data, "state_shape", _Ints | None)
     # Equal observation spaces share a Box. The bounds of a Box are arrays of the observation's size.
-    size = max(sum(math.prod(shape) for shape, _ in set(arrays)), math.prod(state_shape or ()))
-    if size > MAX_OBS_SIZE:
-        raise UserError(f"the agents observe {size:,} numbers, more than the limit of {MAX_OBS_SIZE:,}")
+    _limit("observe", max(sum(math.prod(shape) for shape, _ in set(arrays)), math.prod(state_shape or ())))
     boxes = {array: _box(array[0], np.dtype(array[1])) for array in set(arrays)}
     all_bytes = all(dtype == "uint8" for _, dtype in arrays)
     obs_parts = tuple(
@@ -71,14 +69,13 @@ def spec_from_dict(data: dict[str, Any]) -> Spec:
         for x, (shape, _) in zip(obs, arrays, strict=True)
     )
     padded_size = len(agents) * max((sum(part.size for part in parts) for parts in obs_parts), default=0)
-    if len(set(obs_parts)) > 1 and padded_size > MAX_OBS_SIZE:
-        raise UserError(f"the agents observe {padded_size:,} numbers, more than the limit of {MAX_OBS_SIZE:,}")
+    if len(set(obs_parts)) > 1:
+        _limit("observe", padded_size)
     # Runs of earlier versions know no arrays; their observations are flat.
     inputs = tuple(_read_inputs(x["inputs"], shape) for x, (shape, _) in zip(obs, arrays, strict=True) if "inputs" in x)
     heads = tuple(_read_heads(x) for x in read_field(data, "heads", _Objects))
     choices = len(agents) * max((sum(h.categorical) + h.size for h in heads), default=0)
-    if choices > MAX_CHOICES:
-        raise UserError(f"the agents choose among {choices:,} actions, more than the limit of {MAX_CHOICES:,}")
+    _limit("choose among", choices, MAX_CHOICES, "actions")
     return Spec(
         agents=agents,
         obs_spaces=tuple(boxes[array] for array in arrays),
@@ -91,6 +88,11 @@ def spec_from_dict(data: dict[str, Any]) -> Spec:
         state_parts=_read_parts(data["state_parts"], state_shape or ()) if data.get("state_parts") else (),
         obs_inputs=inputs if len(inputs) == len(obs) else (),
     )
+
+
+def _limit(verb: str, size: int, limit: int = MAX_OBS_SIZE, things: str = "numbers") -> None:
+    if size > limit:
+        raise UserError(f"the agents {verb} {size:,} {things}, more than the limit of {limit:,}")
 
 
 def check_readable(text: str) -> None:

@@ -76,20 +76,8 @@ class SeedRun:
         state = self._checked_state(found)
         updates = int(state["updates"])
         notes = [f"passed over: {problem}" for problem in found.passed_over]
-        trainer = state_of(found.trainer, self.ranks.rank)
-        former = num_processes(found.trainer)
-        other = "" if former == self.ranks.size else f"{former} processes by {self.ranks.size}"
-        if state["device"] != self.agent.device.type:  # a generator cannot load the state of another kind of device
-            other = state["device"]
-        if other:
-            notes.append(f"resumed from {other}: random streams and episodes start anew")
-            trainer = {k: v for k, v in trainer.items() if not is_own(k)}
-            self.agent.generator.manual_seed(derive_seed(self.seed, 3, updates, self.ranks.rank))
+        trainer = self._own_trainer(found, notes)
         notes += self._keep_library(state.get("products", self.library))
-        # Earlier runs of format 2 saved the critic's memory with the episodes. New episodes begin with an empty memory.
-        trainer = {"critic_memory" if k == "collector.critic_memory" else k: v for k, v in trainer.items()}
-        if "collector.running" not in trainer:
-            trainer.pop("critic_memory", None)
         self._load_agent(found, {**found.model, **trainer}, updates)
         self.saved_step = int(state["step"])
         self.best_step = checkpoint.best_step(found)
@@ -107,6 +95,24 @@ class SeedRun:
                 f"this is one seed of {parent.parent}, which cannot go on as a whole once the steps of its seeds differ"
             )
         return trainer, notes + self.logger.notes
+
+    def _own_trainer(self, found: Checkpoint, notes: list[str]) -> dict[str, Tensor]:
+        """Return the trainer's tensors of this process; without random streams that do not fit, with a note."""
+        state = found.state
+        trainer = state_of(found.trainer, self.ranks.rank)
+        former = num_processes(found.trainer)
+        other = "" if former == self.ranks.size else f"{former} processes by {self.ranks.size}"
+        if state["device"] != self.agent.device.type:  # a generator cannot load the state of another kind of device
+            other = state["device"]
+        if other:
+            notes.append(f"resumed from {other}: random streams and episodes start anew")
+            trainer = {k: v for k, v in trainer.items() if not is_own(k)}
+            self.agent.generator.manual_seed(derive_seed(self.seed, 3, int(state["updates"]), self.ranks.rank))
+        # Earlier runs of format 2 saved the critic's memory with the episodes. New episodes begin with an empty memory.
+        trainer = {"critic_memory" if k == "collector.critic_memory" else k: v for k, v in trainer.items()}
+        if "collector.running" not in trainer:
+            trainer.pop("critic_memory", None)
+        return trainer
 
     def _checked_state(self, found: Checkpoint) -> dict[str, Any]:
         """Return the content of `state.json`, checked for missing entries."""

@@ -45,17 +45,10 @@ def check_step(
         truncations: flags by agent.
         is_shared: True if all agents receive the team's reward; then the reward of an agent that acted counts alone.
     """
+    yield from _check_rewards(acting, rewards, is_shared)
     over = [a for a in acting if terminations.get(a) or truncations.get(a)]
     has_ended = all(a in over for a in agents)
     is_cut = any(truncations.get(a) and not terminations.get(a) for a in acting)
-    for a, reward in rewards.items():
-        is_unread = reward is None or (is_shared and not isinstance(check_reward(a, reward), Finding))
-        if is_unread and a not in acting:
-            continue
-        if not np.isfinite(number := reward_number(a, reward)):
-            yield broken("reward-number", a, reward=short(reward))
-        elif abs(number) > _MAX_REWARD:
-            yield broken("reward-size", a, reward=number)
     for a in acting:
         if a not in rewards:
             yield broken("no-reward", a)
@@ -68,6 +61,18 @@ def check_step(
             yield broken("no-final-observation", a)
         if a in over and a in agents:
             yield broken("not-emptied", a) if has_ended else broken("over-but-listed", a, when="")
+
+
+def _check_rewards(acting: Sequence[str], rewards: Mapping[str, Any], is_shared: bool) -> Iterator[Finding]:
+    """Find rewards that are no numbers, or too large."""
+    for a, reward in rewards.items():
+        is_unread = reward is None or (is_shared and not isinstance(check_reward(a, reward), Finding))
+        if is_unread and a not in acting:
+            continue
+        if not np.isfinite(number := reward_number(a, reward)):
+            yield broken("reward-number", a, reward=short(reward))
+        elif abs(number) > _MAX_REWARD:
+            yield broken("reward-size", a, reward=number)
 
 
 def check_flags(acting: Sequence[str], **flags: Mapping[str, Any]) -> Finding | None:

@@ -98,25 +98,28 @@ def compare(
     Raises:
         UserError: there is no run to compare, or no such setting.
     """
-    found = find_runs([runs] if isinstance(runs, str | Path) else runs)
-    problems = list(found.problems)
-    records: list[Record] = []
-    for run in found.runs:
-        for seed, path in run.seeds:
-            try:
-                records.append(read_record(run, seed, path))
-            except UserError as error:
-                problems.append(str(error))
-    # A seed's directory may be named beside the directory of all seeds.
-    by_path: dict[Path, Record] = {}
-    for record in records:
-        by_path.setdefault(record.path.resolve(), record)
-    comparison = compare_records([*by_path.values()], [by] if isinstance(by, str) else by, problems)
+    records, problems = _read_records([runs] if isinstance(runs, str | Path) else runs)
+    comparison = compare_records(records, [by] if isinstance(by, str) else by, problems)
     if out is not None:
         from mappo.experiments.compare.figure import draw_comparison  # matplotlib takes half a second to load
 
         draw_comparison(comparison, Path(out))
     return comparison
+
+
+def _read_records(runs: Sequence[str | Path]) -> tuple[list[Record], list[str]]:
+    """Return the record of each seed once, and the errors of the runs that were left out."""
+    found = find_runs(runs)
+    problems = list(found.problems)
+    records: dict[Path, Record] = {}
+    for run in found.runs:
+        for seed, path in run.seeds:
+            try:
+                # A seed's directory may be named beside the directory of all seeds.
+                records.setdefault(path.resolve(), read_record(run, seed, path))
+            except UserError as error:
+                problems.append(str(error))
+    return [*records.values()], problems
 
 
 def compare_records(records: Sequence[Record], by: Sequence[str] = (), problems: Sequence[str] = ()) -> Comparison:
