@@ -24,6 +24,7 @@ from mappo.cli.main import main
 from mappo.config.presets import TWINS
 from mappo.envs.batched.spread import Spread
 from mappo.evaluation import progress, score_run as evaluate
+from mappo.evaluation.options import ReplayOptions
 from mappo.runs import checkpoint, directory as rundir
 from mappo.runs.logger import RunLogger
 from mappo.system.packages import install_command
@@ -74,7 +75,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     with pytest.MonkeyPatch.context() as patch:
         draw, shown = evaluate.draw_replay, []
         patch.delitem(TWINS, "spread", raising=False)
-        patch.setattr(evaluate, "draw_replay", lambda path, *_, **__: draw(path, 1))  # of four games
+        single = ReplayOptions(episodes=1)  # of four
+        patch.setattr(evaluate, "draw_replay", lambda path, *_, **__: draw(path, single))
         patch.setattr("builtins.print", lambda *text, **_: shown.append(" ".join(map(str, text))))
         assert main(["train", "spread", "--run.dir", str(path), "--run.progress", "off", *SMALL]) == 0
     return path, "\n".join(shown)
@@ -139,9 +141,9 @@ MISTAKES = {
     "no choice": (["train", "spread", "--env.reward", "both"], "invalid choice 'both'"),
     "minibatches": (
         ["train", "spread", "--env.num-envs", "8", "--ppo.rollout-length", "25", "--ppo.minibatches", "3"],
-        "ppo.minibatches 3 does not divide ppo.rollout-length x env.num-envs = 25 x 8 = 200; nearest that does: 2",
+        "mappo: --ppo.minibatches 3 does not divide --ppo.rollout-length x --env.num-envs = 25 x 8 = 200;",
     ),
-    "no environments": (["train", "spread", "--env.num-envs", "0"], "env.num-envs must be at least 1, got 0"),
+    "no environments": (["train", "spread", "--env.num-envs", "0"], "mappo: --env.num-envs must be at least 1, got 0"),
     "negative steps": (["train", "spread", "--run.total-steps", "-5"], "run.total-steps must be at least 1, got -5"),
     "no layer": (["train", "spread", "--network.hidden"], "network.hidden needs at least one layer"),
     "no width": (["train", "spread", "--network.hidden", "64", "0"], "network.hidden must be at least 1, got 0"),

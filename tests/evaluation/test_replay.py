@@ -157,8 +157,8 @@ def test_captions_tell_step_and_return_to_the_end(monkeypatch: pytest.MonkeyPatc
     texts: list[str] = []
     monkeypatch.setattr("mappo.evaluation.replay.add_caption", lambda frame, *text: texts.extend(text) or frame)
     dressed(SerialEnvs(lambda: Film(3), 1), 2)
-    assert texts[:2] == ["film/Film   episode 1, seed 0", "step 0   return 0.00"]
-    assert texts[3::2][:2] == ["step 1   return 2.00", "step 3   return 6.00"]
+    assert texts[:2] == ["film/Film   episode 1, seed 0", "step 0   return 0.000"]
+    assert texts[3::2][:2] == ["step 1   return 2.000", "step 3   return 6.000"]
     assert texts[6] == "film/Film   episode 2, seed 1"
 
 

@@ -156,12 +156,15 @@ def test_files_name_code_only_with_consent(folder: Path, capsys: pytest.CaptureF
     assert imported(folder)
 
 
-def test_an_encoder_alone_needs_no_consent_for_the_learner(folder: Path):
+def test_an_encoder_alone_needs_no_consent_for_the_learner(folder: Path, capsys: pytest.CaptureFixture[str]):
     mappo.train("spread", with_code("run", encoder="mlp", total_steps=80))
     (folder / "IMPORTED").unlink()
     sys.modules.pop("mine")
     mappo.load_actor("run")
     assert main(["evaluate", "run", "--episodes", "2"]) == 0  # the learner plays no part
+    capsys.readouterr()
+    assert main(["train", "spread", "--resume", "--run.dir", "run", "--config", "run/config.json", "--allow-code"]) == 0
+    assert "mappo evaluate run\n" in capsys.readouterr().out.replace(".venv/bin/", "")
     assert not imported(folder)
 
 

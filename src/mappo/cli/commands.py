@@ -12,10 +12,9 @@ import tyro
 from mappo.config import Config
 from mappo.config.bounds import at_least, at_most, coerce
 from mappo.deploy.formats import FormatName
-from mappo.evaluation.options import REPLAY_EPISODES, SCORE_SEED, EvaluateOptions
+from mappo.evaluation.options import EvaluateOptions, PolicyOptions, ReplayOptions
 from mappo.experiments.compare.options import CompareOptions
 from mappo.experiments.sweep.options import SweepOptions
-from mappo.runs.steps import check_name
 
 RunPath = Annotated[Path, tyro.conf.arg(metavar="RUN"), tyro.conf.Positional]
 EnvName = Annotated[str, tyro.conf.arg(metavar="ENV"), tyro.conf.Positional]
@@ -71,31 +70,18 @@ class Evaluate(EvaluateOptions):
     """Print a single JSON object and nothing else."""
 
 
-@dataclass(frozen=True)
-class Play:
+@tyro.conf.configure(tyro.conf.FlagCreatePairsOff)
+@dataclass(frozen=True, kw_only=True)
+class Play(ReplayOptions):
     """Draw episodes of a run, with the policy (greedy or sampled) of run.eval-policy, as GIF or MP4."""
 
     run: RunPath
     """Run directory."""
-    out: Path | None = None
-    """New file, .gif, or .mp4 with the program ffmpeg; by default replay.gif of the run, or else replay-2.gif, ...
-    No file is overwritten."""
-    episodes: int = REPLAY_EPISODES
-    """Number of episodes, 1 to 100."""
-    seed: int = SCORE_SEED
-    """Reset seed of the first episode; further episodes count up."""
-    checkpoint: str = "last"
-    """Checkpoint of the policy: last, best (by the evaluations during training), or the step of a kept checkpoint."""
-    allow_code: Flag = False
-    """Allow import of the code named in the run's config.json, such as an environment module:function."""
-
-    def __post_init__(self) -> None:
-        check_name(self.checkpoint)
 
 
 @tyro.conf.configure(tyro.conf.FlagCreatePairsOff)
 @dataclass(frozen=True)
-class Export:
+class Export(PolicyOptions):
     """Export the policies of a run's agents to files that run without mappo, and prove each file.
 
     A folder for each agent holds the files, contract.json (names, shapes, units, checksums) and check.safetensors, the
@@ -110,16 +96,11 @@ class Export:
     """Kinds of files."""
     out: Path | None = None
     """Folder of the agents' folders; by default export in the run directory."""
-    checkpoint: str = "last"
-    """Checkpoint of the policy: last, best (by the evaluations during training), or the step of a kept checkpoint."""
     verify: Path | None = None
     """Folder of exported files to verify, in place of an export."""
     allow_code: bool = False
     """Allow import of the code named in the run's config.json, such as an environment module:function; with --verify
     allow policy.c and policy.pt2 to run."""
-
-    def __post_init__(self) -> None:
-        check_name(self.checkpoint)
 
 
 @dataclass(frozen=True)

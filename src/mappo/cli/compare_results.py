@@ -14,6 +14,7 @@ from rich.text import Text
 
 from mappo.cli.commands import Compare, Runs
 from mappo.errors import UserError
+from mappo.evaluation.number_format import return_format
 from mappo.evaluation.statistics import FEWEST_SEEDS
 from mappo.experiments.compare.comparison import Comparison, compare
 from mappo.experiments.compare.listing import RunInfo, list_runs
@@ -145,14 +146,14 @@ def _score_text(info: RunInfo, is_wide: bool) -> str:
     """Return the score with its interval; in a narrow terminal with half the width of the interval."""
     if info.score is None:
         return ""
-    decimals = 1 if abs(info.score["mean"]) >= 10 else 3
-    text = f"{'~' if info.source == 'evaluation' else ''}{info.score['mean']:,.{decimals}f}"
+    number = return_format(info.score["mean"])
+    text = f"{'~' if info.source == 'evaluation' else ''}{info.score['mean']:{number}}"
     if info.score["ci95"] is None:
         return text
     low, high = info.score["ci95"]
     if not is_wide:
-        return f"{text} ±{(high - low) / 2:,.{decimals}f}"
-    return f"{text} ({low:,.{decimals}f} to {high:,.{decimals}f})"
+        return f"{text} ±{(high - low) / 2:{number}}"
+    return f"{text} ({low:{number}} to {high:{number}})"
 
 
 def _short(steps: int) -> str:

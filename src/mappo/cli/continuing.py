@@ -71,10 +71,11 @@ def has_nothing_left(env: str, config: Config) -> bool:
     ):  # damaged: trained again
         return False
     program = program_name()
-    run = shell_path(path) + allow_flag(env, saved)
+    run = shell_path(path)
+    trust = allow_flag(env, *saved.named_code)
     say(
         f"{path} is complete: {saved.run.total_steps:,} steps, trained and scored; nothing is left to do.\n"
-        f"  another score   {program} evaluate {run}\n"
-        f"  a longer run    {program} resume {run} --total-steps {2 * saved.run.total_steps}"
+        f"  another score   {program} evaluate {run}{allow_flag(env, saved.network.encoder)}\n"
+        f"  a longer run    {program} resume {run}{trust} --total-steps {2 * saved.run.total_steps}"
     )
     return True

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 from mappo.cli import commands
@@ -200,7 +201,7 @@ def _show_run(run: Any, scored: Scored | None, signals: Signals, started: float,
     path = shell_path(run.path)
     caught = signals.caught
     if not run.finished:
-        trust = allow_flag(run.env, run.config)
+        trust = allow_flag(run.env, *run.config.named_code)
         say(f"Stopped at step {run.step:,}{signals.reason} and saved.  Go on with:  {program} resume {path}{trust}")
         return 128 + caught if caught else STOPPED
     if caught:
@@ -258,13 +259,9 @@ def _play(command: commands.Play, close_limit: CloseLimit) -> int:
     with env_output_to_stderr():
         path = draw_replay(
             command.run,
-            command.episodes,
-            command.seed,
-            command.checkpoint,
-            command.allow_code,
-            close_limit,
-            progress_notes("replay", note_progress),
-            out=replay_path(command.run, command.out),
+            replace(command, out=replay_path(command.run, command.out)),
+            close_limit=close_limit,
+            on_step=progress_notes("replay", note_progress),
         )
     print(path)
     return DONE

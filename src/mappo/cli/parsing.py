@@ -1,6 +1,10 @@
 """From the words of a command line to a command of `commands`, with the defaults of its environment. Loads no torch."""
 
+import io
+import re
+from contextlib import redirect_stderr
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -46,12 +50,31 @@ def parse(args: list[str]) -> Any:
         choices = {} if default is None else {"preset": list(presets_of(default.env))}
         print(help_text(command, COMMANDS[command], default, choices, "--help-all" in rest))
         raise SystemExit(0)
-    # tyro shows a ValueError of a dataclass as a box, without a traceback.
-    parsed: Any = tyro.cli(COMMANDS[command], prog=f"mappo {command}", args=rest, default=default)
+    parsed = _read_words(command, rest, default)
     if default is not None:  # a name that was not typed comes from the file
         names = [name for name in parsed.config.named_code if not any(name in word for word in rest)]
         check_code(names, parsed.allow_code, f"--config {parsed.settings}")
     return parsed
+
+
+def _read_words(command: str, args: list[str], default: Any) -> Any:
+    """Return the command that tyro makes of the words.
+
+    Raises:
+        UserError: a value is not valid for a dataclass; its settings are named as they are typed.
+        SystemExit: tyro printed an error.
+    """
+    read: Any = partial(tyro.cli, COMMANDS[command], prog=f"mappo {command}", args=args, default=default)
+    try:
+        with redirect_stderr(io.StringIO()):
+            return read()
+    except SystemExit as stop:
+        cause: BaseException | None = stop
+        while cause is not None:
+            if isinstance(cause, UserError):
+                raise UserError(re.sub(r"(?<![\w.-])((env|network|ppo|run)\.[\w-]+)", r"--\1", str(cause))) from None
+            cause = cause.__context__
+    return read()  # prints the error
 
 
 def _defaults(command: str, args: list[str]) -> Train | Sweep | None:

@@ -14,7 +14,8 @@ from typing import Any
 from mappo.config.presets import original_of
 from mappo.core.user_code import allow_flag
 from mappo.errors import UserError
-from mappo.evaluation.options import REPLAY_EPISODES, REPLAY_SECONDS, EvaluateOptions
+from mappo.evaluation.number_format import return_format
+from mappo.evaluation.options import REPLAY_EPISODES, REPLAY_SECONDS, EvaluateOptions, ReplayOptions
 from mappo.system.files import shell_path
 from mappo.system.safe_read import printable
 from mappo.system.shutdown import CloseLimit
@@ -82,7 +83,7 @@ def show_result(run: Any, scored: Scored | None, close_limit: CloseLimit, progra
         if path is not None:
             print(f"  {label:<15} {path}")
     print("\nNext:")
-    path = shell_path(run.path) + allow_flag(run.env, run.config)
+    path = shell_path(run.path) + allow_flag(run.env, run.config.network.encoder)  # the learner plays no part
     print(f"  {program} evaluate {path}{f' --on {package}' if package else ''} --episodes {episodes}")
     if replay is not None:
         print(f"  {program} play {path} --seed 7")
@@ -110,8 +111,7 @@ def _draw_replay(run: Any, close_limit: CloseLimit) -> Path | None:
     try:
         return draw_replay(
             run.path,
-            settings.replay_episodes or REPLAY_EPISODES,
-            allow_code=True,
+            ReplayOptions(episodes=settings.replay_episodes or REPLAY_EPISODES, allow_code=True),
             close_limit=close_limit,
             on_step=_progress(run, "replay"),
             budget_s=REPLAY_SECONDS if settings.replay_episodes is None else math.inf,
@@ -232,17 +232,17 @@ def print_score(result: dict[str, Any]) -> None:
         table.add_column(column, justify="right")
     scores = {f"run ({policy})": score["return_sum"] for policy, score in sorted(result["scores"].items())}
     scores |= result["baselines"]
-    digits = 1 if max(abs(score["mean"]) for score in scores.values()) >= 10 else 3
+    number = return_format(*(score["mean"] for score in scores.values()))
     for name, score in scores.items():
         ahead = ""
         if "difference" in score:
             difference = score["difference"]
-            interval = _interval(difference, f"+.{digits}f")
-            ahead = f"{difference['mean']:+.{digits}f}" + (f"  ({interval})" if interval else "")
-        table.add_row(name, f"{score['mean']:.{digits}f}", _interval(score, f".{digits}f"), ahead)
+            interval = _interval(difference, f"+{number}")
+            ahead = format(difference["mean"], f"+{number}") + (f"  ({interval})" if interval else "")
+        table.add_row(name, format(score["mean"], number), _interval(score, number), ahead)
     Console().print(table)
 
 
-def _interval(score: dict[str, Any], digits: str) -> str:
+def _interval(score: dict[str, Any], number: str) -> str:
     """Format the interval of a mean; a single value has none."""
-    return "" if score["ci95"] is None else " to ".join(format(bound, digits) for bound in score["ci95"])
+    return "" if score["ci95"] is None else " to ".join(format(bound, number) for bound in score["ci95"])

@@ -4,11 +4,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mappo.evaluation.number_format import format_return
 from mappo.experiments.sweep.results import SweepResults
 from mappo.system.files import shell_path
 from mappo.system.safe_read import printable
 from mappo.system.stdio import say
-from mappo.training.progress import format_short
 
 _ROWS = 10
 
@@ -49,6 +49,6 @@ def _table(results: SweepResults) -> Table:
     for trial in results.ranking[:_ROWS]:
         cost = "" if trial.cpu_s is None else f"{trial.cpu_s:,.0f}"
         values = printable(results.plan.describe_values(trial.values), keep="")
-        figures = (str(trial.number), format_short(trial.eval_return or 0.0), trial.score_text, cost)
+        figures = (str(trial.number), format_return(trial.eval_return or 0.0), trial.score_text, cost)
         table.add_row(*figures, "+" * trial.is_efficient, Text(values))
     return table

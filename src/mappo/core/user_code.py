@@ -1,7 +1,7 @@
 """Code of the user, named by `module:attribute`: its import, and the consent to import it. Loads no torch.
 
 A name that the user typed, or wrote into a program, is consent to import the code. A name in a file is not: commands
-and functions that read run directories call `check_code` first.
+and functions that read run directories call `check_code` ahead of the import.
 """
 
 import contextlib
@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from mappo.config import Config
 from mappo.config.config import is_code
 from mappo.errors import UserError, suggest
 
@@ -28,9 +27,9 @@ def check_code(names: Iterable[str], is_allowed: bool, file: str | Path = "confi
         )
 
 
-def allow_flag(env: str, config: Config) -> str:
-    """Return ` --allow-code` where the commands that read a run need it, else an empty text."""
-    return " --allow-code" if any(map(is_code, (env, *config.named_code))) else ""
+def allow_flag(*names: str) -> str:
+    """Return ` --allow-code` where some of the names that a command reads from a run are code, else an empty text."""
+    return " --allow-code" if any(map(is_code, names)) else ""
 
 
 def split_name(name: str, example: str = "make_env") -> tuple[str, str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from mappo.evaluation.labels import spread_apart
+from mappo.evaluation.number_format import return_format
 from mappo.evaluation.statistics import Floats, mean_interval
 from mappo.runs.csv_table import read_table
 from mappo.system.files import replace_file
@@ -212,11 +213,11 @@ def _draw_baselines(axes: Axes, baselines: Mapping[str, float], intervals: Mappi
     # Labels of close lines are moved apart: two lines of text need about a twelfth of the height.
     heights = spread_apart(baselines, (high - low) / 12, high)
     for color, (name, value) in zip(_BASELINES * len(baselines), baselines.items(), strict=False):
-        digits = 1 if abs(value) >= 10 else 2
+        number = return_format(value)
         low, high = intervals.get(name, (math.nan, math.nan))
-        width = f" ± {(high - low) / 2:,.{digits}f}" if low < high else ""
+        width = f" ± {(high - low) / 2:{number}}" if low < high else ""
         axes.annotate(
-            f"{printable(name, keep='')}\n{value:,.{digits}f}{width}".replace("-", "−"),
+            f"{printable(name, keep='')}\n{value:{number}}{width}".replace("-", "−"),
             (1.0, heights[name]),
             xytext=(6, 0),
             textcoords="offset points",

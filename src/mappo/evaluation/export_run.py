@@ -48,8 +48,8 @@ def export_run(
     """
     name, config, spec = read_run(path)
     options = EvaluateOptions(episodes=1, workers=0, allow_code=allow_code)
-    check_options(name, config, env, options, "export")
-    actor, found = read_actor(path, checkpoint, allow_code=True)
+    check_options(name, env, options, "export")
+    actor, found = read_actor(path, checkpoint, allow_code=allow_code)
     if agent != "all" and agent not in spec.agents:
         raise UserError(f"there is no agent {agent!r}; there are: {', '.join(spec.agents)}")
     origin = {
@@ -60,7 +60,7 @@ def export_run(
         "precision": config.network.precision,
     }
     env_options = spec.fit_options(config.env.env_options)
-    with open_env(name if env is None else env, name, env_options, options, close_limit) as (_, batched):
+    with open_env(name, env, env_options, options, close_limit) as (_, batched):
         check_same_spec(path, spec, batched)
         if batched.num_envs != 1:
             raise UserError("give a function that makes one environment, run.export(env=make_env)")

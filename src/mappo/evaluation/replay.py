@@ -17,6 +17,7 @@ from mappo.errors import UserError
 from mappo.evaluation.caption import add_caption
 from mappo.evaluation.episodes import LONG_EPISODE, Budget, CutOffError, StepCallback, part_of, play_episodes
 from mappo.evaluation.gif import Frame, check_frame
+from mappo.evaluation.number_format import format_return
 
 # Seconds of a replay, with a second for the last picture of each episode; and the fewest for an episode.
 SECONDS = 29.0
@@ -94,7 +95,7 @@ class _Shot:
     @property
     def text(self) -> str:
         """Return the second line of the caption."""
-        return f"step {self.step:,}   return {self.team_return:,.{1 if abs(self.team_return) >= 100 else 2}f}"
+        return f"step {self.step:,}   return {format_return(self.team_return)}"
 
 
 def _render_episode(env: Renderable, policy: TeamPolicy, seed: int, limit: int, on_step: StepCallback) -> list[_Shot]:

@@ -14,7 +14,6 @@ import torch
 from mappo import envs
 from mappo.backend.process_settings import EnvSettings
 from mappo.backend.ranks import ALONE, Ranks
-from mappo.config import Config
 from mappo.config.settings import EnvOptions
 from mappo.core.protocols import Environment
 from mappo.core.spec import Spec
@@ -23,7 +22,7 @@ from mappo.deploy.load import read_actor
 from mappo.errors import UserError
 from mappo.evaluation.dealt import Deal, together
 from mappo.evaluation.episodes import NO_BUDGET, Budget, StepCallback
-from mappo.evaluation.options import REPLAY_EPISODES, SCORE_SEED, EvaluateOptions
+from mappo.evaluation.options import EvaluateOptions, ReplayOptions
 from mappo.evaluation.replay import episode_seconds, frames_per_second, replay
 from mappo.evaluation.replay_file import write_replay
 from mappo.evaluation.score import score
@@ -62,14 +61,14 @@ def evaluate_run(
         UserError: the run, the checkpoint or the package is missing or damaged.
     """
     name, config, spec = read_run(path)
-    check_options(name, config, env, options)
+    check_options(name, env, options)
     # Absolute, because the environment may change the current folder.
     folders = [folder.absolute() for folder in seed_paths(path, config)]
-    actors = [read_actor(folder, options.checkpoint, allow_code=True) for folder in folders]
+    actors = [read_actor(folder, options.checkpoint, allow_code=options.allow_code) for folder in folders]
     env_options = spec.fit_options(config.env.env_options)
     # A score in another environment, which the caller gives for a run in a named environment, is not the run's.
-    is_own_env = env is None or name.startswith(envs.CUSTOM)
-    open_own = partial(open_env, name if env is None else env, name, env_options, options, close_limit, ranks.size)
+    is_kept = options.checkpoint == "last" and (env is None or name.startswith(envs.CUSTOM))
+    open_own = partial(open_env, name, env, env_options, options, close_limit, processes=ranks.size)
     with ExitStack() as stack:
         name, env = together(ranks, lambda: stack.enter_context(open_own()))
         deal = Deal(ranks, envs.num_envs_for(name, options.episodes)) if ranks.size > 1 else None
@@ -84,26 +83,25 @@ def evaluate_run(
             "step": min(checkpoint.state["step"] for _, checkpoint in actors),
             **score(env, name, teams, options.episodes, on_step=on_step, budget=budget, deal=deal),
         }
-    if options.checkpoint == "last" and is_own_env:
-        for index, (folder, (_, checkpoint)) in enumerate(zip(folders, actors, strict=True)):
-            save_score(folder, _seed_score(result, index, checkpoint.state["step"]))
+    if is_kept:
+        _save_scores(folders, [checkpoint.state["step"] for _, checkpoint in actors], result)
     return result
 
 
-def _seed_score(result: Mapping[str, Any], index: int, step: int) -> Score:
-    """Return the score of the seed at a position in a result; `step` is the seed's."""
-    # A single seed has a list of returns, several seeds have a list each.
-    returns = {team: np.atleast_2d(score["returns"])[index].tolist() for team, score in result["scores"].items()}
+def _save_scores(folders: Sequence[Path], steps: Sequence[int], result: Mapping[str, Any]) -> None:
+    """Keep a result as the score of each seed, in its folder; `steps` are those of the checkpoints."""
     baselines = {name: baseline["returns"] for name, baseline in result["baselines"].items()}
-    return Score(result["env"], result["package_version"], step, result["seed"], returns, baselines)
+    for index, (folder, step) in enumerate(zip(folders, steps, strict=True)):
+        # A single seed has a list of returns, several seeds have a list each.
+        returns = {team: np.atleast_2d(score["returns"])[index].tolist() for team, score in result["scores"].items()}
+        save_score(folder, Score(result["env"], result["package_version"], step, result["seed"], returns, baselines))
 
 
-def check_options(name: str, config: Config, env: Any, options: EvaluateOptions, method: str = "evaluate") -> None:
-    """Raise `UserError` unless the episodes are a number, the environment is known, and named code may be imported.
+def check_options(name: str, env: Any, options: EvaluateOptions, method: str = "evaluate") -> None:
+    """Raise `UserError` unless the episodes are a number, and the environment is known.
 
     Args:
         name: name of the run's environment.
-        config: settings of the run.
         env: environment given in its place, or None.
         options: see `EvaluateOptions`.
         method: method of `Run` that takes an environment, for the message.
@@ -114,7 +112,6 @@ def check_options(name: str, config: Config, env: Any, options: EvaluateOptions,
         raise UserError(f"{name} has no name in mappo: give the environment, run.{method}(env=make_env)")
     if env is not None and options.on is not None:
         raise UserError("give env, or on, but not both")
-    check_code([name if env is None else "", config.network.encoder], options.allow_code)
 
 
 def check_same_spec(path: Path, spec: Spec, env: Environment) -> None:
@@ -130,12 +127,30 @@ def _make_team(actors: Sequence[tuple[Actor, Checkpoint]], is_sampled: bool) -> 
 
 @contextmanager
 def open_env(
-    env: Any, name: str, env_options: EnvOptions, options: EvaluateOptions, close_limit: CloseLimit, processes: int = 1
+    name: str,
+    env: Any,
+    env_options: EnvOptions,
+    options: EvaluateOptions,
+    close_limit: CloseLimit,
+    *,
+    processes: int = 1,
+    render: bool = False,
 ) -> Generator[tuple[str, Environment]]:
     """Give the name of the environment to play in and the batched environment; close an environment made here.
 
-    Of several processes each gets an equal share of the environments.
+    Args:
+        name: name of the run's environment.
+        env: environment in its place, or None.
+        env_options, options, close_limit: see `EnvOptions`, `EvaluateOptions` and `closing`.
+        processes: of several processes each gets an equal share of the environments.
+        render: whether the environment must render.
+
+    Raises:
+        UserError: the run's environment is code that may not be imported.
     """
+    if env is None:
+        check_code([name], options.allow_code)
+        env = name
     if envs.is_batched(env):
         yield name, env
         return
@@ -149,7 +164,8 @@ def open_env(
                 env_options = replace(env_options, options=envs.translate_options(env, env_options.options))
                 env = envs.original_name(env, options.on)
             name = env
-            batched = envs.make_envs(env, -(-envs.num_envs_for(env, options.episodes) // processes), env_options)
+            num_envs = -(-envs.num_envs_for(env, options.episodes) // processes)
+            batched = envs.make_envs(env, num_envs, env_options, render=render)
     # An environment object belongs to the caller, and is not closed here.
     is_ours = isinstance(env, str) or callable(env)
     with closing(batched, close_limit) if is_ours else nullcontext():
@@ -158,48 +174,39 @@ def open_env(
 
 def draw_replay(
     path: Path,
-    episodes: int = REPLAY_EPISODES,
-    seed: int = SCORE_SEED,
-    checkpoint: str = "last",
-    allow_code: bool = False,
+    options: ReplayOptions,
+    *,
     close_limit: CloseLimit = nullcontext,
     on_step: StepCallback | None = None,
     budget_s: float = math.inf,
-    out: Path | None = None,
 ) -> Path:
-    """Write a replay: episodes of the run's first seed, by `run.eval_policy`.
+    """Write a replay: episodes of the run's first seed, by `run.eval_policy`. Return the file.
 
     Args:
         path: run directory.
-        episodes: number of episodes, 1 to 100.
-        seed: reset seed of the first episode; further episodes count up.
-        checkpoint: `last`, `best` or a step.
-        allow_code: import the code named in the run's `config.json`, as environment or encoder.
+        options: see `ReplayOptions`.
         close_limit: context for closing the environment.
         on_step: see `StepCallback`.
         budget_s: seconds; after them no further episode begins.
-        out: file to write, GIF or MP4; by default `replay.gif` in the run directory.
-
-    Returns:
-        The file.
 
     Raises:
         UserError: there is no such run, or its environment cannot render.
     """
     path = path.absolute()  # the environment may change the current folder
     name, config, spec = read_run(path)
-    if not 1 <= episodes <= 100:
-        raise UserError(f"a replay shows 1 to 100 episodes, got {episodes}")
+    if not 1 <= options.episodes <= 100:
+        raise UserError(f"a replay shows 1 to 100 episodes, got {options.episodes}")
     if name.startswith(envs.CUSTOM):
         raise UserError(f"{name} has no name in mappo: its episodes cannot be drawn from here")
-    check_code([name, config.network.encoder], allow_code)
     is_sampled = config.run.eval_policy == "sampled"
-    actor, _ = read_actor(seed_paths(path, config)[0], checkpoint, is_sampled, allow_code=True)
-    with EnvSettings():
-        env = envs.make_envs(name, 1, spec.fit_options(config.env.env_options), render=True)
-    with closing(env, close_limit):
+    first = seed_paths(path, config)[0]
+    actor, _ = read_actor(first, options.checkpoint, is_sampled, allow_code=options.allow_code)
+    env_options = spec.fit_options(config.env.env_options)
+    single = EvaluateOptions(episodes=1, allow_code=options.allow_code)
+    with open_env(name, None, env_options, single, close_limit, render=True) as (_, env):
         # mappo's own environments write captions themselves.
         title = None if envs.is_native(name) else name
-        pictures = replay(env, actor, range(seed, seed + episodes), on_step, budget_s, title)
-        fps = frames_per_second(env)
-        return write_replay(pictures, out or path / "replay.gif", name, fps, episode_seconds(episodes))
+        seeds = range(options.seed, options.seed + options.episodes)
+        pictures = replay(env, actor, seeds, on_step, budget_s, title)
+        seconds = episode_seconds(options.episodes)
+        return write_replay(pictures, options.out or path / "replay.gif", name, frames_per_second(env), seconds)

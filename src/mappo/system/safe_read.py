@@ -126,6 +126,11 @@ def printable(text: str, keep: str = "\n\t") -> str:
     return text if text.isascii() and text.isprintable() else "".join(map(spelled, text))
 
 
+def csv_text(text: str) -> str:
+    """Return a text for a cell of a CSV file; a spreadsheet takes the text for no formula."""
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
 def quote(text: str) -> str:
     """Return a text from a file for use in a message: printable, at most 80 characters."""
     return printable(text if len(text) <= 80 else f"{text[:77]}...", keep="")

@@ -17,10 +17,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
+from mappo.evaluation.number_format import format_return
 from mappo.evaluation.progress import format_clock
 from mappo.runs.logger import Update
 from mappo.system.safe_read import printable
-from mappo.training.progress import View, format_fixed, format_short, team_return
+from mappo.training.progress import View, format_fixed, team_return
 
 # Rows of the panel: label, metric and decimals, twice; returns have no fixed decimals.
 _METRICS = [
@@ -141,7 +142,7 @@ class LiveView(View):
             cells: list[str] = []
             for label, name, digits in row:
                 value = self.metrics[name]
-                cells += [label, format_short(value) if digits is None else format_fixed(value, digits), ""]
+                cells += [label, format_return(value) if digits is None else format_fixed(value, digits), ""]
             grid.add_row(*cells[:num_columns])
         return grid
 
@@ -158,7 +159,7 @@ class LiveView(View):
         levels = [0 if math.isnan(mean) else 1 + round((mean - low) * scale) for mean in means]
         heights = [[max(0, min(8, level - base)) for level in levels] for base in range(top - 8, -1, -8)]
         lines = ["".join(" ▁▂▃▄▅▆▇█"[height] for height in line) for line in heights]
-        labels = [format_short(high), *[""] * (self._CURVE_HEIGHT - 2), format_short(low)]
+        labels = [format_return(high), *[""] * (self._CURVE_HEIGHT - 2), format_return(low)]
         return list(zip(lines, labels, strict=True))
 
     def _column_means(self, width: int) -> list[float]:

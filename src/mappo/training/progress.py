@@ -99,8 +99,3 @@ def print_line(console: Console, text: str) -> None:
 def format_fixed(value: float, digits: int) -> str:
     """Format with `digits` decimals; NaN and infinity become `n/a`."""
     return f"{value:,.{digits}f}" if math.isfinite(value) else "n/a"
-
-
-def format_short(value: float) -> str:
-    """Format a return, with fewer decimals the larger its size."""
-    return format_fixed(value, 0 if abs(value) >= 10_000 else 1 if abs(value) >= 10 else 2)

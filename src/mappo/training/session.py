@@ -226,7 +226,7 @@ class Session:
         if self.resumable or not self.step or self.ranks.size > 1:  # other processes have no error to stop at
             return ""
         self.save()
-        path = shell_path(self.path) + allow_flag(self.name, self.config)
+        path = shell_path(self.path) + allow_flag(self.name, *self.config.named_code)
         return f"\nThe run is saved at step {self.step:,}; mappo resume {path} goes on with it"
 
     def close(self) -> None:

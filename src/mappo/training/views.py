@@ -8,10 +8,11 @@ from typing import Any, Literal, Self
 
 from rich.console import Console
 
+from mappo.evaluation.number_format import format_return
 from mappo.evaluation.progress import format_clock
 from mappo.runs.logger import Update
 from mappo.training.live_view import LiveView
-from mappo.training.progress import View, format_fixed, format_short
+from mappo.training.progress import View, format_fixed
 
 
 def make_view(
@@ -57,8 +58,8 @@ class PlainView(View):
         facts = [
             f"step {self.step:,}/{self.total:,}",
             f"{math.floor(100 * self.fraction)} %",
-            f"return {format_short(self.metrics['return_sum'])}",
-            f"eval {format_short(self.metrics['eval_return'])}",
+            f"return {format_return(self.metrics['return_sum'])}",
+            f"eval {format_return(self.metrics['eval_return'])}",
             f"kl {format_fixed(self.metrics['approx_kl'], 4)}",
             f"entropy {format_fixed(self.metrics['entropy'], 2)}",
             f"clip {format_fixed(self.metrics['clip_fraction'], 2)}",

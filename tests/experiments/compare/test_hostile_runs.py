@@ -1,5 +1,7 @@
 """Comparisons of hostile run directories: numbers that are no returns, damaged tables, names with markup."""
 
+import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from mappo.experiments.compare.comparison import Comparison, Group, Panel, compa
 from mappo.experiments.compare.figure import draw_comparison
 from mappo.experiments.compare.finding import find_runs
 from mappo.experiments.compare.record import read_record
-from mappo.experiments.compare.tables import to_latex, to_markdown
+from mappo.experiments.compare.tables import to_csv, to_latex, to_markdown
 from recorded_runs import evaluated, record_run
 
 
@@ -63,7 +65,9 @@ def test_numbers_that_are_not_finite_count_for_nothing(tmp_path: Path):
     assert record.eval_games == {200: {2000000: -5.0, 2000001: -6.0}, 400: {}}
 
 
-@pytest.mark.parametrize("name", [r"$\frac$", "_" * 80, "a|b\nc", "<b>*x*</b>", "\x1b[31m" + "x" * 80, r"\input{y}"])
+@pytest.mark.parametrize(
+    "name", [r"$\frac$", "_" * 80, "a|b\nc", "<b>*x*</b>", "\x1b[31m" + "x" * 80, r"\input{y}", "=1+1", "-x", "@y"]
+)
 def test_names_take_no_effect_in_tables_and_figures(name: str, tmp_path: Path):
     record_run(tmp_path / "run", evaluated(-20), [-20.0])
     found = compare([tmp_path]).panels[0]
@@ -76,6 +80,9 @@ def test_names_take_no_effect_in_tables_and_figures(name: str, tmp_path: Path):
         assert line.isprintable()
         assert line.replace(r"\|", "").count("|") == 7
         assert not any(letter in line.replace(rf"\{letter}", "") for letter in "<>*$")
+    cells = [row["group"] for row in csv.DictReader(io.StringIO(to_csv(comparison), newline=""))]
+    assert [cell.removeprefix("'") for cell in cells] == [group.name for group in groups]
+    assert not any(cell[0] in "=+-@" for cell in cells), "a spreadsheet would take it for a formula"
     latex = to_latex(comparison)
     assert len(latex.splitlines()) == 20
     assert r"\input" not in latex

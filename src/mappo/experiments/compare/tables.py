@@ -6,8 +6,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from mappo.evaluation.number_format import return_format
 from mappo.experiments.compare.comparison import Comparison, Group, Panel
-from mappo.system.safe_read import printable
+from mappo.system.safe_read import csv_text, printable
 
 OVERALL = "all environments, scaled to 0..1"
 
@@ -48,9 +49,11 @@ def to_csv(comparison: Comparison) -> str:
     table.writerow(["env", "group", "seeds", "source", "step", *names, *versus, *differences])
     for panel in comparison.panels:
         for group in panel.groups:
-            table.writerow([panel.env, group.name, len(group.scores), panel.source, panel.step, *_cells(group)])
+            table.writerow(
+                [panel.env, csv_text(group.name), len(group.scores), panel.source, panel.step, *_cells(group)]
+            )
     for group in comparison.overall:
-        table.writerow([OVERALL, group.name, len(group.scores), "scaled", "", *_cells(group)])
+        table.writerow([OVERALL, csv_text(group.name), len(group.scores), "scaled", "", *_cells(group)])
     return stream.getvalue()
 
 
@@ -181,11 +184,10 @@ def _interval(interval: Sequence[float] | None, number: Callable[[float], str]) 
 
 def number_format(groups: Sequence[Group]) -> Callable[[float], str]:
     """Return a function that formats returns: with as many decimals as the smallest interval has use for."""
-    largest = max((abs(group.summary["mean"]) for group in groups), default=0.0)
     widths = [high - low for group in groups if group.summary["ci95"] for low, high in [group.summary["ci95"]]]
-    decimals = 1 if largest >= 10 else 3
-    if largest >= 1000 or (widths and min(widths) > 100):
-        decimals = 0
-    elif decimals == 1 and widths and min(widths) < 0.2:
-        decimals = 2
-    return f"{{:,.{decimals}f}}".format
+    number = return_format(*(group.summary["mean"] for group in groups))
+    if widths and min(widths) > 100:
+        number = "z,.0f"
+    elif number == "z,.1f" and widths and min(widths) < 0.2:
+        number = "z,.2f"
+    return f"{{:{number}}}".format

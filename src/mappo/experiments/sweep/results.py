@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mappo.config import Config
+from mappo.evaluation.number_format import format_return
 from mappo.experiments.sweep.plan import SweepPlan
 from mappo.experiments.sweep.setting import Setting
 from mappo.system.files import write_text
-from mappo.training.progress import format_short
+from mappo.system.safe_read import csv_text
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ class TrialResult:
         """Return the score with its interval, for people; "" without a score."""
         if self.score is None:
             return ""
-        interval = "" if self.interval is None else " ({} to {})".format(*map(format_short, self.interval))
-        return format_short(self.score) + interval
+        interval = "" if self.interval is None else " ({} to {})".format(*map(format_return, self.interval))
+        return format_return(self.score) + interval
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class SweepResults:
             low, high = trial.interval or (None, None)
             figures = (trial.number, trial.state, trial.eval_return, trial.score, low, high, trial.cpu_s)
             values = [_cell(setting, trial.values) for setting in settings]
-            table.writerow([*figures, int(trial.is_efficient), *values, trial.error])
+            table.writerow([*figures, int(trial.is_efficient), *values, csv_text(trial.error)])
         write_text(self.plan.folder / "trials.csv", stream.getvalue())
         config = self.best_config()
         if config is not None:

@@ -10,6 +10,7 @@ from typing import Any
 from mappo import envs
 from mappo.config import Config
 from mappo.errors import StopTraining, UserError
+from mappo.evaluation.number_format import format_return
 from mappo.experiments.sweep.figure import plot_trials
 from mappo.experiments.sweep.lease import Lease, LeaseLostError
 from mappo.experiments.sweep.options import SweepOptions
@@ -22,7 +23,6 @@ from mappo.experiments.sweep.trial import TrialLostError, TrialRun
 from mappo.runs.names import plain_name
 from mappo.system.launched import is_launched
 from mappo.system.shutdown import Interrupts, closing
-from mappo.training.progress import format_short
 
 # Failures in training, one after the other in this process, until the sweep ends.
 MAX_FAILURES = 3
@@ -198,12 +198,12 @@ def _progress(results: SweepResults, trial: TrialResult) -> str:
     if trial.error:
         facts.append(trial.error)
     elif trial.eval_return is not None:
-        facts.append(f"eval {format_short(trial.eval_return)}")
+        facts.append(f"eval {format_return(trial.eval_return)}")
         if trial.score is not None:
             facts.append(f"score {trial.score_text}")
         facts.append(f"{trial.cpu_s:,.0f} CPU-s")
     facts.append(f"{results.num_done} of {results.plan.num_trials} done")
     if results.ranking:
         best = results.ranking[0]
-        facts.append(f"best is trial {best.number}, eval {format_short(best.eval_return or 0.0)}")
+        facts.append(f"best is trial {best.number}, eval {format_return(best.eval_return or 0.0)}")
     return "; ".join(facts)

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from mappo.config import Config
 from mappo.errors import StopTraining, UserError
 from mappo.evaluation.episodes import NO_BUDGET, SCORE_BUDGET
+from mappo.evaluation.number_format import format_return
 from mappo.evaluation.options import EvaluateOptions
 from mappo.evaluation.progress import INTERVAL
 from mappo.evaluation.score_run import evaluate_run
@@ -26,7 +27,6 @@ from mappo.runs.logger import Update
 from mappo.system.hardware import is_out_of_memory
 from mappo.system.shutdown import Interrupts
 from mappo.system.tracebacks import format_error
-from mappo.training.progress import format_short
 from mappo.training.run import Run
 from mappo.training.train import train
 
@@ -162,7 +162,7 @@ class TrialRun:
         if time.monotonic() - self._noted_at >= INTERVAL:
             self._noted_at = time.monotonic()
             steps = f"step {update.step:,} of {update.total_steps:,}"
-            self._note(f"trial {self._trial.number}: {steps}, eval {format_short(value)}")
+            self._note(f"trial {self._trial.number}: {steps}, eval {format_return(value)}")
 
     def _report(self, step: int, value: float) -> None:
         """Report an evaluation to Optuna unless Optuna knows it."""
