@@ -22,8 +22,19 @@ EnvName = Annotated[str, tyro.conf.arg(metavar="ENV"), tyro.conf.Positional]
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 
 
-@dataclass(frozen=True)
-class Train:
+@dataclass(frozen=True, kw_only=True)
+class NewRun:
+    """Settings of the commands that begin runs."""
+
+    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+    preset: str | None = None
+    """Named settings; `mappo envs ENV` shows their scores."""
+    settings: Annotated[Path | None, tyro.conf.arg(name="config")] = None
+    """JSON or YAML file of settings, such as the config.json of another run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(NewRun):
     """Train a team, score it, and draw its learning curve and a replay.
 
     Order of settings: the environment's default preset, then --preset or --config, then the options given here.
@@ -32,11 +43,6 @@ class Train:
 
     env: EnvName
     """Name of the environment, such as spread."""
-    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
-    preset: str | None = None
-    """Named settings; `mappo envs ENV` shows their scores."""
-    settings: Annotated[Path | None, tyro.conf.arg(name="config")] = None
-    """JSON or YAML file of settings, such as the config.json of another run."""
     resume: Flag = False
     """Short form of --run.exists resume: continue the run of --run.name or --run.dir, or begin it."""
     allow_code: Flag = False
@@ -146,8 +152,8 @@ class Bench:
             coerce(option, getattr(self, name), Annotated[int, at_least(1), at_most(most)])
 
 
-@dataclass(frozen=True)
-class Sweep(SweepOptions):
+@dataclass(frozen=True, kw_only=True)
+class Sweep(NewRun, SweepOptions):
     """Search for the best settings of an environment: many runs, by any number of processes.
 
     The SPACE file, YAML or JSON, holds the settings to vary. All others are given as for `mappo train`. Start the same
@@ -158,11 +164,6 @@ class Sweep(SweepOptions):
     """Name of the environment, such as spread."""
     space: Annotated[Path, tyro.conf.arg(metavar="SPACE"), tyro.conf.Positional]
     """File of the settings to vary, such as {"ppo.gamma": [0.9, 0.99]}."""
-    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
-    preset: str | None = None
-    """Named settings; `mappo envs ENV` shows their scores."""
-    settings: Annotated[Path | None, tyro.conf.arg(name="config")] = None
-    """JSON or YAML file of settings, such as the config.json of another run."""
     allow_code: Flag = False
     """Allow import of the code named in SPACE or in the --config file; names typed here are always imported."""
 

@@ -11,7 +11,7 @@ from mappo.envs import CUSTOM
 from mappo.errors import UserError
 from mappo.runs.config_json import RESUMABLE_SETTINGS, read_run_settings
 from mappo.runs.length import change_length, is_complete
-from mappo.runs.names import seed_paths
+from mappo.runs.names import named_path, seed_paths
 from mappo.system.files import shell_path
 from mappo.system.launched import is_quiet
 from mappo.system.stdio import say
@@ -56,9 +56,11 @@ def has_nothing_left(env: str, config: Config) -> bool:
     Raises:
         UserError: all checkpoints of a complete run are damaged.
     """
-    path = Path(config.run.dir or Path("runs", config.run.name or ""))
+    path = named_path(config, Path(config.run.dir or "runs"))
+    if path is None:
+        return False
     if not (path / "config.json").exists():
-        if config.run.exists == "resume" and (config.run.dir or config.run.name):
+        if config.run.exists == "resume":
             say(f"{path} is not there yet: a new run begins")
         return False
     name, saved, _ = read_run_settings(path)

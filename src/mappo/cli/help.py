@@ -26,6 +26,8 @@ SHORT = (
     *("run.total-steps", "run.seed", "run.seeds", "run.name"),
     *("env.num-envs", "network.hidden", "ppo.actor-lr", "ppo.critic-lr", "ppo.gamma", "ppo.entropy-weight"),
 )
+# Options of several commands, which come last.
+_COMMON = ("checkpoint", "allow-code", "json")
 Field = dataclasses.Field[Any]
 _METAVARS: dict[Any, str] = {int: "INT", float: "FLOAT", str: "TEXT", bool: "", types.NoneType: "None"}
 # Widest text for a reader, and the column where the descriptions begin.
@@ -105,7 +107,7 @@ def _read(
             name = (names or [field.name])[0].replace("_", "-")
             words = f"--{name} {_metavar(Literal[tuple(choices[name])] if choices.get(name) else hint)}"
             options.append(Option(name, words.rstrip(), text, value))
-    return places, options, config
+    return places, sorted(options, key=lambda option: option.name in _COMMON), config
 
 
 def _settings(section: str, values: Any) -> list[Option]:

@@ -21,7 +21,7 @@ from mappo.cli.results import has_no_time_left, program_name, score_complete, sh
 from mappo.cli.signals import USER_ERROR, WARNINGS, handled_signals
 from mappo.config import Config
 from mappo.errors import ElsewhereError, UserError
-from mappo.runs.names import free_path
+from mappo.runs.names import free_path, named_path
 from mappo.system.files import shell_path
 from mappo.system.launched import LAUNCHER, START_AGAIN, is_quiet
 from mappo.system.shutdown import CloseLimit
@@ -55,7 +55,7 @@ def launch(args: Sequence[str], env: str, config: Config, resume: bool, close_li
         env: name of the environment.
         config: settings of the run.
         resume: go on with a run.
-        close_limit: context for closing environments.
+        close_limit: see `closing`.
 
     Raises:
         UserError: the run exists, or cannot be divided among the processes.
@@ -63,13 +63,11 @@ def launch(args: Sequence[str], env: str, config: Config, resume: bool, close_li
     run = config.run
     if run.seeds == 1:
         config.share(run.processes)  # an error ahead of the first process
-    path = Path(run.dir) if run.dir else Path("runs", run.name) if run.name else free_path(Path("runs"), env)
+    path = named_path(config, Path(run.dir or "runs")) or free_path(Path("runs"), env)
     if not resume:
         if path.exists() and run.exists == "refuse":
-            raise UserError(
-                f"{path} exists: choose another --run.name or --run.dir, or go on with it: mappo resume "
-                f"{shell_path(path)}"
-            )
+            advice = f"choose another --run.name or --run.dir, or go on with it: mappo resume {shell_path(path)}"
+            raise UserError(f"{path} exists: {advice}")
         # A restart finds the run in the same directory.
         args = [*args, "--run.exists", "resume", *([] if run.name or run.dir else ["--run.dir", str(path)])]
     remaining = run.restarts

@@ -93,10 +93,10 @@ def _defaults(command: str, args: list[str]) -> Train | Sweep | None:
     if path is not None:
         config = _read_config(path, config)
     if command == "train":
-        return Train(env, config, name, path)
+        return Train(env=env, config=config, preset=name, settings=path)
     if len(args) < 2 or (args[1].startswith("-") and args[1] not in HELP):
         raise UserError(f"the file of the space comes second, as in: mappo sweep {env} space.yaml ...")
-    return Sweep(env, Path(args[1]), config, name, path)
+    return Sweep(env=env, space=Path(args[1]), config=config, preset=name, settings=path)
 
 
 def _peek(args: list[str], option: str) -> str | None:

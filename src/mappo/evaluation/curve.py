@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from mappo.evaluation.labels import spread_apart
+from mappo.evaluation.labels import TEXT, label_right, spread_apart, style_axes
 from mappo.evaluation.number_format import return_format
 from mappo.evaluation.statistics import Floats, mean_interval
 from mappo.runs.csv_table import read_table
@@ -30,13 +30,11 @@ _SMOOTHED = "#0072B2"
 _EVALUATION = "#D55E00"
 _AT_END = "#7B3294"
 _BASELINES = ["#4D4D4D", "#009E73", "#CC79A7", "#E69F00", "#8C6D1F"]
-_TEXT = "#333333"
 # The smoothed curve averages over windows of a thirtieth of the curve.
 _SMOOTH = 30
 # The window has this many points on each side at least, and curves of fewer points in all are not smoothed.
 _LEAST_HALF = 3
 _SHORT = 10
-_GRID = "#E3E3E3"
 
 
 def plot_curve(
@@ -106,9 +104,9 @@ def _draw_seeds(axes: Axes, training: Seeds, evaluation: Seeds, policy: str, at_
         marker: dict[str, Any] = {"marker": "D", "ms": 9, "mew": 1.8, "mfc": "none", "ls": ""}
         axes.plot(last / unit, at_end, color=_AT_END, label=label, clip_on=False, zorder=3, **marker)
     if not training and not evaluation:
-        axes.text(0.5, 0.5, "no finished episodes yet", transform=axes.transAxes, ha="center", color=_TEXT)
+        axes.text(0.5, 0.5, "no finished episodes yet", transform=axes.transAxes, ha="center", color=TEXT)
     axes.set_xlim(0.0, last / unit or 1.0)
-    axes.set_xlabel(f"Environment steps ({unit_name})", color=_TEXT)
+    axes.set_xlabel(f"Environment steps ({unit_name})", color=TEXT)
 
 
 def _draw_frame(axes: Axes, title: str, num_seeds: int) -> None:
@@ -116,13 +114,9 @@ def _draw_frame(axes: Axes, title: str, num_seeds: int) -> None:
     axes.set_title(printable(title, keep=""), loc="left", pad=32, weight="bold", size=13, parse_math=False)
     if num_seeds > 1:
         text = f"mean and 95 % interval of {num_seeds} seeds"
-        axes.set_title(text, loc="right", pad=32, color=_TEXT, size=9)
-    axes.set_ylabel("Team return", color=_TEXT)
-    axes.grid(color=_GRID, lw=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=_TEXT, length=0)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color("#BBBBBB")
+        axes.set_title(text, loc="right", pad=32, color=TEXT, size=9)
+    axes.set_ylabel("Team return", color=TEXT)
+    style_axes(axes)
     if axes.get_legend_handles_labels()[0]:
         # Above the axes the legend covers no curve.
         place: dict[str, Any] = {
@@ -133,7 +127,7 @@ def _draw_frame(axes: Axes, title: str, num_seeds: int) -> None:
             "fontsize": 9,
         }
         # Out of the layout: the legend is wider than the axes, which would shrink for it.
-        axes.legend(**place, frameon=False, labelcolor=_TEXT).set_in_layout(False)
+        axes.legend(**place, frameon=False, labelcolor=TEXT).set_in_layout(False)
 
 
 def _read(paths: Sequence[Path]) -> tuple[Seeds, Seeds]:
@@ -216,15 +210,5 @@ def _draw_baselines(axes: Axes, baselines: Mapping[str, float], intervals: Mappi
         number = return_format(value)
         low, high = intervals.get(name, (math.nan, math.nan))
         width = f" ± {(high - low) / 2:{number}}" if low < high else ""
-        axes.annotate(
-            f"{printable(name, keep='')}\n{value:{number}}{width}".replace("-", "−"),
-            (1.0, heights[name]),
-            xytext=(6, 0),
-            textcoords="offset points",
-            xycoords=axes.get_yaxis_transform(),
-            va="center",
-            color=color,
-            size=9,
-            annotation_clip=False,
-            parse_math=False,
-        )
+        text = f"{printable(name, keep='')}\n{value:{number}}{width}".replace("-", "−")
+        label_right(axes, text, heights[name], color)

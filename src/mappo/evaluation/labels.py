@@ -1,7 +1,42 @@
-"""Labels beside the lines of a picture, moved apart where lines are close. Loads no torch."""
+"""Style of the figures, and labels beside their lines, moved apart where lines are close. Loads no torch."""
+
+from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from mappo.system.safe_read import printable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+TEXT = "#333333"
+
+
+def style_axes(axes: Axes, label_size: float = 10) -> None:
+    """Draw a pale grid behind the curves, and axes without a box."""
+    axes.grid(color="#E3E3E3", lw=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=TEXT, length=0, labelsize=label_size)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#BBBBBB")
+
+
+def label_right(axes: Axes, text: str, height: float, color: str) -> None:
+    """Write a text beside the right end of the axes, at the height of a line."""
+    axes.annotate(
+        printable(text, keep="\n"),
+        (1.0, height),
+        xytext=(6, 0),
+        textcoords="offset points",
+        xycoords=axes.get_yaxis_transform(),
+        va="center",
+        color=color,
+        size=9,
+        annotation_clip=False,
+        parse_math=False,
+    )
 
 
 def spread_apart(heights: Mapping[str, float], gap: float, ceiling: float) -> dict[str, float]:

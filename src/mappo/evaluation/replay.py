@@ -49,7 +49,7 @@ def replay(
     budget_s: float = math.inf,
     title: str | None = None,
 ) -> Iterator[list[Frame]]:
-    """Render the first environment in an episode from each seed, episode by episode.
+    """Yield the pictures `(H, W, 3)` of the first environment in an episode from each seed, episode by episode.
 
     An episode is played twice. The first time gives its length: rendering is slow, and long episodes are thinned.
 
@@ -60,9 +60,6 @@ def replay(
         on_step: see `StepCallback`.
         budget_s: seconds; after them no further episode begins.
         title: name in captions with episode, step and return; None for pictures without captions from here.
-
-    Returns:
-        The pictures `(H, W, 3)` of each episode.
 
     Raises:
         UserError: the environment cannot render.

@@ -28,20 +28,11 @@ from mappo.config.bounds import read_field
 from mappo.core.spec import Spec
 from mappo.errors import UserError
 from mappo.runs.config_json import FORMAT, RESUMABLE_SETTINGS, damaged, read_config_json, read_run_settings
-from mappo.runs.names import free_path, seed_paths as seed_paths
+from mappo.runs.names import free_path, named_path, runs_folder, seed_paths as seed_paths
 from mappo.runs.own_files import holds_only_own_files
 from mappo.runs.spec_json import check_readable, spec_from_dict, spec_to_dict
 from mappo.runs.steps import has_checkpoint
 from mappo.system.files import error_text, shell_path, write_text
-
-
-def runs_folder(config: Config) -> Path:
-    """Return `run.dir`, or else the folder of all runs, as an absolute path.
-
-    Call this before any environment is made: its code may change the current folder of the process.
-    """
-    return Path(config.run.dir or "runs").absolute()
-
 
 # Where the weights of a run come from, as `config.json` records it: `run`, `step`, `sha256`. None: random weights.
 Record = dict[str, Any] | None
@@ -87,11 +78,6 @@ def create_seed_runs(path: Path, name: str, config: Config, spec: Spec, sources:
         if not seed_path.exists():
             seed_config = replace(config, run=replace(config.run, seed=seed, seeds=1, name=None, dir=None))
             create_run(seed_path, name, seed_config, spec, source)
-
-
-def named_path(config: Config, folder: Path) -> Path | None:
-    """Return the directory that the settings name, in the folder of all runs; None for a number that is free."""
-    return folder if config.run.dir else folder / config.run.name if config.run.name else None
 
 
 def create_run(path: Path, env: str, config: Config, spec: Spec, source: Record = None) -> None:

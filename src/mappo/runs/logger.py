@@ -14,8 +14,7 @@ from pathlib import Path
 
 from mappo.runs.config_json import read_config_json
 from mappo.runs.csv_log import CsvLog
-from mappo.runs.run_facts import run_facts
-from mappo.runs.tags import metric_tag, timing_tag
+from mappo.runs.tags import metric_tag, run_facts, timing_tag
 from mappo.runs.tensorboard import EventFile
 
 

@@ -12,6 +12,19 @@ def plain_name(env: str) -> str:
     return re.sub(r"[^\w.-]", "-", env)
 
 
+def runs_folder(config: Config) -> Path:
+    """Return `run.dir`, or else the folder of all runs, as an absolute path.
+
+    Call this before any environment is made: its code may change the current folder of the process.
+    """
+    return Path(config.run.dir or "runs").absolute()
+
+
+def named_path(config: Config, folder: Path) -> Path | None:
+    """Return the directory that the settings name, in the folder of all runs; None for a number that is free."""
+    return folder if config.run.dir else folder / config.run.name if config.run.name else None
+
+
 def free_path(folder: Path, env: str) -> Path:
     """Return the directory of a run without a name: the environment's name and the next free number."""
     numbered = (folder / f"{plain_name(env)}-{number}" for number in itertools.count(1))

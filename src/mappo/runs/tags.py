@@ -1,6 +1,7 @@
-"""Names of metrics in TensorBoard and in trackers: a group, a slash, the metric's name. Imports no torch."""
+"""Names of metrics, and facts about a run, for TensorBoard and trackers. Imports no torch."""
 
 import re
+from typing import Any
 
 # Groups of metrics, with patterns of their names. All others are in the group "train".
 _GROUPS = {
@@ -14,7 +15,7 @@ _GROUPS = {
 
 
 def metric_tag(name: str) -> str:
-    """Return the tag of a metric."""
+    """Return the tag of a metric: its group, a slash, its name."""
     group = next((group for group, names in _GROUPS.items() if re.fullmatch(names, name)), "train")
     return f"{group}/{name.removeprefix('eval_').removeprefix('return_')}"
 
@@ -22,3 +23,10 @@ def metric_tag(name: str) -> str:
 def timing_tag(name: str) -> str:
     """Return the tag of a column of `timing.csv`."""
     return f"time/{name}"
+
+
+def run_facts(run: dict[str, Any]) -> dict[str, Any]:
+    """Return environment, versions and settings of a `config.json`, the settings by their dotted names."""
+    facts = {"environment": run["env"], "mappo": run.get("mappo"), "torch": run.get("torch")}
+    settings = {f"{section}.{k}": x for section, options in run["config"].items() for k, x in options.items()}
+    return facts | settings

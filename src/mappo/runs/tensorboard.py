@@ -58,27 +58,13 @@ class EventFile:
         with self._warn_once():
             self._add(step=step, summary={"value": [text, *self._hyperparameters(facts)]})
 
-    def _hyperparameters(self, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def _hyperparameters(self, facts: Mapping[str, Any]) -> list[Any]:
         """Return the summaries that the plugin for hyperparameters reads."""
-        plugin: Any = importlib.import_module("tensorboard.plugins.hparams.plugin_data_pb2")
-        api: Any = importlib.import_module("tensorboard.plugins.hparams.api_pb2")
-        start = plugin.SessionStartInfo(start_time_secs=time.time())
-        for name, value in facts.items():
-            if isinstance(value, bool):
-                start.hparams[name].bool_value = value
-            elif isinstance(value, int | float):
-                start.hparams[name].number_value = value
-            else:
-                start.hparams[name].string_value = str(value)
-        metrics = [{"name": {"tag": tag}} for tag in ("eval/return", "return/sum")]
-        experiment = api.Experiment(metric_infos=metrics, hparam_infos=[{"name": name} for name in facts])
-        contents = {"experiment": {"experiment": experiment}, "session_start_info": {"session_start_info": start}}
-        summaries: list[dict[str, Any]] = []
-        for name, content in contents.items():
-            data = plugin.HParamsPluginData(version=0, **content).SerializeToString()
-            metadata = {"plugin_data": {"plugin_name": "hparams", "content": data}}
-            summaries.append({"tag": f"_hparams_/{name}", "metadata": metadata})
-        return summaries
+        plugin: Any = importlib.import_module("tensorboard.plugins.hparams.summary_v2")
+        metrics = [plugin.Metric(tag) for tag in ("eval/return", "return/sum")]
+        values = {name: x if isinstance(x, int | float) else str(x) for name, x in facts.items()}
+        session = plugin.hparams_pb(values, start_time_secs=time.time())
+        return [*plugin.hparams_config_pb([plugin.HParam(name) for name in facts], metrics).value, *session.value]
 
     def write_picture(self, step: int, tag: str, png: bytes) -> None:
         """Write a PNG."""

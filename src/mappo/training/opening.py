@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,8 +16,9 @@ from mappo.backend.ranks import Ranks, Tensors, from_text, to_text
 from mappo.config import Config
 from mappo.core.spec import Spec
 from mappo.errors import LostError, UserError
-from mappo.runs.directory import Record, create_seed_runs, named_path, open_run, read_run, seed_paths
+from mappo.runs.directory import create_seed_runs, open_run, read_run
 from mappo.runs.lock import lock_directory
+from mappo.runs.names import named_path, seed_paths
 from mappo.runs.own_files import holds_only_own_files
 from mappo.runs.spec_json import spec_from_dict, spec_to_dict
 from mappo.runs.steps import has_checkpoint
@@ -83,9 +85,7 @@ class RunFolder:
         Raises:
             UserError: the directory is of another run, or in use; or `run.init_from` does not fit.
         """
-
-        def sources() -> list[Record]:
-            return self._init_from.find(learners[0])
+        sources = partial(self._init_from.find, learners[0])
 
         def make() -> Tensors:
             has_others = len(self._own_seeds) < self._config.run.seeds

@@ -1,7 +1,7 @@
 """`train(env, config)`: from an environment and settings to a run directory."""
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -22,11 +22,11 @@ from mappo.core.seeding import derive_seed
 from mappo.core.spec import Spec
 from mappo.errors import StopTraining, UserError
 from mappo.evaluation.dealt import Deal
-from mappo.runs.directory import runs_folder, seed_paths
 from mappo.runs.logger import Update
+from mappo.runs.names import runs_folder, seed_paths
 from mappo.runs.trackers.processes import TrackerProcesses
 from mappo.system.launched import Place, find_place
-from mappo.system.shutdown import CloseLimit, Interrupts, close_all
+from mappo.system.shutdown import Interrupts, close_all
 from mappo.training.device import check_gpus, choose_device, torch_settings
 from mappo.training.evaluator import Evaluator
 from mappo.training.learner import with_learner
@@ -102,9 +102,8 @@ def _train(
         config = own_config(config, place)
         run_folder = RunFolder(name, whole, config, ranks, place.rank == 0, runs_folder(whole), resume)
         saved = run_folder.find()
-        with interrupts.waiting(), EnvSettings():
-            training_env, eval_env = envs.for_training(env, share_of(config, ranks, place), device, saved, ranks.size)
-        _close_at_end(stack, env, (training_env, eval_env), interrupts.close_limit)
+        make_envs = partial(envs.for_training, env, share_of(config, ranks, place), device, saved, ranks.size)
+        training_env, eval_env = _make_envs(make_envs, env, stack, interrupts)
         _check_envs(name, training_env, config, place)
         num_envs = ranks.size * training_env.num_envs // config.run.seeds
         config = replace(config, env=replace(config.env, num_envs=num_envs))  # an environment object has its own number
@@ -134,11 +133,16 @@ def _make_evaluator(
     return Evaluator(eval_env, config.run, interrupts, deal)
 
 
-def _close_at_end(stack: ExitStack, env: Any, new_envs: Iterable[Environment | None], limit: CloseLimit) -> None:
-    """Close the environments made from `env` at the end of the stack; an environment object belongs to the caller."""
-    if isinstance(env, str) or callable(env):
+def _make_envs(
+    make: Callable[[], tuple[Environment, Environment | None]], env: Any, stack: ExitStack, interrupts: Interrupts
+) -> tuple[Environment, Environment | None]:
+    """Make the environments of training and evaluation from `env`; the stack closes them at its end."""
+    with interrupts.waiting(), EnvSettings():
+        new_envs = make()
+    if isinstance(env, str) or callable(env):  # an environment object belongs to the caller
         for env_to_close in new_envs:
-            stack.callback(close_all, env_to_close, limit=limit)
+            stack.callback(close_all, env_to_close, limit=interrupts.close_limit)
+    return new_envs
 
 
 def _run_session(session: Session, callback: Callback | None, resume: bool, trackers: TrackerProcesses) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from mappo.core.protocols import Environment
 from mappo.core.timestep import TimeStep
 from mappo.envs.vector.serial import SerialEnvs
-from mappo.envs.vector.state_order import find_order
+from mappo.envs.vector.state_space import find_order
 from mappo.errors import UserError
 
 BOX = spaces.Box(-np.inf, np.inf, (2,), np.float32)

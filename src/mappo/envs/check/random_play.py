@@ -16,7 +16,7 @@ from mappo.envs.opponents import Play
 from mappo.envs.vector.api_checks import check_mask, check_same_agents, check_shared
 from mappo.envs.vector.mask_reader import find_mask
 from mappo.envs.vector.rules import Finding, RuleError, broken
-from mappo.envs.vector.state_order import check_state_order
+from mappo.envs.vector.state_space import check_state_order
 from mappo.envs.vector.team_layout import TeamLayout
 
 _NUM_REPLAYED = 100  # steps of the first episode, to be replayed

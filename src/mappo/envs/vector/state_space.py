@@ -1,4 +1,4 @@
-"""The space of an environment's `state()`. Loads no torch."""
+"""The space of an environment's `state()`, and the order of the agents within it. Loads no torch."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 from gymnasium import spaces
 
 from mappo.envs.vector.api_checks import short
-from mappo.envs.vector.rules import RuleError, broken
+from mappo.envs.vector.rules import Finding, RuleError, broken
 
 
 def state_space(env: Any) -> Any:
@@ -57,3 +57,33 @@ def needs_reset(env: Any) -> bool:
         space = None
     is_declared = isinstance(space, spaces.Space) and not (isinstance(space, spaces.Box) and 0 in space.shape)
     return callable(getattr(env, "state", None)) and not is_declared
+
+
+def check_state_order(agents: list[Any], observations: list[np.ndarray], state: np.ndarray) -> Finding | None:
+    """Check the order of the observations in a state made of all of them.
+
+    Args:
+        agents: `possible_agents`.
+        observations: a vector `(O_i,)` for each agent.
+        state: the state `(S,)`.
+    """
+    order = find_order(observations, state)
+    if order is None or order == sorted(order):
+        return None
+    names = list(map(str, agents))
+    return broken("state-order", order=", ".join(names[j] for j in order), possible=", ".join(names))
+
+
+def find_order(parts: list[np.ndarray], whole: np.ndarray) -> list[int] | None:
+    """Return the order of the parts, side by side, in the whole; None if there is no order, or several."""
+    rest = whole.reshape(-1)
+    if rest.size != sum(p.size for p in parts):
+        return None
+    order = list[int]()
+    while len(order) < len(parts):
+        fits = [j for j, p in enumerate(parts) if j not in order and np.array_equal(rest[: p.size], p)]
+        if len(fits) != 1:
+            return None
+        order += fits
+        rest = rest[parts[fits[0]].size :]
+    return order

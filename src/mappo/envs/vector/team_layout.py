@@ -12,8 +12,7 @@ from mappo.envs.vector.agent_spaces import AgentSpaces, Flattener
 from mappo.envs.vector.api_checks import check_api, check_names, check_space
 from mappo.envs.vector.mask_reader import MaskReader
 from mappo.envs.vector.rules import Finding, RuleError, broken
-from mappo.envs.vector.state_order import check_state_order
-from mappo.envs.vector.state_space import state_space
+from mappo.envs.vector.state_space import check_state_order, state_space
 from mappo.errors import UserError
 
 

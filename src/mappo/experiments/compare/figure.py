@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mappo.errors import UserError
-from mappo.evaluation.labels import spread_apart
+from mappo.evaluation.labels import TEXT, label_right, spread_apart, style_axes
 from mappo.evaluation.statistics import Floats, mean_interval
 from mappo.experiments.compare.comparison import Comparison, Group, Panel
 from mappo.system.files import replace_file, write_errors
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette stays distinct for colour-blind readers; further groups repeat it with dashes.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8C6D1F", "#56B4E9", "#7B3294")
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)))
-_TEXT = "#333333"
 _BASELINE = "#777777"
-_GRID = "#E3E3E3"
 _MOST_COLUMNS = 3
 # Labels stand beside the lines; more groups, or longer names, get a legend below.
 _MOST_LABELS = 8
@@ -62,7 +60,7 @@ def draw_comparison(comparison: Comparison, out: Path) -> None:
         axes = figure.add_subplot(rows, columns, index + 1)
         _draw_panel(axes, panel, styles, not has_legend)
     if has_legend:
-        place: dict[str, Any] = {"loc": "outside lower left", "fontsize": 8, "frameon": False, "labelcolor": _TEXT}
+        place: dict[str, Any] = {"loc": "outside lower left", "fontsize": 8, "frameon": False, "labelcolor": TEXT}
         handles, labels = _legend_entries(figure.axes)
         legend = figure.legend(handles, labels, ncols=max(1, int(width * 12 / (max(map(len, labels)) + 6))), **place)
         for text in legend.get_texts():
@@ -137,18 +135,7 @@ def _draw_labels(axes: Axes, ends: Mapping[str, float], styles: Mapping[str, tup
     lines = max((text.count("\n") + 1 for text in texts.values()), default=1)
     heights = spread_apart(ends, (high - low) * 0.052 * lines, high)
     for name, height in heights.items():
-        axes.annotate(
-            texts[name],
-            (1.0, height),
-            xytext=(6, 0),
-            textcoords="offset points",
-            xycoords=axes.get_yaxis_transform(),
-            va="center",
-            color=styles[name][0],
-            size=9,
-            annotation_clip=False,
-            parse_math=False,
-        )
+        label_right(axes, texts[name], height, styles[name][0])
 
 
 def _draw_baselines(axes: Axes, panel: Panel) -> None:
@@ -181,13 +168,9 @@ def _draw_frame(axes: Axes, panel: Panel, x_label: str) -> None:
     counts = sorted({len(group.scores) for group in panel.groups})
     seeds = f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else f"{counts[0]} seeds"
     note = "a single seed" if counts == [1] else f"mean and 95 % interval, {seeds}"
-    axes.set_title(note, loc="right", color=_TEXT, size=8)
-    axes.set_xlabel(x_label, color=_TEXT, size=9)
+    axes.set_title(note, loc="right", color=TEXT, size=8)
+    axes.set_xlabel(x_label, color=TEXT, size=9)
     policies = {score.record.policy for group in panel.groups for score in group.scores}
     kind = policies.pop().capitalize() + " evaluation" if len(policies) == 1 else "Evaluation"
-    axes.set_ylabel(f"{kind}, team return", color=_TEXT, size=9)
-    axes.grid(color=_GRID, lw=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=_TEXT, length=0, labelsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color("#BBBBBB")
+    axes.set_ylabel(f"{kind}, team return", color=TEXT, size=9)
+    style_axes(axes, 8)

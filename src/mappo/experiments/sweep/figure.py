@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mappo.evaluation.labels import TEXT, style_axes
 from mappo.experiments.sweep.results import SweepResults, TrialResult
 from mappo.experiments.sweep.setting import Setting
 from mappo.system.files import replace_file
@@ -21,8 +22,6 @@ _COLUMNS = 3
 _COMPLETE = "#0072B2"
 _PRUNED = "#999999"
 _BEST = "#D55E00"
-_TEXT = "#555555"
-_GRID = "#E6E6E6"
 
 
 def plot_trials(results: SweepResults) -> None:
@@ -46,7 +45,7 @@ def plot_trials(results: SweepResults) -> None:
     title = f"{plan.env}, sweep {plan.options.study}: {results.describe_counts()}"
     figure.suptitle(printable(title, keep=""), x=0.01, ha="left", weight="bold", parse_math=False)
     _draw_cost(figure.add_subplot(rows, columns, 1), results)
-    figure.legend(loc="outside lower left", ncols=4, fontsize=9, frameon=False, labelcolor=_TEXT)
+    figure.legend(loc="outside lower left", ncols=4, fontsize=9, frameon=False, labelcolor=TEXT)
     for index, setting in enumerate(settings):
         _draw_setting(figure.add_subplot(rows, columns, index + 2), setting, results)
     replace_file(plan.folder / "trials.png", lambda temporary: canvas.print_png(temporary))
@@ -118,11 +117,7 @@ def _frame(axes: Axes, x_label: str, y_label: str, values: Sequence[float | None
         low = max(low, quarter - 2 * (high - quarter))
     margin = 0.08 * (high - low) or 1.0
     axes.set_ylim(low - margin, high + margin)
-    style: dict[str, Any] = {"color": _TEXT, "fontsize": 9}
+    style: dict[str, Any] = {"color": TEXT, "fontsize": 9}
     axes.set_xlabel(printable(x_label, keep=""), parse_math=False, **style)
     axes.set_ylabel(y_label, **style)
-    axes.grid(color=_GRID, lw=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=_TEXT, length=0, labelsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color("#BBBBBB")
+    style_axes(axes, 8)

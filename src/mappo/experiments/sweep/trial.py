@@ -22,7 +22,8 @@ from mappo.evaluation.score_run import evaluate_run
 from mappo.experiments.sweep.lease import Lease, LeaseLostError
 from mappo.experiments.sweep.storage import is_storage_error
 from mappo.experiments.sweep.study import Study
-from mappo.experiments.sweep.trial_files import cpu_seconds, evaluations, last_step, remove_unsaved
+from mappo.experiments.sweep.trial_files import cpu_seconds, evaluations, remove_unsaved
+from mappo.runs.length import steps_done
 from mappo.runs.logger import Update
 from mappo.system.hardware import is_out_of_memory
 from mappo.system.shutdown import Interrupts
@@ -80,7 +81,7 @@ class TrialRun:
         except UserError as error:  # an impossible combination costs nothing: the sweep goes on
             self._tell("FAIL", error=str(error))
             return True
-        step = last_step(self._path, config)
+        step = min(steps_done(self._path, config))
         lost = self._lease.begin(step)
         if lost >= MAX_LOST:
             reason = self._lease.former_error or "each process ended without a message"

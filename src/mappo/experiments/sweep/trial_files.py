@@ -6,18 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mappo.config import Config
 from mappo.errors import UserError
 from mappo.runs.csv_table import read_table
 from mappo.runs.directory import seed_paths
 from mappo.runs.own_files import holds_only_own_files
-from mappo.runs.steps import checkpoint_paths
 from mappo.training.run import Run
-
-
-def last_step(path: Path, config: Config) -> int:
-    """Return the environment steps in the last checkpoint of a run, common to all its seeds; 0 without a checkpoint."""
-    return min(max(checkpoint_paths(seed_path), default=0) for seed_path in seed_paths(path, config))
 
 
 def remove_unsaved(path: Path) -> None:

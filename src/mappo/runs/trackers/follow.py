@@ -18,8 +18,7 @@ from typing import Any
 
 from mappo.config import Config
 from mappo.runs.csv_table import GrowingTable
-from mappo.runs.run_facts import run_facts
-from mappo.runs.tags import metric_tag, timing_tag
+from mappo.runs.tags import metric_tag, run_facts, timing_tag
 from mappo.runs.trackers.services import SERVICES, RunFacts, Tracker, finite
 from mappo.system.file_lock import lock_file
 from mappo.system.files import write_text
