@@ -42,22 +42,15 @@ def torch_settings(config: Config, device: torch.device, place: Place) -> Genera
 @contextmanager
 def tf32_allowed(is_allowed: bool) -> Generator[None]:
     """Allow or forbid CUDA to round products to TF32; torch allows it by default in convolutions."""
-    backends: list[Any] = [torch.backends.cuda.matmul, getattr(torch.backends.cudnn, "conv", torch.backends.cudnn)]
-    # torch 2.9 renamed the setting: reading the old name fails once anybody has used the new name.
-    if hasattr(torch.backends.cudnn, "conv"):
-        name = "fp32_precision"
-        value = "tf32" if is_allowed else "ieee"
-    else:
-        name = "allow_tf32"
-        value = is_allowed
-    former = [getattr(backend, name) for backend in backends]
+    backends: list[Any] = [torch.backends.cuda.matmul, torch.backends.cudnn.conv]
+    former = [backend.fp32_precision for backend in backends]
     for backend in backends:
-        setattr(backend, name, value)
+        backend.fp32_precision = "tf32" if is_allowed else "ieee"
     try:
         yield
     finally:
-        for backend, former_value in zip(backends, former, strict=True):
-            setattr(backend, name, former_value)
+        for backend, precision in zip(backends, former, strict=True):
+            backend.fp32_precision = precision
 
 
 def choose_device(name: str, option: str = "run.device") -> torch.device:
