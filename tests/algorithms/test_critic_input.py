@@ -34,12 +34,12 @@ def one_row(made: CriticInput, obs: list[Tensor], state: Tensor | None, agent: i
 
 
 @pytest.mark.parametrize("made", [
-    CriticInput("joint", (), True),
-    CriticInput("own", (), False),
-    CriticInput("own", (), False, has_id=True),
-    CriticInput("agent", (), False, has_state=True),
-    CriticInput("agent", (), False),
-    CriticInput("agent", (), False, death_mask=True, has_state=True),
+    CriticInput((), True, mode="joint"),
+    CriticInput((), False, mode="own"),
+    CriticInput((), False, mode="own", has_id=True),
+    CriticInput((), False, mode="agent", has_state=True),
+    CriticInput((), False, mode="agent"),
+    CriticInput((), False, mode="agent", death_mask=True, has_state=True),
 ], ids=lambda x: f"{x.mode}{' id' * x.has_id}{' state' * x.has_state}{' death mask' * x.death_mask}")  # fmt: skip
 @pytest.mark.parametrize("batch", [(2,), (4, 2)], ids=["step", "rollout"])
 @pytest.mark.parametrize("see", [(4,), (7, 6, 3)], ids=["vector", "image"])
@@ -61,16 +61,17 @@ def test_rows_are_those_of_a_loop(made: CriticInput, batch: tuple[int, ...], see
 
 
 @pytest.mark.parametrize(("made", "text"), [
-    (CriticInput("env", (7,), True), "the environment's state (env), 7 numbers, one row for the team"),
-    (CriticInput("joint", (5, 2, 9), True), "all observations side by side (joint), 5 x 2 x 9, one row for the team"),
-    (CriticInput("agent", (9,), False, has_state=True),
+    (CriticInput((7,), True, mode="env"), "the environment's state (env), 7 numbers, one row for the team"),
+    (CriticInput((5, 2, 9), True, mode="joint"),
+     "all observations side by side (joint), 5 x 2 x 9, one row for the team"),
+    (CriticInput((9,), False, mode="agent", has_state=True),
      "the state, the own observation and an id (agent), 9 numbers, a row for each agent"),
-    (CriticInput("agent", (9,), False),
+    (CriticInput((9,), False, mode="agent"),
      "all observations, the own observation and an id (agent), 9 numbers, a row for each agent"),
-    (CriticInput("own", (4,), False), "the agent's own observation (own), 4 numbers, a row for each agent"),
-    (CriticInput("own", (6,), False, has_id=True),
+    (CriticInput((4,), False, mode="own"), "the agent's own observation (own), 4 numbers, a row for each agent"),
+    (CriticInput((6,), False, mode="own", has_id=True),
      "the agent's own observation and id (own), 6 numbers, a row for each agent"),
-    (CriticInput("user", (2,), True),
+    (CriticInput((2,), True, mode="user"),
      "the result of the critic_input function (user), 2 numbers, one row for the team"),
 ])  # fmt: skip
 def test_it_is_described_in_words(made: CriticInput, text: str):

@@ -390,7 +390,7 @@ def test_a_function_of_the_user_makes_the_critics_rows(
     for dead_sees in (0.0, math.nan):
         env = Chaos(4, kinds=KINDS, dead_sees=dead_sees, deaths=0.3)
         agent = make(env, ("team", "auto"), function, memory_size=memory, obs_norm=obs_norm)
-        assert agent.critic_input == CriticInput("user", shape, team, function=function)
+        assert agent.critic_input == CriticInput(shape, team, mode="user", function=function)
         rollout = collect(agent, env)
         batch, *_ = agent.prepare(rollout)
         rows = function(torch.nan_to_num(rollout.obs), rollout.state, rollout.active)

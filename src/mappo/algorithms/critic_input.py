@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mappo.config import Config
 from mappo.config.settings import NetworkConfig
-from mappo.core.observations import Channels, ObsPart, padded_parts
+from mappo.core.observations import Channels, padded_parts
 from mappo.core.spec import Spec
 from mappo.errors import UserError
 from mappo.functional.shapes import append_axes, append_ids
@@ -23,8 +23,8 @@ Mode = Literal["env", "joint", "agent", "own", "user"]
 CriticInputFunction = Callable[[Tensor, Tensor | None, Tensor], Tensor]
 
 
-@dataclass(frozen=True)
-class CriticInput:
+@dataclass(frozen=True, kw_only=True)
+class CriticInput(CriticRows):
     """Builder of the critic's rows.
 
     - `env`: the environment's state.
@@ -38,25 +38,17 @@ class CriticInput:
 
     Args:
         mode: see above.
-        shape: the shape of a row.
-        team_rows: a single row stands for the whole team.
         has_id: `own` appends the id.
         death_mask: see above.
         function: for `user`.
         has_state: `agent` reads the state.
-        parts: parts of the row of each agent, or of the team, where vectors hold images.
-        bytes_scale: the number that images of bytes are divided by, and stands for 1 in their planes of ids.
     """
 
     mode: Mode
-    shape: tuple[int, ...]
-    team_rows: bool
     has_id: bool = False
     death_mask: bool = False
     function: CriticInputFunction | None = None
     has_state: bool = False
-    parts: tuple[tuple[ObsPart, ...], ...] = ()
-    bytes_scale: float = 255.0
 
     def __call__(self, obs: Tensor, state: Tensor | None, active: Tensor) -> Tensor:
         """Build rows `(*B, *shape)` or `(*B, A, *shape)`.
@@ -91,11 +83,6 @@ class CriticInput:
         if self.death_mask:
             rows = torch.where(is_active, rows, 0)
         return append_ids(rows, ids, planes)
-
-    @property
-    def rows(self) -> CriticRows:
-        """The rows, as the critic's network is built for them."""
-        return CriticRows(self.shape, self.team_rows, self.parts, self.bytes_scale)
 
     def describe(self) -> str:
         """Describe the critic's input for the user, in a line."""
@@ -135,7 +122,7 @@ def _state_row(spec: Spec, config: NetworkConfig) -> CriticInput:
     state = state_reader(spec, config.channels)
     if len(state.shape) not in (1, 3):
         raise UserError(f"the state must be a vector or an image (H, W, C), not {state.shape}")
-    return CriticInput("env", state.shape, True, parts=(spec.state_parts,), bytes_scale=state.bytes_scale or 255.0)
+    return CriticInput(state.shape, True, (spec.state_parts,), state.bytes_scale or 255.0, mode="env")
 
 
 def _own_rows(spec: Spec, config: NetworkConfig) -> CriticInput:
@@ -143,37 +130,33 @@ def _own_rows(spec: Spec, config: NetworkConfig) -> CriticInput:
     has_id = spec.needs_agent_id(config.sharing, config.agent_id)
     shape = (*obs.shape[:-1], obs.shape[-1] + has_id * spec.num_agents)
     parts = tuple(padded_parts(agent_parts, math.prod(obs.shape)) for agent_parts in spec.obs_parts)
-    return CriticInput("own", shape, False, has_id, parts=parts, bytes_scale=obs.bytes_scale or 255.0)
+    return CriticInput(shape, False, parts, obs.bytes_scale or 255.0, mode="own", has_id=has_id)
 
 
 def _joint_row(spec: Spec, config: NetworkConfig) -> CriticInput:
     obs = obs_reader(spec, config.channels)
     parts = tuple(chain.from_iterable(padded_parts(parts, math.prod(obs.shape)) for parts in spec.obs_parts))
     shape = (*obs.shape[:-1], spec.num_agents * obs.shape[-1])
-    return CriticInput("joint", shape, True, parts=(parts,), bytes_scale=obs.bytes_scale or 255.0)
+    return CriticInput(shape, True, (parts,), obs.bytes_scale or 255.0, mode="joint")
 
 
 def _agent_rows(spec: Spec, config: NetworkConfig) -> CriticInput:
     obs_shape = obs_reader(spec, config.channels).shape
-    team = _joint_row(spec, config)
+    team: CriticRows = _joint_row(spec, config)
     bytes_scale = team.bytes_scale
     has_state = spec.state_shape is not None
     if has_state:
         shape = state_reader(spec, config.channels).shape
-        team = CriticInput("env", shape, True, parts=(padded_parts(spec.state_parts, math.prod(shape)),))
+        team = CriticRows(shape, True, (padded_parts(spec.state_parts, math.prod(shape)),))
     if team.shape[:-1] != obs_shape[:-1]:
         raise UserError(
             f"network.critic-input agent concatenates state {team.shape} and observations {obs_shape}, which are not "
             f"of one kind: use env, joint or own"
         )
+    shape = (*obs_shape[:-1], team.shape[-1] + obs_shape[-1] + spec.num_agents)
+    parts = tuple((*team.parts[0], *padded_parts(own, math.prod(obs_shape))) for own in spec.obs_parts)
     return CriticInput(
-        "agent",
-        (*obs_shape[:-1], team.shape[-1] + obs_shape[-1] + spec.num_agents),
-        False,
-        death_mask=config.death_mask,
-        has_state=has_state,
-        parts=tuple((*team.parts[0], *padded_parts(parts, math.prod(obs_shape))) for parts in spec.obs_parts),
-        bytes_scale=bytes_scale,
+        shape, False, parts, bytes_scale, mode="agent", death_mask=config.death_mask, has_state=has_state
     )
 
 
@@ -194,7 +177,7 @@ def _from_function(spec: Spec, config: Config, function: CriticInputFunction) ->
     if team_rows and config.env.reward == "agent":
         raise UserError("env.reward agent needs a critic row for each agent: the function must return (*B, A, F)")
     bytes_scale = obs_reader(spec).bytes_scale or 255.0
-    return CriticInput("user", shape, team_rows, function=function, bytes_scale=bytes_scale)
+    return CriticInput(shape, team_rows, bytes_scale=bytes_scale, mode="user", function=function)
 
 
 def _call_on_zeros(function: CriticInputFunction, spec: Spec, channels: Channels, num_envs: int) -> Tensor:

@@ -89,7 +89,7 @@ class MAPPO:
 
     def build_network(self, seed: int) -> ActorCritic:
         """Build actor and critic; a subclass may add modules to the result, which are trained and saved as well."""
-        return build_network(self.spec, self.config, self.critic_input.rows, seed)
+        return build_network(self.spec, self.config, self.critic_input, seed)
 
     def act(
         self, step: TimeStep, memory: Tensor | None = None, *, noise: Tensor | None = None

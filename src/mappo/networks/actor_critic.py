@@ -56,13 +56,13 @@ class CriticRows:
 
     Args:
         shape: `(F,)`, or an image `(H, W, C)`.
-        is_team: a single row stands for the whole team, in place of a row for each agent.
+        team_rows: a single row stands for the whole team, in place of a row for each agent.
         parts: parts of the row of each agent, or of the team, where a vector holds images.
-        bytes_scale: the divisor of images of bytes.
+        bytes_scale: the number that images of bytes are divided by, and stands for 1 in their planes of ids.
     """
 
     shape: tuple[int, ...]
-    is_team: bool
+    team_rows: bool
     parts: tuple[tuple[ObsPart, ...], ...] = ()
     bytes_scale: float = 255.0
 
@@ -78,7 +78,7 @@ def build_network(spec: Spec, config: Config, critic_rows: CriticRows, seed: int
     """
     generator = torch.Generator().manual_seed(seed)
     actor = build_actor(spec, config.network, generator)
-    sets = () if critic_rows.is_team else spec.parameter_sets(config.network.sharing)
+    sets = () if critic_rows.team_rows else spec.parameter_sets(config.network.sharing)
     critic = Network(
         critic_rows.shape,
         1,
