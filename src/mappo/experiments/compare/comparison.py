@@ -165,15 +165,10 @@ def _make_groups(scores: Mapping[str, Sequence[RunScore]]) -> list[Group]:
     groups: list[Group] = []
     for name in order:
         means = np.array([score.mean for score in scores[name]])
-        summary = _summary(means)
+        summary = summarize_seeds(means) | ({} if len(means) > 1 else {"iqm_ci95": None})
         versus = None if name == order[0] else _compare_groups(scores[order[0]], scores[name])
         groups.append(Group(name, scores[name], summary, versus))
     return groups
-
-
-def _summary(means: Floats) -> dict[str, Any]:
-    summary = summarize_seeds(means)
-    return summary if len(means) > 1 else {**summary, "iqm_ci95": None}
 
 
 def _compare_groups(best: Sequence[RunScore], others: Sequence[RunScore]) -> dict[str, Any]:

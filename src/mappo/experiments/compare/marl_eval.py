@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from mappo.experiments.compare.comparison import Comparison, Group, Panel
+from mappo.experiments.compare.comparison import Comparison, Panel
 from mappo.experiments.compare.record import Record
 from mappo.experiments.compare.scores import RunScore
 
@@ -22,7 +22,8 @@ def to_marl_eval(comparison: Comparison) -> dict[str, Any]:
         algorithms = data.setdefault(family if slash else "mappo", {}).setdefault(task if slash else panel.env, {})
         count = min((len(s.record.eval_steps) for group in panel.groups for s in group.scores), default=0)
         for group in panel.groups:
-            algorithms[_plain(group.name)] = _runs(group, count)
+            runs = {f"run_{k}": _steps(score, count) for k, score in enumerate(group.scores, start=1)}
+            algorithms[_plain(group.name)] = runs
     return data
 
 
@@ -40,11 +41,6 @@ def uneven_notes(comparison: Comparison) -> list[str]:
 
 def _names(panel: Panel) -> frozenset[str]:
     return frozenset(group.name for group in panel.groups)
-
-
-def _runs(group: Group, count: int) -> dict[str, Any]:
-    """Return the runs of a group by name, with their first evaluations."""
-    return {f"run_{k}": _steps(score, count) for k, score in enumerate(group.scores, start=1)}
 
 
 def _steps(score: RunScore, count: int) -> dict[str, Any]:
