@@ -154,7 +154,7 @@ def _agent_rows(spec: Spec, config: NetworkConfig) -> CriticInput:
             f"of one kind: use env, joint or own"
         )
     shape = (*obs_shape[:-1], team.shape[-1] + obs_shape[-1] + spec.num_agents)
-    parts = tuple((*team.parts[0], *padded_parts(own, math.prod(obs_shape))) for own in spec.obs_parts)
+    parts = tuple((*team.parts[0], *padded_parts(row, math.prod(obs_shape))) for row in spec.obs_parts)
     return CriticInput(
         shape, False, parts, bytes_scale, mode="agent", death_mask=config.death_mask, has_state=has_state
     )
