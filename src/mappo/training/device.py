@@ -42,7 +42,7 @@ def torch_settings(config: Config, device: torch.device, place: Place) -> Genera
 @contextmanager
 def tf32_allowed(is_allowed: bool) -> Generator[None]:
     """Allow or forbid CUDA to round products to TF32; torch allows it by default in convolutions."""
-    backends: list[Any] = [torch.backends.cuda.matmul, torch.backends.cudnn.conv]
+    backends: list[Any] = [torch.backends.cuda.matmul, torch.backends.cudnn.conv]  # pyright: ignore
     former = [backend.fp32_precision for backend in backends]
     for backend in backends:
         backend.fp32_precision = "tf32" if is_allowed else "ieee"
