@@ -1163,7 +1163,7 @@ BUGS = [
     Bug(
         "checkpoints",
         "a run follows the current folder",
-        "runs/directory.py",
+        "runs/names.py",
         'Path(config.run.dir or "runs").absolute()',
         'Path(config.run.dir or "runs")',
         "training/test_paths.py::test_all_files_are_where_the_run_began",
@@ -1584,8 +1584,8 @@ BUGS = [
         "compare",
         "a run counts as often as it is named",
         "experiments/compare/comparison.py",
-        "by_path.setdefault(record.path.resolve(), record)",
-        "by_path[Path(str(len(by_path)))] = record",
+        "records.setdefault(path.resolve(), read_record(run, seed, path))",
+        "records[Path(str(len(records)))] = read_record(run, seed, path)",
         "experiments/compare/test_compare.py::test_a_run_of_several_seeds_counts_once_for_each_whatever_it_is_named_by",
     ),
     Bug(
