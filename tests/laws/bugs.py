@@ -1945,7 +1945,7 @@ BUGS = [
     Bug(
         "user",
         "a space of a sweep imports code unasked",
-        "cli/main.py",
+        "cli/sweep_results.py",
         "check_code(names, command.allow_code, command.space)",
         "check_code([], command.allow_code, command.space)",
         "training/test_user_code.py::test_a_space_of_a_sweep_names_code_only_with_consent",

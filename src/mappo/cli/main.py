@@ -29,9 +29,9 @@ from mappo.cli.results import (
     track_pictures,
 )
 from mappo.cli.score_together import score_together
-from mappo.cli.signals import USER_ERROR, Signals, Stopped, start_listening, stop_listening
+from mappo.cli.signals import DONE, STOPPED, USER_ERROR, Signals, Stopped, start_listening, stop_listening
 from mappo.config import Config
-from mappo.core.user_code import allow_flag, check_code
+from mappo.core.user_code import allow_flag
 from mappo.errors import ElsewhereError, LostError, UserError
 from mappo.system import hardware
 from mappo.system.files import shell_path
@@ -40,8 +40,6 @@ from mappo.system.safe_read import printable
 from mappo.system.shutdown import CloseLimit, exit_past_compiled_calls, exit_within
 from mappo.system.stdio import env_output_to_stderr, prepare_streams, say, warn_in_one_line
 
-DONE = 0
-STOPPED = 3
 # Seconds for closing an environment (a worker pool takes 5 by its own clock), and for the program to end.
 CLOSING = 8.0
 ENDING = 5.0
@@ -125,7 +123,9 @@ def _run(command: Any, close_limit: CloseLimit, args: Sequence[str]) -> int:
         case commands.Train():
             return _train(command.env, trained_settings(command), False, close_limit, args)
         case commands.Sweep():
-            return _sweep(command, close_limit)
+            from mappo.cli.sweep_results import sweep_and_show
+
+            return sweep_and_show(command, close_limit)
         case commands.Resume():
             return _train(*resumed_settings(command), True, close_limit, args)
         case commands.Evaluate():
@@ -217,25 +217,6 @@ def _show_run(run: Any, scored: Scored | None, signals: Signals, started: float,
         say(f"The run is complete, in {run.path}; score it with:  {program} evaluate {path}")
         raise
     return DONE
-
-
-def _sweep(command: commands.Sweep, close_limit: CloseLimit) -> int:
-    """Run the trials of a sweep until it is complete or stopped, and show the results."""
-    from mappo.cli.sweep_results import print_results
-    from mappo.experiments.sweep.run import make_plan, run_sweep
-
-    hardware.keep_freed_memory()
-    plan = make_plan(command.env, command.space, command.config, command)
-    names = [x for setting in plan.space if setting.names_code for x in setting.choices.values()]
-    check_code(names, command.allow_code, command.space)
-    is_quiet = command.config.run.progress == "off"
-    with Signals(close_limit) as signals:
-        results = run_sweep(plan, signals, (lambda _: None) if is_quiet else note_progress)
-    print_results(results, program_name())
-    if results.is_finished:
-        return DONE if results.ranking else USER_ERROR
-    print(f"\nStopped{signals.reason}; the same command goes on.")
-    return 128 + signals.caught if signals.caught else STOPPED
 
 
 def _evaluate(command: commands.Evaluate, close_limit: CloseLimit) -> int:

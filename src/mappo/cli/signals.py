@@ -20,7 +20,10 @@ from mappo.system.launched import is_quiet
 from mappo.system.shutdown import CloseLimit, Interrupts, exit_now
 from mappo.system.signals import hold
 
+# Exit codes of the program.
+DONE = 0
 USER_ERROR = 2
+STOPPED = 3
 # SIGHUP comes from a closed terminal; some systems have no such signal.
 STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 HANGUP = getattr(signal, "SIGHUP", None)

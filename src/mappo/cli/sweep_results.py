@@ -1,16 +1,39 @@
-"""Output of `mappo sweep` at its end: the best trials, the files, and the next commands to type."""
+"""The command `mappo sweep`, and its output at the end: the best trials, the files, and the next commands to type."""
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mappo.cli.commands import Sweep
+from mappo.cli.results import note_progress, program_name
+from mappo.cli.signals import DONE, STOPPED, USER_ERROR, Signals
+from mappo.core.user_code import check_code
 from mappo.evaluation.number_format import format_return
 from mappo.experiments.sweep.results import SweepResults
+from mappo.experiments.sweep.run import make_plan, run_sweep
+from mappo.system import hardware
 from mappo.system.files import shell_path
 from mappo.system.safe_read import printable
+from mappo.system.shutdown import CloseLimit
 from mappo.system.stdio import say
 
 _ROWS = 10
+
+
+def sweep_and_show(command: Sweep, close_limit: CloseLimit) -> int:
+    """Run the trials of a sweep until it is complete or stopped, and show the results; return the exit code."""
+    hardware.keep_freed_memory()
+    plan = make_plan(command.env, command.space, command.config, command)
+    names = [x for setting in plan.space if setting.names_code for x in setting.choices.values()]
+    check_code(names, command.allow_code, command.space)
+    is_quiet = command.config.run.progress == "off"
+    with Signals(close_limit) as signals:
+        results = run_sweep(plan, signals, (lambda _: None) if is_quiet else note_progress)
+    print_results(results, program_name())
+    if results.is_finished:
+        return DONE if results.ranking else USER_ERROR
+    print(f"\nStopped{signals.reason}; the same command goes on.")
+    return 128 + signals.caught if signals.caught else STOPPED
 
 
 def print_results(results: SweepResults, program: str) -> None:
