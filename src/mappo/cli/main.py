@@ -136,10 +136,13 @@ def _run(command: Any, close_limit: CloseLimit, args: Sequence[str]) -> int:
             from mappo.cli.export_results import export_and_show
 
             return DONE if export_and_show(command, close_limit) else USER_ERROR
-        case commands.Check():
-            from mappo.cli.env_commands import check_and_show
+        case commands.Check() | commands.Envs():
+            from mappo.cli.env_commands import check_and_show, show_environments
 
-            return DONE if check_and_show(command, close_limit) else USER_ERROR
+            if isinstance(command, commands.Check):
+                return DONE if check_and_show(command, close_limit) else USER_ERROR
+            show_environments(command.name, close_limit)
+            return DONE
         case commands.Compare() | commands.Runs():
             from mappo.cli.compare_results import show_comparison, show_runs
 
@@ -149,11 +152,6 @@ def _run(command: Any, close_limit: CloseLimit, args: Sequence[str]) -> int:
             from mappo.cli.reproduce_results import list_or_reproduce
 
             return list_or_reproduce(command, close_limit)
-        case commands.Envs():
-            from mappo.cli.env_commands import show_environments
-
-            show_environments(command.name, close_limit)
-            return DONE
         case commands.Bench():
             from mappo.experiments.bench import run_benchmark
 

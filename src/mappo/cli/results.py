@@ -163,9 +163,9 @@ def score_complete(
 
     settings = run.config.run
     ranks = ranks or ALONE
-    package = _twin_package(run)
     if settings.score_episodes == 0:
         return None
+    package = _twin_package(run)
     is_quiet = ranks.rank or settings.progress == "off"
     options = EvaluateOptions(on=package, sampled=settings.eval_policy == "sampled", workers=workers, allow_code=True)
     options = replace(options, episodes=settings.score_episodes or options.episodes)
@@ -182,17 +182,20 @@ def score_complete(
             budget=SCORE_BUDGET if settings.score_episodes is None else NO_BUDGET,
             ranks=ranks,
         )
-        try:
-            result = evaluate(options)
-        except UserError as error:
-            if package is None:
-                raise UserError(f"the run is complete, in {run.path}; it could not be scored: {error}") from error
-            # The package is not installed: the built-in environment gives the same numbers.
-            if not ranks.rank:
-                say(f"mappo: {error}; scoring on the built-in {run.env}", sys.stderr)
-            package = None
-            result = evaluate(replace(options, on=None))
-    return Scored(result, package, options.episodes)
+        return _score_on(run, evaluate, options, is_first=not ranks.rank)
+
+
+def _score_on(run: Any, evaluate: Callable[[EvaluateOptions], Any], options: EvaluateOptions, is_first: bool) -> Scored:
+    """Score a run on a package, or on the built-in environment where the package is not installed."""
+    try:
+        return Scored(evaluate(options), options.on, options.episodes)
+    except UserError as error:
+        if options.on is None:
+            raise UserError(f"the run is complete, in {run.path}; it could not be scored: {error}") from error
+        # The built-in environment gives the same numbers.
+        if is_first:
+            say(f"mappo: {error}; scoring on the built-in {run.env}", sys.stderr)
+        return Scored(evaluate(replace(options, on=None)), None, options.episodes)
 
 
 def _show_score(run: Any, scored: Scored, program: str) -> int:

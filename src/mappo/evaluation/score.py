@@ -40,8 +40,7 @@ def score(
     """Score policies and the environment's baselines on the same reset seeds.
 
     Args:
-        env: environment to step.
-        name: name of the environment, for its baselines.
+        env, name: environment to step, and its name, for its baselines.
         teams: policies by name; the first team is compared with the baselines. A team may have policies of several
             seeds: each counts as a single sample, by its mean over the episodes, and intervals are over seeds.
         episodes: number of episodes N of each policy.
@@ -50,9 +49,8 @@ def score(
 
     Returns:
         `episodes`, `seed`, the score of the first team, `scores` by team, and `baselines`. A score is `return_sum` (see
-        `summarize`), `return_per_agent` (means), `episode_length` (mean) and `returns` (of each episode; for several
-        seeds a list for each seed) and, for several seeds, `by_policy`, their means. A baseline is its `summarize`, its
-        `returns`, and `difference`: the first team's returns minus the baseline's, episode by episode.
+        `summarize`), `return_per_agent`, `episode_length` and `returns` (a list for each of several seeds, with their
+        means `by_policy`). A baseline has `returns` and `difference`: the first team's minus its own, by episode.
     """
     baselines = baseline_policies(env, name, seed)
     policies = [policy for team in teams.values() for policy in team]

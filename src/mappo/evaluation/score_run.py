@@ -139,8 +139,7 @@ def open_env(
     """Give the name of the environment to play in and the batched environment; close an environment made here.
 
     Args:
-        name: name of the run's environment.
-        env: environment in its place, or None.
+        name, env: name of the run's environment, and the environment in its place, or None.
         env_options, options, close_limit: see `EnvOptions`, `EvaluateOptions` and `closing`.
         processes: of several processes each gets an equal share of the environments.
         render: whether the environment must render.
@@ -156,20 +155,25 @@ def open_env(
         return
     if options.workers is not None:
         env_options = replace(env_options, workers=options.workers)
+    is_ours = isinstance(env, str) or callable(env)  # an environment object belongs to the caller, and is not closed
+    if isinstance(env, str):
+        name, env_options = _original_env(env, env_options, options)
     with EnvSettings():
-        if not isinstance(env, str):
-            batched = envs.from_python(env, options.episodes, env_options)
+        if isinstance(env, str):
+            num_envs = -(-envs.num_envs_for(name, options.episodes) // processes)
+            batched = envs.make_envs(name, num_envs, env_options, render=render)
         else:
-            if options.on is not None:
-                env_options = replace(env_options, options=envs.translate_options(env, env_options.options))
-                env = envs.original_name(env, options.on)
-            name = env
-            num_envs = -(-envs.num_envs_for(env, options.episodes) // processes)
-            batched = envs.make_envs(env, num_envs, env_options, render=render)
-    # An environment object belongs to the caller, and is not closed here.
-    is_ours = isinstance(env, str) or callable(env)
+            batched = envs.from_python(env, options.episodes, env_options)
     with closing(batched, close_limit) if is_ours else nullcontext():
         yield name, batched
+
+
+def _original_env(name: str, env_options: EnvOptions, options: EvaluateOptions) -> tuple[str, EnvOptions]:
+    """Return name and options of an environment in the package `options.on`; unchanged without a package."""
+    if options.on is None:
+        return name, env_options
+    translated = replace(env_options, options=envs.translate_options(name, env_options.options))
+    return envs.original_name(name, options.on), translated
 
 
 def draw_replay(

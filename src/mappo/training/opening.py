@@ -88,8 +88,7 @@ class RunFolder:
         sources = partial(self._init_from.find, learners[0])
 
         def make() -> Tensors:
-            has_others = len(self._own_seeds) < self._config.run.seeds
-            if has_others and not self._is_first:
+            if len(self._own_seeds) < self._config.run.seeds and not self._is_first:
                 self._wait_for_first()
             config = replace(self._config, env=replace(self._config.env, num_envs=num_envs))
             path = open_run(self._name, config, spec, self._exists, self._folder, sources)

@@ -15,7 +15,7 @@ from mappo.algorithms.multi_seed import MultiSeed
 from mappo.backend.matmul import use_library
 from mappo.backend.process_group import joined
 from mappo.backend.process_settings import EnvSettings
-from mappo.backend.ranks import ALONE, Ranks
+from mappo.backend.ranks import Ranks
 from mappo.config import Config
 from mappo.core.protocols import Environment
 from mappo.core.seeding import derive_seed
@@ -95,9 +95,8 @@ def _train(
     device = choose_device(config.run.device)
     with ExitStack() as stack:
         stack.enter_context(torch_settings(config, device, place))
-        ranks = ALONE
-        if config.run.seeds == 1:  # seeds are trained apart
-            ranks = stack.enter_context(joined(place, device.type == "cuda", config.run.lost_after))
+        joint = place if config.run.seeds == 1 else Place()  # seeds are trained apart
+        ranks = stack.enter_context(joined(joint, device.type == "cuda", config.run.lost_after))
         whole = config
         config = own_config(config, place)
         run_folder = RunFolder(name, whole, config, ranks, place.rank == 0, runs_folder(whole), resume)

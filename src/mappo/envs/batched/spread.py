@@ -66,10 +66,9 @@ class Spread(Particles):
     ) -> None:
         if conventions not in ("mpe2", "paper"):
             raise UserError(f"spread has the conventions 'mpe2' and 'paper', got {conventions!r}")
-        if num_envs < 1 or num_agents < 1 or horizon < 1:
-            raise UserError(
-                f"spread needs at least one environment, agent and step: {num_envs}, {num_agents}, {horizon}"
-            )
+        if min(num_envs, num_agents, horizon) < 1:
+            sizes = f"{num_envs}, {num_agents}, {horizon}"
+            raise UserError(f"spread needs at least one environment, agent and step: {sizes}")
         self.num_agents = num_agents
         self.local_ratio = local_ratio
         self.paper = conventions == "paper"
