@@ -56,6 +56,10 @@ class BatchedEnv(ABC):
         """Return the environments of seed number `seed`, to be saved and loaded separately."""
         return SeedEnv(self, seed)
 
+    def seed_slice(self, index: int) -> slice:
+        """Return the slice of the environments that belong to seed number `index`."""
+        return equal_slices(self.num_envs, len(self.generators))[index]
+
     def close(self) -> None:  # noqa: B027
         """Do nothing: there is nothing to release."""
 
@@ -117,7 +121,7 @@ class SeedEnv(Resumable):
     def __init__(self, env: BatchedEnv, index: int) -> None:
         self._env = env
         self._generator = env.generators[index]
-        self._slice = equal_slices(env.num_envs, len(env.generators))[index]
+        self._slice = env.seed_slice(index)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return a copy of the state of these environments and of their generator."""
