@@ -54,9 +54,11 @@ def test_a_page_tells_agents_spaces_horizon_baselines_and_presets(capsys: pytest
     assert row(page, "baselines") == "random, planner"
     assert row(page, "original").startswith("mpe2/simple_spread_v3; `mappo evaluate RUN --on mpe2`")
     returns = TASKS["spread"].returns
-    assert row(page, "default").startswith(f"2,000,000 {min(returns):g} to {max(returns):g} (greedy, 5 seeds) 1.3")
+    assert row(page, "default").startswith(
+        f"2,000,000 {min(returns):g} to {max(returns):g} (greedy, {len(returns)} seeds) 1.3"
+    )
     assert row(page, "paper").startswith("20,000,000 -27.1 (greedy, 1 seed, at 5M steps) 3")
-    assert "random -79.8, planner -24.2" in page
+    assert "random -79.1, planner -23.9" in page
 
 
 def test_what_was_not_measured_shows_nothing(capsys: pytest.CaptureFixture[str]):

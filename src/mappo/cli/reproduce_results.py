@@ -54,6 +54,7 @@ def _reproduce(task: Task, seeds: int, close_limit: CloseLimit) -> int:
     if row is None:
         say(f"Stopped{signals.reason} and saved.  Go on with:  {program_name()} reproduce {task.name} --seeds {seeds}")
         return 128 + signals.caught if signals.caught else _STOPPED
+    say(f"\n{task.name}, {task.policy} actions, {row.num_games:,} games of each seed; the team's return:")
     _print_verdict(task, row.returns, judge(row.returns, task.returns))
     print(f"\n  {'row':<15} {folder / 'row.json'}")
     return 0
@@ -72,7 +73,6 @@ def _print_verdict(task: Task, returns: list[float], verdict: Verdict) -> None:
         table.add_row("published", _number(verdict.published), interval, str(len(task.returns)))
     for peer in task.peers:
         table.add_row(f"{_name(peer)}, {_millions(peer.steps)} steps", _number(peer.value), "", "")
-    say(f"\n{task.name}, {task.policy} actions, {task.episodes:,} games of each seed; the team's return:")
     Console(highlight=False).print(table)
     say(f"Verdict: {verdict.word} ({verdict.meaning}).")
 

@@ -49,6 +49,11 @@ class Row:
         """Return the mean return of each seed."""
         return [float(np.mean([*(record.final_returns or {}).values()])) for record in self.records]
 
+    @property
+    def num_games(self) -> int:
+        """Return the number of games of each seed; a score made by hand may have more than the task asks for."""
+        return min(_score_of(record).num_episodes for record in self.records)
+
 
 def describe_training() -> dict[str, Any]:
     """Return the sources and the machine of a training that begins now."""

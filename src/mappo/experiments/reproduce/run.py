@@ -57,7 +57,7 @@ def repeat_task(task: Task, seeds: int, folder: Path, interrupts: Interrupts, no
             return None
         row = _make_row(task, folder, seed, seeds)
         write_row(folder / "row.json", row)
-        note(f"seed {seed} of {task.name}: return {row.returns[-1]:.3f} over {task.episodes:,} games")
+        note(f"seed {seed} of {task.name}: return {row.returns[-1]:.3f}")
     return row
 
 
