@@ -5,8 +5,9 @@
 
 The ways take turns in one run: two joined processes stay, and the first works alone or with two threads while the
 other waits. After two updates of each as burn-in, as many rounds as fit into `--seconds` are timed, at least four. The
-table has medians, and the ratio to one process with its 95 % interval over rounds (`results/processes.csv`). The time
-of a message between the processes by its size follows: an input of `benchmarks/scale_out.py`.
+table has medians, and the ratio to one process with its 95 % interval over rounds (`results/processes.csv`). `cpu` is
+the ratio in CPU time, of the process with more of it: no time of waiting for the other process, or for other programs.
+The time of a message between the processes by its size follows: an input of `benchmarks/scale_out.py`.
 """
 
 import argparse
@@ -90,24 +91,20 @@ def compared(name: str, seconds: float, ranks: Any) -> dict[str, Any]:
     two, config, close_two = training(name, ranks, workers=1)
     alone, _, close_alone = training(name, ALONE, workers=2) if not ranks.rank else (two, config, lambda: None)
 
-    def timed(update: Callable[[], None], threads: int, is_here: bool) -> float:
+    def timed(way: str, update: Callable[[], None], threads: int, is_here: bool) -> dict[str, float]:
         ranks.largest(0.0)
         torch.set_num_threads(threads)
-        started = time.perf_counter()
+        started = (time.perf_counter(), time.process_time())
         if is_here:
             update()
-        elapsed = time.perf_counter() - started
+        elapsed = (time.perf_counter() - started[0], time.process_time() - started[1])
         torch.set_num_threads(1)
-        ranks.largest(0.0)
-        return elapsed
+        return dict(zip((way, f"{way}_cpu"), ranks.largest(*elapsed), strict=True))
 
     def turn() -> dict[str, float]:
         is_first = not ranks.rank
-        return {
-            "one": timed(alone, 1, is_first),
-            "threads": timed(alone, 2, is_first),
-            "two": timed(two, 1, True),
-        }
+        found = timed("one", alone, 1, is_first) | timed("two", two, 1, True)
+        return found | timed("threads", alone, 2, is_first)
 
     for _ in range(2):  # burn-in
         turn()
@@ -184,8 +181,8 @@ def main() -> None:
         one, threads, two = (row["times"][way] for way in ("one", "threads", "two"))
         shown: dict[str, Any] = {"work": row["work"], "rows_a_step": row["rows_a_step"], "rounds": len(one)}
         shown |= {"one_ms": round(1000 * sorted(one)[len(one) // 2], 1)}
-        for way, times in (("threads", threads), ("two", two)):
-            middle, low, high = ratio(one, times)
+        cpu = ratio(row["times"]["one_cpu"], row["times"]["two_cpu"])
+        for way, (middle, low, high) in {"threads": ratio(one, threads), "two": ratio(one, two), "cpu": cpu}.items():
             shown |= {way: round(middle, 3), f"{way}_low": round(low, 3), f"{way}_high": round(high, 3)}
         append(args.out, [where | shown])
         print(shown, flush=True)

@@ -76,13 +76,13 @@ def speed_ups(work: Work, network: Network, processes: int, fixed_ms: float, wor
     return divided, grown
 
 
-# Measured on two cores of an AMD EPYC (Zen 5) by benchmarks/processes.py; spread and battle on one thread.
+# Measured on one thread of an AMD EPYC (Zen 5) by benchmarks/processes.py; lbforaging's games by benchmarks/reading.py.
 HOSTS = [
-    Work("`spread`, 128 environments", 68, 0, 40, 2_150),
-    Work("`spread`, 2,048", 649, 0, 40, 2_150),
-    Work("`spread`, preset `paper`, 4,096", 3_046, 0, 10, 565),
-    Work("`battle`, 128", 110, 0, 40, 2_090),
-    Work("`lbf`, 64, with 16 workers", 700, 400, 40, 2_150),
+    Work("`spread`, 128 environments", 76, 0, 40, 2_150),
+    Work("`spread`, 2,048", 682, 0, 40, 2_150),
+    Work("`spread`, preset `paper`, 4,096", 3_055, 0, 10, 565),
+    Work("`battle`, 128", 140, 0, 40, 2_090),
+    Work("`lbf`, 64, with 16 workers", 340, 240, 40, 2_150),
 ]
 # Assumed, never measured: launches of 5 us, 450 in a gradient step and 100 in a step of the rollout; 2 ns a row.
 GPUS = [
@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--gbit", type=float, default=10.0, help="bandwidth between hosts, in Gbit/s")
     parser.add_argument("--gpu-hop-us", type=float, default=7.0, help="a hop between GPUs, for NCCL")
     parser.add_argument("--gpu-gbit", type=float, default=400.0, help="bandwidth between GPUs, in Gbit/s")
-    parser.add_argument("--fixed-ms", type=float, default=0.7, help="part of a gradient step of any size, on a CPU")
+    parser.add_argument("--fixed-ms", type=float, default=0.9, help="part of a gradient step of any size, on a CPU")
     parser.add_argument("--gpu-fixed-ms", type=float, default=2.25, help="the same on a GPU")
     parser.add_argument("--workers", type=int, default=16, help="worker processes of a host, for games in Python")
     parser.add_argument("--processes", type=int, nargs="+", default=[8, 64, 1000])

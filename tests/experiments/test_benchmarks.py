@@ -384,3 +384,26 @@ def test_variants_differ_in_one_thing_and_leave_all_as_it_was(load: Any, tmp_pat
     )
     module.main(["--only", "bf16", "--out", str(tmp_path / "a.csv")])
     assert [row["of"] for row in table(tmp_path / "a.csv")] == ["full", "plain", "plain, 256-256"]
+
+
+def test_speed_ups_on_paper_follow_from_their_inputs(load: Any, monkeypatch: pytest.MonkeyPatch):
+    paper = load("scale_out")
+    ring, tree = paper.Network(100.0, 8.0), paper.Network(100.0, 8.0, is_tree=True)
+    # Four processes: 6 hops of 0.1 ms in a ring, 4 in a tree; 1 MB passes 1.5 times at 1 MB a millisecond.
+    assert ring.message_ms(4, 1000) == pytest.approx(0.6 + 1.5)
+    assert tree.message_ms(4, 1000) == pytest.approx(0.4 + 1.5)
+    work = paper.Work("x", update_ms=100.0, games_ms=40.0, steps=10, kilobytes=0.0)
+    nothing = paper.Network(0.0, 1.0)
+    # 10 steps of 1 ms stay, 50 ms of arithmetic are divided, and 40 ms of games by the two workers too.
+    divided, grown = paper.speed_ups(work, nothing, 5, 1.0, 2)
+    assert divided == pytest.approx(80 / (10 + 70 / 5))
+    assert grown == pytest.approx(5)
+    assert paper.speed_ups(work, ring, 5, 1.0, 2)[1] < 5
+
+
+def test_the_page_shows_the_speed_ups_of_the_script(load: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any):
+    monkeypatch.setattr(sys, "argv", ["scale_out.py"])
+    load("scale_out").main()
+    page = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
+    for shown in capsys.readouterr().out.strip().split("\n\n"):
+        assert shown in page

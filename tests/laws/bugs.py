@@ -1516,6 +1516,14 @@ BUGS = [
     ),
     Bug(
         "8",
+        "a call to the store left behind aborts the program",
+        "cli/main.py",
+        "    exit_past_compiled_calls(code)\n",
+        "",
+        "backend/test_process_group.py::test_a_call_to_the_store_that_ends_with_the_program_leaves_the_exit_code",
+    ),
+    Bug(
+        "8",
         "each process evaluates the first share",
         "evaluation/dealt.py",
         "equal_slices(len(seeds), self.ranks.size)[self.ranks.rank]",

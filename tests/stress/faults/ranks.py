@@ -27,7 +27,7 @@ ENVS = 12  # for 2, 3 and 4 ranks
 LENGTH = 5
 LOST_AFTER = 15  # seconds: processes of a busy machine start apart
 LEAVE = 120.0  # seconds, for processes that share a core with many others
-REAL = 5
+REAL = 7
 SETTINGS = (
     f"--env.num-envs {ENVS} --network.hidden 8 --ppo.rollout-length {LENGTH} --ppo.epochs 2 --ppo.minibatches 1 "
     f"--run.total-steps {UPDATES * ENVS * LENGTH} --run.eval-interval {EVERY * ENVS * LENGTH} --run.eval-episodes 4 "
@@ -221,7 +221,7 @@ def run(folder: Path, faults: int, seed: int) -> str:
             kind, size = KINDS[number // 2 % len(KINDS)], SIZES[number % len(SIZES)]
             if (kind, size) not in wholes:
                 wholes[kind, size] = make(folder / f"whole-{len(wholes)}")
-                Run(wholes[kind, size], Hosts(), kind, size, is_real=True).finish()
+                Run(wholes[kind, size], Hosts(), kind, size).finish()
             disturbed = Run(make(folder / str(number)), hosts, kind, size, number % REAL == 0)
             for row in sorted(rng.sample(range(EVERY + 1, UPDATES - EVERY), 4)):
                 fault = rng.choice(("kill", "stop", "cut") if hosts.names else ("kill", "stop"))
