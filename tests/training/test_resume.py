@@ -125,6 +125,20 @@ def test_what_is_scored_on_the_package_is_what_was_trained_on_its_twin(tmp_path:
     assert pairs[0] == pytest.approx(pairs[1], abs=1e-3)
 
 
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize("name", ["spread", "speaker_listener", "reference"])
+def test_continuous_actions_are_scored_on_the_package_with_the_same_option(tmp_path: Path, name: str):
+    config = make_config({}, tmp_path / "run")
+    config = replace(config, env=replace(config.env, options=("continuous_actions=true",)))
+    run = mappo.train(name, config)
+    here, there = run.evaluate(episodes=5), run.evaluate(episodes=5, on="mpe2")
+    assert there["env"].startswith("mpe2/")
+    for policy in ("greedy", "sampled"):
+        assert there["scores"][policy]["returns"] == pytest.approx(here["scores"][policy]["returns"], abs=0.05), policy
+    (scripted,) = set(here["baselines"]) - {"random"}
+    assert there["baselines"][scripted]["mean"] == pytest.approx(here["baselines"][scripted]["mean"], abs=1e-3)
+
+
 def test_a_critic_may_read_what_a_function_makes(tmp_path: Path):
     def only_the_first(obs: torch.Tensor, state: Any, active: torch.Tensor) -> torch.Tensor:
         return obs[..., 0, :]
