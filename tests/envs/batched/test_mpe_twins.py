@@ -61,7 +61,8 @@ TWINS = {
 }
 
 
-TWINS |= {
+# In the tests of actions alone: resets and seeds are the same code.
+CONTINUOUS = {
     f"{name}-continuous": replace(
         twin,
         make=partial(twin.make, continuous_actions=True),
@@ -77,13 +78,18 @@ def twin(request: pytest.FixtureRequest) -> Twin:
     return request.param
 
 
+@pytest.fixture(params=[*TWINS.values(), *CONTINUOUS.values()], ids=[*TWINS, *CONTINUOUS])
+def any_twin(request: pytest.FixtureRequest) -> Twin:
+    return request.param
+
+
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-3)])
-def test_an_episode_is_that_of_mpe2(twin: Twin, dtype: torch.dtype, tolerance: float):
+def test_an_episode_is_that_of_mpe2(any_twin: Twin, dtype: torch.dtype, tolerance: float):
     seeds = [*SEEDS, *range(20, 32)]
-    env = twin.make(len(seeds), dtype=dtype)
+    env = any_twin.make(len(seeds), dtype=dtype)
     generator = torch.Generator().manual_seed(0)
     env.reset(seeds)
-    assert_follows(env, twin.original(seeds), lambda _: random_actions(env, generator), tolerance)
+    assert_follows(env, any_twin.original(seeds), lambda _: random_actions(env, generator), tolerance)
 
 
 def test_a_reset_from_a_seed_is_mpe2s_bit_for_bit(twin: Twin):
@@ -111,9 +117,9 @@ def test_the_joint_observation_without_the_padding_is_mpe2s_state(twin: Twin):
     assert all(not obs[:, agent, size:].any() for agent, size in enumerate(sizes))
 
 
-def test_spaces_are_mpe2s(twin: Twin):
-    env = twin.make(1)
-    original = twin.original([0]).envs[0]
+def test_spaces_are_mpe2s(any_twin: Twin):
+    env = any_twin.make(1)
+    original = any_twin.original([0]).envs[0]
     spec = env.spec
     assert spec.agents == tuple(original.possible_agents)
     for name, space, heads in zip(spec.agents, spec.obs_spaces, spec.action_heads, strict=True):
@@ -197,8 +203,8 @@ def test_episodes_that_follow_start_evenly_spread_with_each_goal_as_often(twin: 
         assert abs(count - 900 / kinds).max() < 4 * deviation
 
 
-def test_saved_in_the_middle_of_an_episode_it_goes_on_bit_for_bit(twin: Twin):
-    env, other = twin.make(3), twin.make(3)
+def test_saved_in_the_middle_of_an_episode_it_goes_on_bit_for_bit(any_twin: Twin):
+    env, other = any_twin.make(3), any_twin.make(3)
     env.reset(0)
     generator = torch.Generator().manual_seed(2)
     for _ in range(10):
@@ -224,8 +230,8 @@ def test_what_a_step_gave_is_not_overwritten_by_the_next(twin: Twin):
             assert x is None or torch.equal(x, getattr(step, name)), name
 
 
-def test_actions_of_a_wrong_shape_are_refused(twin: Twin):
-    env = twin.make(2)
+def test_actions_of_a_wrong_shape_are_refused(any_twin: Twin):
+    env = any_twin.make(2)
     agents = env.spec.num_agents
     size = env.spec.action_size
     for shape in ((2, agents), (3, agents, size), (2, agents - 1, size), (2, agents, size + 1)):
@@ -247,7 +253,7 @@ def test_there_must_be_an_environment_and_a_step(twin: Twin, num_envs: int, hori
 
 @pytest.mark.parametrize("name", ["spread-3", "speaker_listener", "reference"])
 def test_numbers_beyond_the_bounds_are_clipped_as_by_mpe2(name: str):
-    twin = TWINS[f"{name}-continuous"]
+    twin = CONTINUOUS[f"{name}-continuous"]
     env = twin.make(len(SEEDS), dtype=torch.float64)
     generator = torch.Generator().manual_seed(5)
     env.reset(SEEDS)
