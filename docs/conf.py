@@ -37,6 +37,7 @@ python_use_unqualified_type_names = True
 
 html_theme = "furo"
 html_title = f"mappo {version}"
+html_favicon = "_site/static/icon.svg"
 html_static_path = ["_site/static"]
 html_css_files = ["site.css"]
 html_js_files = ["site.js"]
