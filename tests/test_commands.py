@@ -36,8 +36,8 @@ NOT_RUN = {
     "mappo train vmas/balance": "vmas is under the GPL; make gpl tests it",
     'sbatch --array=1-20 --wrap "mappo sweep spread space.yaml --trials 40"': "needs Slurm",
 }
-# Options of other programs that texts name: sbatch, pip, TensorBoard, make soak.
-FOREIGN = {"--signal", "--no-deps", "--logdir", "--minutes"}
+# Options of other programs that texts name: sbatch, pip, TensorBoard.
+FOREIGN = {"--signal", "--no-deps", "--logdir"}
 # Blocks shown from a file that tests/test_cluster.py runs, by their first lines.
 SHOWN_FROM_FILES = ("#SBATCH --job-name", "export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1")
 # Commands ahead of a block, by its first line: files that a reader has from elsewhere.
@@ -109,10 +109,13 @@ def test_every_command_of_mappo_on_a_page_is_valid(tmp_path: Path, monkeypatch: 
 
 
 def test_every_option_named_in_a_text_is_known(capsys: pytest.CaptureFixture[str]):
+    """By a command of mappo, a benchmark or a stress test."""
     for command in COMMANDS:
         arguments = {"train": ["spread"], "sweep": ["spread", "space.yaml"]}.get(command, [])
         assert main([command, *arguments, "--help-all" if arguments else "--help"]) == 0
     known = set(re.findall(r"--[a-z][\w.-]*", capsys.readouterr().out)) | {"--help", "--help-all"}
+    for path in [*ROOT.glob("benchmarks/*.py"), *ROOT.glob("tests/stress/*.py")]:
+        known |= set(re.findall(r"\"(--[a-z][\w-]*)\"", path.read_text("utf-8")))
     for page in PAGES:
         text = without_blocks(page.read_text("utf-8"))
         if page.name == "coming_from.md":  # the first column has the names of other libraries
