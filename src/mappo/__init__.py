@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mappo.errors import StopTraining as StopTraining, UserError as UserError
     from mappo.experiments.compare.comparison import compare as compare
     from mappo.experiments.compare.listing import list_runs as list_runs
+    from mappo.experiments.report.report import report as report
     from mappo.functional.losses import (
         ppo_clip_loss as ppo_clip_loss,
         ppo_info as ppo_info,
@@ -75,6 +76,7 @@ _HOME = {
     "core.spec": ["ActionHeads", "Spec"],
     "experiments.compare.comparison": ["compare"],
     "experiments.compare.listing": ["list_runs"],
+    "experiments.report.report": ["report"],
     "training.run": ["Run", "load_run"],
     "training.train": ["train"],
     "core.protocols": ["Environment", "Resumable"],

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
 from mappo.envs.batched.rendering import AGENT_COLORS, COLLISION, COVERED, render_spread
-from mappo.evaluation import curve
+from mappo.evaluation import curve, series
 from mappo.evaluation.curve import plot_curve
 from mappo.evaluation.gif import write_gif
 
@@ -74,25 +74,25 @@ def test_curve_names_the_policy_of_the_evaluations_and_shows_the_other(tmp_path:
     assert count(pixels(plot_curve(run, {}, policy=policy)), purple) == 0
     assert count(pixels(plot_curve(run, {}, policy=policy, at_end=-60.0)), purple) > 50
     axes = Figure().add_subplot()
-    training, evaluation = curve._read([run / "metrics.csv"])
+    training, evaluation = series.read_returns([run / "metrics.csv"])
     curve._draw_seeds(axes, training, evaluation, policy, -60.0)
     names = ["Training (sampled)", f"{policy.capitalize()} evaluation", f"{other} at the end"]
     assert axes.get_legend_handles_labels()[1] == ["Training (sampled)", "Training, smoothed", *names[1:]]
     axes = Figure().add_subplot()
-    curve._draw_seeds(axes, curve._read([run_of(tmp_path / "short", 9) / "metrics.csv"])[0], [], policy, -60.0)
+    curve._draw_seeds(axes, series.read_returns([run_of(tmp_path / "short", 9) / "metrics.csv"])[0], [], policy, -60.0)
     assert axes.get_legend_handles_labels()[1] == [names[0], names[-1]], "nine updates are not smoothed"
 
 
 @given(st.integers(10, 400), st.floats(-100, 100), st.floats(-5, 5))
 def test_smoothing_keeps_a_straight_line_at_its_ends_too(length: int, start: float, slope: float):
     line = start + slope * np.arange(length)
-    assert np.allclose(curve._smooth(line), line, atol=1e-6)
+    assert np.allclose(series.smooth(line), line, atol=1e-6)
 
 
 def test_smoothing_removes_noise_and_follows_the_first_updates():
     rise = -80 + 50 * (1 - np.exp(-np.arange(600) / 60))
     noisy = rise + np.random.default_rng(0).normal(0, 5, 600)
-    error = curve._smooth(noisy) - rise
+    error = series.smooth(noisy) - rise
     assert np.abs(error).mean() < 1.5 < np.abs(noisy - rise).mean()
     assert np.abs(error[:20]).max() < 5, "a plain window at the edge would average 80 updates of the rise"
 

@@ -1195,6 +1195,38 @@ BUGS = [
     # Promise: strangers
     Bug(
         "strangers",
+        "texts of a run are markup in its page",
+        "experiments/report/template.py",
+        "autoescape=True",
+        "autoescape=False",
+        "experiments/report/test_hostile_page.py::test_markup_in_a_run_is_spelled_out",
+    ),
+    Bug(
+        "strangers",
+        "data of a page ends its script",
+        "experiments/report/template.py",
+        'return text.replace("<", "\\\\u003c")',
+        "return text",
+        "experiments/report/test_hostile_page.py::test_data_of_a_page_is_strict_json_without_markup",
+    ),
+    Bug(
+        "strangers",
+        "a page allows all scripts",
+        "experiments/report/template.py",
+        "script-src {allowed};",
+        "script-src 'unsafe-inline';",
+        "experiments/report/test_hostile_page.py::test_the_policy_allows_the_scripts_of_the_page_alone",
+    ),
+    Bug(
+        "strangers",
+        "numbers that are not finite reach a page",
+        "experiments/report/curves.py",
+        "(np.abs(values) <= MAX_RETURN)",
+        "(values == values)",
+        "experiments/report/test_hostile_page.py::test_data_of_a_page_is_strict_json_without_markup",
+    ),
+    Bug(
+        "strangers",
         "links are followed",
         "runs/config_json.py",
         "    check_no_links(path)\n",

@@ -14,8 +14,10 @@ from mappo.config.bounds import at_least, at_most, coerce
 from mappo.deploy.formats import FormatName
 from mappo.evaluation.options import EvaluateOptions, PolicyOptions, ReplayOptions
 from mappo.experiments.compare.options import CompareOptions
+from mappo.experiments.report.options import ReportOptions
 from mappo.experiments.sweep.options import SweepOptions
 
+RunNames = Annotated[tuple[str, ...], tyro.conf.arg(metavar="RUN"), tyro.conf.Positional]
 RunPath = Annotated[Path, tyro.conf.arg(metavar="RUN"), tyro.conf.Positional]
 EnvName = Annotated[str, tyro.conf.arg(metavar="ENV"), tyro.conf.Positional]
 # A flag without its negation, such as --json without --no-json.
@@ -176,8 +178,16 @@ class Compare(CompareOptions):
     Runs with equal settings are a group; its name is made of the settings that differ between groups.
     """
 
-    runs: Annotated[tuple[str, ...], tyro.conf.arg(metavar="RUN"), tyro.conf.Positional] = ()
+    runs: RunNames = ()
     """Run directories, folders of runs, or patterns such as 'runs/spread-*'; NAME=PATH names a group."""
+
+
+@dataclass(frozen=True)
+class Report(ReportOptions):
+    """Write a page about a run, about several runs or about a sweep: one HTML file, which opens offline."""
+
+    runs: RunNames = ()
+    """Run directories, folders of runs or of a sweep, or patterns such as 'runs/spread-*'; NAME=PATH names a group."""
 
 
 @dataclass(frozen=True)
@@ -209,17 +219,5 @@ class Reproduce:
         coerce("--seeds", self.seeds, Annotated[int, at_least(1), at_most(100)])
 
 
-COMMANDS: dict[str, type] = {
-    "train": Train,
-    "sweep": Sweep,
-    "resume": Resume,
-    "evaluate": Evaluate,
-    "play": Play,
-    "export": Export,
-    "runs": Runs,
-    "compare": Compare,
-    "reproduce": Reproduce,
-    "check": Check,
-    "envs": Envs,
-    "bench": Bench,
-}
+_ALL = (Train, Sweep, Resume, Evaluate, Play, Export, Runs, Compare, Report, Reproduce, Check, Envs, Bench)
+COMMANDS: dict[str, type] = {command.__name__.lower(): command for command in _ALL}

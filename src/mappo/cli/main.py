@@ -148,6 +148,11 @@ def _run(command: Any, close_limit: CloseLimit, args: Sequence[str]) -> int:
 
             is_whole = show_comparison(command) if isinstance(command, commands.Compare) else show_runs(command)
             return DONE if is_whole else USER_ERROR
+        case commands.Report():
+            from mappo.experiments.report.report import report
+
+            print(report(command.runs, command.out))
+            return DONE
         case commands.Reproduce():
             from mappo.cli.reproduce_results import list_or_reproduce
 

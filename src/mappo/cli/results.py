@@ -74,12 +74,16 @@ def show_result(run: Any, scored: Scored | None, close_limit: CloseLimit, progra
         close_limit: context for closing environments.
         program: the word to type for `mappo`.
     """
+    from mappo.experiments.report.report import report_at_end
+
     package = _twin_package(run) if scored is None else scored.package
     episodes = CLOSER if scored is None else _show_score(run, scored, program)
     replay = _draw_replay(run, close_limit)
     metrics = run.path / ("metrics.csv" if run.config.run.seeds == 1 else "seed-*/metrics.csv")
+    page = report_at_end(run.path)
+    files = {"learning curve": run.path / "curve.png", "replay": replay, "numbers": metrics, "report": page}
     print()
-    for label, path in (("learning curve", run.path / "curve.png"), ("replay", replay), ("numbers", metrics)):
+    for label, path in files.items():
         if path is not None:
             print(f"  {label:<15} {path}")
     print("\nNext:")

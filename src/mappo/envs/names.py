@@ -68,6 +68,19 @@ def preset(env: str, name: str = "default") -> Config:
     raise UserError(f"unknown preset {name!r} for {env}{suggest(name, known)} There are: {', '.join(known)}")
 
 
+def nearest_preset(env: str, config: Config, ignored: Collection[tuple[str, str]]) -> tuple[str, Config]:
+    """Return the preset with the fewest differences to a config, and its name; "" for the general defaults.
+
+    Args:
+        env: name of the environment.
+        config: the settings.
+        ignored: (section, option) of settings that do not count.
+    """
+    known = presets_of(env) or {"": preset(env)}
+    name = min(known, key=lambda key: len(config.differences(known[key], ignored)))
+    return name, known[name]
+
+
 def original_name(name: str, package: str) -> str:
     """Return the name of an environment's original in `package`: ("spread", "mpe2") -> "mpe2/simple_spread_v3".
 

@@ -7,12 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
-
 from mappo.evaluation.labels import TEXT, label_right, spread_apart, style_axes
 from mappo.evaluation.number_format import return_format
-from mappo.evaluation.statistics import Floats, mean_interval
-from mappo.runs.csv_table import read_table
+from mappo.evaluation.series import FEWEST_SMOOTHED, Seeds, mean_over_seeds, read_returns, smooth
 from mappo.system.files import replace_file
 from mappo.system.safe_read import printable
 from mappo.system.stdio import fold
@@ -21,20 +18,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# For each seed: steps `(N,)` and values `(N,)`.
-Seeds = list[tuple[Floats, Floats]]
-
 # Okabe and Ito's palette stays distinct for colour-blind readers.
 _TRAINING = "#56B4E9"
 _SMOOTHED = "#0072B2"
 _EVALUATION = "#D55E00"
 _AT_END = "#7B3294"
 _BASELINES = ["#4D4D4D", "#009E73", "#CC79A7", "#E69F00", "#8C6D1F"]
-# The smoothed curve averages over windows of a thirtieth of the curve.
-_SMOOTH = 30
-# The window has this many points on each side at least, and curves of fewer points in all are not smoothed.
-_LEAST_HALF = 3
-_SHORT = 10
 
 
 def plot_curve(
@@ -67,7 +56,7 @@ def plot_curve(
     Raises:
         UserError: a table is damaged, or lacks columns.
     """
-    training, evaluation = _read(tables or [run / "metrics.csv"])
+    training, evaluation = read_returns(tables or [run / "metrics.csv"])
     # Imported late: matplotlib writes files of its own, and warns where it cannot.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -90,12 +79,12 @@ def _draw_seeds(axes: Axes, training: Seeds, evaluation: Seeds, policy: str, at_
     last = max((float(steps[-1]) for steps, _ in training + evaluation), default=0.0)
     unit, unit_name = (1e6, "millions") if last >= 1e5 else (1e3, "thousands")
     names = ["Training (sampled)", "Training, smoothed"]
-    if all(len(values) < _SHORT for _, values in training):
+    if all(len(values) < FEWEST_SMOOTHED for _, values in training):
         names = ["", names[0]]  # nothing is smoothed; an empty label is not listed in the legend
     for index, (steps, values) in enumerate(training):
         label = "" if index else names[0]
         axes.plot(steps / unit, values, color=_TRAINING, alpha=0.5, lw=0.7, label=label)
-    smoothed = [(steps, _smooth(values) if len(values) >= _SHORT else values) for steps, values in training]
+    smoothed = [(steps, smooth(values)) for steps, values in training]
     _draw_mean(axes, smoothed, unit, names[1], _SMOOTHED, "")
     _draw_mean(axes, evaluation, unit, f"{policy.capitalize()} evaluation", _EVALUATION, "o")
     if math.isfinite(at_end):
@@ -130,60 +119,20 @@ def _draw_frame(axes: Axes, title: str, num_seeds: int) -> None:
         axes.legend(**place, frameon=False, labelcolor=TEXT).set_in_layout(False)
 
 
-def _read(paths: Sequence[Path]) -> tuple[Seeds, Seeds]:
-    """Return steps and values of each seed, for returns in training and for evaluations, without NaN."""
-    training: Seeds = []
-    evaluation: Seeds = []
-    for path in paths:
-        table = read_table(path, ["seed", "step", "return_sum", "eval_return"], ["return_latest"])
-        no_end = np.isnan(table["return_sum"])  # no episode ended in the update
-        returns = np.where(no_end, table["return_latest"], table["return_sum"])
-        for seed in np.unique(table["seed"]):
-            for values, found in ((returns, training), (table["eval_return"], evaluation)):
-                is_measured = (table["seed"] == seed) & ~np.isnan(values)
-                if is_measured.any():
-                    found.append((table["step"][is_measured], values[is_measured]))
-    return training, evaluation
-
-
-def _smooth(values: Floats) -> Floats:
-    """Return a line fitted within a window of about a thirtieth of the curve, for each point.
-
-    In the middle of a curve this is the moving average. At its ends the window holds points on one side alone: their
-    average would lie far from a curve that rises.
-    """
-    half = max(_LEAST_HALF, len(values) // (2 * _SMOOTH))
-    positions = np.arange(len(values), dtype=float)
-    start = np.maximum(positions - half, 0).astype(int)
-    stop = np.minimum(positions + half + 1, len(values)).astype(int)
-
-    def window_means(x: Floats) -> Floats:
-        sums = np.concatenate([[0.0], np.cumsum(x)])
-        return (sums[stop] - sums[start]) / (stop - start)
-
-    center = window_means(positions)
-    mean = window_means(values)
-    variance = window_means(positions**2) - center**2
-    slope = (window_means(positions * values) - center * mean) / np.maximum(variance, 1e-9)
-    return mean + slope * (positions - center)
-
-
 def _draw_mean(axes: Axes, seeds: Seeds, unit: float, label: str, color: str, marker: str) -> None:
     """Draw the mean over seeds as a line, with its 95 % interval as a band."""
     if not seeds:
         return
-    # Seeds may have been measured at different steps; the mean exists only where all seeds have values.
-    steps = np.unique(np.concatenate([steps for steps, _ in seeds]))
-    stack = np.stack([np.interp(steps, s, v, left=math.nan, right=math.nan) for s, v in seeds])  # (S, N)
-    if len(seeds) > 1:
-        low, high = mean_interval(stack)
+    steps, mean, band = mean_over_seeds(seeds)
+    if band is not None:
+        low, high = band
         limits = axes.dataLim.frozen()
         axes.fill_between(steps / unit, low, high, color=color, alpha=0.22, lw=0)
         for edge in (low, high):
             axes.plot(steps / unit, edge, color=color, lw=0.8, alpha=0.6)
         axes.dataLim.set(limits)  # the wide band of two or three seeds must not flatten the curves
     marker = marker or ("o" if len(steps) == 1 else "")
-    axes.plot(steps / unit, stack.mean(axis=0), color=color, lw=1.8, marker=marker, ms=4, label=label, clip_on=False)
+    axes.plot(steps / unit, mean, color=color, lw=1.8, marker=marker, ms=4, label=label, clip_on=False)
 
 
 def _draw_footer(figure: Figure, footer: str) -> None:

@@ -21,12 +21,28 @@ SHORTEST = 2
 LAST = 50
 # Index of the transparent colour.
 CLEAR = 255
+# Longest text of a picture, in bytes: a single block of the format.
+_MOST_TEXT = 255
+
+
+class Film(list[Frame]):
+    """Pictures of an episode, with a text for each.
+
+    Args:
+        frames: the pictures.
+        texts: the texts, such as step and return.
+    """
+
+    def __init__(self, frames: Iterable[Frame], texts: Sequence[str]) -> None:
+        super().__init__(frames)
+        self.texts = texts
 
 
 def write_gif(episodes: Iterable[Sequence[Frame]], out: Path, fps: float = 8.0, seconds: float = 60.0) -> None:
     """Write frames as an endlessly looping GIF, episode by episode, so that few frames are in memory.
 
     A frame equal to its predecessor prolongs the predecessor, up to a second. The last frame of an episode stays long.
+    Texts of a `Film` become comments ahead of their pictures.
 
     Args:
         episodes: pictures (H, W, 3) of equal shape, of each episode.
@@ -78,8 +94,16 @@ def _write_episode(file: IO[bytes], frames: Sequence[Frame], ticks: int) -> None
     for k, following in zip(starts, [*starts[1:], len(pixels)], strict=True):
         time = min(LONGEST, ticks * (following - k) + LAST * (following == len(pixels)))
         corner, patch = _patch(pixels[k], pixels[k - 1] if k else None)
+        if isinstance(frames, Film):
+            file.write(_comment(frames.texts[following - 1]))
         options = {"duration": 10 * time, "transparency": CLEAR, "include_color_table": not is_first}
         file.write(b"".join(GifImagePlugin.getdata(_indexed(patch, colors), corner, **options)))
+
+
+def _comment(text: str) -> bytes:
+    """Return a text as a comment block of the format."""
+    data = text.encode()[:_MOST_TEXT]
+    return b"!\xfe" + bytes([len(data)]) + data + b"\0"
 
 
 def _indexed(pixels: Frame, colors: bytes) -> Image.Image:

@@ -16,7 +16,7 @@ from mappo.core.protocols import Renderable, TeamPolicy
 from mappo.errors import UserError
 from mappo.evaluation.caption import add_caption
 from mappo.evaluation.episodes import LONG_EPISODE, Budget, CutOffError, StepCallback, part_of, play_episodes
-from mappo.evaluation.gif import Frame, check_frame
+from mappo.evaluation.gif import Film, Frame, check_frame
 from mappo.evaluation.number_format import format_return
 
 # Seconds of a replay, with a second for the last picture of each episode; and the fewest for an episode.
@@ -48,8 +48,10 @@ def replay(
     on_step: StepCallback | None = None,
     budget_s: float = math.inf,
     title: str | None = None,
-) -> Iterator[list[Frame]]:
+) -> Iterator[Film]:
     """Yield the pictures `(H, W, 3)` of the first environment in an episode from each seed, episode by episode.
+
+    The texts of the pictures are episode, step and return.
 
     An episode is played twice. The first time gives its length: rendering is slow, and long episodes are thinned.
 
@@ -77,8 +79,10 @@ def replay(
         shots = _render_episode(env, policy, seed, limit, part_of(on_step, index, len(seeds)))
         for shot in shots:  # a caption would hide which picture differs
             check_frame(shot.frame, shots[0].frame.shape)
-        heading = f"{title}   episode {index + 1}, seed {seed}"
-        yield [shot.frame if title is None else add_caption(shot.frame, heading, shot.text) for shot in shots]
+        episode = f"episode {index + 1}, seed {seed}"
+        heading = f"{title}   {episode}"
+        frames = [shot.frame if title is None else add_caption(shot.frame, heading, shot.text) for shot in shots]
+        yield Film(frames, [f"{episode}   {shot.text}" for shot in shots])
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from mappo.errors import UserError
 from mappo.evaluation.dealt import Deal
 from mappo.evaluation.episodes import NO_BUDGET, Budget, Episodes, StepCallback, part_of, play_episodes
 from mappo.evaluation.options import SCORE_SEED
-from mappo.evaluation.statistics import Floats, summarize, summarize_policies
+from mappo.evaluation.statistics import compare_to_baseline, summarize_policies
 from mappo.policies.random_policy import RandomPolicy
 
 
@@ -60,12 +60,13 @@ def score(
     batches = iter(played)
     scores = {team: _score_team([next(batches) for _ in members]) for team, members in teams.items()}
     first = scores[next(iter(teams))]
+    returns = np.atleast_2d(np.array(first["returns"]))  # (S, N)
     return {
         "episodes": len(played[0].lengths),
         "seed": seed,
         **{key: value for key, value in first.items() if key != "returns"},
         "scores": scores,
-        "baselines": {baseline: _compare(first["returns"], next(batches).team_returns) for baseline in baselines},
+        "baselines": {name: compare_to_baseline(returns, next(batches).team_returns) for name in baselines},
     }
 
 
@@ -101,13 +102,3 @@ def _check_finite(env: Environment, played: Sequence[Episodes], first_seed: int)
             f"the episode of seed {seed} gave {env.spec.agents[agent]} rewards that are not finite, so there is no "
             f"score: correct the environment"
         )
-
-
-def _compare(returns: list[Any], baseline_returns: Floats) -> dict[str, Any]:
-    """Summarize a baseline's returns `(N,)`, and the difference of returns `(N,)` or `(S, N)` to the baseline."""
-    difference = summarize_policies(np.atleast_2d(np.array(returns)) - baseline_returns)
-    return {
-        **summarize(baseline_returns),
-        "returns": baseline_returns.tolist(),
-        "difference": {key: difference[key] for key in ("mean", "ci95")},
-    }

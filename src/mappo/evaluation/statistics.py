@@ -160,3 +160,21 @@ def interquartile_mean(values: Floats) -> Floats:
 def summarize_policies(returns: Floats) -> dict[str, Any]:
     """Summarize returns `(S, N)` over the episodes of a single policy, or over the means of several policies."""
     return summarize(returns[0]) if len(returns) == 1 else summarize_seeds(returns.mean(1))
+
+
+def compare_to_baseline(returns: Floats, baseline_returns: Floats) -> dict[str, Any]:
+    """Summarize a baseline's returns `(N,)`, and the difference of policies to the baseline, episode by episode.
+
+    Args:
+        returns: returns `(S, N)` of the policies, on the same episodes.
+        baseline_returns: returns `(N,)` of the baseline.
+
+    Returns:
+        `summarize` of the baseline, its `returns`, and `difference`: mean and 95 % interval.
+    """
+    difference = summarize_policies(returns - baseline_returns)
+    return {
+        **summarize(baseline_returns),
+        "returns": baseline_returns.tolist(),
+        "difference": {key: difference[key] for key in ("mean", "ci95")},
+    }

@@ -1,10 +1,11 @@
 """Directory of a run: its path, and its `config.json`.
 
-runs/NAME/config.json               the environment, the config and the spaces
+runs/NAME/config.json               the environment, the config, the spaces, versions and machine
           metrics.csv, timing.csv   see logger.py
           returns.csv, score.json   returns game by game: of each evaluation, and of the score (see scores.py)
           checkpoints/              see checkpoint.py
           curve.png, replay.gif     the learning curve, and episodes of the trained team
+          report.html               a page with all of the run, see experiments/report
           tensorboard/              the metrics, for TensorBoard
           trackers/                 the records in trackers (`run.track`), see trackers/follow.py
           seed-N/                   with several seeds (`run.seeds`): a run of its own for each seed, with all files
@@ -32,6 +33,7 @@ from mappo.runs.names import free_path, named_path, runs_folder, seed_paths as s
 from mappo.runs.own_files import holds_only_own_files
 from mappo.runs.spec_json import check_readable, spec_from_dict, spec_to_dict
 from mappo.runs.steps import has_checkpoint
+from mappo.system import hardware
 from mappo.system.files import error_text, shell_path, write_text
 
 # Where the weights of a run come from, as `config.json` records it: `run`, `step`, `sha256`. None: random weights.
@@ -90,6 +92,7 @@ def create_run(path: Path, env: str, config: Config, spec: Spec, source: Record 
         "format": FORMAT,
         "mappo": __version__,
         "torch": torch.__version__,
+        "machine": _describe_machine(),
         "env": env,
         "config": config.to_dict(),
         "spec": spec_to_dict(spec),
@@ -110,6 +113,12 @@ def create_run(path: Path, env: str, config: Config, spec: Spec, source: Record 
     except OSError as error:
         shutil.rmtree(path, ignore_errors=True)  # made above: remove it, so that the name is free again
         raise UserError(f"cannot write {path / 'config.json'}: {error_text(error)}; nothing was begun") from None
+
+
+def _describe_machine() -> dict[str, Any]:
+    """Return facts about this machine, with the GPU if this process uses one."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_initialized() else None
+    return {**hardware.describe_machine(), "gpu": gpu}
 
 
 def _existing_run_hint(path: Path) -> str:

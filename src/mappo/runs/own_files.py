@@ -12,7 +12,8 @@ from mappo.errors import UserError
 from mappo.system.safe_read import quote
 
 _FOLDER_NAMES = r"checkpoints|tensorboard|trackers|seed-\d+"
-_NAMES = rf"config\.json|score\.json|(metrics|timing|returns)\.csv|curve\.png|replay(-\d+)?\.gif|{_FOLDER_NAMES}"
+_PAGES = r"curve\.png|replay(-\d+)?\.gif|report\.html"
+_NAMES = rf"config\.json|score\.json|(metrics|timing|returns)\.csv|{_PAGES}|{_FOLDER_NAMES}"
 # Names with a leading dot are temporary files and the lock.
 _OWN = re.compile(rf"{_NAMES}|\..*")
 _DELETABLE = re.compile(rf"{_NAMES}|\.lock|\.({_NAMES})\.(tmp|part)")

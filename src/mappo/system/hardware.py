@@ -59,6 +59,18 @@ def package_version(package: str) -> str:
         return "none"
 
 
+def describe_machine() -> dict[str, str | int | float | None]:
+    """Return processor, usable cores, memory in GiB, system and Python, as JSON types."""
+    memory = memory_gib()
+    return {
+        "cpu": cpu_model(),
+        "cores": usable_cores(),
+        "memory_gib": None if memory is None else round(memory, 1),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+
+
 def git_state(folder: Path, *paths: str) -> tuple[str, bool] | None:
     """Return the commit of a source folder, and True if files have changed since.
 

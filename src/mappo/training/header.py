@@ -9,8 +9,7 @@ from pathlib import Path
 import torch
 
 from mappo.config import Config
-from mappo.config.presets import presets_of
-from mappo.envs import preset
+from mappo.envs.names import nearest_preset
 from mappo.runs.names import plain_name
 
 # Settings in other lines of the header, or without effect on the results.
@@ -28,11 +27,10 @@ def settings_line(name: str, config: Config) -> str:
         name: name of the environment.
         config: settings of the run.
     """
-    presets = {f"preset {key}": values for key, values in presets_of(name).items()}
-    bases = presets or {"general settings": preset(name)}
-    changes = {title: config.differences(base, _APART) for title, base in bases.items()}
-    title = min(changes, key=lambda key: len(changes[key]))
-    texts = [f"{option.replace('_', '-')} {rest}" for option, _, rest in (c.partition(" ") for c in changes[title])]
+    key, base = nearest_preset(name, config, _APART)
+    title = f"preset {key}" if key else "general settings"
+    changes = config.differences(base, _APART)
+    texts = [f"{option.replace('_', '-')} {rest}" for option, _, rest in (c.partition(" ") for c in changes)]
     more = f"; {len(texts) - _MOST} more in config.json" if len(texts) > _MOST else ""
     return f"{title}, with {'; '.join(texts[:_MOST])}{more}" if texts else title
 

@@ -144,6 +144,19 @@ class Run:
         target = None if out is None else Path(out)
         return export_run(self.path, agent, to, target, str(checkpoint), allow_code=self.allow_code, env=env)
 
+    def report(self, out: str | Path | None = None) -> Path:
+        """Write a page about the run, one HTML file that opens offline; return the file.
+
+        Args:
+            out: the file; by default `report.html` in the run directory.
+
+        Raises:
+            UserError: a file of the run is damaged, or the page cannot be written.
+        """
+        import mappo  # late: reports stand on a higher floor
+
+        return mappo.report(self.path, out)
+
 
 def load_run(path: str | Path, *, allow_code: bool = False) -> Run:
     """Load a run from its directory: the same object as the result of `train`.
