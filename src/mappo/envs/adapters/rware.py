@@ -3,7 +3,6 @@
 `rware/rware-tiny-2ag-v2` is a tiny warehouse with 2 robots and 2 requests; `-hard` has half as many requests as robots.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,19 +10,10 @@ import gymnasium
 
 from mappo.envs.adapters.packages import build
 from mappo.envs.adapters.tuple_env import TupleEnv, render_without_display
+from mappo.envs.batched.warehouse_rules import EXAMPLES, check_crowd, read_name
 from mappo.envs.names import require, unknown
 from mappo.errors import UserError
 from mappo.system.packages import install_command
-
-_SIZES = {"tiny": (1, 3), "small": (2, 3), "medium": (2, 5), "large": (3, 5)}  # rows and columns of shelves
-_REQUESTS = {"-easy": 2, "": 1, "-hard": 0.5}  # for each robot
-_REWARDS = {"indiv": "INDIVIDUAL", "global": "GLOBAL", "twostage": "TWO_STAGE"}
-_NAME = re.compile(
-    r"rware(?P<image>-img|-imgdict)?(?P<north>-Nd)?(-(?P<sight>[1-9]\d*)s)?"
-    r"-((?P<size>tiny|small|medium|large)|(?P<rows>[1-9]\d*)x(?P<columns>[1-9]\d*))(-(?P<height>[1-9]\d*)h)?"
-    r"-(?P<robots>[1-9]\d*)ag((?P<hardness>-easy|-hard)?|-(?P<requests>[1-9]\d*)req-(?P<reward>indiv|global|twostage))"
-    r"-v2"
-)
 
 
 class RobotWarehouse(TupleEnv):
@@ -67,13 +57,7 @@ def make(name: str, options: Mapping[str, Any], render: bool = False) -> RobotWa
     env = build(f"rware/{name}", package.Warehouse, settings(name), chosen)
     if not env.max_steps and not env.max_inactivity_steps:
         raise UserError(f"rware/{name}: nothing ends an episode: use max_steps or max_inactivity_steps")
-    shelves = int((env.highways == 0).sum())
-    cells = env.highways.size
-    if not 0 < env.request_queue_size < shelves or env.n_agents > cells:
-        raise UserError(
-            f"rware/{name}: {env.request_queue_size} requests and {env.n_agents} robots in a warehouse of {shelves} "
-            f"shelves and {cells} cells: there must be at least one request, and fewer requests than shelves"
-        )
+    check_crowd(f"rware/{name}", env.request_queue_size, env.n_agents, env.highways)
     if render:
         render_without_display()
     return RobotWarehouse(env)
@@ -85,28 +69,10 @@ def settings(name: str) -> dict[str, Any]:
     Raises:
         UserError: rware has no such name.
     """
-    package = _load_package()
-    match = _NAME.fullmatch(name)
-    if match is None:
-        raise unknown("rware", name, names("rware"), "rware/rware-tiny-2ag-v2, rware/rware-small-4ag-hard-v2")
-    rows, columns = _SIZES[match["size"]] if match["size"] else (int(match["rows"]), int(match["columns"]))
-    robots = int(match["robots"])
-    arguments: dict[str, Any] = {
-        "column_height": int(match["height"] or 8),
-        "shelf_rows": rows,
-        "shelf_columns": columns,
-        "n_agents": robots,
-        "msg_bits": 0,
-        "sensor_range": int(match["sight"] or 1),
-        "request_queue_size": int(match["requests"] or robots * _REQUESTS[match["hardness"] or ""]),
-        "max_inactivity_steps": None,
-        "max_steps": 500,
-        "reward_type": package.RewardType[_REWARDS[match["reward"] or "indiv"]],
-    }
-    if match["image"]:
-        arguments["observation_type"] = package.ObservationType["IMAGE_DICT" if "dict" in match["image"] else "IMAGE"]
-        arguments["image_observation_directional"] = not match["north"]
-    return arguments
+    arguments = read_name(name)
+    if arguments is None:
+        raise unknown("rware", name, names("rware"), ", ".join(f"rware/{example}" for example in EXAMPLES))
+    return _enum_options(name, _load_package(), arguments)
 
 
 def _load_package() -> Any:

@@ -104,13 +104,16 @@ class Canvas:
     Args:
         size: width of the finished image in pixels.
         has_strips: True for a strip above and a strip below the field, for title and caption.
+        height: height of the field in pixels; None for a square.
     """
 
-    def __init__(self, size: int = 480, has_strips: bool = True) -> None:
+    def __init__(self, size: int = 480, has_strips: bool = True, height: int | None = None) -> None:
         strip = round(size * 0.07) if has_strips else 0
-        self._image = Image.new("RGB", (size * _SCALE, (size + 2 * strip) * _SCALE), _BACKGROUND)
+        height = height or size
+        self._image = Image.new("RGB", (size * _SCALE, (height + 2 * strip) * _SCALE), _BACKGROUND)
         self._draw = ImageDraw.Draw(self._image, "RGBA")
         self._size = size * _SCALE
+        self._height = height * _SCALE
         self._top = strip * _SCALE
         self._unit = self._size / (2 * _HALF)  # pixels per unit of length
         self._px = self._size / 480  # line widths and fonts grow with the picture
@@ -208,7 +211,7 @@ class Canvas:
 
     def finish(self, title: str, caption: str) -> NDArray[np.uint8]:
         """Write title and caption into the strips, over all that reaches into them; return the image `(H, W, 3)`."""
-        bottom = self._top + self._size
+        bottom = self._top + self._height
         for y, text in ((0, title), (bottom, caption)):
             self._draw.rectangle((0, y, self._size, y + self._top), fill=_BACKGROUND)
             self._write((0.5 * self._size, y + 0.5 * self._top), text, 16)

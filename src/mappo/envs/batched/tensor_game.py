@@ -66,7 +66,7 @@ class TensorGame(BatchedEnv):
         after = {name: changed[name] if name in changed else x.clone() for name, x in tensors.items()}
         reward = self._masked_reward(tensors, action, after)
         over = self._over(after)
-        ended = over | (after["clock"] >= self.horizon)
+        ended = over | self._is_late(after)
         terminated = (self._active(tensors) & ~self._active(after)) | over.unsqueeze(-1)
         now = self._restart(after, ended)
         self.restore(now)
@@ -123,6 +123,10 @@ class TensorGame(BatchedEnv):
     def _over(self, tensors: Tensors) -> Tensor:
         """Return the episodes that have ended by themselves: bool `(E,)`."""
         return ~self._active(tensors).any(-1)
+
+    def _is_late(self, after: Tensors) -> Tensor:
+        """Return the episodes that the time limit ends: bool `(E,)`."""
+        return after["clock"] >= self.horizon
 
     def _start(self) -> Tensors:
         return {**self._begin_episodes(), "clock": torch.zeros(self.num_envs, dtype=torch.long, device=self.device)}
