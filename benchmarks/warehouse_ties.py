@@ -53,7 +53,8 @@ def main() -> None:
         assert env.num_different is not None
         share = 100 * env.num_different / args.steps
         low, high = mean_interval(share.numpy())
-        print(f"{args.size}, {robots:>2} robots: {share.mean():.2f} % of {args.envs * args.steps:,} steps ({low:.2f} to {high:.2f})")
+        total = args.envs * args.steps
+        print(f"{args.size}, {robots:>2} robots: {share.mean():.2f} % of {total:,} steps ({low:.2f} to {high:.2f})")
 
 
 if __name__ == "__main__":

@@ -133,6 +133,9 @@ RWARE = Config(
     run=RunConfig(total_steps=1_000_000, eval_interval=200_000, eval_episodes=32, eval_policy="sampled"),
 )
 
+# The same game in torch: more games at once, and as many steps in a minibatch.
+WAREHOUSE = replace(RWARE, env=EnvConfig(num_envs=128), ppo=replace(RWARE.ppo, minibatches=32))
+
 # VMAS. Two million steps of balance reach a return of 64 to 67. Drag limits the rise of the package to 0.06 in a unit
 # of time, and episodes end before the goal: returns far above 67 are out of reach.
 VMAS = Config(
@@ -160,7 +163,8 @@ TWINS = {
 }
 
 # Families of batched environments of mappo, and the package's family with the same names.
-TWIN_FAMILIES = {"foraging": "lbf"}
+TWIN_FAMILIES = {"foraging": "lbf", "warehouse": "rware"}
+_NO_TWIN = ("rware/rware-img",)  # begin of names of the originals that have no twin
 
 _SPREAD_PRESETS = {"default": SPREAD, "long": SPREAD_LONG, "continuous": SPREAD_CONTINUOUS, "paper": SPREAD_PAPER}
 PRESETS: dict[str, dict[str, Config]] = {
@@ -178,6 +182,7 @@ FAMILY_PRESETS: dict[str, dict[str, Config]] = {
     "rware": {"default": RWARE},
     "mamujoco": {"default": MAMUJOCO},
     "vmas": {"default": VMAS},
+    "warehouse": {"default": WAREHOUSE},
 }
 
 
@@ -191,7 +196,7 @@ def twin_of(env: str) -> str | None:
     """Return the batched environment that follows a package's environment; None if there is none."""
     originals = {original: twin for twin, original in TWIN_FAMILIES.items()}
     family, _, name = env.partition("/")
-    if family in originals:
+    if family in originals and not env.startswith(_NO_TWIN):
         return f"{originals[family]}/{name}"
     return next((twin for twin, original in TWINS.items() if original == env), None)
 

@@ -102,9 +102,11 @@ def translate_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: the package has no such option.
     """
-    known: Mapping[str, str] = (
-        NATIVE[name].translated_options if name in NATIVE else {option: option for option in options}
-    )
+    if name not in NATIVE:
+        found = find_family(name)
+        own_options = found[0].own_options if found else ()
+        return {option: value for option, value in options.items() if option not in own_options}
+    known = NATIVE[name].translated_options
     if unknown := [option for option in options if option not in known]:
         raise UserError(
             f"{name} was trained with {', '.join(unknown)}, an unknown option in the original package: leave out --on"

@@ -42,6 +42,7 @@ class Family:
         batched: True if the package itself steps many environments at once.
         agent_option: the option for the number of agents.
         agent_option_names: the names with this option, if not all.
+        own_options: options of a twin that its original lacks; a score on the original leaves them out.
     """
 
     summary: str
@@ -53,6 +54,7 @@ class Family:
     batched: bool = False
     agent_option: str | None = None
     agent_option_names: tuple[str, ...] = ()
+    own_options: tuple[str, ...] = ()
 
 
 _MPE2_OPTIONS = {"horizon": "max_cycles", "continuous_actions": "continuous_actions"}
@@ -123,6 +125,16 @@ NATIVE_FAMILIES = {
         maker="batched.foraging:make",
         examples=("Foraging-8x8-2p-2f-coop-v3", "Foraging-2s-10x10-3p-3f-v3", "Foraging-15x15-4p-3f-v3"),
         batched=True,
+    ),
+    "warehouse": Family(
+        "rware, batched: robots bring requested shelves to the goals; rewards are rare",
+        extra=None,
+        package="mappo",
+        module="mappo",
+        maker="batched.warehouse:make",
+        examples=("rware-tiny-2ag-v2", "rware-tiny-4ag-v2", "rware-small-4ag-v2"),
+        batched=True,
+        own_options=("ties",),
     ),
 }
 

@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from mappo import envs
+from mappo.config.presets import twin_of
 from mappo.core.protocols import Environment, Graphable, Renderable, Resumable
 from mappo.envs.adapters import rware
 from mappo.envs.batched import warehouse
@@ -95,6 +97,18 @@ def test_resets_from_a_thousand_seeds_are_rwares(name: str):
     for seed in range(1000):
         package.reset(seed=seed)
         assert original.state_of_twin(env, seed) == original.state_of(package)
+
+
+def test_the_package_scores_a_run_with_its_options_but_without_the_rule_for_ties():
+    name = "warehouse/rware-small-4ag-v2"
+    assert envs.original_name(name, "rware") == "rware/rware-small-4ag-v2"
+    assert envs.translate_options(name, {"max_steps": 50, "ties": "package"}) == {"max_steps": 50}
+    assert envs.translate_options("rware/rware-tiny-2ag-v2", {"max_steps": 50}) == {"max_steps": 50}
+    assert twin_of("rware/rware-tiny-2ag-v2") == "warehouse/rware-tiny-2ag-v2"
+    assert twin_of("rware/rware-img-tiny-2ag-v2") is None
+    assert set(warehouse.names("warehouse")) == {n for n in rware.names("rware") if "img" not in n}
+    env: Any = envs.make(name, 2, options={"max_steps": 50, "msg_bits": 1})
+    assert (env.horizon, env.spec.heads, env.spec.num_agents) == (50, (5, 2), 4)
 
 
 def test_spaces_and_rewards_are_rwares():

@@ -138,14 +138,12 @@ class Warehouse(TensorGame):
     def _begin_episodes(self) -> Tensors:
         layout = self.layout
         num_robots = self.rules.n_agents
-        num_requests = self.rules.request_queue_size
-        uniform = self._rand(2 * num_robots + num_requests)
-        robots, directions, requests = uniform.split([num_robots, num_robots, num_requests], 1)
+        requests = self._rand(self.rules.request_queue_size)
         requested = layout.shelf_cells[sample_distinct(requests, len(layout.shelf_cells))]
         nothing = torch.zeros(self.num_envs, num_robots, dtype=torch.long, device=self.device)
         return {
-            "cell": layout.cells[sample_distinct(robots, len(layout.cells))],
-            "direction": (directions * 4).long(),
+            "cell": layout.cells[sample_distinct(self._rand(num_robots), len(layout.cells))],
+            "direction": self._randint(4, num_robots),
             "load": nothing,
             "message": nothing,
             "has_delivered": nothing,

@@ -107,7 +107,9 @@ def _self_table(place: np.ndarray, is_highway: np.ndarray) -> np.ndarray:
 
 def _sight_table(msg_bits: int) -> np.ndarray:
     """Return the rows of `Layout.sights`, float32: robot, direction one-hot, message, shelf, request."""
-    robots = [(0, 1, 0, 0, 0, *(0,) * msg_bits)]  # rware shows an empty cell with the direction up
+    robots: list[tuple[int, ...]] = [
+        (0, 1, 0, 0, 0, *(0,) * msg_bits)
+    ]  # rware shows an empty cell with the direction up
     for message, direction in itertools.product(range(2**msg_bits), range(4)):
         bits = [message >> bit & 1 for bit in range(msg_bits)]
         robots.append((1, *(int(direction == d) for d in range(4)), *bits))

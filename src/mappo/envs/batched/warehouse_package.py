@@ -1,6 +1,6 @@
 """The warehouse with ties and requests as in rware itself: each step equals the package's, on a CPU."""
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -62,7 +62,8 @@ class PackageWarehouse(Warehouse):
 
     def _decide(self, tensors: Tensors, ahead: Tensor, found: Contest) -> Tensor:
         moves = super()._decide(tensors, ahead, found)
-        for index in found.has_tie().nonzero().flatten().tolist():
+        tied: list[int] = found.has_tie().nonzero().flatten().tolist()
+        for index in tied:
             moves[:, index] = self._ask({name: x[index] for name, x in tensors.items()}, found.wants[:, index])
         return moves
 
@@ -79,12 +80,13 @@ class PackageWarehouse(Warehouse):
         original = self._original
         self._set_shelves(state["shelves"].numpy())
         places = list(zip(*self.layout.rows_and_columns(state["cell"].numpy()), strict=True))
-        robots = zip(original.agents, places, state["direction"].tolist(), state["load"].tolist(), strict=True)
-        for agent, (y, x), direction, is_loaded in robots:
+        directions: list[int] = state["direction"].tolist()
+        loads: list[int] = state["load"].tolist()
+        for agent, (y, x), direction, is_loaded in zip(original.agents, places, directions, loads, strict=True):
             agent.x, agent.y, agent.dir = x, y, self._package.Direction(direction)
             agent.carrying_shelf = original.shelfs[original.grid[1, y, x] - 1] if is_loaded else None
             original.grid[0, y, x] = agent.id
-        original.step([FORWARD if is_wanted else NOOP for is_wanted in wants.tolist()])
+        original.step(torch.where(wants, FORWARD, NOOP).tolist())
         moves = [(agent.y, agent.x) != place for agent, place in zip(original.agents, places, strict=True)]
         return torch.tensor(moves)
 
@@ -102,7 +104,8 @@ class PackageWarehouse(Warehouse):
     def _draw_request(self, after: Tensors, is_delivery: Tensor) -> Tensor:
         states = after.setdefault("generator_state", self._tensors["generator_state"].clone())
         chosen = torch.zeros(self.num_envs, 1, dtype=torch.long)
-        for index in is_delivery.nonzero().flatten().tolist():
+        deliveries: list[int] = is_delivery.nonzero().flatten().tolist()
+        for index in deliveries:
             codes = after["shelves"][index]
             candidates = codes[(codes > 0) & (codes & 1 == 0)].sort().values  # rware lists shelves by their ids
             generator = _from_words(states[index])
@@ -125,5 +128,6 @@ def _from_words(words: Tensor) -> np.random.Generator:
     # An increment is odd.
     state = {"state": halves[0] * _WORD + halves[1], "inc": (halves[2] * _WORD + halves[3]) | 1}
     bits = np.random.PCG64()
-    bits.state = {"bit_generator": "PCG64", "state": state, "has_uint32": halves[4], "uinteger": halves[5]}
+    rest = {"has_uint32": halves[4], "uinteger": halves[5]}
+    bits.state = cast(Any, {"bit_generator": "PCG64", "state": state, **rest})
     return np.random.Generator(bits)

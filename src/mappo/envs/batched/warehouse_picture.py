@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,12 +39,13 @@ def render_warehouse(env: Warehouse, index: int) -> NDArray[np.uint8]:
         canvas.goal(goal)
     codes = state["shelves"]
     cells = codes.nonzero()[0]
-    robots = list(zip(*layout.rows_and_columns(state["cell"]), strict=True))
+    robots = zip(*layout.rows_and_columns(state["cell"]), strict=True)
+    directions: list[int] = state["direction"].tolist()
     for cell, code in zip(zip(*layout.rows_and_columns(cells), strict=True), codes[cells], strict=True):
         canvas.shelf(cell, REQUESTED if code & 1 else SHELF)
     for number, cell in enumerate(robots):
         is_loaded = bool(state["load"][number])
-        canvas.robot(cell, MOVES[state["direction"][number]], AGENT_COLORS[number % 10], str(number + 1), is_loaded)
+        canvas.robot(cell, MOVES[directions[number]], AGENT_COLORS[number % 10], str(number + 1), is_loaded)
     title = f"step {state['clock']} of {env.horizon}"
     return canvas.finish(title, f"deliveries: {state['deliveries']}")
 
@@ -101,7 +102,7 @@ class _FloorCanvas(Canvas):
         row, column = cell
         return (column + 0.5) * self._unit, self._top + (row + 0.5) * self._unit
 
-    def _box(self, cell: tuple[int, int], half: float, rounding: float, **style: object) -> None:
+    def _box(self, cell: tuple[int, int], half: float, rounding: float, **style: Any) -> None:
         """Draw a rounded square around the middle of a cell; `half` its side and `rounding` are parts of the cell."""
         x, y = self._centre(cell)
         side = half * self._unit
