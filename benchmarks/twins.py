@@ -1,6 +1,6 @@
 """Twins in torch against the packages they follow: environment steps per CPU second, on one thread.
 
-    python benchmarks/twins.py                      # two minutes; pip install lbforaging
+    python benchmarks/twins.py                      # two minutes; pip install lbforaging rware
 
 A step is an environment step: all agents of a game act once. The package runs a loop over 16 environments, by its
 public API. The twin steps 128 and 1,024 games, whose episodes are at different steps, as in training: some end at each
@@ -23,9 +23,10 @@ import numpy as np
 import torch
 from lbforaging.foraging.environment import ForagingEnv
 from reading import Block, own_loop
+from rware.warehouse import Warehouse
 
 from mappo import envs
-from mappo.envs.adapters import lbf
+from mappo.envs.adapters import lbf, rware
 from mappo.evaluation.statistics import mean_interval
 from mappo.system.hardware import cpu_model
 
@@ -35,6 +36,9 @@ PACKAGE_ENVS = 16
 TWINS: dict[str, tuple[str, Callable[[], Any]]] = {
     f"foraging/{name}": ("lbforaging", lambda name=name: ForagingEnv(**lbf.settings(name)))
     for name in ("Foraging-8x8-2p-2f-coop-v3", "Foraging-10x10-3p-3f-v3", "Foraging-2s-10x10-3p-3f-v3")
+} | {
+    f"warehouse/{name}": ("rware", lambda name=name: Warehouse(**rware.settings(name)))
+    for name in ("rware-tiny-2ag-v2", "rware-tiny-4ag-v2", "rware-small-4ag-v2")
 }
 
 
@@ -74,7 +78,8 @@ def measure(name: str, sizes: list[int], steps: int, blocks: int) -> dict[int, l
 def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Measure each twin with each number of games."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    for name, (package, _) in TWINS.items():
+    for name in args.twins:
+        package, _ = TWINS[name]
         times = measure(name, args.envs, args.steps, args.blocks)
         for size in args.envs:
             ratios = np.array(times[0]) / np.array(times[size])
@@ -98,6 +103,7 @@ def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
 def main() -> None:
     """Measure, print and add the rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--twins", nargs="+", default=list(TWINS), choices=TWINS, metavar="TWIN")
     parser.add_argument("--envs", type=int, nargs="+", default=[128, 1024], help="numbers of games of the twin")
     parser.add_argument("--steps", type=int, default=1600, help="environment steps of the package in a block")
     parser.add_argument("--blocks", type=int, default=15)

@@ -62,8 +62,7 @@ class PackageWarehouse(Warehouse):
 
     def _decide(self, tensors: Tensors, ahead: Tensor, found: Contest) -> Tensor:
         moves = super()._decide(tensors, ahead, found)
-        tied: list[int] = found.has_tie().nonzero().flatten().tolist()
-        for index in tied:
+        for index in found.has_tie().numpy().nonzero()[0].tolist():
             moves[:, index] = self._ask({name: x[index] for name, x in tensors.items()}, found.wants[:, index])
         return moves
 
@@ -80,9 +79,8 @@ class PackageWarehouse(Warehouse):
         original = self._original
         self._set_shelves(state["shelves"].numpy())
         places = list(zip(*self.layout.rows_and_columns(state["cell"].numpy()), strict=True))
-        directions: list[int] = state["direction"].tolist()
-        loads: list[int] = state["load"].tolist()
-        for agent, (y, x), direction, is_loaded in zip(original.agents, places, directions, loads, strict=True):
+        robots = zip(original.agents, places, state["direction"].numpy(), state["load"].numpy(), strict=True)
+        for agent, (y, x), direction, is_loaded in robots:
             agent.x, agent.y, agent.dir = x, y, self._package.Direction(direction)
             agent.carrying_shelf = original.shelfs[original.grid[1, y, x] - 1] if is_loaded else None
             original.grid[0, y, x] = agent.id
@@ -104,8 +102,7 @@ class PackageWarehouse(Warehouse):
     def _draw_request(self, after: Tensors, is_delivery: Tensor) -> Tensor:
         states = after.setdefault("generator_state", self._tensors["generator_state"].clone())
         chosen = torch.zeros(self.num_envs, 1, dtype=torch.long)
-        deliveries: list[int] = is_delivery.nonzero().flatten().tolist()
-        for index in deliveries:
+        for index in is_delivery.numpy().nonzero()[0].tolist():
             codes = after["shelves"][index]
             candidates = codes[(codes > 0) & (codes & 1 == 0)].sort().values  # rware lists shelves by their ids
             generator = _from_words(states[index])
