@@ -62,7 +62,7 @@ class PackageWarehouse(Warehouse):
 
     def _decide(self, tensors: Tensors, ahead: Tensor, found: Contest) -> Tensor:
         moves = super()._decide(tensors, ahead, found)
-        for index in found.has_tie().numpy().nonzero()[0].tolist():
+        for index in _to_list(found.has_tie().nonzero().flatten()):
             moves[:, index] = self._ask({name: x[index] for name, x in tensors.items()}, found.wants[:, index])
         return moves
 
@@ -79,7 +79,7 @@ class PackageWarehouse(Warehouse):
         original = self._original
         self._set_shelves(state["shelves"].numpy())
         places = list(zip(*self.layout.rows_and_columns(state["cell"].numpy()), strict=True))
-        robots = zip(original.agents, places, state["direction"].numpy(), state["load"].numpy(), strict=True)
+        robots = zip(original.agents, places, _to_list(state["direction"]), _to_list(state["load"]), strict=True)
         for agent, (y, x), direction, is_loaded in robots:
             agent.x, agent.y, agent.dir = x, y, self._package.Direction(direction)
             agent.carrying_shelf = original.shelfs[original.grid[1, y, x] - 1] if is_loaded else None
@@ -102,13 +102,17 @@ class PackageWarehouse(Warehouse):
     def _draw_request(self, after: Tensors, is_delivery: Tensor) -> Tensor:
         states = after.setdefault("generator_state", self._tensors["generator_state"].clone())
         chosen = torch.zeros(self.num_envs, 1, dtype=torch.long)
-        for index in is_delivery.numpy().nonzero()[0].tolist():
+        for index in _to_list(is_delivery.nonzero().flatten()):
             codes = after["shelves"][index]
             candidates = codes[(codes > 0) & (codes & 1 == 0)].sort().values  # rware lists shelves by their ids
             generator = _from_words(states[index])
             chosen[index] = (codes == candidates[generator.choice(len(candidates))]).nonzero()
             states[index] = _to_words(generator)
         return chosen
+
+
+def _to_list(x: Tensor) -> list[int]:
+    return cast("list[int]", x.tolist())
 
 
 def _to_words(generator: np.random.Generator) -> Tensor:
