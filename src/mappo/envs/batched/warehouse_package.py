@@ -81,7 +81,9 @@ class PackageWarehouse(Warehouse):
         places = list(zip(*self.layout.rows_and_columns(state["cell"].numpy()), strict=True))
         robots = zip(original.agents, places, _to_list(state["direction"]), _to_list(state["load"]), strict=True)
         for agent, (y, x), direction, is_loaded in robots:
-            agent.x, agent.y, agent.dir = x, y, self._package.Direction(direction)
+            agent.x = x
+            agent.y = y
+            agent.dir = self._package.Direction(direction)
             agent.carrying_shelf = original.shelfs[original.grid[1, y, x] - 1] if is_loaded else None
             original.grid[0, y, x] = agent.id
         original.step(torch.where(wants, FORWARD, NOOP).tolist())
@@ -96,7 +98,8 @@ class PackageWarehouse(Warehouse):
         cells = codes.nonzero()[0]
         for code, y, x in zip(codes[cells], *self.layout.rows_and_columns(cells), strict=True):
             shelf = original.shelfs[code // 2 - 1]
-            shelf.x, shelf.y = x, y
+            shelf.x = x
+            shelf.y = y
             original.grid[1, y, x] = shelf.id
 
     def _draw_request(self, after: Tensors, is_delivery: Tensor) -> Tensor:
