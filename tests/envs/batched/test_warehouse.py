@@ -55,7 +55,7 @@ LONG: list[tuple[str, dict[str, Any]]] = [
     ("rware-2x3-1h-6ag-7req-global-v2", {"msg_bits": 1}),
     ("rware-2s-1x3-2h-5ag-7req-indiv-v2", {}),
     ("rware-5s-2x5-3h-7ag-12req-indiv-v2", {"normalised_coordinates": True}),
-    ("rware-tiny-4ag-easy-v2", {"max_inactivity_steps": 300, "reward_type": "two_stage"}),
+    ("rware-tiny-4ag-easy-v2", {"reward_type": "two_stage"}),
     ("rware-3x3-1h-19ag-9req-global-v2", {}),
 ]
 
