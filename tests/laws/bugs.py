@@ -907,7 +907,7 @@ BUGS = [
     Bug(
         "9",
         "warehouse: robots start in an order that is not random",
-        "envs/batched/warehouse.py",
+        "envs/batched/warehouse_starts.py",
         "place[:, :index] += place[:, :index] >= first.unsqueeze(1)",
         "place[:, :index] += 1",
         "envs/batched/test_warehouse.py::test_distinct_numbers_come_in_every_order",

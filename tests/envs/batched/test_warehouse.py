@@ -13,9 +13,10 @@ from mappo.config.presets import twin_of
 from mappo.core.protocols import Environment, Graphable, Renderable, Resumable
 from mappo.envs.adapters import rware
 from mappo.envs.batched import warehouse
-from mappo.envs.batched.warehouse import Warehouse, sample_distinct
+from mappo.envs.batched.warehouse import Warehouse
 from mappo.envs.batched.warehouse_layout import DOWN, FORWARD, LEFT, NOOP, RIGHT, TOGGLE, TURN_LEFT, TURN_RIGHT, UP
 from mappo.envs.batched.warehouse_moves import contest, decide_moves
+from mappo.envs.batched.warehouse_starts import sample_distinct
 from mappo.errors import UserError
 from mpe_original import assert_same, count_pixels
 

@@ -22,6 +22,7 @@ from mappo.envs.batched.tensor_game import TensorGame, Tensors, spec_of
 from mappo.envs.batched.warehouse_layout import FORWARD, NUM_ACTIONS, TOGGLE, Layout
 from mappo.envs.batched.warehouse_moves import Contest, contest, decide_moves
 from mappo.envs.batched.warehouse_rules import EXAMPLES, WarehouseRules, read_name, registered_names
+from mappo.envs.batched.warehouse_starts import sample_distinct
 from mappo.envs.names import check_options, unknown
 from mappo.errors import UserError
 
@@ -251,32 +252,3 @@ class Warehouse(TensorGame):
         sights = layout.sights.index_select(0, sight.flatten().int()).view(*cell.shape, -1)
         itself = layout.itself[(cell * 4 + direction) * 2 + tensors["load"]]
         return torch.cat([itself, sights], -1)
-
-
-def sample_distinct(uniform: Tensor, count: int) -> Tensor:
-    """Sample distinct numbers below `count`; every order of every choice is equally likely.
-
-    This is Algorithm P of Bentley and Floyd, "A sample of brilliance" (Communications of the ACM, 1987). It needs as
-    many random numbers as it returns. A number that is taken gives way to the largest number so far.
-
-    Args:
-        uniform: numbers from [0, 1), `(E, k)`.
-        count: at least k.
-
-    Returns:
-        `(E, k)`, int64.
-    """
-    num_draws = uniform.shape[1]
-    sampled = torch.zeros_like(uniform, dtype=torch.long)
-    place = torch.zeros_like(sampled)  # of each number in the order of the result
-    for index in range(num_draws):
-        largest = count - num_draws + index
-        draw = (uniform[:, index] * (largest + 1)).long()
-        before = sampled[:, :index]
-        is_taken = before == draw.unsqueeze(1)
-        # A new number comes first. The largest number comes next to the number that was drawn again.
-        first = (is_taken * (place[:, :index] + 1)).sum(1)
-        sampled[:, index] = torch.where(is_taken.any(1), largest, draw)
-        place[:, :index] += place[:, :index] >= first.unsqueeze(1)
-        place[:, index] = first
-    return torch.zeros_like(sampled).scatter(1, place, sampled)
