@@ -22,7 +22,7 @@ from mappo.envs.batched.tensor_game import TensorGame, Tensors, spec_of
 from mappo.envs.batched.warehouse_layout import FORWARD, NUM_ACTIONS, TOGGLE, Layout
 from mappo.envs.batched.warehouse_moves import Contest, contest, decide_moves
 from mappo.envs.batched.warehouse_rules import EXAMPLES, WarehouseRules, read_name, registered_names
-from mappo.envs.batched.warehouse_starts import sample_distinct
+from mappo.envs.batched.warehouse_starts import sample_distinct, start_of_package
 from mappo.envs.names import check_options, unknown
 from mappo.errors import UserError
 
@@ -123,18 +123,7 @@ class Warehouse(TensorGame):
 
     def _start_from(self, generator: np.random.Generator) -> Tensors:
         """Sample the start of an episode as rware does, without an axis for the environments."""
-        layout = self.layout
-        num_robots = self.rules.n_agents
-        cells = generator.choice(len(layout.cells), num_robots, replace=False)
-        direction = generator.choice(4, num_robots)
-        requests = generator.choice(len(layout.shelf_cells), self.rules.request_queue_size, replace=False)
-        shelves = layout.start.clone()
-        shelves[layout.shelf_cells[torch.as_tensor(requests)]] += 1
-        return {
-            "cell": layout.cells[torch.as_tensor(cells)],
-            "direction": torch.as_tensor(direction),
-            "shelves": shelves,
-        }
+        return start_of_package(self.layout, self.rules, generator)
 
     def _begin_episodes(self) -> Tensors:
         layout = self.layout

@@ -1,7 +1,11 @@
 """Random starts of a warehouse: distinct cells for robots, distinct shelves for requests."""
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from mappo.envs.batched.warehouse_layout import Layout
+from mappo.envs.batched.warehouse_rules import WarehouseRules
 
 
 def sample_distinct(uniform: Tensor, count: int) -> Tensor:
@@ -31,3 +35,26 @@ def sample_distinct(uniform: Tensor, count: int) -> Tensor:
         place[:, :index] += place[:, :index] >= first.unsqueeze(1)
         place[:, index] = first
     return torch.zeros_like(sampled).scatter(1, place, sampled)
+
+
+def start_of_package(layout: Layout, rules: WarehouseRules, generator: np.random.Generator) -> dict[str, Tensor]:
+    """Sample the start of one environment as rware does.
+
+    Args:
+        layout: tables of the warehouse.
+        rules: see `WarehouseRules`.
+        generator: generator of numpy from the seed.
+
+    Returns:
+        `cell` and `direction` of the robots, int64 `(A,)`, and `shelves`, int16 `(P,)`.
+    """
+    cells = generator.choice(len(layout.cells), rules.n_agents, replace=False)
+    direction = generator.choice(4, rules.n_agents)
+    requests = generator.choice(len(layout.shelf_cells), rules.request_queue_size, replace=False)
+    shelves = layout.start.clone()
+    shelves[layout.shelf_cells[torch.as_tensor(requests)]] += 1
+    return {
+        "cell": layout.cells[torch.as_tensor(cells)],
+        "direction": torch.as_tensor(direction),
+        "shelves": shelves,
+    }
