@@ -95,12 +95,12 @@ class Original:
         return np.array([[info[agent]["action_mask"] for agent in self.agents] for info in infos])
 
 
-def follow(name: str, num_envs: int, steps: int, **options: Any) -> Counts:
+def follow(name: str, num_envs: int, steps: int, seed: int = 0, **options: Any) -> Counts:
     """Hold `steps` steps of each environment against the package, bit for bit, illegal actions among them."""
-    seeds = range(num_envs)
+    seeds = range(seed, seed + num_envs)
     twin = twin_of(name, num_envs, options)
     original = Original(name, seeds, **options)
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     counts = Counts()
     step = twin.reset(seeds)
     assert list(twin.spec.obs_spaces) == [original.envs[0].observation_space(agent) for agent in original.agents]

@@ -119,7 +119,7 @@ def test_players_change_places_but_enter_no_cell_of_a_player_that_stays():
 
 
 def test_food_is_paid_by_level_to_those_who_load_it():
-    players = [(1, 2, 2), (2, 1, 1), (2, 3, 2)]
+    players = [(1, 2, 2), (2, 1, 1), (4, 3, 2)]
     env, step = scene(players, [(2, 2, 3), (4, 4, 1)], penalty=0.1)
     assert step.mask is not None
     assert step.mask[0, 0].tolist() == [True, True, False, True, True, True]
@@ -129,6 +129,9 @@ def test_food_is_paid_by_level_to_those_who_load_it():
     assert step.reward[0].tolist() == pytest.approx([2 * 3 / (3 * 4), 3 / (3 * 4), 0])
     assert step.next_obs[0, 0, :6].tolist() == [4, 4, 1, -1, -1, 0]
     assert not step.ended.any()
+    step = act(env, NONE, NONE, LOAD)
+    assert step.reward[0].tolist() == pytest.approx([0, 0, 1 / 4])  # of all food of the episode, not of the food left
+    assert step.terminated.all()
 
 
 def test_the_last_food_terminates_and_the_limit_truncates():
