@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from mappo.config.tasks import TASKS, Peer, Task
+from mappo.evaluation.number_format import return_format
 from mappo.evaluation.statistics import mean_interval, performance_profile
 from mappo.experiments.compare.comparison import Comparison, compare_records
 from mappo.experiments.compare.figure import draw_comparison
@@ -84,10 +85,10 @@ def trainers(row: Row) -> str:
 
 
 def with_interval(values: np.ndarray, sign: str = "") -> str:
-    """Return mean and 95 % interval of values, one decimal from 10 on, else two."""
-    low, high = mean_interval(values)
-    digits = 1 if abs(values.mean()) >= 10 else 2
-    return f"{values.mean():{sign}.{digits}f} ({low:{sign}.{digits}f} to {high:{sign}.{digits}f})"
+    """Return mean and 95 % interval of values."""
+    number = f"{sign}{return_format(values.mean()).removeprefix('z')}"
+    mean, low, high = (f"{value:{number}}" for value in (values.mean(), *mean_interval(values)))
+    return f"{mean} ({low} to {high})"
 
 
 def compare_rows(rows: dict[str, Row]) -> Comparison:

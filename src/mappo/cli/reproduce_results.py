@@ -10,6 +10,7 @@ from mappo.cli.commands import Reproduce
 from mappo.cli.results import note_progress, program_name
 from mappo.cli.signals import Signals
 from mappo.config.tasks import TASKS, Peer, Task, find_task
+from mappo.evaluation.number_format import format_return
 from mappo.experiments.reproduce.verdict import Interval, Verdict, judge
 from mappo.system import hardware
 from mappo.system.shutdown import CloseLimit
@@ -36,7 +37,7 @@ def _list_tasks(tasks: list[Task]) -> None:
     for task in tasks:
         table.add_row(task.name, _published(task), _millions(task.steps), _ours(task))
         for peer in task.peers:
-            table.add_row("", _number(peer.value), _millions(peer.steps), _name(peer))
+            table.add_row("", format_return(peer.value), _millions(peer.steps), _name(peer))
     Console(highlight=False).print(table)
     say("\nReturns are the team's. Intervals are 95 %, over seeds. CPU-minutes are of a seed, on an AMD EPYC (Zen 5).")
     for line in _sources(tasks):
@@ -66,13 +67,13 @@ def _print_verdict(task: Task, returns: list[float], verdict: Verdict) -> None:
     for title in ("", "return", "95 % interval", "seeds"):
         table.add_column(title, justify="left" if not title else "right")
     for seed, value in enumerate(returns, start=1):
-        table.add_row(f"seed {seed}", _number(value), "", "")
-    table.add_row("mean", _number(verdict.mean), _interval(verdict.interval), str(len(returns)))
+        table.add_row(f"seed {seed}", format_return(value), "", "")
+    table.add_row("mean", format_return(verdict.mean), _interval(verdict.interval), str(len(returns)))
     if verdict.published is not None:
         interval = _interval(verdict.published_interval)
-        table.add_row("published", _number(verdict.published), interval, str(len(task.returns)))
+        table.add_row("published", format_return(verdict.published), interval, str(len(task.returns)))
     for peer in task.peers:
-        table.add_row(f"{_name(peer)}, {_millions(peer.steps)} steps", _number(peer.value), "", "")
+        table.add_row(f"{_name(peer)}, {_millions(peer.steps)} steps", format_return(peer.value), "", "")
     Console(highlight=False).print(table)
     say(f"Verdict: {verdict.word} ({verdict.meaning}).")
 
@@ -85,7 +86,7 @@ def _published(task: Task) -> str:
     if not task.returns:
         return "-"
     verdict = judge(task.returns, task.returns)
-    return _number(verdict.mean) + (f" ({_interval(verdict.interval)})" if verdict.interval else "")
+    return format_return(verdict.mean) + (f" ({_interval(verdict.interval)})" if verdict.interval else "")
 
 
 def _ours(task: Task) -> str:
@@ -104,12 +105,8 @@ def _sources(tasks: list[Task]) -> list[str]:
     return [*lines]
 
 
-def _number(value: float) -> str:
-    return f"{value:,.1f}" if abs(value) >= 10 else f"{value:.3f}"
-
-
 def _interval(interval: Interval | None) -> str:
-    return "" if interval is None else " to ".join(map(_number, interval))
+    return "" if interval is None else " to ".join(map(format_return, interval))
 
 
 def _millions(steps: int) -> str:
