@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mappo.cli.commands import Check
+from mappo.cli.commands import Check, Envs
 from mappo.config import EnvConfig
 from mappo.config.config import is_code
 from mappo.core.user_code import parameters
@@ -23,25 +23,26 @@ from mappo.system.stdio import env_output_to_stderr, say
 _TIMED = 0.1  # seconds in the environment's own code, enough to advise for or against workers
 
 
-def show_environments(name: str | None, close_limit: CloseLimit = nullcontext) -> None:
-    """Print all families, or all names of a family, or a page about an environment.
+def show_environments(command: Envs, close_limit: CloseLimit) -> bool:
+    """Print all families, or all names of a family, or a page about an environment. Return True.
 
     Args:
-        name: a family, or an environment; None for the list of all.
+        command: names a family, or an environment; None for the list of all.
         close_limit: context for closing the environment.
 
     Raises:
         UserError: there is no such family or environment, or its package is missing.
     """
+    name = command.name
     if name in FAMILIES or name in NATIVE_FAMILIES:
         print(*_list_names(name), sep="\n")
-        return
+        return True
     if name is not None:
         check_name(name)
         from mappo.cli.env_page import show_environment
 
         show_environment(name, close_limit)
-        return
+        return True
     console = Console(highlight=False)
     native = Table("name", "description", title="Batched in torch, part of mappo", title_justify="left", box=None)
     for key, entry in NATIVE.items():
@@ -61,6 +62,7 @@ def show_environments(name: str | None, close_limit: CloseLimit = nullcontext) -
         "About an environment:   mappo envs spread\n"
         "Your own environment:   mappo train my_module:make_env (docs/environments.md)"
     )
+    return True
 
 
 def check_and_show(command: Check, close_limit: CloseLimit) -> bool:

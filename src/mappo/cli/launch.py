@@ -17,7 +17,8 @@ from types import FrameType
 from typing import Any
 
 from mappo.cli.parsing import parse
-from mappo.cli.results import has_no_time_left, program_name, score_complete, show_result
+from mappo.cli.results import has_no_time_left, program_name, show_result
+from mappo.cli.scoring import score_complete
 from mappo.cli.signals import USER_ERROR, WARNINGS, handled_signals
 from mappo.config import Config
 from mappo.errors import ElsewhereError, UserError

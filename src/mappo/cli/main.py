@@ -19,16 +19,13 @@ from mappo.cli.close_limit import LimitedClose
 from mappo.cli.continuing import has_nothing_left, resumed_settings, trained_settings
 from mappo.cli.launch import LOST, launch, parse_once
 from mappo.cli.results import (
-    Scored,
     has_no_time_left,
-    note_progress,
     print_score,
     program_name,
-    score_complete,
     show_result,
     track_pictures,
 )
-from mappo.cli.score_together import score_together
+from mappo.cli.scoring import Scored, note_progress, score_complete, score_together
 from mappo.cli.signals import DONE, STOPPED, USER_ERROR, Signals, Stopped, start_listening, stop_listening
 from mappo.config import Config
 from mappo.core.user_code import allow_flag
@@ -43,6 +40,7 @@ from mappo.system.stdio import env_output_to_stderr, prepare_streams, say, warn_
 # Seconds for closing an environment (a worker pool takes 5 by its own clock), and for the program to end.
 CLOSING = 8.0
 ENDING = 5.0
+_TRAINING = {"train", "resume", "sweep", "reproduce"}  # commands that save checkpoints
 
 
 def entry() -> None:
@@ -90,11 +88,7 @@ def main(args: Sequence[str], close_limit: CloseLimit = nullcontext) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except OSError as error:  # such as a full disk, or a directory without permission
-        saved = (
-            "; checkpoints saved before are whole"
-            if args[:1] in (["train"], ["resume"], ["sweep"], ["reproduce"])
-            else ""
-        )
+        saved = "; checkpoints saved before are whole" if _TRAINING.intersection(args[:1]) else ""
         say(f"mappo: {printable(str(error))}{saved}", sys.stderr)
         return USER_ERROR
     except (MemoryError, RuntimeError) as error:
@@ -139,10 +133,8 @@ def _run(command: Any, close_limit: CloseLimit, args: Sequence[str]) -> int:
         case commands.Check() | commands.Envs():
             from mappo.cli.env_commands import check_and_show, show_environments
 
-            if isinstance(command, commands.Check):
-                return DONE if check_and_show(command, close_limit) else USER_ERROR
-            show_environments(command.name, close_limit)
-            return DONE
+            show: Any = check_and_show if isinstance(command, commands.Check) else show_environments
+            return DONE if show(command, close_limit) else USER_ERROR
         case commands.Compare() | commands.Runs():
             from mappo.cli.compare_results import show_comparison, show_runs
 
@@ -160,7 +152,6 @@ def _run(command: Any, close_limit: CloseLimit, args: Sequence[str]) -> int:
         case commands.Bench():
             from mappo.experiments.bench import run_benchmark
 
-            hardware.keep_freed_memory()  # as in training
             run_benchmark(command.device, command.num_envs, command.threads, command.rounds)
             return DONE
         case _:

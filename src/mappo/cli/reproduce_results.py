@@ -7,8 +7,9 @@ from rich.console import Console
 from rich.table import Table
 
 from mappo.cli.commands import Reproduce
-from mappo.cli.results import note_progress, program_name
-from mappo.cli.signals import Signals
+from mappo.cli.results import program_name
+from mappo.cli.scoring import note_progress
+from mappo.cli.signals import DONE, STOPPED, Signals
 from mappo.config.tasks import TASKS, Peer, Task, find_task
 from mappo.evaluation.number_format import format_return
 from mappo.experiments.reproduce.verdict import Interval, Verdict, judge
@@ -16,15 +17,13 @@ from mappo.system import hardware
 from mappo.system.shutdown import CloseLimit
 from mappo.system.stdio import say, terminal_width
 
-_STOPPED = 3
-
 
 def list_or_reproduce(command: Reproduce, close_limit: CloseLimit) -> int:
     """Print the list of tasks, or train a task and print the verdict; return the exit code."""
     if not command.list and command.task is not None:
         return _reproduce(find_task(command.task), command.seeds, close_limit)
     _list_tasks([find_task(command.task)] if command.task else [*TASKS.values()])
-    return 0
+    return DONE
 
 
 def _list_tasks(tasks: list[Task]) -> None:
@@ -54,11 +53,11 @@ def _reproduce(task: Task, seeds: int, close_limit: CloseLimit) -> int:
         row = repeat_task(task, seeds, folder, signals, note_progress)
     if row is None:
         say(f"Stopped{signals.reason} and saved.  Go on with:  {program_name()} reproduce {task.name} --seeds {seeds}")
-        return 128 + signals.caught if signals.caught else _STOPPED
+        return 128 + signals.caught if signals.caught else STOPPED
     say(f"\n{task.name}, {task.policy} actions, {row.num_games:,} games of each seed; the team's return:")
     _print_verdict(task, row.returns, judge(row.returns, task.returns))
     print(f"\n  {'row':<15} {folder / 'row.json'}")
-    return 0
+    return DONE
 
 
 def _print_verdict(task: Task, returns: list[float], verdict: Verdict) -> None:

@@ -6,16 +6,14 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mappo.config.presets import original_of
+from mappo.cli.scoring import Scored, note_progress, twin_package
 from mappo.core.user_code import allow_flag
 from mappo.errors import UserError
 from mappo.evaluation.number_format import return_format
-from mappo.evaluation.options import REPLAY_EPISODES, REPLAY_SECONDS, EvaluateOptions, ReplayOptions
+from mappo.evaluation.options import REPLAY_EPISODES, REPLAY_SECONDS, ReplayOptions
 from mappo.system.files import shell_path
 from mappo.system.safe_read import printable
 from mappo.system.shutdown import CloseLimit
@@ -50,21 +48,6 @@ def has_no_time_left(run: Any, started: float, is_warned: bool = False) -> bool:
     return is_over or is_warned
 
 
-@dataclass(frozen=True)
-class Scored:
-    """Score of a complete run.
-
-    Args:
-        result: see `evaluate_run`.
-        package: package of the environment, if the run was trained in its twin.
-        episodes: episodes asked for.
-    """
-
-    result: dict[str, Any]
-    package: str | None
-    episodes: int
-
-
 def show_result(run: Any, scored: Scored | None, close_limit: CloseLimit, program: str) -> None:
     """Print the score of a run, draw a replay, and print both with the next commands.
 
@@ -76,7 +59,7 @@ def show_result(run: Any, scored: Scored | None, close_limit: CloseLimit, progra
     """
     from mappo.experiments.report.report import report_at_end
 
-    package = _twin_package(run) if scored is None else scored.package
+    package = twin_package(run) if scored is None else scored.package
     episodes = CLOSER if scored is None else _show_score(run, scored, program)
     replay = _draw_replay(run, close_limit)
     metrics = run.path / ("metrics.csv" if run.config.run.seeds == 1 else "seed-*/metrics.csv")
@@ -130,76 +113,6 @@ def _progress(run: Any, work: str) -> Callable[[float], None] | None:
     from mappo.evaluation.progress import progress_notes
 
     return None if run.config.run.progress == "off" else progress_notes(work, note_progress)
-
-
-def note_progress(text: str) -> None:
-    """Print a line about the progress, apart from the results."""
-    say(text, sys.stderr)
-
-
-def _twin_package(run: Any) -> str | None:
-    """Return the package of which the run's environment is a twin, if it is one."""
-    original = original_of(run.env)
-    return original.partition("/")[0] if original else None
-
-
-def score_complete(
-    run: Any,
-    close_limit: CloseLimit,
-    ranks: Any = None,
-    stop: Callable[[], None] | None = None,
-    workers: int | None = None,
-) -> Scored | None:
-    """Score a run, on the original package if known; return None if `run.score_episodes` is 0.
-
-    Args:
-        run: a complete `Run`.
-        close_limit: context for closing environments.
-        ranks: `Ranks` of processes among which the episodes are dealt out; by default this process plays all.
-        stop: called at each step; may raise.
-        workers: see `EvaluateOptions`.
-    """
-    from mappo.backend.ranks import ALONE
-    from mappo.evaluation.episodes import NO_BUDGET, SCORE_BUDGET
-    from mappo.evaluation.progress import progress_notes
-    from mappo.evaluation.score_run import evaluate_run
-    from mappo.evaluation.shared_run import shared_run
-
-    settings = run.config.run
-    ranks = ranks or ALONE
-    if settings.score_episodes == 0:
-        return None
-    package = _twin_package(run)
-    is_quiet = ranks.rank or settings.progress == "off"
-    options = EvaluateOptions(on=package, sampled=settings.eval_policy == "sampled", workers=workers, allow_code=True)
-    options = replace(options, episodes=settings.score_episodes or options.episodes)
-    if not ranks.rank:
-        where = f" on the {package} package itself (may take minutes)" if package else ""
-        most = "up to " if settings.score_episodes is None else ""
-        say(f"\nScoring {most}{options.episodes:,} episodes of each policy{where} ...")
-    with shared_run(run.path, ranks) as path:
-        evaluate = partial(
-            evaluate_run,
-            path,
-            close_limit=close_limit,
-            on_step=progress_notes("score", (lambda _: None) if is_quiet else note_progress, stop),
-            budget=SCORE_BUDGET if settings.score_episodes is None else NO_BUDGET,
-            ranks=ranks,
-        )
-        return _score_on(run, evaluate, options, is_first=not ranks.rank)
-
-
-def _score_on(run: Any, evaluate: Callable[[EvaluateOptions], Any], options: EvaluateOptions, is_first: bool) -> Scored:
-    """Score a run on a package, or on the built-in environment where the package is not installed."""
-    try:
-        return Scored(evaluate(options), options.on, options.episodes)
-    except UserError as error:
-        if options.on is None:
-            raise UserError(f"the run is complete, in {run.path}; it could not be scored: {error}") from error
-        # The built-in environment gives the same numbers.
-        if is_first:
-            say(f"mappo: {error}; scoring on the built-in {run.env}", sys.stderr)
-        return Scored(evaluate(replace(options, on=None)), None, options.episodes)
 
 
 def _show_score(run: Any, scored: Scored, program: str) -> int:

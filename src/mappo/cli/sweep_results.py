@@ -5,7 +5,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mappo.cli.commands import Sweep
-from mappo.cli.results import note_progress, program_name
+from mappo.cli.results import program_name
+from mappo.cli.scoring import note_progress
 from mappo.cli.signals import DONE, STOPPED, USER_ERROR, Signals
 from mappo.core.user_code import check_code
 from mappo.evaluation.number_format import format_return

@@ -26,6 +26,7 @@ def run_benchmark(device_name: str, num_envs: int, threads: int, rounds: int) ->
     Raises:
         UserError: there is no such device, or not enough memory.
     """
+    hardware.keep_freed_memory()  # as in training
     device = choose_device(device_name, "--device")
     former_threads = torch.get_num_threads()
     torch.set_num_threads(threads)

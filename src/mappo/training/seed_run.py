@@ -29,14 +29,13 @@ class SeedRun:
         path: run directory of the seed.
         seed: seed of the run.
         agent: learner of the seed.
-        keep_every: steps between permanent checkpoints, see `run.keep_every`.
     """
 
-    def __init__(self, path: Path, seed: int, agent: MAPPO, keep_every: int | None = None) -> None:
+    def __init__(self, path: Path, seed: int, agent: MAPPO) -> None:
         self.path = path
         self.seed = seed
         self.agent = agent
-        self.keep_every = keep_every
+        self.keep_every = agent.config.run.keep_every  # steps between permanent checkpoints
         self.best = -math.inf
         self.best_step: int | None = None
         self.saved_step = -1

@@ -111,8 +111,7 @@ def _train(
         make = partial(learner, spec, config, training_env.device, critic_input=critic_input, ranks=ranks, check=check)
         learners = _make_agents(make, config, ranks)
         path, own_paths, is_resumed = run_folder.open(num_envs, training_env.spec, learners, stack)
-        seeds = zip(own_paths, config.run.all_seeds, learners, strict=True)
-        seed_runs = [SeedRun(*seed, config.run.keep_every) for seed in seeds]
+        seed_runs = list(map(SeedRun, own_paths, config.run.all_seeds, learners))
         evaluator = _make_evaluator(env, eval_env, config, interrupts, ranks)
         session = Session(path, name, config, seed_runs, training_env, evaluator, interrupts, seed_paths(path, whole))
         stack.callback(session.close)
