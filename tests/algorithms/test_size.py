@@ -6,7 +6,7 @@ from paths import ROOT
 
 SOURCE = ROOT / "src"
 NOT_COUNTED = ("mappo.backend", "mappo.config", "mappo.system")
-MOST = 2_780  # statements
+MOST = 2_765  # statements
 
 
 def imported(module: str) -> dict[str, int]:
