@@ -141,7 +141,7 @@ MISTAKES = {
     "no choice": (["train", "spread", "--env.reward", "both"], "invalid choice 'both'"),
     "minibatches": (
         ["train", "spread", "--env.num-envs", "8", "--ppo.rollout-length", "25", "--ppo.minibatches", "3"],
-        "mappo: --ppo.minibatches 3 does not divide --ppo.rollout-length x --env.num-envs = 25 x 8 = 200;",
+        "ppo.minibatches 3 does not divide ppo.rollout-length x env.num-envs = 25 x 8 = 200; nearest that does: 2",
     ),
     "no environments": (["train", "spread", "--env.num-envs", "0"], "mappo: --env.num-envs must be at least 1, got 0"),
     "negative steps": (["train", "spread", "--run.total-steps", "-5"], "run.total-steps must be at least 1, got -5"),
@@ -157,7 +157,10 @@ MISTAKES = {
         "network.critic-input env: this environment gives",
     ),
     "both": (["train", "spread", "--preset", "paper", "--config", "x"], "--preset and --config exclude each other"),
-    "two places": (["train", "spread", "--run.name", "a", "--run.dir", "b"], "run.name and run.dir exclude each other"),
+    "two places": (
+        ["train", "spread", "--run.name", "a", "--run.dir", "b"],
+        "mappo: --run.name and --run.dir exclude each other",
+    ),
     "name": (["train", "spread", "--run.name", "a/b"], "run.name must be a plain directory name, got 'a/b'"),
     "unnamed resume": (["train", "spread", "--resume"], "to resume, name the run"),
     "resume nowhere": (["resume", "nowhere"], "nowhere is not a run directory: there is no config.json in it"),

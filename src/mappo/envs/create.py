@@ -138,7 +138,7 @@ def for_training(
     warnings.warn(
         f"one {type(env).__name__} trains alone: slowly, on little data for each update, and without evaluations; "
         "give a function that makes an environment",
-        stacklevel=4,
+        stacklevel=5,
     )
     return from_python(env, 1, env_options), None
 
