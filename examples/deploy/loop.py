@@ -13,7 +13,7 @@ uniform in [0, 1), that sample the action. Without noise the likeliest action is
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import onnxruntime
@@ -60,12 +60,26 @@ class Agent:
         return array
 
 
+def fail(message: str) -> NoReturn:
+    """End with a message and exit code 2."""
+    print(message, file=sys.stderr)
+    sys.exit(2)
+
+
 def main() -> None:
     """Answer the steps of the standard input."""
-    agent = Agent(sys.argv[1])
-    for line in sys.stdin:
-        step = json.loads(line)
-        action = agent.act(step["observation"], step.get("mask"), step.get("is_first", False), step.get("noise"))
+    if len(sys.argv) != 2:
+        fail("usage: python loop.py FOLDER/AGENT")
+    try:
+        agent = Agent(sys.argv[1])
+    except Exception as error:  # of files, of JSON, or of onnxruntime
+        fail(f"{sys.argv[1]} holds no agent of `mappo export --to onnx` ({error})")
+    for number, line in enumerate(sys.stdin, 1):
+        try:
+            step = json.loads(line)
+            action = agent.act(step["observation"], step.get("mask"), step.get("is_first", False), step.get("noise"))
+        except (LookupError, TypeError, ValueError) as error:
+            fail(f"line {number} is no step of this agent ({type(error).__name__}: {error})")
         print(json.dumps(action.tolist()), flush=True)
 
 

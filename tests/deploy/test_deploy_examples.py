@@ -64,6 +64,38 @@ def test_the_loop_in_python_repeats_the_record_without_torch(tmp_path: Path):
     agent.close()
 
 
+def run_loop(*arguments: str | Path, text: str = "") -> tuple[int, str]:
+    """Exit code and messages of `loop.py`."""
+    command = [sys.executable, EXAMPLES / "loop.py", *arguments]
+    run = subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=120)
+    return run.returncode, run.stderr
+
+
+def test_the_loop_in_python_names_a_wrong_folder(tmp_path: Path):
+    code, message = run_loop(tmp_path)
+    assert code == 2
+    assert message.startswith(f"{tmp_path} holds no agent of `mappo export --to onnx` (")
+    assert message.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_the_loop_in_python_names_damaged_files_and_wrong_steps(tmp_path: Path):
+    folder, _ = export("discrete", ["onnx"], tmp_path / "out", steps=10)
+    for text, reason in (
+        ('{"observation": [1, 2]}', r"ValueError: cannot reshape"),
+        ("{}", r"KeyError: 'observation'"),
+        ("no JSON", "JSONDecodeError"),
+    ):
+        code, message = run_loop(folder, text=text)
+        assert (code, message.count("\n")) == (2, 1)
+        assert f"line 1 is no step of this agent ({reason}" in message
+    (folder / "policy.onnx").write_bytes(b"damaged")
+    code, message = run_loop(folder)
+    assert (code, message.count("\n")) == (2, 1)
+    assert "holds no agent" in message
+    assert run_loop() == (2, "usage: python loop.py FOLDER/AGENT\n")
+
+
 class FakeNode:
     """The part of `rclpy.node.Node` that the example uses."""
 

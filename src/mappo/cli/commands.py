@@ -108,7 +108,7 @@ class Export(PolicyOptions):
     """Folder of exported files to verify, in place of an export."""
     allow_code: bool = False
     """Allow import of the code named in the run's config.json, such as an environment module:function; with --verify
-    allow policy.c and policy.pt2 to run."""
+    allow policy.c, policy.pt2 and policy_aoti.pt2 to run."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     from mappo.deploy.agent_policy import AgentPolicy
 
-FormatName = Literal["onnx", "pt2", "c"]
+FormatName = Literal["onnx", "pt2", "aoti", "c"]
 Arrays = Mapping[str, np.ndarray]
 # A file in use: inputs by name, each with a batch axis, to outputs by name.
 Runner = Callable[[Arrays], dict[str, np.ndarray]]
@@ -50,6 +50,7 @@ class Format(Protocol):
 MODULES: dict[FormatName, str] = {
     "onnx": "mappo.deploy.onnx_file",
     "pt2": "mappo.deploy.pt2_file",
+    "aoti": "mappo.deploy.aoti_file",
     "c": "mappo.deploy.c_file",
 }
 

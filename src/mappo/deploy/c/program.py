@@ -1,23 +1,23 @@
 """A C policy as a program: `policy.c` and `replay.c`, compiled, and played on recorded steps. Loads no torch."""
 
-import contextlib
 import math
 import os
 import shlex
 import shutil
 import subprocess
-import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import numpy as np
 
 from mappo.core.spec import ActionHeads
 from mappo.deploy.c.interface import C_TYPES, field_names
+from mappo.deploy.child import Child
 from mappo.errors import UserError
 
 FLAGS = ("-std=c99", "-O2")
+COMPILE_SECONDS = 300
 _DTYPES = {"uint8_t": np.uint8, "float": np.float32, "int32_t": np.int32}
 Arrays = Mapping[str, np.ndarray]
 
@@ -40,8 +40,7 @@ class CProgram:
     def __init__(self, file: Path, contract: Mapping[str, Any]) -> None:
         self.contract = contract
         sizes = [str(kind.itemsize) for kind in (self.step_type, self.result_type)]
-        self._process = subprocess.Popen([file, *sizes], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        weakref.finalize(self, _end, self._process)
+        self._child = Child([file, *sizes], "the program of policy.c")
 
     def play(self, inputs: Arrays, *, keeps_memory: bool = False) -> dict[str, np.ndarray]:
         """Act on steps, one after the other.
@@ -54,19 +53,13 @@ class CProgram:
             The outputs of `AgentPolicy.forward`.
 
         Raises:
-            UserError: the program failed.
+            UserError: the program failed, or did not answer in time.
         """
         results = np.empty(len(inputs["noise"]), self.result_type)
-        stdin = cast(BinaryIO, self._process.stdin)
-        stdout = cast(BinaryIO, self._process.stdout)
-        for k, step in enumerate(self._steps(inputs, keeps_memory)):
-            with contextlib.suppress(BrokenPipeError):
-                stdin.write(step.tobytes())
-                stdin.flush()
-            result = stdout.read(results.itemsize)
-            if len(result) < results.itemsize:
-                raise UserError(f"the program of policy.c ended with code {self._process.wait()}")
-            results[k] = np.frombuffer(result, results.dtype)[0]
+        with self._child.time_limit():
+            for k, step in enumerate(self._steps(inputs, keeps_memory)):
+                reply = self._child.ask(step.tobytes(), results.itemsize)
+                results[k] = np.frombuffer(reply, results.dtype)[0]
         return self._read_results(results)
 
     @property
@@ -146,7 +139,7 @@ def compile_program(folder: Path, out: Path, contract: Mapping[str, Any], flags:
         flags: of the compiler.
 
     Raises:
-        UserError: there is no compiler, or it fails.
+        UserError: there is no compiler, or it fails or takes too long.
     """
     compiler = find_compiler()
     if not compiler:
@@ -154,20 +147,14 @@ def compile_program(folder: Path, out: Path, contract: Mapping[str, Any], flags:
     sources = [str(folder / "policy.c"), str(Path(__file__).with_name("replay.c"))]
     command = [*compiler, *flags, f"-I{folder}", *sources, "-lm", "-o", str(out)]
     try:
-        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=COMPILE_SECONDS)
     except OSError as error:
         raise UserError(f"the C compiler {compiler[0]} does not start: {error}") from None
+    except subprocess.TimeoutExpired:
+        raise UserError(f"{folder / 'policy.c'} did not compile within {COMPILE_SECONDS} s") from None
     if run.returncode:
         raise UserError(f"{folder / 'policy.c'} does not compile ({shlex.join(command)}):\n{run.stderr[-4000:]}")
     return CProgram(out, contract)
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End a program by the end of its input."""
-    with contextlib.suppress(BrokenPipeError):
-        cast(BinaryIO, process.stdin).close()
-    cast(BinaryIO, process.stdout).close()
-    process.wait()
 
 
 def _struct(fields: Sequence[Any]) -> np.dtype[Any]:
