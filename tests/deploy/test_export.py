@@ -1,6 +1,8 @@
 """Exported files answer as the saved actor does on real episodes, and each wrong file is found."""
 
+import functools
 import json
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,19 +14,23 @@ import pytest
 import torch
 
 from mappo.deploy.build import build_agent_policy
-from mappo.deploy.contract import make_contract, read_contract
+from mappo.deploy.c.program import find_compiler
+from mappo.deploy.comparison import Verdict, compare
+from mappo.deploy.contract import TOLERANCE, make_contract, read_contract, write_contract
 from mappo.deploy.export import export_agents, folder_names
-from mappo.deploy.formats import Arrays
+from mappo.deploy.formats import Arrays, FormatName, get_format
 from mappo.deploy.record import record_steps
+from mappo.deploy.rounding import measure_rounding, needed_tolerance
 from mappo.deploy.tracing import trace
-from mappo.deploy.verify import Verdict, compare, read_record, replay, verify
+from mappo.deploy.verify import read_record, replay, verify
 from mappo.envs.vector.team_layout import TeamLayout
 from mappo.errors import UserError
 from mappo.networks.encoders import ENCODERS, register_encoder
 from mappo.policies.actor import Actor
-from teams import TEAMS, random_actor
+from teams import TEAMS, extreme_inputs, own_inputs, random_actor, saved_answers
 from vectorized import from_factory
 
+NEEDS_COMPILER = pytest.mark.skipif(not find_compiler(), reason="needs a C compiler")
 ORIGIN = {"env": "custom/Sampler", "run": "x", "checkpoint": "last", "step": 10, "precision": "float32"}
 
 
@@ -131,6 +137,38 @@ def test_a_wrong_file_is_refused(bug: Callable[[Any], None], kind: str):
     assert replay("module", as_runner(policy), records[0], contract).problem
 
 
+def of_another_agent(policy: Any) -> None:
+    policy.encoder.load_state_dict(build_agent_policy(remembering_team()[0].policy, 1).encoder.state_dict())
+
+
+@functools.cache
+def remembering_team() -> tuple[Actor, list[Arrays]]:
+    """A team with statistics, a memory, and parameters of each agent; and its records."""
+    env = from_factory(TEAMS["discrete"].make, 1)
+    actor = random_actor(env.spec, sharing="none", obs_norm=True, memory_size=6)
+    return actor, record_steps(env, actor.policy, 60, seed=3)
+
+
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("onnx", "pt2")]
+MUTANTS = [forget_statistics, keep_memory, swap_heads, of_another_agent]
+
+
+@pytest.mark.parametrize("name", [*SLOW, pytest.param("c", marks=NEEDS_COMPILER)])
+@pytest.mark.parametrize("bug", [None, *MUTANTS])
+def test_a_wrong_file_of_each_format_is_refused(bug: Callable[[Any], None] | None, name: FormatName, tmp_path: Path):
+    actor, records = remembering_team()
+    policy = build_agent_policy(actor.policy, 0)
+    contract = make_contract(policy, "a", ORIGIN)
+    if bug is not None:
+        bug(policy)
+    get_format(name).write(policy, contract, tmp_path)
+    if bug is keep_memory and name == "c":  # the writer of C reads no `forward`
+        text = (tmp_path / "policy.c").read_text()
+        (tmp_path / "policy.c").write_text(re.sub(r"\n        fill\(policy->memory, .*", "", text))
+    verdict = replay(name, get_format(name).open(contract, tmp_path), records[0], contract)
+    assert bool(verdict.problem) == (bug is not None), verdict
+
+
 @pytest.mark.parametrize("kind", ["discrete-masks", "box-tanh", "images", "unequal-none-state"])
 def test_another_agents_weights_are_refused(kind: str):
     actor, records = recorded(kind, 60)
@@ -169,6 +207,51 @@ def test_close_logits_and_rounding_are_allowed_and_counted():
     assert compare("x", broken, record, contract).problem
 
 
+def amplifying_actor(equality: float) -> tuple[Actor, list[Arrays]]:
+    """A team whose memories are nearly equal numbers, which a LayerNorm pulls apart."""
+    env = from_factory(TEAMS["discrete"].make, 1)
+    actor = random_actor(env.spec, memory_size=6, layer_norm=True)
+    network = actor.policy.network
+    for layer in (network.gru.input, network.gru.hidden):
+        layer.weight *= equality
+        layer.bias[:] = 0.5
+    network.head.weight *= 5
+    return actor, record_steps(env, actor.policy, 300, seed=3)
+
+
+def test_weights_that_amplify_rounding_are_compared_by_their_own_rounding(tmp_path: Path):
+    actor, records = amplifying_actor(1e-3)
+    policy = build_agent_policy(actor.policy, 0)
+    rounding = measure_rounding(policy, records[0])
+    assert 1e-5 < rounding < 1e-3
+    contract = make_contract(policy, "a", ORIGIN, needed_tolerance(policy, records[0]))
+    export_agents(actor.policy, ["a"], ["pt2"], tmp_path / "x", ORIGIN, records)
+    assert read_contract(tmp_path / "x" / "a")["tolerance"] == contract["tolerance"] > 10 * TOLERANCE
+    swap_heads(policy)
+    assert replay("module", as_runner(policy), records[0], contract).problem
+
+
+def test_weights_that_amplify_rounding_without_bound_are_refused(tmp_path: Path):
+    actor, records = amplifying_actor(1e-3)
+    actor.policy.network.head.weight *= 1000
+    with pytest.raises(UserError, match=r"a cannot be exported: its network amplifies rounding.*too much to prove"):
+        export_agents(actor.policy, ["a"], ["pt2"], tmp_path / "x", ORIGIN, records)
+
+
+def test_a_tolerance_beyond_the_limit_is_refused(tmp_path: Path):
+    policy = build_agent_policy(remembering_team()[0].policy, 0)
+    write_contract(tmp_path, make_contract(policy, "a", ORIGIN))
+    file = tmp_path / "contract.json"
+    data = json.loads(file.read_text())
+    for value, text in ((0.5, "'tolerance' must be at most 0.01, got 0.5"), ("x", "'tolerance' must be a number")):
+        file.write_text(json.dumps(data | {"tolerance": value}))
+        with pytest.raises(UserError, match=text):
+            read_contract(file.parent)
+    del data["tolerance"]  # as in contracts of earlier versions
+    file.write_text(json.dumps(data))
+    assert read_contract(file.parent)["tolerance"] == TOLERANCE
+
+
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders of all agents of a team with memory, masks, statistics and unequal spaces, as ONNX and pt2."""
@@ -202,13 +285,34 @@ def test_an_onnx_file_holds_no_path_of_the_machine(exported: Path):
     assert b"site-packages" not in (exported / "policy.onnx").read_bytes()
 
 
+def check_other_inputs(actor: Actor, index: int, folder: Path, formats: list[FormatName]) -> None:
+    """Compare the files of an agent with the saved actor on random and extreme inputs."""
+    policy = build_agent_policy(actor.policy, index)
+    contract = read_contract(folder)
+    runners = {name: get_format(name).open(contract, folder) for name in formats}
+    for inputs in (own_inputs(policy, 1000, seed=5), extreme_inputs(policy, seed=5)):
+        record = saved_answers(actor, index, inputs)
+        bound = contract | {"tolerance": needed_tolerance(policy, record)}
+        for name, run in runners.items():
+            verdict = compare(name, run({key: record[key] for key in inputs}), record, bound)
+            assert not verdict.problem, verdict
+
+
+@pytest.mark.parametrize("kind", ["discrete-masks", pytest.param("images", marks=pytest.mark.slow)])
+def test_random_and_extreme_observations_are_answered_as_by_the_saved_actor(kind: str, tmp_path: Path):
+    actor, records = recorded(kind, 10)
+    export_agents(actor.policy, ["a"], ["pt2"], tmp_path / "x", ORIGIN, records)
+    check_other_inputs(actor, 0, tmp_path / "x" / "a", ["pt2"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", TEAMS)
 def test_files_answer_ten_thousand_steps_of_real_episodes(kind: str, tmp_path: Path):
     actor, records = recorded(kind, 10_000)
     verdicts = export_agents(actor.policy, actor.policy.spec.agents, ["onnx", "pt2"], tmp_path / "x", ORIGIN, records)
-    for of_agent in verdicts.values():
+    for index, (folder, of_agent) in enumerate(verdicts.items()):
         assert [(verdict.steps, verdict.problem, verdict.skipped) for verdict in of_agent] == [(10_000, "", "")] * 2
+        check_other_inputs(actor, index, folder, ["onnx", "pt2"])
 
 
 @pytest.mark.slow

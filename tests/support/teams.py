@@ -11,7 +11,9 @@ from torch import Tensor
 
 from mappo.config import NetworkConfig
 from mappo.core.spec import Spec
+from mappo.deploy.record import float32_policy, respond
 from mappo.networks.actor_critic import build_actor
+from mappo.networks.input_reader import flatten_inputs
 from mappo.policies.actor import Actor
 from mappo.policies.policy import Policy
 
@@ -179,3 +181,46 @@ def own_inputs(policy: Any, rows: int, seed: int, scale: float = 1.0) -> dict[st
         inputs["memory"] = torch.randn(inputs["memory"].shape, generator=generator)
     inputs["noise"] = torch.rand(inputs["noise"].shape, generator=generator)
     return inputs
+
+
+def extreme_inputs(policy: Any, seed: int) -> dict[str, Tensor]:
+    """Inputs of an agent's file: numbers of size 1e-4 and 1e4, zeros, and both bounds of its space or of bytes."""
+    inputs = own_inputs(policy, 200, seed)
+    generator = torch.Generator().manual_seed(seed)
+    for array in policy.reader.inputs:
+        x = inputs[array.name]
+        if array.choices:
+            continue
+        low, high = (
+            torch.tensor(bound or [0.0]).nan_to_num(posinf=1e4, neginf=-1e4) for bound in (array.low, array.high)
+        )
+        low, high = (y.reshape(array.shape if y.numel() > 1 else ()).to(x.dtype) for y in (low, high))
+        x[:50] = torch.where(torch.rand(x[:50].shape, generator=generator) < 0.5, low, high)
+        x[50:100] = torch.where(torch.rand(50, *[1] * (x.ndim - 1), generator=generator) < 0.5, low, high)
+        x[100] = 0
+        if x.dtype != torch.uint8:
+            x[101:150] *= 1e4
+            x[150:] *= 1e-4
+    return inputs
+
+
+def saved_answers(actor: Actor, index: int, inputs: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    """Inputs and answers of the saved actor, by the names of a file."""
+    policy = float32_policy(actor.policy.for_agent(index))
+    spec = actor.policy.spec
+    arrays = spec.obs_inputs[index]
+    rows = len(inputs["noise"])
+    padded = torch.zeros(rows, 1, *spec.obs_shape, dtype=spec.obs_dtype)
+    if len(spec.obs_shape) == 3:
+        padded[:, 0] = spec.to_channels_last(inputs["obs"])
+    else:
+        padded[:, 0, : spec.obs_size(index)] = flatten_inputs(arrays, [inputs[x.name] for x in arrays])
+    mask = spec.static_mask_tensor[index].expand(rows, 1, -1).clone()
+    if "mask" in inputs:
+        mask[:, 0, spec.choice_indices(index)] = inputs["mask"]
+    noise = torch.full((rows, 1, spec.action_size), 0.5)
+    noise[:, 0, spec.action_columns(index)] = inputs["noise"]
+    memory = inputs.get("memory", torch.zeros(rows, 0)).unsqueeze(1)
+    is_first = inputs.get("is_first", torch.ones(rows, dtype=torch.bool)).unsqueeze(1)
+    record, *_ = respond(policy, index, padded, mask, memory, is_first, noise)
+    return {name: x.numpy() for name, x in record.items()}

@@ -6,10 +6,12 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from mappo._version import __version__
-from mappo.config.bounds import read_field
+from mappo.config.bounds import above, at_most, read_field
+from mappo.deploy.labels import Labels
 from mappo.errors import UserError
 from mappo.system.files import digest, error_text, write_text
 from mappo.system.safe_read import MAX_JSON, MAX_TENSORS, open_plain, parse_json, quote, read_text
@@ -22,11 +24,13 @@ if TYPE_CHECKING:
 FORMAT = 1
 CONTRACT = "contract.json"
 CHECK = "check.safetensors"
-# A file answers as the saved actor does if it takes the same greedy choice wherever the two best logits differ by more
-# than `MARGIN`, and its numbers differ by less than the tolerance, times their size where that is above 1.
-MARGIN = 1e-4
+# A file answers as the saved actor does if its numbers differ by less than the contract's `tolerance`, times their size
+# where that is above 1, and if it takes the same greedy choice wherever the two best logits differ by more than
+# `MARGIN_FACTOR` times the tolerance. A memory carried from step to step may differ by `MEMORY_FACTOR` times as much.
 TOLERANCE = 1e-5
-MEMORY_TOLERANCE = 1e-4
+MARGIN_FACTOR = 10
+MEMORY_FACTOR = 10
+MAX_TOLERANCE = 1e-2
 BATCH = "batch"
 
 _MEANINGS = {
@@ -43,13 +47,21 @@ _MEANINGS = {
 }
 
 
-def make_contract(policy: AgentPolicy, agent: str, origin: Mapping[str, Any]) -> dict[str, Any]:
+def make_contract(
+    policy: AgentPolicy,
+    agent: str,
+    origin: Mapping[str, Any],
+    tolerance: float = TOLERANCE,
+    labels: Labels = MappingProxyType({}),
+) -> dict[str, Any]:
     """Describe the policy of an agent.
 
     Args:
         policy: the agent's.
         agent: its name.
         origin: `env`, `run`, `checkpoint`, `step`, `precision`, of the run.
+        tolerance: largest difference of a file's numbers from the record; see `needed_tolerance`.
+        labels: names and units of the agent's numbers; see `read_labels`.
     """
     import torch
 
@@ -63,8 +75,10 @@ def make_contract(policy: AgentPolicy, agent: str, origin: Mapping[str, Any]) ->
         "agent": agent,
         "inputs": [_describe(name, x, inputs.get(name, {})) for name, x in example.items()],
         "outputs": [_describe(name, x, {}) for name, x in policy(example).items()],
-        "action": _describe_action(policy.heads, policy.distribution.is_squashed),
+        "observation": {"names": labels.get("observation_names"), "units": labels.get("observation_units")},
+        "action": _describe_action(policy.heads, policy.distribution.is_squashed, labels),
         "memory": policy.memory_size,
+        "tolerance": tolerance,
         "layers": describe_layers(policy),
     }
 
@@ -84,7 +98,7 @@ def _describe_input(array: ObsInput) -> dict[str, Any]:
     return facts | {"low": _finite(array.low), "high": _finite(array.high)} if array.low else facts
 
 
-def _describe_action(heads: ActionHeads, is_squashed: bool) -> dict[str, Any]:
+def _describe_action(heads: ActionHeads, is_squashed: bool, labels: Labels) -> dict[str, Any]:
     """Return shape and heads of an action, in the order of its flat numbers."""
     described: list[dict[str, Any]] = []
     first = 0
@@ -94,6 +108,9 @@ def _describe_action(heads: ActionHeads, is_squashed: bool) -> dict[str, Any]:
     for low, high in zip(_finite(heads.low), _finite(heads.high), strict=True):
         bounds = "tanh" if is_squashed else "clip"
         described.append({"kind": "number", "low": low, "high": high, "bounds": bounds})
+    for key in ("name", "unit"):
+        for head, text in zip(described, labels.get(f"action_{key}s", ()), strict=False):
+            head[key] = text
     return {"shape": heads.shape, "heads": described}
 
 
@@ -144,7 +161,8 @@ def read_contract(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder} holds no exported policy: {file.name}: {quote(error_text(error))}") from None
     if not isinstance(contract, dict) or cast("dict[str, Any]", contract).get("format") != FORMAT:
         raise UserError(f"{file} is not of format {FORMAT}: export the policy again, or use the version that wrote it")
-    data = cast("dict[str, Any]", contract)
+    data = {"tolerance": TOLERANCE, **cast("dict[str, Any]", contract)}  # older contracts name none
+    read_field(data, "tolerance", Annotated[float, above(0), at_most(MAX_TOLERANCE)])
     for name, facts in read_field(data, "files", dict).items():
         if not name.isprintable() or Path(name).name != name:
             raise UserError(f"{file} is damaged: {quote(name)!r} is no name of a file; export the policy again")

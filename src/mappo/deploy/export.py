@@ -4,11 +4,14 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mappo.deploy.build import build_agent_policy
 from mappo.deploy.contract import make_contract, write_contract
 from mappo.deploy.formats import Arrays, FormatName, get_format
+from mappo.deploy.labels import read_labels
+from mappo.deploy.rounding import needed_tolerance
 from mappo.deploy.verify import Verdict, verify, write_record
 from mappo.errors import UserError
 from mappo.policies.policy import Policy
@@ -22,6 +25,7 @@ def export_agents(
     out: Path,
     origin: Mapping[str, Any],
     records: Sequence[Arrays],
+    metadata: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[Path, list[Verdict]]:
     """Write a folder for each agent, and replay its record with each file.
 
@@ -32,6 +36,7 @@ def export_agents(
         out: folder of the agents' folders.
         origin: see `make_contract`.
         records: the record of each agent of the team, see `record_steps`.
+        metadata: of the environment; see `read_labels`.
 
     Returns:
         The verdicts of each agent's files, by the agent's folder.
@@ -48,19 +53,26 @@ def export_agents(
         index = policy.spec.agents.index(agent)
         shutil.rmtree(unfinished(folder), ignore_errors=True)  # of a process that was killed
         with write_errors(folder), complete_folder(folder) as temporary:
-            verdicts[folder] = _export_agent(policy, index, formats, temporary, origin, records[index])
+            verdicts[folder] = _export_agent(policy, index, formats, temporary, origin, records[index], metadata)
     return verdicts
 
 
 def _export_agent(
-    policy: Policy, index: int, formats: Sequence[FormatName], folder: Path, origin: Mapping[str, Any], record: Arrays
+    policy: Policy,
+    index: int,
+    formats: Sequence[FormatName],
+    folder: Path,
+    origin: Mapping[str, Any],
+    record: Arrays,
+    metadata: Mapping[str, Any],
 ) -> list[Verdict]:
     """Write all files of an agent into a folder and replay its record."""
     agent = policy.spec.agents[index]
     if not record:
         raise UserError(f"{agent} did not act in any recorded step: its files could not be proven")
     alone = build_agent_policy(policy, index)
-    contract = make_contract(alone, agent, origin)
+    labels = read_labels(metadata, agent, policy.spec.obs_size(index), alone.heads.size)
+    contract = make_contract(alone, agent, origin, needed_tolerance(alone, record, agent), labels)
     for name in formats:
         get_format(name).write(alone, contract, folder)
     write_record(folder, record)

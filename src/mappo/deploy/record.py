@@ -74,7 +74,6 @@ class _AgentRecorder:
         self.memory: Tensor | None = None
         self.rows: list[dict[str, Tensor]] = []
 
-    @torch.no_grad()
     def act(self, step: TimeStep, is_sampled: bool) -> Tensor:
         """Return the action in the padded layout, `(D,)`."""
         spec = self.spec
@@ -87,30 +86,56 @@ class _AgentRecorder:
         noise[..., columns] = torch.rand(len(columns), generator=self.generator)
         width = self.policy.network_config.memory_size
         memory = torch.zeros(1, 1, width) if self.memory is None else self.memory
-        distribution = self.policy.distribution
-        network = self.policy.network
-        dist_params, memory_out = network.step(network.preprocess(obs), memory if width else None, is_first)
-        legal = distribution.legal_choices(mask)
-        greedy = distribution.to_bounds(distribution.mode(dist_params, legal))
-        sampled = distribution.to_bounds(distribution.sample(dist_params, noise, legal)[0])
-        row = own_inputs(spec, self.agent, obs[0, 0])
-        if spec.action_heads[self.agent].categorical:
-            choices = spec.choice_indices(self.agent)
-            row["mask"] = torch.ones(len(choices), dtype=torch.bool) if mask is None else mask[0, 0, choices]
-        if width:
-            row |= {"memory": memory[0, 0], "is_first": is_first[0, 0], "memory_out": memory_out[0, 0]}
-        row["noise"] = noise[0, 0, columns]
-        row |= own_outputs(spec, self.agent, dist_params[0, 0])
-        to_space = spec.action_heads[self.agent].to_space_action
-        row |= {"action": to_space(greedy[0, 0, columns]), "sampled_action": to_space(sampled[0, 0, columns])}
-        self.rows.append(row)
-        self.memory = memory_out
-        return (sampled if is_sampled else greedy)[0, 0]
+        record, self.memory, *actions = respond(self.policy, self.agent, obs, mask, memory, is_first, noise)
+        self.rows.append({name: x[0] for name, x in record.items()})
+        return actions[is_sampled][0, 0]
 
     def arrays(self, num_steps: int) -> Arrays:
         """Return the first rows, by name."""
         rows = self.rows[:num_steps]
         return {name: torch.stack([row[name] for row in rows]).numpy() for name in rows[0]} if rows else {}
+
+
+@torch.no_grad()
+def respond(
+    policy: Policy, agent: int, obs: Tensor, mask: Tensor | None, memory: Tensor, is_first: Tensor, noise: Tensor
+) -> tuple[dict[str, Tensor], Tensor, Tensor, Tensor]:
+    """Act as the saved actor does.
+
+    Args:
+        policy: of the agent alone, see `Policy.for_agent`.
+        agent: the agent's index in the team.
+        obs: `(B, 1, *obs_shape)`, padded.
+        mask: `(B, 1, N)`; None where everything is legal.
+        memory: `(B, 1, H)`; H is 0 without a memory.
+        is_first: `(B, 1)`.
+        noise: `(B, 1, D)`.
+
+    Returns:
+        Inputs and outputs of the agent's own file by name, `(B, ...)`; the memory `(B, 1, H)`; the greedy and the
+        sampled action in the padded layout, `(B, 1, D)`.
+    """
+    spec = policy.spec
+    heads = spec.action_heads[agent]
+    columns = spec.action_columns(agent)
+    distribution = policy.distribution
+    has_memory = memory.shape[-1] > 0
+    network = policy.network
+    dist_params, memory_out = network.step(network.preprocess(obs), memory if has_memory else None, is_first)
+    legal = distribution.legal_choices(mask)
+    greedy = distribution.to_bounds(distribution.mode(dist_params, legal))
+    sampled = distribution.to_bounds(distribution.sample(dist_params, noise, legal)[0])
+    record = own_inputs(spec, agent, obs[:, 0])
+    if heads.categorical:
+        choices = spec.choice_indices(agent)
+        record["mask"] = torch.ones(len(obs), len(choices)).bool() if mask is None else mask[:, 0, choices]
+    if has_memory:
+        record |= {"memory": memory[:, 0], "is_first": is_first[:, 0], "memory_out": memory_out[:, 0]}
+    record["noise"] = noise[:, 0, columns]
+    record |= own_outputs(spec, agent, dist_params[:, 0])
+    actions = {"action": greedy, "sampled_action": sampled}
+    record |= {name: heads.to_space_action(x[:, 0, columns]) for name, x in actions.items()}
+    return record, memory_out if has_memory else memory, greedy, sampled
 
 
 def float32_policy(policy: Policy) -> Policy:
@@ -124,23 +149,23 @@ def float32_policy(policy: Policy) -> Policy:
 
 
 def own_inputs(spec: Spec, agent: int, obs: Tensor) -> dict[str, Tensor]:
-    """Return the arrays of an agent's own observation, by name, from the padded observation `(*obs_shape)`."""
+    """Return the arrays of an agent's own observation, by name, from padded observations `(B, *obs_shape)`."""
     inputs = spec.obs_inputs[agent]
-    if obs.ndim == 3:
+    if len(spec.obs_shape) == 3:
         shape = spec.obs_spaces[agent].shape or ()
         return {inputs[0].name: obs.movedim(-1, -3) if is_channels_first(shape) else obs}
     return dict(zip((x.name for x in inputs), unflatten_inputs(inputs, obs), strict=True))
 
 
 def own_outputs(spec: Spec, agent: int, dist_params: Tensor) -> dict[str, Tensor]:
-    """Return an agent's own logits, means and log standard deviations from the padded outputs of an actor."""
+    """Return an agent's own logits, means and log standard deviations from padded outputs `(B, ...)`."""
     num_logits = sum(spec.heads)
     heads = spec.action_heads[agent]
     outputs: dict[str, Tensor] = {}
     if heads.categorical:
-        outputs["logits"] = dist_params[spec.choice_indices(agent)]
+        outputs["logits"] = dist_params[:, spec.choice_indices(agent)]
     if heads.continuous:
         for place, name in enumerate(("mean", "log_std")):
             start = num_logits + place * spec.continuous
-            outputs[name] = dist_params[start : start + heads.continuous]
+            outputs[name] = dist_params[:, start : start + heads.continuous]
     return outputs

@@ -1,6 +1,6 @@
 """Export of a run's policies: episodes are recorded, files are written, and each file answers the record."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -65,5 +65,7 @@ def export_run(
         if batched.num_envs != 1:
             raise UserError("give a function that makes one environment, run.export(env=make_env)")
         records = record_steps(batched, actor.policy, STEPS, SCORE_SEED)
+        metadata: Mapping[str, Any] = getattr(batched, "metadata", {})
     agents = spec.agents if agent == "all" else (agent,)
-    return export_agents(actor.policy, agents, to, path / "export" if out is None else out, origin, records)
+    folder = path / "export" if out is None else out
+    return export_agents(actor.policy, agents, to, folder, origin, records, metadata)

@@ -29,6 +29,7 @@ from collections.abc import Generator, Mapping
 from functools import partial
 from typing import Any, cast
 
+from mappo.envs.adapters.mujoco_labels import name_motors
 from mappo.envs.adapters.packages import construction
 from mappo.envs.names import check_options, require, unknown
 from mappo.envs.registry import FAMILIES
@@ -114,6 +115,8 @@ def _repair(env: Any, family: str, name: str, options: Mapping[str, Any]) -> Any
         return TimeLimit(env, options.get("max_cycles", 500), cuts=False)
     if family == "magent2":
         _keep_teams(env)
+    if family == "mamujoco":
+        name_motors(env)
     if family == "mpe2":
         # The state concatenates all observations, computed again for a tenth of a step; the critic has them already.
         env.state_space = None

@@ -91,15 +91,21 @@ class SerialEnvs:
             self.group.close()
 
     @property
-    def render_fps(self) -> Any:
-        """Return `metadata["render_fps"]` of the environment or of the environment inside; None without."""
+    def metadata(self) -> Mapping[str, Any]:
+        """Return `metadata` of the environment and of the environments inside; of equal keys the outermost counts."""
         env = self.envs[0]
+        merged: dict[str, Any] = {}
         for _ in range(10):  # wrappers inside wrappers
             metadata = getattr(env, "metadata", None)
-            if isinstance(metadata, Mapping) and "render_fps" in metadata:
-                return cast("Mapping[str, Any]", metadata)["render_fps"]
+            if isinstance(metadata, Mapping):
+                merged = {**cast("Mapping[str, Any]", metadata), **merged}
             env = getattr(env, "env", None)
-        return None
+        return merged
+
+    @property
+    def render_fps(self) -> Any:
+        """Return `metadata["render_fps"]`; None without."""
+        return self.metadata.get("render_fps")
 
     def render(self, index: int) -> np.ndarray:
         """Return a picture `(H, W, 3)` of environment `index`, made with `render_mode="rgb_array"`.

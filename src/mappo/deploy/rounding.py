@@ -1,0 +1,53 @@
+"""Rounding of a policy in float32: two right programs of the same policy may differ by no less."""
+
+import copy
+
+import torch
+
+from mappo.deploy.agent_policy import MEMORY, AgentPolicy
+from mappo.deploy.comparison import largest_difference
+from mappo.deploy.contract import MAX_TOLERANCE, TOLERANCE
+from mappo.deploy.formats import Arrays
+from mappo.errors import UserError
+
+# The saved actor and a file round independently, and the rounding of rare inputs is several times that of others.
+FACTOR = 10
+
+
+@torch.no_grad()
+def measure_rounding(policy: AgentPolicy, record: Arrays) -> float:
+    """Return the largest difference of a policy's numbers in float32 from its numbers in float64.
+
+    Args:
+        policy: in float32.
+        record: inputs by name, each `(n, ...)`.
+    """
+    inputs = {name: torch.as_tensor(record[name]) for name in policy.example_inputs(1)}
+    exact_inputs = {name: x.double() if name == MEMORY else x for name, x in inputs.items()}
+    exact = copy.deepcopy(policy).double()(exact_inputs)
+    arrays = ({name: x.numpy() for name, x in outputs.items()} for outputs in (policy(inputs), exact))
+    return largest_difference(*arrays, num_choices=len(policy.heads.categorical))
+
+
+def needed_tolerance(policy: AgentPolicy, record: Arrays, agent: str = "the agent") -> float:
+    """Return the largest difference from the record that rounding alone explains, at least `TOLERANCE`.
+
+    Weights that amplify rounding, as LayerNorm does with nearly equal numbers, need more than others.
+
+    Args:
+        policy: in float32.
+        record: inputs by name, each `(n, ...)`.
+        agent: the agent's name, for the message.
+
+    Raises:
+        UserError: the policy amplifies rounding so much that no comparison would prove a file.
+    """
+    rounding = measure_rounding(policy, record)
+    tolerance = max(TOLERANCE, float(f"{FACTOR * rounding:.1e}"))
+    if not tolerance <= MAX_TOLERANCE:
+        raise UserError(
+            f"{agent} cannot be exported: its network amplifies rounding. Its numbers in float32 differ from those in "
+            f"float64 by {rounding:.1e}, too much to prove a file. Train with smaller weights (ppo.weight_decay), or "
+            f"without network.layer_norm"
+        )
+    return tolerance
