@@ -88,7 +88,7 @@ def rename(contract: dict[str, Any], name: str) -> None:
         (lambda x: x.update(memory="x"), "policy.c cannot be replayed"),
         (lambda x: x["action"]["heads"][0].update(options=10**12), "policy.c cannot be replayed"),
         (lambda x: x["inputs"][0].update(shape=["batch", 10**5]), "policy.c cannot be replayed"),
-        (lambda x: x.update(memory=64), "the program of policy.c ended with code 2"),
+        (lambda x: x.update(memory=64), "policy.c ended with code 2"),
     ],
 )
 def test_a_contract_that_is_not_of_its_files_gets_a_message(

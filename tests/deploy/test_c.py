@@ -188,5 +188,5 @@ def test_a_program_that_breaks_off_is_told(tmp_path: Path):
     policy = policy_of("discrete")
     program = build(policy, tmp_path, policy_c={"(void)mask;": "*(volatile int *)0 = 0;"})
     arrays = {name: x.numpy() for name, x in own_inputs(policy, 3, seed=0).items()}
-    with pytest.raises(UserError, match=r"the program of policy\.c ended with code -11"):
+    with pytest.raises(UserError, match=r"the program of .*policy\.c ended with code -11"):
         program.play(arrays)

@@ -243,7 +243,8 @@ def test_a_tolerance_beyond_the_limit_is_refused(tmp_path: Path):
     write_contract(tmp_path, make_contract(policy, "a", ORIGIN))
     file = tmp_path / "contract.json"
     data = json.loads(file.read_text())
-    for value, text in ((0.5, "'tolerance' must be at most 0.01, got 0.5"), ("x", "'tolerance' must be a number")):
+    cases = {0.5: "'tolerance' must be at most 0.01, got 0.5", "x": "'tolerance' must be of type float, got 'x'"}
+    for value, text in cases.items():
         file.write_text(json.dumps(data | {"tolerance": value}))
         with pytest.raises(UserError, match=text):
             read_contract(file.parent)

@@ -72,7 +72,7 @@ def open(contract: Mapping[str, Any], folder: Path) -> Runner:
     names = [x["name"] for x in contract["inputs"]]
     script = Path(__file__).with_name("aoti_process.py")
     # -P: the modules beside the script are no modules of its own.
-    child = Child([sys.executable, "-P", script, folder / FILES[0], *names], f"the program of {FILES[0]}")
+    child = Child([sys.executable, "-P", script, folder / FILES[0], *names], f"the program of {folder / FILES[0]}")
     with child.time_limit(START_SECONDS):
         child.read(len(b"ready"))
 

@@ -35,12 +35,13 @@ class CProgram:
     Args:
         file: the program.
         contract: of the policy; see `make_contract`.
+        source: the `policy.c` of the program, for messages.
     """
 
-    def __init__(self, file: Path, contract: Mapping[str, Any]) -> None:
+    def __init__(self, file: Path, contract: Mapping[str, Any], source: Path) -> None:
         self.contract = contract
         sizes = [str(kind.itemsize) for kind in (self.step_type, self.result_type)]
-        self._child = Child([file, *sizes], "the program of policy.c")
+        self._child = Child([file, *sizes], f"the program of {source}")
 
     def play(self, inputs: Arrays, *, keeps_memory: bool = False) -> dict[str, np.ndarray]:
         """Act on steps, one after the other.
@@ -154,7 +155,7 @@ def compile_program(folder: Path, out: Path, contract: Mapping[str, Any], flags:
         raise UserError(f"{folder / 'policy.c'} did not compile within {COMPILE_SECONDS} s") from None
     if run.returncode:
         raise UserError(f"{folder / 'policy.c'} does not compile ({shlex.join(command)}):\n{run.stderr[-4000:]}")
-    return CProgram(out, contract)
+    return CProgram(out, contract, folder / "policy.c")
 
 
 def _struct(fields: Sequence[Any]) -> np.dtype[Any]:
