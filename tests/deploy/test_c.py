@@ -18,7 +18,7 @@ from mappo.deploy.c.source import c_files, check_choices
 from mappo.deploy.c.text import float_text, functions_text
 from mappo.deploy.contract import TOLERANCE, make_contract
 from mappo.deploy.record import record_steps
-from mappo.deploy.rounding import needed_tolerance
+from mappo.deploy.rounding import rounding_tolerance
 from mappo.deploy.verify import replay
 from mappo.errors import UserError
 from teams import TEAMS, extreme_inputs, own_inputs, random_actor
@@ -42,7 +42,7 @@ def replayed(kind: str, steps: int, folder: Path) -> None:
     for index, record in enumerate(record_steps(env, actor.policy, steps, seed=7)):
         policy = build_agent_policy(actor.policy, index)
         program = build(policy, folder / str(index), FLAGS)
-        contract = make_contract(policy, "a", ORIGIN, needed_tolerance(policy, record))
+        contract = make_contract(policy, "a", ORIGIN, rounding_tolerance(policy, record))
         verdict = replay("policy.c", program.play, record, contract)
         assert (verdict.steps, verdict.problem) == (steps, "")
 

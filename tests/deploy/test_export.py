@@ -20,7 +20,7 @@ from mappo.deploy.contract import TOLERANCE, make_contract, read_contract, write
 from mappo.deploy.export import export_agents, folder_names
 from mappo.deploy.formats import Arrays, FormatName, get_format
 from mappo.deploy.record import record_steps
-from mappo.deploy.rounding import measure_rounding, needed_tolerance
+from mappo.deploy.rounding import measure_rounding, rounding_tolerance
 from mappo.deploy.tracing import trace
 from mappo.deploy.verify import read_record, replay, verify
 from mappo.envs.vector.team_layout import TeamLayout
@@ -224,7 +224,7 @@ def test_weights_that_amplify_rounding_are_compared_by_their_own_rounding(tmp_pa
     policy = build_agent_policy(actor.policy, 0)
     rounding = measure_rounding(policy, records[0])
     assert 1e-5 < rounding < 1e-3
-    contract = make_contract(policy, "a", ORIGIN, needed_tolerance(policy, records[0]))
+    contract = make_contract(policy, "a", ORIGIN, rounding_tolerance(policy, records[0]))
     export_agents(actor.policy, ["a"], ["pt2"], tmp_path / "x", ORIGIN, records)
     assert read_contract(tmp_path / "x" / "a")["tolerance"] == contract["tolerance"] > 10 * TOLERANCE
     swap_heads(policy)
@@ -293,7 +293,7 @@ def check_other_inputs(actor: Actor, index: int, folder: Path, formats: list[For
     runners = {name: get_format(name).open(contract, folder) for name in formats}
     for inputs in (own_inputs(policy, 1000, seed=5), extreme_inputs(policy, seed=5)):
         record = saved_answers(actor, index, inputs)
-        bound = contract | {"tolerance": needed_tolerance(policy, record)}
+        bound = contract | {"tolerance": rounding_tolerance(policy, record)}
         for name, run in runners.items():
             verdict = compare(name, run({key: record[key] for key in inputs}), record, bound)
             assert not verdict.problem, verdict

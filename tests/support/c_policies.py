@@ -11,7 +11,7 @@ from mappo.deploy.c.program import CProgram, compile_program
 from mappo.deploy.c.source import c_files
 from mappo.deploy.comparison import compare
 from mappo.deploy.contract import make_contract
-from mappo.deploy.rounding import needed_tolerance
+from mappo.deploy.rounding import rounding_tolerance
 from mappo.envs.vector.team_layout import TeamLayout
 from teams import TEAMS, random_actor
 
@@ -47,7 +47,7 @@ def differences(policy: AgentPolicy, program: CProgram, inputs: dict[str, torch.
     assert outputs.keys() == expected.keys()
     for name, x in outputs.items():
         assert (x.shape, x.dtype) == (expected[name].shape, expected[name].dtype), name
-    contract = make_contract(policy, "a", ORIGIN, needed_tolerance(policy, record))
+    contract = make_contract(policy, "a", ORIGIN, rounding_tolerance(policy, record))
     verdict = compare("policy.c", outputs, record, contract)
     assert verdict.close < 0.02 * verdict.steps
     return verdict.problem

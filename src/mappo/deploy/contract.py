@@ -60,7 +60,7 @@ def make_contract(
         policy: the agent's.
         agent: its name.
         origin: `env`, `run`, `checkpoint`, `step`, `precision`, of the run.
-        tolerance: largest difference of a file's numbers from the record; see `needed_tolerance`.
+        tolerance: largest difference of a file's numbers from the record; see `rounding_tolerance`.
         labels: names and units of the agent's numbers; see `read_labels`.
     """
     import torch

@@ -48,7 +48,7 @@ def _numpy(outputs: dict[str, Tensor]) -> dict[str, np.ndarray]:
     return {name: x.numpy() for name, x in outputs.items()}
 
 
-def needed_tolerance(policy: AgentPolicy, record: Arrays, agent: str = "the agent") -> float:
+def rounding_tolerance(policy: AgentPolicy, record: Arrays) -> float:
     """Return the largest difference from the record that rounding alone explains, at least `TOLERANCE`.
 
     Weights that amplify rounding, as LayerNorm does with nearly equal numbers, need more than others.
@@ -56,17 +56,21 @@ def needed_tolerance(policy: AgentPolicy, record: Arrays, agent: str = "the agen
     Args:
         policy: in float32.
         record: inputs by name, each `(n, ...)`.
-        agent: the agent's name, for the message.
+    """
+    return max(TOLERANCE, float(f"{FACTOR * measure_rounding(policy, record):.1e}"))
+
+
+def needed_tolerance(policy: AgentPolicy, record: Arrays, agent: str) -> float:
+    """Return `rounding_tolerance`.
 
     Raises:
-        UserError: the policy amplifies rounding so much that no comparison would prove a file.
+        UserError: the policy of `agent` amplifies rounding so much that no comparison would prove a file.
     """
-    rounding = measure_rounding(policy, record)
-    tolerance = max(TOLERANCE, float(f"{FACTOR * rounding:.1e}"))
+    tolerance = rounding_tolerance(policy, record)
     if not tolerance <= MAX_TOLERANCE:
         raise UserError(
             f"{agent} cannot be exported: its network amplifies rounding. Its numbers in float32 may be wrong by "
-            f"{rounding:.1e}, too much to prove a file. Train with smaller weights (ppo.weight_decay), or without "
-            f"network.layer_norm"
+            f"{tolerance / FACTOR:.1e}, too much to prove a file. Train with smaller weights (ppo.weight_decay), or "
+            f"without network.layer_norm"
         )
     return tolerance
