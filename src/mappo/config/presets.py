@@ -95,7 +95,7 @@ LBF = Config(
     run=RunConfig(total_steps=2_000_000, eval_episodes=64, eval_policy="sampled"),
 )
 
-# The same game in torch: more games at once.
+# The same games in torch, more of them at once. Not tuned anew: the other settings are those of `lbf`.
 FORAGING = replace(LBF, env=EnvConfig(num_envs=128))
 
 # MuJoCo's robots, a joint or a leg for each agent. Agents have equal spaces but different bodies: each agent has its
