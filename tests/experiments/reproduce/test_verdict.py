@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, strategies as st
+from hypothesis import assume, given, settings, strategies as st
 
 from mappo.experiments.reproduce.verdict import judge
 
@@ -53,6 +53,7 @@ def test_without_two_published_seeds_there_is_nothing_to_judge_by(published: lis
     assert verdict.published == (3.0 if published else None)
 
 
+@settings(max_examples=40)
 @given(RETURNS, RETURNS, st.floats(-50, 50))
 def test_a_shift_of_all_returns_changes_no_verdict(returns: list[float], published: list[float], shift: float):
     verdict = judge(returns, published)
@@ -62,6 +63,7 @@ def test_a_shift_of_all_returns_changes_no_verdict(returns: list[float], publish
     assert judge([x + shift for x in returns], [x + shift for x in published]).word == verdict.word
 
 
+@settings(max_examples=40)
 @given(RETURNS, RETURNS)
 def test_mirrored_returns_mirror_the_verdict(returns: list[float], published: list[float]):
     mirror = {"better": "worse", "worse": "better"}
