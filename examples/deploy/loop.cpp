@@ -93,6 +93,9 @@ int main(int count, char **arguments)
                 if (outputs[k].name == "action") print_action(answers[k]);
             }
         }
+    } catch (const c10::Error &error) {
+        std::cerr << arguments[1] << ": " << error.what_without_backtrace() << "\n";
+        return 2;
     } catch (const std::exception &error) {
         std::cerr << arguments[1] << ": " << error.what() << "\n";
         return 2;
