@@ -224,7 +224,7 @@ def test_training_ends_with_its_files_and_the_next_commands(trained: tuple[Path,
     assert "Scoring up to 320 episodes of each policy" in out
     assert "Drawing a replay, greedy policy ..." in out
     *_, files, after = re.split("\n\n|\n(?=Next)", out.replace("\n\n", "\n"))
-    for name in ("curve.png", "replay.gif", "metrics.csv"):
+    for name in ("curve.png", "replay.gif", "metrics.csv", "report.html"):
         assert str(path / name) in files
         assert (path / name).stat().st_size > 100
     assert after.splitlines() == [

@@ -19,7 +19,7 @@ from mappo.errors import UserError
 from mappo.evaluation.statistics import mean_interval
 from mappo.experiments.report.command_line import repeat_command
 from mappo.experiments.report.curves import MAX_POINTS, thin
-from mappo.experiments.report.report import report
+from mappo.experiments.report.report import report, report_at_end
 from recorded_replay import film
 from recorded_runs import BASE, OWN, changed, evaluated, record_run, record_study, write_config
 
@@ -242,3 +242,13 @@ def test_a_link_in_place_of_the_page_is_not_followed(tmp_path: Path):
 def test_a_run_that_has_just_begun_has_a_page(tmp_path: Path):
     page = report(record_run(tmp_path / "run", {}))
     assert "No episode is finished yet" in page.read_text()
+
+
+def test_a_page_that_cannot_be_written_costs_a_warning_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    run = record_run(tmp_path / "run", evaluated(-20))
+    (run / "report.html").mkdir()
+    assert report_at_end(run) is None
+    assert f"no report: cannot write {run / 'report.html'}" in capsys.readouterr().err
+    (run / "report.html").rmdir()
+    assert report_at_end(run) == run / "report.html"
+    assert {path.name for path in run.iterdir()} == {"config.json", "metrics.csv", "returns.csv", "report.html"}
