@@ -1,5 +1,7 @@
 """A page holds what the run's files hold: curves, scores, settings, the command that repeats the run, the replay."""
 
+import base64
+import io
 import json
 import re
 import shlex
@@ -10,12 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
+from PIL import Image, ImageSequence
 
 import mappo
 from mappo.cli.main import main
 from mappo.cli.parsing import parse
 from mappo.config import Config
+from mappo.envs.batched.rendering import render_spread
 from mappo.errors import UserError
+from mappo.evaluation.gif import write_gif
 from mappo.evaluation.statistics import mean_interval
 from mappo.experiments.report.command_line import repeat_command
 from mappo.experiments.report.curves import MAX_POINTS, thin
@@ -117,16 +122,12 @@ def test_a_replay_has_the_text_of_each_picture(tmp_path: Path):
 
 
 def test_the_pictures_of_a_replay_are_those_of_the_gif(tmp_path: Path):
-    """Drawn one over the other, the small pictures give each picture of the GIF."""
-    import base64
-    import io
-
-    from PIL import Image, ImageSequence
-
+    """Drawn one over the other, the small pictures give each picture of the GIF, to the pixel."""
     run = record_run(tmp_path / "run", evaluated(-20))
-    film(run / "replay.gif")
+    places = [np.array([[0.1 * step, 0.2], [0.5, -0.1 * step]]) for step in range(4)]
+    write_gif([[render_spread(agents, agents[:1] - 0.3, title="x") for agents in places]], run / "replay.gif")
     (replay,) = content(report(run))["replays"]
-    canvas = Image.new("RGB", (60, 40))
+    canvas = Image.new("RGB", (replay["width"], replay["height"]))
     with Image.open(run / "replay.gif") as gif:
         for frame, picture in zip(replay["frames"], ImageSequence.Iterator(gif), strict=True):
             part = Image.open(io.BytesIO(base64.b64decode(frame["png"]))).convert("RGB")

@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image, ImageChops
 
 from mappo.system.files import error_text
@@ -89,10 +90,12 @@ def _changed(picture: Image.Image, former: Image.Image | None) -> tuple[int, int
 
 
 def _with_palette(image: Image.Image) -> Image.Image:
-    """Return a picture of few colours with a palette: its file is half as large."""
-    colors: Any = image.getcolors(256)
-    if not colors:
+    """Return a picture of few colours with a palette, the same to the pixel: its file is half as large."""
+    if not image.getcolors(256):
         return image
-    palette = Image.new("P", (1, 1))
-    palette.putpalette([channel for _, color in colors for channel in color])
-    return image.quantize(palette=palette, dither=Image.Dither.NONE)
+    pixels = np.asarray(image)
+    # Pillow's own way to a given palette rounds: close colours become one.
+    colors, indices = np.unique(pixels.reshape(-1, 3) @ np.array([1 << 16, 1 << 8, 1]), return_inverse=True)
+    result = Image.fromarray(indices.astype(np.uint8).reshape(pixels.shape[:2]))
+    result.putpalette(np.stack([colors >> 16, colors >> 8, colors], 1).astype(np.uint8).tobytes())
+    return result
