@@ -116,16 +116,23 @@ def _run(command: Any, close_limit: CloseLimit, args: Sequence[str]) -> int:
     match command:
         case commands.Train():
             return _train(command.env, trained_settings(command), False, close_limit, args)
-        case commands.Sweep():
-            from mappo.cli.sweep_results import sweep_and_show
-
-            return sweep_and_show(command, close_limit)
         case commands.Resume():
             return _train(*resumed_settings(command), True, close_limit, args)
         case commands.Evaluate():
             return _evaluate(command, close_limit)
         case commands.Play():
             return _play(command, close_limit)
+        case _:
+            return _run_elsewhere(command, close_limit)
+
+
+def _run_elsewhere(command: Any, close_limit: CloseLimit) -> int:
+    """Run a command of another module, imported only now, and return its exit code."""
+    match command:
+        case commands.Sweep():
+            from mappo.cli.sweep_results import sweep_and_show
+
+            return sweep_and_show(command, close_limit)
         case commands.Export():
             from mappo.cli.export_results import export_and_show
 

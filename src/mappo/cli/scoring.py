@@ -54,8 +54,7 @@ def score_complete(
     """Score a run, on the original package if known; return None if `run.score_episodes` is 0.
 
     Args:
-        run: a complete `Run`.
-        close_limit, workers: see `closing` and `EvaluateOptions`.
+        run, close_limit, workers: a complete `Run`; see `closing` and `EvaluateOptions`.
         ranks: `Ranks` of processes among which the episodes are dealt out; by default this process plays all.
         stop: called at each step; may raise.
     """

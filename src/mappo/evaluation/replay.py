@@ -51,13 +51,11 @@ def replay(
 ) -> Iterator[Film]:
     """Yield the pictures `(H, W, 3)` of the first environment in an episode from each seed, episode by episode.
 
-    The texts of the pictures are episode, step and return.
-
-    An episode is played twice. The first time gives its length: rendering is slow, and long episodes are thinned.
+    Their texts are episode, step and return. An episode is played twice. The first time gives its length: rendering is
+    slow, and long episodes are thinned.
 
     Args:
-        env: environment to step.
-        policy: acts for all agents.
+        env, policy: environment to step, and the policy of all agents.
         seeds: reset seeds of the episodes.
         on_step: see `StepCallback`.
         budget_s: seconds; after them no further episode begins.

@@ -43,8 +43,7 @@ def score(
         env, name: environment to step, and its name, for its baselines.
         teams: policies by name; the first team is compared with the baselines. A team may have policies of several
             seeds: each counts as a single sample, by its mean over the episodes, and intervals are over seeds.
-        episodes: number of episodes N of each policy.
-        seed: first reset seed.
+        episodes, seed: number of episodes N of each policy, and first reset seed.
         on_step, budget, deal: see `play_episodes`; all policies are scored on as many episodes.
 
     Returns:
