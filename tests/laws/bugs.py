@@ -958,7 +958,7 @@ BUGS = [
         "envs/batched/warehouse_package.py",
         "            states[index] = _to_words(generator)\n",
         "            pass\n",
-        "envs/batched/test_warehouse.py::test_an_episode_is_that_of_rware",
+        "envs/batched/test_warehouse.py::test_requests_are_drawn_as_in_rware",
     ),
     # Law 10: vectorised environments against a plain loop
     Bug(

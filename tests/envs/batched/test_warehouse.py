@@ -148,6 +148,9 @@ def test_robots_move_as_in_a_warehouse():
     assert moved([(0, 0, RIGHT), (0, 1, RIGHT), (0, 2, RIGHT)]) == [True, True, True], "a chain"
     assert moved([(0, 0, RIGHT), (0, 1, RIGHT)], [FORWARD, NOOP]) == [False, False], "behind a robot that stays"
     assert moved([(0, 0, RIGHT), (0, 1, LEFT)]) == [False, False], "no changing of places"
+    others = [(5, 0, UP), (5, 9, DOWN)]
+    stay = [FORWARD, FORWARD, NOOP, NOOP]
+    assert moved([(0, 0, RIGHT), (0, 1, LEFT), *others], stay) == [False] * 4, "nor among four robots"
     assert moved([(0, 4, RIGHT), (0, 5, DOWN), (1, 5, LEFT), (1, 4, UP)]) == [True] * 4, "a ring"
     ring = [(0, 4, RIGHT), (0, 5, DOWN), (1, 5, LEFT), (1, 4, UP), (0, 3, RIGHT)]
     assert moved(ring) == [True, True, True, True, False], "behind a ring"
@@ -157,6 +160,8 @@ def test_the_longer_chain_wins_and_then_the_first_robot():
     assert moved([(0, 0, RIGHT), (0, 2, LEFT)]) == [True, False]
     assert moved([(0, 2, LEFT), (0, 0, RIGHT)]) == [True, False]
     assert moved([(0, 5, LEFT), (0, 3, RIGHT), (0, 2, RIGHT)]) == [False, True, True]
+    three_against_two = [(0, 5, LEFT), (0, 6, LEFT), (0, 3, RIGHT), (0, 2, RIGHT), (0, 1, RIGHT)]
+    assert moved(three_against_two) == [False, False, True, True, True]
     # Two equal chains meet behind a robot that moves.
     assert moved([(1, 3, UP), (1, 4, LEFT), (2, 3, UP)]) == [True, True, False]
 
@@ -186,6 +191,25 @@ def test_without_ties_the_rule_is_rwares_and_a_tie_is_seen():
             num_tied += is_tied
         env.step(action)
     assert num_tied > num_different > 0
+
+
+def test_requests_are_drawn_as_in_rware():
+    env: Any = make(num_envs=3, ties="package")
+    env.reset(0)
+    shelves = env.state_dict()["shelves"]
+    places = env.layout.shelf_cells[[0, 9]]
+    shelves[:, places] = shelves[:, places.flip(0)]  # two shelves have changed places: the order is that of ids
+    packages = [original.package(TINY) for _ in range(3)]
+    for seed, package in enumerate(packages):
+        package.reset(seed=seed)
+        first, second = package.shelfs[0], package.shelfs[9]
+        (first.x, first.y), (second.x, second.y) = (second.x, second.y), (first.x, first.y)
+    after = {"shelves": shelves}
+    for _ in range(6):
+        chosen = env._draw_request(after, torch.ones(3, dtype=torch.int16)).flatten().numpy()
+        for package, y, x in zip(packages, *env.layout.rows_and_columns(chosen), strict=True):
+            shelf = package.np_random.choice([s for s in package.shelfs if s not in package.request_queue])
+            assert (shelf.y, shelf.x) == (y, x)
 
 
 def test_a_tie_may_end_otherwise_in_rware():
