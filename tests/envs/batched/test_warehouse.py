@@ -320,11 +320,12 @@ def test_saved_in_the_middle_of_an_episode_it_goes_on_bit_for_bit(ties: str):
 
 def test_seeds_of_a_run_are_single_runs():
     """Also where their requests and new episodes are drawn."""
-    options = {"max_steps": 30, "max_inactivity_steps": 25}
+    options = {"max_steps": 30}
     name = "rware-1x3-1h-4ag-3req-indiv-v2"
     env = make(name, 30, **options)
     env.set_num_seeds(2)
     env.reset([*range(15), *range(100, 115)])
+    env.restore({"clock": torch.tensor([10] * 15 + [0] * 15)})  # the episodes of the first seed end earlier
     alone = make(name, 15, **options)
     alone.reset(100)
     generator = torch.Generator().manual_seed(0)
