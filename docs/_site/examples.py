@@ -11,7 +11,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-LANGUAGES = {".c": "c", ".sbatch": "bash", ".sh": "bash", ".yaml": "yaml"}
+LANGUAGES = {".c": "c", ".cpp": "cpp", ".sbatch": "bash", ".sh": "bash", ".yaml": "yaml"}
 
 
 class Example(SphinxDirective):
