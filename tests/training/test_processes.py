@@ -18,8 +18,9 @@ from mappo.cli.main import main
 from mappo.config import Config, RunConfig
 from mappo.runs import checkpoint
 from mappo.runs.directory import read_run
-from mappo.system.launched import START_AGAIN
+from mappo.system.launched import START_AGAIN, Place
 from mappo.training.run import Run
+from mappo.training.shares import own_config
 from mappo.training.train import train
 from paths import PYTHONPATH
 from processes import results, start
@@ -240,6 +241,13 @@ def test_the_last_loss_asks_for_a_start(
     again, last = capsys.readouterr().err.splitlines()
     assert again == "mappo: process 1 was ended by SIGKILL; all are started again (1 restarts left)"
     assert last == f"mappo: process 1 was ended by SIGKILL. {START_AGAIN}"
+
+
+def test_a_process_may_have_fewer_seeds_than_there_are_processes():
+    config = Config(run=RunConfig(seeds=10, processes=4))
+    own = [own_config(config, Place(rank, 4, rank, 4)).run for rank in range(4)]
+    assert [seed for run in own for seed in run.all_seeds] == list(range(1, 11))
+    assert {run.seeds for run in own} == {2, 3}
 
 
 def test_seeds_are_dealt_out(tmp_path: Path):

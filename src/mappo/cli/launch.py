@@ -64,6 +64,8 @@ def launch(args: Sequence[str], env: str, config: Config, resume: bool, close_li
     run = config.run
     if run.seeds == 1:
         config.share(run.processes)  # an error ahead of the first process
+    elif run.seeds < run.processes:
+        raise UserError(f"run.processes {run.processes} for {run.seeds} run.seeds: each process needs a seed")
     path = named_path(config, Path(run.dir or "runs")) or free_path(Path("runs"), env)
     if not resume:
         if path.exists() and run.exists == "refuse":

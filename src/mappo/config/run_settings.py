@@ -89,8 +89,6 @@ class RunConfig:
         check_types("run", self)
         if self.all_seeds.stop > 2**63:
             raise UserError(f"run.seed {self.seed} and {self.seeds} run.seeds go beyond 2^63")
-        if 1 < self.seeds < self.processes:
-            raise UserError(f"run.processes {self.processes} for {self.seeds} run.seeds: each process needs a seed")
         if self.name is not None and self.dir is not None:
             raise UserError("run.name and run.dir exclude each other: give one")
         if self.name is not None and (not self.name or "/" in self.name or self.name.startswith(".")):
