@@ -118,7 +118,7 @@ def test_the_command_line_writes_and_names_what_is_there(
     monkeypatch.setenv("PATH", "")
     assert main(["train", "roaming:Roaming", "--run.dir=-x", *OPTIONS.split()]) == 0
     out = capsys.readouterr().out
-    assert files(start / "-x") == ALL | {"replay.gif", "score.json"}
+    assert files(start / "-x") == ALL | {"replay.gif", "score.json", "report.html"}
     command = next(line for line in out.splitlines() if " evaluate " in line)
     assert command == f"  bin/mappo evaluate {start}/-x --allow-code --episodes 2000"
     (start / "-x" / "replay.gif").unlink()
