@@ -35,6 +35,12 @@ def test_it_answers_as_its_module(kind: str, tmp_path: Path):
         assert not differences(policy, program, inputs)
 
 
+def test_statistics_of_pixels_are_left_out(tmp_path: Path):
+    policy = policy_of("camera-and-sensor", 0)
+    assert policy.reader.mean is None
+    assert not differences(policy, build(policy, tmp_path), own_inputs(policy, 20, seed=1))
+
+
 def replayed(kind: str, steps: int, folder: Path) -> None:
     """Compare all agents' C files with the saved actor on real episodes, each from its own memory."""
     env = from_factory(TEAMS[kind].make, 1)

@@ -76,6 +76,10 @@ def _make_reader(policy: Policy, network: Network, agent: int, constants: Tensor
         return Reader(inputs, divisor, is_image=True, channels_first=channels_first, constants=constants)
     mean, scale = (None, None) if network.norm is None else _statistics(network.norm, size)
     is_pixel = None if network.pixels is None else network.pixels[0, :size].clone()
+    if is_pixel is not None and is_pixel.all():  # nothing is normalised
+        mean = None
+        scale = None
+        is_pixel = None
     return Reader(inputs, divisor, mean=mean, scale=scale, is_pixel=is_pixel, constants=constants)
 
 
