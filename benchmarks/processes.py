@@ -7,6 +7,8 @@ The ways take turns in one run: two joined processes stay, and the first works a
 other waits. After two updates of each as burn-in, as many rounds as fit into `--seconds` are timed, at least four. The
 table has medians, and the ratio to one process with its 95 % interval over rounds (`results/processes.csv`). `cpu` is
 the ratio in CPU time, of the process with more of it: no time of waiting for the other process, or for other programs.
+`apart` is two processes at once, each with half of the environments, and no message: the most that this machine gives.
+`steps` is the ratio of two processes to one in the gradient steps alone, without rollouts.
 The time of a message between the processes by its size follows: an input of `benchmarks/scale_out.py`.
 """
 
@@ -55,8 +57,10 @@ def work(names: Sequence[str], seconds: float, out: str) -> None:
         Path(out).write_text(json.dumps({"rows": found, "messages": messages}), encoding="utf-8")
 
 
-def training(name: str, ranks: Any, workers: int) -> tuple[Callable[[], None], Any, Callable[[], None]]:
-    """A function that does an update, its settings, and a function that ends it."""
+def training(
+    name: str, ranks: Any, workers: int, share: int = 1
+) -> tuple[Callable[[], float], Any, Callable[[], None]]:
+    """A function that does an update and returns the seconds of its gradient steps; its settings; one that ends it."""
     import torch
 
     from mappo import envs
@@ -65,14 +69,16 @@ def training(name: str, ranks: Any, workers: int) -> tuple[Callable[[], None], A
 
     game, preset, num_envs = WORKS[name]
     config = envs.preset(game, preset)
-    config = replace(config, env=replace(config.env, num_envs=num_envs, workers=workers))
+    config = replace(config, env=replace(config.env, num_envs=num_envs // share, workers=workers))
     env = envs.for_training(game, config.share(ranks.size), torch.device("cpu"))
     agent, collector = make_collector([MAPPO(env[0].spec, config, seed=1, ranks=ranks)], env[0])
 
-    def update() -> None:
+    def update() -> float:
         rollout, episodes = collector.collect()
+        started = time.perf_counter()
         metrics = {**episodes, **agent.update(rollout)}
         torch.stack([x.float().mean() for x in metrics.values()]).tolist()
+        return time.perf_counter() - started
 
     def close() -> None:
         for one in env:
@@ -89,21 +95,21 @@ def compared(name: str, seconds: float, ranks: Any) -> dict[str, Any]:
     from mappo.backend.ranks import ALONE
 
     two, config, close_two = training(name, ranks, workers=1)
+    apart, _, close_apart = training(name, ALONE, workers=1, share=ranks.size)
     alone, _, close_alone = training(name, ALONE, workers=2) if not ranks.rank else (two, config, lambda: None)
 
-    def timed(way: str, update: Callable[[], None], threads: int, is_here: bool) -> dict[str, float]:
+    def timed(way: str, update: Callable[[], float], threads: int, is_here: bool) -> dict[str, float]:
         ranks.largest(0.0)
         torch.set_num_threads(threads)
         started = (time.perf_counter(), time.process_time())
-        if is_here:
-            update()
-        elapsed = (time.perf_counter() - started[0], time.process_time() - started[1])
+        steps = update() if is_here else 0.0
+        elapsed = (time.perf_counter() - started[0], time.process_time() - started[1], steps)
         torch.set_num_threads(1)
-        return dict(zip((way, f"{way}_cpu"), ranks.largest(*elapsed), strict=True))
+        return dict(zip((way, f"{way}_cpu", f"{way}_steps"), ranks.largest(*elapsed), strict=True))
 
     def turn() -> dict[str, float]:
         is_first = not ranks.rank
-        found = timed("one", alone, 1, is_first) | timed("two", two, 1, True)
+        found = timed("one", alone, 1, is_first) | timed("two", two, 1, True) | timed("apart", apart, 1, True)
         return found | timed("threads", alone, 2, is_first)
 
     for _ in range(2):  # burn-in
@@ -112,8 +118,8 @@ def compared(name: str, seconds: float, ranks: Any) -> dict[str, Any]:
     started = time.perf_counter()
     while len(rounds) < LEAST or ranks.largest(time.perf_counter() - started)[0] < seconds:
         rounds.append(turn())
-    close_two()
-    close_alone()
+    for close in (close_two, close_apart, close_alone):
+        close()
     ppo = config.ppo
     return {
         "work": name,
@@ -178,11 +184,14 @@ def main() -> None:
     found = json.loads(told.read_text(encoding="utf-8"))
     told.unlink()
     for row in found["rows"]:
-        one, threads, two = (row["times"][way] for way in ("one", "threads", "two"))
+        times = row["times"]
+        one = times["one"]
         shown: dict[str, Any] = {"work": row["work"], "rows_a_step": row["rows_a_step"], "rounds": len(one)}
         shown |= {"one_ms": round(1000 * sorted(one)[len(one) // 2], 1)}
-        cpu = ratio(row["times"]["one_cpu"], row["times"]["two_cpu"])
-        for way, (middle, low, high) in {"threads": ratio(one, threads), "two": ratio(one, two), "cpu": cpu}.items():
+        ratios = {way: ratio(one, times[way]) for way in ("threads", "two", "apart")}
+        ratios |= {"cpu": ratio(times["one_cpu"], times["two_cpu"])}
+        ratios |= {"steps": ratio(times["one_steps"], times["two_steps"])}
+        for way, (middle, low, high) in ratios.items():
             shown |= {way: round(middle, 3), f"{way}_low": round(low, 3), f"{way}_high": round(high, 3)}
         append(args.out, [where | shown])
         print(shown, flush=True)
