@@ -11,6 +11,7 @@ import numpy as np
 
 from mappo.errors import UserError
 from mappo.evaluation.labels import TEXT, label_right, spread_apart, style_axes
+from mappo.evaluation.number_format import format_return
 from mappo.evaluation.statistics import Floats, mean_interval
 from mappo.experiments.compare.comparison import Comparison, Group, Panel
 from mappo.system.files import replace_file, write_errors
@@ -18,6 +19,7 @@ from mappo.system.safe_read import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's palette stays distinct for colour-blind readers; further groups repeat it with dashes.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8C6D1F", "#56B4E9", "#7B3294")
@@ -26,7 +28,12 @@ _BASELINE = "#777777"
 _MOST_COLUMNS = 3
 # Labels stand beside the lines; more groups, or longer names, get a legend below.
 _MOST_LABELS = 8
+_MOST_LABEL_LINES = 16
 _LABEL_WIDTH = 18
+# Part of a panel's height that a line of text takes.
+_LINE_HEIGHT = 0.052
+# Characters of a title in an inch of the panel.
+_TITLE_CHARACTERS = 7.5
 _SUFFIXES = (".png", ".pdf", ".svg")
 
 
@@ -44,29 +51,42 @@ def draw_comparison(comparison: Comparison, out: Path) -> None:
     """
     if out.suffix.lower() not in _SUFFIXES:
         raise UserError(f"the figure {out} must end in {', '.join(_SUFFIXES)}")
+    figure = make_figure(comparison)
+    with write_errors(out):
+        replace_file(out, lambda temporary: figure.savefig(temporary, format=out.suffix[1:].lower()))
+
+
+def make_figure(comparison: Comparison) -> Figure:
+    """Return the figure of a comparison, see `draw_comparison`."""
     # Imported late: matplotlib writes files of its own, and warns where it cannot.
     from matplotlib.figure import Figure
 
     panels = [panel for panel in comparison.panels if panel.groups]
-    columns = min(len(panels), _MOST_COLUMNS)
+    columns = 2 if len(panels) == 4 else min(len(panels), _MOST_COLUMNS)
     rows = -(-len(panels) // columns)
     width = 8.0 if columns == 1 else 5.0 * columns
     figure = Figure(figsize=(width, 5.0 if columns == 1 else 3.8 * rows), dpi=150, layout="constrained")
     figure.set_facecolor("white")
     names = list(dict.fromkeys(group.name for panel in panels for group in panel.groups))
     styles = {name: (_COLORS[k % 7], _DASHES[k // 7 % 3]) for k, name in enumerate(sorted(names))}
-    has_legend = len(names) > _MOST_LABELS or max(map(len, names)) > 3 * _LABEL_WIDTH
+    has_legend = not _fit_beside(names)
     for index, panel in enumerate(panels):
         axes = figure.add_subplot(rows, columns, index + 1)
-        _draw_panel(axes, panel, styles, not has_legend)
+        is_cut = _draw_panel(axes, panel, styles, not has_legend)
+        _draw_title(axes, panel, int(width / columns * _TITLE_CHARACTERS), is_cut)
     if has_legend:
         place: dict[str, Any] = {"loc": "outside lower left", "fontsize": 8, "frameon": False, "labelcolor": TEXT}
         handles, labels = _legend_entries(figure.axes)
         legend = figure.legend(handles, labels, ncols=max(1, int(width * 12 / (max(map(len, labels)) + 6))), **place)
         for text in legend.get_texts():
             text.set_parse_math(False)
-    with write_errors(out):
-        replace_file(out, lambda temporary: figure.savefig(temporary, format=out.suffix[1:].lower()))
+    return figure
+
+
+def _fit_beside(names: Sequence[str]) -> bool:
+    """Return whether the names of the groups fit beside the lines, each in at most three lines of text."""
+    lines = -(-max(map(len, names)) // _LABEL_WIDTH)
+    return len(names) <= _MOST_LABELS and lines <= 3 and len(names) * lines <= _MOST_LABEL_LINES
 
 
 def _legend_entries(all_axes: Sequence[Any]) -> tuple[list[Any], list[str]]:
@@ -78,8 +98,8 @@ def _legend_entries(all_axes: Sequence[Any]) -> tuple[list[Any], list[str]]:
     return list(found.values()), list(found)
 
 
-def _draw_panel(axes: Axes, panel: Panel, styles: Mapping[str, tuple[str, Any]], has_labels: bool) -> None:
-    """Draw the curves of an environment."""
+def _draw_panel(axes: Axes, panel: Panel, styles: Mapping[str, tuple[str, Any]], has_labels: bool) -> bool:
+    """Draw the curves of an environment; return whether a band is cut at an edge of the axes."""
     last = max(float(s.record.eval_steps[-1]) for g in panel.groups for s in g.scores if len(s.record.eval_steps))
     unit, unit_name = (1e6, "millions") if last >= 1e6 else (1e3, "thousands")
     ends: dict[str, float] = {}
@@ -102,14 +122,31 @@ def _draw_panel(axes: Axes, panel: Panel, styles: Mapping[str, tuple[str, Any]],
         if len(means):
             ends[group.name] = float(means[-1])
     axes.autoscale_view()
-    low, high = axes.get_ylim()
-    # The very wide band of two or three seeds must not flatten the curves.
-    axes.set_ylim(max([2 * low - high, min([low, *edges])]), min([2 * high - low, max([high, *edges])]))
+    is_cut = _make_room(axes, edges)
     _draw_baselines(axes, panel)
     if has_labels:
         _draw_labels(axes, ends, styles)
     axes.set_xlim(0.0, last / unit)
-    _draw_frame(axes, panel, f"Environment steps ({unit_name})")
+    axes.set_xlabel(f"Environment steps ({unit_name})", color=TEXT, size=9)
+    policies = {score.record.policy for group in panel.groups for score in group.scores}
+    kind = policies.pop().capitalize() + " evaluation" if len(policies) == 1 else "Evaluation"
+    axes.set_ylabel(f"{kind}, team return", color=TEXT, size=9)
+    style_axes(axes, 8)
+    return is_cut
+
+
+def _make_room(axes: Axes, edges: Sequence[float]) -> bool:
+    """Extend the vertical axis to the edges of the bands; return whether a band is cut.
+
+    A very wide band, as of two seeds, would flatten the curves.
+    """
+    low, high = axes.get_ylim()
+    height = high - low
+    margin = 0.04 * height
+    lowest = min([low, *(edge - margin for edge in edges)])
+    highest = max([high, *(edge + margin for edge in edges)])
+    axes.set_ylim(max(lowest, low - height), min(highest, high + height))
+    return bool(lowest < low - height or highest > high + height)
 
 
 def curve_of(group: Group) -> tuple[Floats, Floats, Floats | None]:
@@ -133,44 +170,65 @@ def _draw_labels(axes: Axes, ends: Mapping[str, float], styles: Mapping[str, tup
     low, high = axes.get_ylim()
     texts = {name: textwrap.fill(printable(name, keep=""), _LABEL_WIDTH) for name in ends}
     lines = max((text.count("\n") + 1 for text in texts.values()), default=1)
-    heights = spread_apart(ends, (high - low) * 0.052 * lines, high)
+    heights = spread_apart(ends, (high - low) * _LINE_HEIGHT * lines, high)
     for name, height in heights.items():
         label_right(axes, texts[name], height, styles[name][0])
 
 
 def _draw_baselines(axes: Axes, panel: Panel) -> None:
-    """Draw the baselines near the curves as dashed lines with their names; far baselines would flatten the curves."""
+    """Draw the baselines near the curves as dashed lines with their names.
+
+    A far baseline would flatten the curves: its name and mean stand at the edge of the axes, with an arrow.
+    """
     low, high = axes.get_ylim()
     margin = 0.5 * (high - low)
     means = {name: found["mean"] for name, found in panel.baselines.items()}
     near = {name: mean for name, mean in means.items() if low - margin <= mean <= high + margin}
+    above = {name: mean for name, mean in means.items() if mean > high + margin}
+    below = {name: mean for name, mean in means.items() if mean < low - margin}
     low = min([low, *(mean - 0.1 * margin for mean in near.values())])
     high = max([high, *(mean + 0.2 * margin for mean in near.values())])
+    gap = _LINE_HEIGHT * (high - low)
+    # Far names need an edge without lines.
+    low -= gap * len(below)
+    high += gap * len(above)
     axes.set_ylim(low, high)
-    for name, mean in near.items():
+    for mean in near.values():
         axes.axhline(mean, color=_BASELINE, lw=0.9, ls=(0, (4, 3)), zorder=1)
-        axes.annotate(
-            printable(name, keep=""),
-            (1.0, mean),
-            xytext=(-3, 2),
-            textcoords="offset points",
-            xycoords=axes.get_yaxis_transform(),
-            ha="right",
-            color=_BASELINE,
-            size=8,
-            parse_math=False,
-        )
+    places = spread_apart(near, gap, high - gap)
+    for index, (name, mean) in enumerate(sorted(below.items(), key=lambda item: item[1])):
+        places[f"{name} {format_return(mean)} \N{DOWNWARDS ARROW}"] = low + gap * index
+    for index, (name, mean) in enumerate(sorted(above.items(), key=lambda item: -item[1])):
+        places[f"{name} {format_return(mean)} \N{UPWARDS ARROW}"] = high - gap * (index + 1)
+    for text, height in places.items():
+        _name_baseline(axes, text, height)
 
 
-def _draw_frame(axes: Axes, panel: Panel, x_label: str) -> None:
-    """Draw title, labels and grid."""
-    axes.set_title(printable(panel.env, keep=""), loc="left", weight="bold", size=11, color="black", parse_math=False)
+def _name_baseline(axes: Axes, text: str, height: float) -> None:
+    """Write the name of a baseline above a height, at the right end of the axes, readable over curves."""
+    from matplotlib.patheffects import withStroke
+
+    axes.annotate(
+        printable(text, keep=""),
+        (1.0, height),
+        xytext=(-3, 2),
+        textcoords="offset points",
+        xycoords=axes.get_yaxis_transform(),
+        ha="right",
+        color=_BASELINE,
+        size=8,
+        parse_math=False,
+        zorder=4,
+        path_effects=[withStroke(linewidth=2, foreground="white")],
+    )
+
+
+def _draw_title(axes: Axes, panel: Panel, width: int, is_cut: bool) -> None:
+    """Write the name of the environment above the axes, in lines of `width` characters, and below it the seeds."""
+    title = textwrap.fill(printable(panel.env, keep=""), width)
+    axes.set_title(title, loc="left", pad=18, weight="bold", size=11, color="black", parse_math=False)
     counts = sorted({len(group.scores) for group in panel.groups})
     seeds = f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else f"{counts[0]} seeds"
     note = "a single seed" if counts == [1] else f"mean and 95 % interval, {seeds}"
-    axes.set_title(note, loc="right", color=TEXT, size=8)
-    axes.set_xlabel(x_label, color=TEXT, size=9)
-    policies = {score.record.policy for group in panel.groups for score in group.scores}
-    kind = policies.pop().capitalize() + " evaluation" if len(policies) == 1 else "Evaluation"
-    axes.set_ylabel(f"{kind}, team return", color=TEXT, size=9)
-    style_axes(axes, 8)
+    note += "; wide intervals are cut" * is_cut
+    axes.annotate(note, (0, 1), xytext=(0, 6), xycoords="axes fraction", textcoords="offset points", color=TEXT, size=8)
