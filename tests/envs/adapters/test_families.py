@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from lbforaging.foraging import environment as foraging
 from torch import Tensor
 
 import mappo
@@ -126,7 +127,8 @@ def made(key: str, workers: int = 0, num_envs: int = E, **settings: Any) -> Envi
     kind, case = FAMILIES[key.partition("/")[0]], CASES[key]
     if case.make is not None:
         return from_factory(case.make, num_envs, workers=workers)
-    pytest.importorskip(kind.module)
+    if kind.extra == "envpool":  # large, and no part of `dev`
+        pytest.importorskip(kind.module)
     return envs.make(key, num_envs, options=case.options, workers=workers, **settings)
 
 
@@ -327,7 +329,6 @@ def test_a_seed_makes_the_game(key: str):
 
 
 def test_foragers_are_offered_what_the_rules_allow():
-    foraging = pytest.importorskip("lbforaging.foraging.environment")
     forbidden = 0
     with closing(made("lbf/Foraging-5x5-2p-1f-v3")) as env:
         assert isinstance(env, SerialEnvs)
@@ -394,7 +395,6 @@ def test_pictures_show_the_game(key: str):
 @pytest.mark.parametrize("key", ["mpe2/simple_spread_v3", "lbf/Foraging-5x5-2p-1f-v3"])
 def test_a_run_is_the_same_for_any_number_of_workers(key: str, tmp_path: Path):
     """Law 13."""
-    pytest.importorskip(FAMILIES[key.partition("/")[0]].module)
     texts = list[bytes]()
     for workers in (0, 1, 2):
         options = tuple(f"{name}={value}" for name, value in CASES[key].options.items())

@@ -19,7 +19,6 @@ from mappo.system.packages import install_command
 
 def make(full: str, *, render: bool = False, **options: Any) -> Any:
     family, name = full.split("/", 1)
-    pytest.importorskip(FAMILIES[family].module)
     return zoo.make(family, name, options, render)
 
 
@@ -195,7 +194,6 @@ def test_all_names_can_be_made(family: str):
 
 
 def test_names_are_found_in_the_packages():
-    pytest.importorskip("magent2")
     assert {"simple_spread_v3", "simple_v3", "collect_treasure_v1"} <= set(zoo.names("mpe2"))
     assert zoo.names("sisl") == ["multiwalker_v9", "pursuit_v5"]
     assert zoo.names("butterfly") == ["cooperative_pong_v6", "knights_archers_zombies_v11", "pistonball_v6"]
@@ -280,7 +278,6 @@ def test_what_the_user_set_for_pictures_stays(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(zoo.ctypes.util, "find_library", find)
     monkeypatch.setattr(zoo.sys, "platform", "linux")
     for variable, family, default in (("SDL_VIDEODRIVER", "mpe2", "dummy"), ("MUJOCO_GL", "mamujoco", "egl")):
-        pytest.importorskip(FAMILIES[family].module)
         monkeypatch.delenv(variable, raising=False)
         zoo.names(family)
         assert os.environ[variable] == default

@@ -11,15 +11,14 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from lbforaging.foraging import environment as foraging
+from rware import warehouse
 
 from mappo.core.protocols import Environment
 from mappo.envs.adapters import lbf, rware
 from mappo.errors import UserError
 from mappo.system.packages import install_command
 from vectorized import from_factory
-
-foraging = pytest.importorskip("lbforaging.foraging.environment")
-warehouse = pytest.importorskip("rware.warehouse")
 
 DRAWS = sys.platform == "linux" and all(map(ctypes.util.find_library, ("EGL", "GL", "GLU")))
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import rware_original as original
 from mappo import envs
 from mappo.config.presets import twin_of
 from mappo.core.protocols import Environment, Graphable, Renderable, Resumable
@@ -20,7 +21,6 @@ from mappo.envs.batched.warehouse_starts import sample_distinct
 from mappo.errors import UserError
 from mpe_original import assert_same, count_pixels
 
-original = pytest.importorskip("rware_original")
 TINY = "rware-tiny-2ag-v2"
 # Low shelves and many requests, so that random robots deliver.
 CASES: list[tuple[str, int, dict[str, Any]]] = [
