@@ -57,7 +57,7 @@ def test_a_page_tells_agents_spaces_horizon_baselines_and_presets(capsys: pytest
     assert row(page, "default").startswith(
         f"2,000,000 {min(returns):g} to {max(returns):g} (greedy, {len(returns)} seeds) 1.3"
     )
-    assert row(page, "paper").startswith("20,000,000 -27.1 (greedy, 1 seed, at 5M steps) 3")
+    assert row(page, "paper").startswith("20,000,000 -27.1 (greedy, 1 seed, 5,000,000 steps) 3")
     assert "random -79.1, planner -23.9" in page
 
 

@@ -23,8 +23,11 @@ from mappo.experiments.compare.tables import Row, list_tables, to_csv, to_dict, 
 from mappo.system.files import write_errors, write_text
 from mappo.system.safe_read import printable
 
-# From this width on an interval stands beside its number, else below.
+# From this width on the list of runs has intervals, else half their width.
 _WIDE = 130
+# Characters of the tables' titles in a narrow terminal, and of a name before it goes to a second line.
+_TITLE = 12
+_NAME = 12
 
 
 def show_comparison(command: Compare) -> bool:
@@ -73,7 +76,7 @@ def _print_comparison(comparison: Comparison) -> None:
     for (title, header, rows), table_notes in zip(list_tables(comparison), notes, strict=False):
         console.print()
         console.print(Text(printable(title, keep=""), style="bold"))
-        console.print(_table(header, rows, console.width >= _WIDE))
+        console.print(_table(header, rows, console.width))
         for note in table_notes:
             console.print(Text(f"note: {printable(note, keep='')}"))
     console.print(
@@ -84,16 +87,43 @@ def _print_comparison(comparison: Comparison) -> None:
     )
 
 
-def _table(header: list[str], rows: list[Row], is_wide: bool) -> Table:
-    """Return a table; an interval stands beside its number, or below in a narrow terminal."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2 if is_wide else 1, 0, 0), header_style="dim")
-    table.add_column(header[0], overflow="fold")
-    for title in header[1:]:
-        table.add_column(title, justify="right", min_width=4)
-    for row in rows:
-        cells = [text + (f" ({interval})" if is_wide else f"\n{interval}") * bool(interval) for text, interval in row]
-        table.add_row(*(Text(printable(cell)) for cell in cells))
+def _table(header: list[str], rows: list[Row], width: int) -> Table:
+    """Return a table, with the widest of three layouts that fits: names give way, and no number is split.
+
+    An interval stands beside its number, or below, or in two lines below.
+    """
+    titles = [textwrap.fill(title, _TITLE) for title in header]
+    lines = [titles, *([_below(cell) for cell in row] for row in rows)]
+    gap = 1
+    if _width(wide := [header, *([_beside(cell) for cell in row] for row in rows)], 2) <= width:
+        lines = wide
+        gap = 2
+    elif _width(lines, gap) > width:
+        lines = [titles, *([_below(cell).replace(" to ", "\nto ") for cell in row] for row in rows)]
+    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="dim")
+    first, *others = lines[0]
+    table.add_column(first, overflow="fold")
+    for title in others:
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in lines[1:]:
+        table.add_row(*(Text(printable(cell)) for cell in row))
     return table
+
+
+def _beside(cell: tuple[str, str]) -> str:
+    text, interval = cell
+    return f"{text} ({interval})" if interval else text
+
+
+def _below(cell: tuple[str, str]) -> str:
+    text, interval = cell
+    return f"{text}\n{interval}" if interval else text
+
+
+def _width(lines: Sequence[Sequence[str]], gap: int) -> int:
+    """Return the characters of a table with gaps between the columns; of a long name the beginning counts."""
+    names, *columns = ([len(part) for cell in cells for part in cell.split("\n")] for cells in zip(*lines, strict=True))
+    return min(max(names), _NAME) + sum(max(sizes) + gap for sizes in columns)
 
 
 def show_runs(command: Runs) -> bool:
@@ -138,7 +168,7 @@ def _run_cells(info: RunInfo, folder: Path, is_wide: bool) -> list[str]:
     path = info.path.relative_to(folder) if info.path != folder else info.path
     first, *others = info.seeds
     seeds = f"{first}-{others[-1]}" if others else str(first)
-    steps = f"{_short(info.step)}" + (f"/{_short(info.total_steps)}" if info.step < info.total_steps else "")
+    steps = f"{info.step:,}" + (f"/{info.total_steps:,}" if info.step < info.total_steps else "")
     return [str(path), info.env, seeds, steps, info.state, _score_text(info, is_wide)]
 
 
@@ -154,11 +184,3 @@ def _score_text(info: RunInfo, is_wide: bool) -> str:
     if not is_wide:
         return f"{text} ±{(high - low) / 2:{number}}"
     return f"{text} ({low:{number}} to {high:{number}})"
-
-
-def _short(steps: int) -> str:
-    """Format a number of steps, such as 400k or 2M."""
-    for unit, size in (("M", 1_000_000), ("k", 1_000)):
-        if steps >= size:
-            return f"{steps / size:.3g}{unit}"
-    return str(steps)

@@ -86,7 +86,7 @@ def _returns_text(found: Task, total: int) -> str:
     low = f"{min(found.returns):,g}"
     high = f"{max(found.returns):,g}"
     seeds = f"{len(found.returns)} seed{'s' * (len(found.returns) > 1)}"
-    steps = f", at {found.steps / 1e6:g}M steps" if found.steps != total else ""
+    steps = f", {found.steps:,} steps" if found.steps != total else ""
     return f"{low if low == high else f'{low} to {high}'} ({found.policy}, {seeds}{steps})"
 
 

@@ -28,16 +28,13 @@ def list_or_reproduce(command: Reproduce, close_limit: CloseLimit) -> int:
 
 def _list_tasks(tasks: list[Task]) -> None:
     """Print the returns published here, and below them those of others."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("task", no_wrap=True)
-    table.add_column("return", justify="right", no_wrap=True)
-    table.add_column("steps", justify="right", no_wrap=True)
-    table.add_column("by", overflow="fold")
-    for task in tasks:
-        table.add_row(task.name, _published(task), _millions(task.steps), _ours(task))
-        for peer in task.peers:
-            table.add_row("", format_return(peer.value), _millions(peer.steps), _name(peer))
-    Console(highlight=False).print(table)
+    rows = [row for task in tasks for row in (_task_row(task), *map(_peer_row, task.peers))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    commands = {task.name: _ours(task) for task in tasks}
+    for name, value, steps in [("task", "return", "steps"), *rows]:
+        print(f"{name:<{widths[0]}}  {value:>{widths[1]}}  {steps:>{widths[2]}}")
+        if name in commands:
+            print(textwrap.fill(commands[name], terminal_width(), initial_indent="    ", subsequent_indent="    "))
     say("\nReturns are the team's. Intervals are 95 %, over seeds. CPU-minutes are of a seed, on an AMD EPYC (Zen 5).")
     for line in _sources(tasks):
         print(textwrap.fill(line, terminal_width(), subsequent_indent="  "))
@@ -64,7 +61,7 @@ def _print_verdict(task: Task, returns: list[float], verdict: Verdict) -> None:
     """Print the returns of the seeds, beside the published returns and those of others."""
     table = Table()
     for title in ("", "return", "95 % interval", "seeds"):
-        table.add_column(title, justify="left" if not title else "right")
+        table.add_column(title, justify="right" if title else "left", no_wrap=bool(title))
     for seed, value in enumerate(returns, start=1):
         table.add_row(f"seed {seed}", format_return(value), "", "")
     table.add_row("mean", format_return(verdict.mean), _interval(verdict.interval), str(len(returns)))
@@ -72,9 +69,17 @@ def _print_verdict(task: Task, returns: list[float], verdict: Verdict) -> None:
         interval = _interval(verdict.published_interval)
         table.add_row("published", format_return(verdict.published), interval, str(len(task.returns)))
     for peer in task.peers:
-        table.add_row(f"{_name(peer)}, {_millions(peer.steps)} steps", format_return(peer.value), "", "")
+        table.add_row(f"{_name(peer)}, {peer.steps:,} steps", format_return(peer.value), "", "")
     Console(highlight=False).print(table)
     say(f"Verdict: {verdict.word} ({verdict.meaning}).")
+
+
+def _task_row(task: Task) -> tuple[str, str, str]:
+    return task.name, _published(task), f"{task.steps:,}"
+
+
+def _peer_row(peer: Peer) -> tuple[str, str, str]:
+    return f"  {_name(peer)}", format_return(peer.value), f"{peer.steps:,}"
 
 
 def _name(peer: Peer) -> str:
@@ -106,10 +111,6 @@ def _sources(tasks: list[Task]) -> list[str]:
 
 def _interval(interval: Interval | None) -> str:
     return "" if interval is None else " to ".join(map(format_return, interval))
-
-
-def _millions(steps: int) -> str:
-    return f"{steps / 1e6:g}M"
 
 
 def _count(number: int, noun: str) -> str:

@@ -61,9 +61,9 @@ def show_result(run: Any, scored: Scored | None, close_limit: CloseLimit, progra
 
     package = twin_package(run) if scored is None else scored.package
     episodes = CLOSER if scored is None else _show_score(run, scored, program)
-    replay = _draw_replay(run, close_limit)
+    replay, no_replay = _draw_replay(run, close_limit)
     metrics = run.path / ("metrics.csv" if run.config.run.seeds == 1 else "seed-*/metrics.csv")
-    page = report_at_end(run.path)
+    page = report_at_end(run.path, no_replay)
     files = {"learning curve": run.path / "curve.png", "replay": replay, "numbers": metrics, "report": page}
     print()
     for label, path in files.items():
@@ -87,16 +87,16 @@ def track_pictures(run: Any) -> None:
             pass
 
 
-def _draw_replay(run: Any, close_limit: CloseLimit) -> Path | None:
-    """Draw the replay at the end of a run; return the file, None without a replay."""
+def _draw_replay(run: Any, close_limit: CloseLimit) -> tuple[Path | None, str]:
+    """Draw the replay at the end of a run; return the file, None without a replay, and why none could be drawn."""
     from mappo.evaluation.score_run import draw_replay
 
     settings = run.config.run
     if settings.replay_episodes == 0:
-        return None
+        return None, ""
     print(f"Drawing a replay, {settings.eval_policy} policy ...")
     try:
-        return draw_replay(
+        path = draw_replay(
             run.path,
             ReplayOptions(episodes=settings.replay_episodes or REPLAY_EPISODES, allow_code=True),
             close_limit=close_limit,
@@ -105,7 +105,8 @@ def _draw_replay(run: Any, close_limit: CloseLimit) -> Path | None:
         )
     except UserError as error:
         say(f"no replay: {error}")
-        return None
+        return None, str(error)
+    return path, ""
 
 
 def _progress(run: Any, work: str) -> Callable[[float], None] | None:
@@ -142,14 +143,15 @@ def print_score(result: dict[str, Any]) -> None:
 
     title = f"{result['env']} ({result['package_version']}), {result['episodes']:,} episodes"
     num_seeds = len(result.get("by_policy", [0]))
-    checkpoint = f"{'step ' if result['checkpoint'].isdecimal() else ''}{result['checkpoint']} checkpoint"
+    name = result["checkpoint"]
+    checkpoint = f"step {int(name):,} checkpoint" if name.isdecimal() else f"{name} checkpoint"
     say(f"\n{printable(title)}, {checkpoint}; the team's return:")
     if num_seeds > 1:
         say(f"(intervals of the run are over its {num_seeds} seeds, those of the baselines over episodes)")
     table = Table()
     table.add_column("policy")
     for column in ("mean return", "95 % interval", f"{result['policy']} is ahead by"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     scores = {f"run ({policy})": score["return_sum"] for policy, score in sorted(result["scores"].items())}
     scores |= result["baselines"]
     number = return_format(*(score["mean"] for score in scores.values()))

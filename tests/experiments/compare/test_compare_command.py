@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 import shutil
 import time
 from pathlib import Path
@@ -91,7 +92,15 @@ def test_the_files_hold_the_same_numbers(runs: Path, capsys: pytest.CaptureFixtu
         assert row["difference"] == ("" if versus is None else str(versus["difference"]))
     latex = files["latex"].read_text()
     assert r"critic-input auto & $\mathbf{-13.0}\ [-15.5, -10.5]$ & $\mathbf{-18.0}\ [-20.5, -15.5]$ \\" in latex
-    assert "| critic-input own | 3 | -21.0 (-23.5 to -18.5) |" in files["markdown"].read_text()
+    assert r"environment steps & 1,000 & 1,000 \\" in latex
+    assert r"policy & greedy & greedy \\" in latex
+    assert r"seeds & 3 & 3 \\" in latex
+    assert r"\caption{Mean return over seeds, with its 95 \% interval" in latex
+    markdown = files["markdown"].read_text()
+    assert "| critic-input own | 3 | -21.0 (-23.5 to -18.5) |" in markdown
+    assert "**spread, step 1,000, episodes after the training, greedy policy**" in markdown
+    assert {(row["policy"], row["source"]) for row in rows} == {("greedy", "score"), ("greedy", "scaled")}
+    assert [panel["policy"] for panel in data["panels"]] == ["greedy", "greedy"]
 
 
 @pytest.mark.usefixtures("no_figure")
@@ -107,7 +116,7 @@ def test_tables_fit_the_terminal(
         assert max(map(len, page.splitlines())) <= width
     assert "critic-input" in text
     assert "-20.5 to -15.5" in text
-    assert listing.count("complete") == 12
+    assert len(re.findall(r" 1,000 +complete", listing)) == 12
     assert "critic-input own" in listing
 
 
@@ -130,7 +139,7 @@ def test_the_list_of_runs_shows_states_scores_and_settings(tmp_path: Path, capsy
     assert score["mean"] == -21
     assert "num-envs 10" in by_name["half"].changes
     text = told(capsys, "runs", tmp_path)[1]
-    assert "600/1k" in text
+    assert "600/1,000" in text
     assert "~-30.0" in text
     data = json.loads(told(capsys, "runs", tmp_path, "--json")[1])
     assert [run["step"] for run in data["runs"]] == [info.step for info in infos]

@@ -84,6 +84,6 @@ def test_names_take_no_effect_in_tables_and_figures(name: str, tmp_path: Path):
     assert [cell.removeprefix("'") for cell in cells] == [group.name for group in groups]
     assert not any(cell[0] in "=+-@" for cell in cells), "a spreadsheet would take it for a formula"
     latex = to_latex(comparison)
-    assert len(latex.splitlines()) == 20
+    assert len(latex.splitlines()) == 26
     assert r"\input" not in latex
     assert "\x1b" not in latex

@@ -171,7 +171,7 @@ def test_the_command_trains_and_says_its_verdict(
     out = " ".join(capsys.readouterr().out.split())
     assert "Verdict: worse (the 95 % intervals are disjoint, and the mean is lower)." in out
     assert "published │ 11.0" in out
-    assert "EPyMARL MAPPO (unverified), 2M steps" in out
+    assert "EPyMARL MAPPO (unverified), 2,000,000 │" in out
     assert Path("runs/reproduce/tiny/row.json").exists()
 
 
@@ -193,7 +193,7 @@ def test_the_list_has_each_task_with_the_numbers_of_others(capsys: pytest.Captur
     assert all(name in everything for name in TASKS)
     assert main(["reproduce", "speaker_listener", "--list"]) == 0
     one = " ".join(capsys.readouterr().out.split())
-    assert "-10.7 2M EPyMARL MAPPO (unverified)" in one
+    assert "EPyMARL MAPPO (unverified) -10.7 2,000,000" in one
     assert "EPyMARL: arXiv:2006.07869 (unverified: recalled)." in one
     assert "spread" not in one
 

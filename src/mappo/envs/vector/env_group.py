@@ -16,6 +16,8 @@ from mappo.system.shutdown import close_all, close_failed
 from mappo.system.signals import is_ignored
 from mappo.system.tracebacks import format_error
 
+_NO_PICTURES = "this environment draws no pictures: it has no method render() (docs/environments.md)"
+
 
 class EnvFailedError(UserError):
     """Error raised by the environment's own code."""
@@ -127,14 +129,14 @@ class EnvGroup:
         env = self.envs[index]
         self._current_call = (index, "rendered")
         if not callable(getattr(env, "render", None)):
-            raise UserError("this environment cannot be rendered: it has no render()")
+            raise UserError(_NO_PICTURES)
         if signature := needed_arguments(env.render):
             raise UserError(f"this environment cannot be rendered: declare render(self) in place of render{signature}")
         with _WrapErrors(self):
             try:
                 return env.render()
             except NotImplementedError:  # PettingZoo's base class
-                raise UserError("this environment cannot be rendered: it has no render()") from None
+                raise UserError(_NO_PICTURES) from None
 
     def close(self) -> None:
         """Close all environments."""

@@ -43,6 +43,11 @@ class Group:
         """Return the score `(S,)` of each run."""
         return np.array([score.mean for score in self.scores])
 
+    @property
+    def policy(self) -> str:
+        """Return the policy of the scores: greedy, sampled, or greedy and sampled."""
+        return " and ".join(sorted({score.record.policy for score in self.scores}))
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -63,6 +68,17 @@ class Panel:
     groups: Sequence[Group]
     baselines: Mapping[str, Mapping[str, Any]]
     notes: Sequence[str]
+
+    @property
+    def policy(self) -> str:
+        """Return the policy of the scores: greedy, sampled, or greedy and sampled."""
+        return " and ".join(sorted({score.record.policy for group in self.groups for score in group.scores}))
+
+    @property
+    def num_seeds(self) -> str:
+        """Return the number of seeds of each group, such as 5, or 3 to 5."""
+        counts = sorted({len(group.scores) for group in self.groups})
+        return " to ".join(f"{count:,}" for count in dict.fromkeys((counts[0], counts[-1])))
 
 
 @dataclass(frozen=True)

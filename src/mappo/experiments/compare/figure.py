@@ -128,9 +128,7 @@ def _draw_panel(axes: Axes, panel: Panel, styles: Mapping[str, tuple[str, Any]],
         _draw_labels(axes, ends, styles)
     axes.set_xlim(0.0, last / unit)
     axes.set_xlabel(f"Environment steps ({unit_name})", color=TEXT, size=9)
-    policies = {score.record.policy for group in panel.groups for score in group.scores}
-    kind = policies.pop().capitalize() + " evaluation" if len(policies) == 1 else "Evaluation"
-    axes.set_ylabel(f"{kind}, team return", color=TEXT, size=9)
+    axes.set_ylabel(f"{panel.policy.capitalize()} evaluation, team return", color=TEXT, size=9)
     style_axes(axes, 8)
     return is_cut
 
@@ -227,8 +225,6 @@ def _draw_title(axes: Axes, panel: Panel, width: int, is_cut: bool) -> None:
     """Write the name of the environment above the axes, in lines of `width` characters, and below it the seeds."""
     title = textwrap.fill(printable(panel.env, keep=""), width)
     axes.set_title(title, loc="left", pad=18, weight="bold", size=11, color="black", parse_math=False)
-    counts = sorted({len(group.scores) for group in panel.groups})
-    seeds = f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else f"{counts[0]} seeds"
-    note = "a single seed" if counts == [1] else f"mean and 95 % interval, {seeds}"
+    note = "a single seed" if panel.num_seeds == "1" else f"mean and 95 % interval, {panel.num_seeds} seeds"
     note += "; wide intervals are cut" * is_cut
     axes.annotate(note, (0, 1), xytext=(0, 6), xycoords="axes fraction", textcoords="offset points", color=TEXT, size=8)

@@ -11,6 +11,11 @@ from mappo.experiments.compare.comparison import Comparison, Group, Panel
 from mappo.system.safe_read import csv_text, printable
 
 OVERALL = "all environments, scaled to 0..1"
+_CAPTION = (
+    "Mean return over seeds, with its 95 % interval (Student's t below 20 seeds). Bold: higher than each other mean of "
+    "the environment; the 95 % interval of each difference (Welch's t, over seeds) excludes zero. Numbers of seeds "
+    "stand in brackets where they differ."
+)
 
 
 def to_dict(comparison: Comparison) -> dict[str, Any]:
@@ -18,7 +23,7 @@ def to_dict(comparison: Comparison) -> dict[str, Any]:
     return {
         "panels": [
             {
-                **{name: getattr(panel, name) for name in ("env", "source", "step")},
+                **{name: getattr(panel, name) for name in ("env", "source", "step", "policy")},
                 "groups": [_group_dict(group) for group in panel.groups],
                 "baselines": dict(panel.baselines),
                 "notes": list(panel.notes),
@@ -36,7 +41,7 @@ def _group_dict(group: Group) -> dict[str, Any]:
         for s in group.scores
     ]
     versus = None if group.versus_best is None else dict(group.versus_best)
-    return {"name": group.name, "runs": runs, **group.summary, "versus_best": versus}
+    return {"name": group.name, "policy": group.policy, "runs": runs, **group.summary, "versus_best": versus}
 
 
 def to_csv(comparison: Comparison) -> str:
@@ -46,14 +51,12 @@ def to_csv(comparison: Comparison) -> str:
     versus = ("best_is_better", "best_is_better_low", "best_is_better_high")
     differences = ("difference", "difference_low", "difference_high", "games", "games_low", "games_high")
     table = csv.writer(stream, lineterminator="\n")
-    table.writerow(["env", "group", "seeds", "source", "step", *names, *versus, *differences])
-    for panel in comparison.panels:
-        for group in panel.groups:
-            table.writerow(
-                [panel.env, csv_text(group.name), len(group.scores), panel.source, panel.step, *_cells(group)]
-            )
-    for group in comparison.overall:
-        table.writerow([OVERALL, csv_text(group.name), len(group.scores), "scaled", "", *_cells(group)])
+    table.writerow(["env", "group", "seeds", "source", "step", "policy", *names, *versus, *differences])
+    sources = [(group, panel.env, panel.source, panel.step) for panel in comparison.panels for group in panel.groups]
+    sources += [(group, OVERALL, "scaled", "") for group in comparison.overall]
+    for group, env, source, step in sources:
+        row = [env, csv_text(group.name), len(group.scores), source, step, group.policy]
+        table.writerow([*row, *_cells(group)])
     return stream.getvalue()
 
 
@@ -99,28 +102,47 @@ def _markdown_text(text: str) -> str:
 
 
 def to_latex(comparison: Comparison) -> str:
-    """Return a table of booktabs: groups by environments, the mean with its 95 % interval, the best mean in bold."""
-    names = list(dict.fromkeys(group.name for panel in comparison.panels for group in panel.groups))
-    columns = [{group.name: group for group in panel.groups} for panel in comparison.panels]
-    header = " & ".join(["", *(_latex_text(panel.env) for panel in comparison.panels)])
-    lines = ["% Mean return over seeds, with its 95 % interval (Student's t below 20 seeds).", "% Needs booktabs."]
-    lines += [r"\begin{tabular}{l" + "r" * len(columns) + "}", r"\toprule", header + r" \\", r"\midrule"]
-    for name in names:
-        cells = [_latex_cell(panel, found.get(name)) for panel, found in zip(comparison.panels, columns, strict=True)]
-        lines.append(" & ".join([_latex_text(name), *cells]) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+    """Return a table of booktabs with its caption: groups by environments, the mean with its 95 % interval.
+
+    A mean is bold where it is higher than each other mean of its environment beyond chance, see `_winner`.
+    """
+    panels = [panel for panel in comparison.panels if panel.groups]
+    names = list(dict.fromkeys(group.name for panel in panels for group in panel.groups))
+    rows = [
+        ["", *(_latex_text(panel.env) for panel in panels)],
+        ["environment steps", *(f"{panel.step:,}" for panel in panels)],
+        ["policy", *(panel.policy for panel in panels)],
+        ["seeds", *(panel.num_seeds for panel in panels)],
+        *([_latex_text(name), *(_latex_cell(panel, name) for panel in panels)] for name in names),
+    ]
+    lines = [" & ".join(row) + r" \\" for row in rows]
+    head = ["% Needs booktabs.", r"\begin{table}", r"\centering", rf"\caption{{{_latex_text(_CAPTION)}}}"]
+    head += [r"\begin{tabular}{l" + "r" * len(panels) + "}", r"\toprule"]
+    tail = [r"\bottomrule", r"\end{tabular}", r"\end{table}", ""]
+    return "\n".join([*head, *lines[:4], r"\midrule", *lines[4:], *tail])
 
 
-def _latex_cell(panel: Panel, group: Group | None) -> str:
+def _latex_cell(panel: Panel, name: str) -> str:
+    group = next((group for group in panel.groups if group.name == name), None)
     if group is None:
         return "--"
     number = number_format(panel.groups)
     mean = number(group.summary["mean"])
-    text = rf"\mathbf{{{mean}}}" if group is panel.groups[0] else mean
+    text = rf"\mathbf{{{mean}}}" if group is _winner(panel) else mean
     if (interval := group.summary["ci95"]) is not None:
         low, high = interval
         text += f"\\ [{number(low)}, {number(high)}]"
-    return f"${text}$"
+    return f"${text}$" + f" ({len(group.scores)})" * (" to " in panel.num_seeds)
+
+
+def _winner(panel: Panel) -> Group | None:
+    """Return the best group if its mean is higher than each other group's beyond chance, else None.
+
+    Beyond chance: the 95 % interval over seeds of each difference to the best (Welch) is below zero.
+    """
+    best, *others = panel.groups
+    intervals = [group.versus_best["ci95"] for group in others if group.versus_best is not None]
+    return best if others and all(interval and interval[1] < 0 for interval in intervals) else None
 
 
 def _latex_text(text: str) -> str:
@@ -140,7 +162,7 @@ def list_tables(comparison: Comparison) -> list[tuple[str, list[str], list[Row]]
         rows = [_row(group, number_format(panel.groups)) for group in panel.groups]
         rows += [_baseline_row(name, found, number_format(panel.groups)) for name, found in panel.baselines.items()]
         if panel.groups:
-            tables.append((f"{panel.env}, step {panel.step:,}, {kind}", header, rows))
+            tables.append((f"{panel.env}, step {panel.step:,}, {kind}, {panel.policy} policy", header, rows))
     if comparison.overall:
         rows = [_row(group, "{:.2f}".format)[:-1] for group in comparison.overall]
         tables.append((OVERALL, header[:-1], rows))

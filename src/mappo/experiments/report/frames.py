@@ -29,10 +29,8 @@ def read_replay(file: Path, most: int = MAX_BYTES) -> tuple[dict[str, Any], str]
 
     Returns:
         `width`, `height` and `frames`, each with `x`, `y`, `png` (in base64), `ms` and `text`; and a note, "" if the
-        whole replay is there. Without a replay the dict is empty, and the note says why.
+        whole replay is there. Of a file that cannot be read the dict is empty, and the note says why.
     """
-    if not file.exists():
-        return {}, "There is no replay: mappo play RUN draws one, and mappo report RUN makes this page again."
     try:
         with open_plain(file, MAX_GIF) as stream, warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)

@@ -35,7 +35,11 @@ def report(runs: Sequence[str | Path] | str | Path, out: str | Path | None = Non
         UserError: there is no such run, a file of the run is damaged, or the page cannot be written.
     """
     words = [runs] if isinstance(runs, str | Path) else list(runs)
-    page, home = _make_page(words)
+    return _write(*_make_page(words), out)
+
+
+def _write(page: Page, home: Path, out: str | Path | None) -> Path:
+    """Write a page into a file, by default `report.html` in the folder `home`."""
     file = home / NAME if out is None else Path(out)
     if file.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"the report {file} must end in .html")
@@ -49,16 +53,21 @@ def report(runs: Sequence[str | Path] | str | Path, out: str | Path | None = Non
     return file
 
 
-def report_at_end(run: Path) -> Path | None:
-    """Write the page of a run that is complete; an error costs a warning alone, and the result is None."""
+def report_at_end(run: Path, no_replay: str = "") -> Path | None:
+    """Write the page of a run that is complete; an error costs a warning alone, and the result is None.
+
+    Args:
+        run: run directory.
+        no_replay: the reason why no replay could be drawn.
+    """
     try:
-        return report(run)
+        return _write(*_make_page([run], no_replay), None)
     except (OSError, ValueError) as error:  # UserError is a ValueError
         say(f"no report: {error}", sys.stderr)
         return None
 
 
-def _make_page(words: Sequence[str | Path]) -> tuple[Page, Path]:
+def _make_page(words: Sequence[str | Path], no_replay: str = "") -> tuple[Page, Path]:
     """Return the page, and the folder of the file by default."""
     if not words:
         raise UserError("name the runs to report, as in: mappo report runs/spread-1 (mappo runs lists them)")
@@ -67,5 +76,5 @@ def _make_page(words: Sequence[str | Path]) -> tuple[Page, Path]:
     found = find_runs(words)
     if len(found.runs) == 1 and not found.problems:
         run = found.runs[0]
-        return run_page(run, [read_record(run, seed, path) for seed, path in run.seeds]), run.path
+        return run_page(run, [read_record(run, seed, path) for seed, path in run.seeds], no_replay), run.path
     return comparison_page(compare(words)), Path()

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 
 from mappo.config.bounds import option_name
+from mappo.config.config import is_code
+from mappo.envs.names import CUSTOM
 from mappo.evaluation.number_format import format_return, return_format
 from mappo.evaluation.series import EVALUATION, FEWEST_SMOOTHED, RETURN, Seeds, smooth
 from mappo.evaluation.statistics import compare_to_baseline, summarize_policies
@@ -25,12 +27,13 @@ _SCORES = ("policy", "mean return", "95 % interval", "the run is ahead by")
 _FIRST = ("entropy", "approx_kl", "clip_fraction", "explained_variance", "policy_loss", "value_loss")
 
 
-def run_page(run: FoundRun, records: Sequence[Record]) -> Page:
+def run_page(run: FoundRun, records: Sequence[Record], no_replay: str = "") -> Page:
     """Return the page of a run.
 
     Args:
         run: the run.
         records: the record of each seed.
+        no_replay: the reason why no replay could be drawn.
 
     Raises:
         UserError: a file of the run is damaged.
@@ -38,7 +41,8 @@ def run_page(run: FoundRun, records: Sequence[Record]) -> Page:
     scores = _read_scores(records)
     times = read_times([record.path for record in records])
     series, series_note = read_metrics([record.path / "metrics.csv" for record in records])
-    replay, replay_note = read_replay(run.path / "replay.gif")
+    file = run.path / "replay.gif"
+    replay, replay_note = read_replay(file) if file.exists() else ({}, _replay_note(run.env, no_replay))
     blocks: list[Block] = [
         _returns_chart(records, series, scores),
         Replay("Replay", replay, [replay_note] if replay_note else [], is_tall=True),
@@ -57,6 +61,19 @@ def run_page(run: FoundRun, records: Sequence[Record]) -> Page:
     seeds = join_seeds(run.config.run.all_seeds)
     subtitle = f"{run.env}, seed{'s' * (len(records) > 1)} {seeds}"
     return Page(run.path.resolve().name, subtitle, _facts(records, scores, times.facts), blocks, notes)
+
+
+def _replay_note(env: str, reason: str) -> str:
+    """Return why a run has no replay, and how it gets one."""
+    if reason:
+        return f"There is no replay: {reason}."
+    if env.startswith(CUSTOM):
+        return (
+            "There is no replay: mappo play cannot make the environment of a program. Train it by its name, such as "
+            "my_module:make_env, and give it a method render() (docs/environments.md)."
+        )
+    needed = " for an environment with a method render() (docs/environments.md)" * is_code(env)
+    return f"There is no replay: mappo play RUN draws one{needed}, and mappo report RUN makes this page again."
 
 
 def _read_scores(records: Sequence[Record]) -> dict[str, Any]:
