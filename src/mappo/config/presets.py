@@ -135,7 +135,12 @@ RWARE = Config(
 
 # The same game in torch: more games at once, and as many steps in a minibatch. Each robot learns from its own
 # deliveries: with the team's sum, four robots deliver less than half as many after 1.5 million steps.
-WAREHOUSE = replace(RWARE, env=EnvConfig(num_envs=128, reward="agent"), ppo=replace(RWARE.ppo, minibatches=32))
+WAREHOUSE = replace(
+    RWARE,
+    env=EnvConfig(num_envs=128, reward="agent"),
+    ppo=replace(RWARE.ppo, minibatches=32, lr_final=0.0, entropy_final=0.0),
+    run=replace(RWARE.run, total_steps=3_000_000),
+)
 
 # VMAS. Two million steps of balance reach a return of 64 to 67. Drag limits the rise of the package to 0.06 in a unit
 # of time, and episodes end before the goal: returns far above 67 are out of reach.
