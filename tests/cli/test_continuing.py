@@ -1,11 +1,14 @@
 """Runs that go on, by the command line."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from mappo.cli.main import main
+from mappo.cli.signals import Stopped
 from mappo.runs import checkpoint
 
 OPTIONS = "--env.num-envs 4 --ppo.rollout-length 5 --ppo.minibatches 1 --ppo.epochs 1 --network.hidden 4 "
@@ -59,3 +62,41 @@ def test_a_complete_run_that_was_not_scored_is_scored_and_other_settings_are_nam
     assert main(["resume", str(trained)]) == 0
     assert "Scoring 2 episodes" in capsys.readouterr().out
     assert (trained / "score.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("work", "named"),
+    [
+        ("mappo.evaluation.score_run.evaluate_run", "score, replay and report"),
+        ("mappo.evaluation.score_run.draw_replay", "replay and report"),
+        ("mappo.experiments.report.report.report_at_end", "report"),
+    ],
+)
+def test_a_stop_after_the_training_names_what_is_missing_and_a_resume_makes_it(
+    work: str, named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+
+    def stop(*_: object, **__: object) -> None:
+        raise Stopped(signal.SIGINT)
+
+    run = tmp_path / "runs/x"
+    options = [*OPTIONS.split(), "--run.score-episodes", "2", "--run.replay-episodes", "1"]
+    with monkeypatch.context() as patch:
+        patch.setattr(work, stop)
+        assert main(["train", "spread", "--run.name", "x", *options]) == 128 + signal.SIGINT
+    assert f"Finished and saved in {run}, without its {named}: stopped.  Go on with:  mappo resume {run}\n" in (
+        capsys.readouterr().out
+    )
+    scored = (run / "score.json").read_bytes() if "score" not in named else b""
+    assert main(["resume", str(run)]) == 0
+    assert (run / "replay.gif").exists()
+    assert (run / "report.html").exists()
+    out = capsys.readouterr().out
+    assert ("Scoring 2 episodes" in out) == ("score" in named)
+    assert not scored or scored == (run / "score.json").read_bytes()
+    os.utime(run / "replay.gif", (0, 0))  # of a shorter run
+    assert main(["resume", str(run)]) == 0
+    assert capsys.readouterr().out.startswith(f"{run} lacks its replay, made now\n")
+    assert main(["resume", str(run)]) == 0
+    assert capsys.readouterr().out.startswith(f"{run} is complete: ")

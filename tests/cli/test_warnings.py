@@ -58,7 +58,7 @@ def test_a_run_that_is_complete_when_warned_is_not_scored(
     length = ["--run.total-steps", "40", "--run.score-episodes", "8"]
     assert cli.main(["train", "spread", *SMALL, *length, "--run.dir", str(tmp_path / "run")]) == 0
     assert "Finished and saved in" in (shown := capsys.readouterr().out)
-    assert "not scored: the job is about to end" in shown
+    assert "without its score and report: the job is about to end" in shown
 
 
 def test_a_warning_ahead_of_the_training_is_kept(monkeypatch: pytest.MonkeyPatch):

@@ -145,6 +145,9 @@ def test_all_raise_the_error_of_one(errors: list[Any], kind: type[BaseException]
 def test_a_score_is_the_score_of_a_single_process(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     run = mappo.train(name, mappo.Config.from_dict({"run.dir": str(tmp_path / "run")}, SMALL))
     seen: list[Path] = []
+    written: list[Path] = []
+    save = score_run.save_score
+    monkeypatch.setattr(score_run, "save_score", lambda path, found: (written.append(path), save(path, found)))
     read = score_run.read_run
     monkeypatch.setattr(score_run, "read_run", lambda path: (seen.append(path), read(path))[1])
 
@@ -157,5 +160,6 @@ def test_a_score_is_the_score_of_a_single_process(name: str, tmp_path: Path, mon
     (run.path / "score.json").unlink()
     assert in_threads(2, score) == [whole] * 2
     assert (run.path / "score.json").read_bytes() == saved
+    assert written == [run.path] * 2, "by the first process alone"
     assert len({*seen}) == 2, "the second process has a copy of the run"
     assert [path.exists() for path in {*seen} - {run.path}] == [False]

@@ -129,7 +129,7 @@ def test_a_signal_to_one_process_during_the_score(fault: signal.Signals, tmp_pat
     code, out, err = results([process], 400)[0]
     if fault == signal.SIGTERM:
         assert code == 143, out + err
-        assert f"Finished and saved in {path}, and not scored: stopped" in out
+        assert f"Finished and saved in {path}, without its score, replay and report: stopped.  Go on with:" in out
         assert not (path / "score.json").exists()
         return
     assert code == 0, out + err
@@ -227,9 +227,9 @@ def test_seeds_are_not_scored_after_the_time_limit(
     monkeypatch.setattr(launch, "_run_all", lambda *_: time.sleep(0.01) or [0, 0])
     config = Config(run=RunConfig(seeds=2, processes=2, dir=str(tmp_path), exists="resume", time_limit=1e-4))
     monkeypatch.setattr("mappo.training.run.load_run", lambda path, **_: Run(path, "spread", config, 1))
-    monkeypatch.setattr(launch, "show_result", lambda *_: pytest.fail("scored"))
+    monkeypatch.setattr(launch, "complete", lambda *_: pytest.fail("scored"))
     assert launch.launch([], "spread", config, True, nullcontext) == 0
-    assert "not scored: run.time-limit is over" in capsys.readouterr().out
+    assert "without its score, replay and report: run.time-limit is over.  Go on with:" in capsys.readouterr().out
 
 
 def test_the_last_loss_asks_for_a_start(

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mappo.cli.commands import Resume, Train
+from mappo.cli.ending import make_missing
 from mappo.cli.results import program_name
 from mappo.config import Config
 from mappo.core.user_code import allow_flag, check_code
@@ -14,6 +15,7 @@ from mappo.runs.length import change_length, is_complete
 from mappo.runs.names import named_path, seed_paths
 from mappo.system.files import shell_path
 from mappo.system.launched import is_quiet
+from mappo.system.shutdown import CloseLimit
 from mappo.system.stdio import say
 
 
@@ -50,8 +52,8 @@ def trained_settings(command: Train) -> Config:
     return replace(config, run=replace(config.run, exists="resume"))
 
 
-def has_nothing_left(env: str, config: Config) -> bool:
-    """Return whether the run in the settings' directory is complete and scored, and say so.
+def has_nothing_left(env: str, config: Config, close_limit: CloseLimit) -> bool:
+    """Return whether the run in the settings' directory is complete and scored; make what else is missing, and say so.
 
     Raises:
         UserError: all checkpoints of a complete run are damaged.
@@ -72,6 +74,7 @@ def has_nothing_left(env: str, config: Config) -> bool:
         load(seed_path).state["step"] < saved.end_step for seed_path in seed_paths(path, saved)
     ):  # damaged: trained again
         return False
+    make_missing(path, saved, close_limit)
     program = program_name()
     run = shell_path(path)
     trust = allow_flag(env, *saved.named_code)

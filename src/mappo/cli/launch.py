@@ -16,13 +16,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from mappo.cli.ending import complete, has_no_time_left
 from mappo.cli.parsing import parse
-from mappo.cli.results import has_no_time_left, program_name, show_result
-from mappo.cli.scoring import score_complete
+from mappo.cli.results import program_name
 from mappo.cli.signals import USER_ERROR, WARNINGS, handled_signals
 from mappo.config import Config
 from mappo.errors import ElsewhereError, UserError
 from mappo.runs.names import free_path, named_path
+from mappo.runs.unbegun import free_name
 from mappo.system.files import shell_path
 from mappo.system.launched import LAUNCHER, START_AGAIN, is_quiet
 from mappo.system.shutdown import CloseLimit
@@ -68,9 +69,8 @@ def launch(args: Sequence[str], env: str, config: Config, resume: bool, close_li
         raise UserError(f"run.processes {run.processes} for {run.seeds} run.seeds: each process needs a seed")
     path = named_path(config, Path(run.dir or "runs")) or free_path(Path("runs"), env)
     if not resume:
-        if path.exists() and run.exists == "refuse":
-            advice = f"choose another --run.name or --run.dir, or go on with it: mappo resume {shell_path(path)}"
-            raise UserError(f"{path} exists: {advice}")
+        if run.exists == "refuse":
+            _check_free(path)
         # A restart finds the run in the same directory.
         args = [*args, "--run.exists", "resume", *([] if run.name or run.dir else ["--run.dir", str(path)])]
     remaining = run.restarts
@@ -92,13 +92,22 @@ def launch(args: Sequence[str], env: str, config: Config, resume: bool, close_li
         remaining -= 1
 
 
+def _check_free(path: Path) -> None:
+    """Raise `UserError` if there is a run in the directory; a run that ended before its first update is removed."""
+    free_name(path)
+    if path.exists():
+        advice = f"choose another --run.name or --run.dir, or go on with it: mappo resume {shell_path(path)}"
+        raise UserError(f"{path} exists: {advice}")
+
+
 def _show_seeds(path: Path, started: float, is_warned: bool, close_limit: CloseLimit) -> None:
     """Score the seeds of a complete run, if there is time left."""
     from mappo.training.run import load_run
 
     run = load_run(path, allow_code=True)
-    if not has_no_time_left(run, started, is_warned):
-        show_result(run, score_complete(run, close_limit), close_limit, program_name())
+    program = program_name()
+    if not has_no_time_left(run, started, is_warned, program):
+        complete(run, None, close_limit, program)
 
 
 def run_code(codes: Sequence[int], is_by_seed: bool) -> int:

@@ -17,21 +17,14 @@ from typing import Any
 from mappo.cli import commands
 from mappo.cli.close_limit import LimitedClose
 from mappo.cli.continuing import has_nothing_left, resumed_settings, trained_settings
+from mappo.cli.ending import end_training
 from mappo.cli.launch import LOST, launch, parse_once
-from mappo.cli.results import (
-    has_no_time_left,
-    print_score,
-    program_name,
-    show_result,
-    track_pictures,
-)
-from mappo.cli.scoring import Scored, note_progress, score_complete, score_together
+from mappo.cli.results import print_score, program_name
+from mappo.cli.scoring import note_missing_original, note_progress, score_together
 from mappo.cli.signals import DONE, STOPPED, USER_ERROR, Signals, Stopped, start_listening, stop_listening
 from mappo.config import Config
-from mappo.core.user_code import allow_flag
 from mappo.errors import ElsewhereError, LostError, UserError
 from mappo.system import hardware
-from mappo.system.files import shell_path
 from mappo.system.launched import exits_as_done, find_place, is_launched, silence_torch, stop_with_launcher
 from mappo.system.safe_read import printable
 from mappo.system.shutdown import CloseLimit, exit_past_compiled_calls, exit_within
@@ -168,7 +161,7 @@ def _run_elsewhere(command: Any, close_limit: CloseLimit) -> int:
 def _train(env: str, config: Config, resume: bool, close_limit: CloseLimit, args: Sequence[str]) -> int:
     """Train and, if the run is complete in time, show its score."""
     is_continued = resume or config.run.exists == "resume"
-    if is_continued and not is_launched() and has_nothing_left(env, config):
+    if is_continued and not is_launched() and has_nothing_left(env, config, close_limit):
         return DONE
     if config.run.processes > 1 and not is_launched():
         return launch(args, env, config, resume, close_limit)
@@ -176,6 +169,8 @@ def _train(env: str, config: Config, resume: bool, close_limit: CloseLimit, args
 
     place = find_place()
     hardware.keep_freed_memory()
+    if not place.rank:
+        note_missing_original(env, config)
     program = program_name()  # relative to the folder that the user types commands in
     started = time.monotonic()
     with Signals(close_limit) as signals:
@@ -185,39 +180,8 @@ def _train(env: str, config: Config, resume: bool, close_limit: CloseLimit, args
         code = DONE if run.finished else STOPPED
         code = 128 + signals.caught if signals.caught else code
     else:
-        code = _show_run(run, scored, signals, started, program)
+        code = end_training(run, scored, signals, started, program)
     return DONE if code >= STOPPED and exits_as_done() else code
-
-
-def _show_run(run: Any, scored: Scored | None, signals: Signals, started: float, program: str) -> int:
-    """Show how a run ended, and its score if it is complete in time; return the exit code.
-
-    Args:
-        run: the `Run`.
-        scored: score by several processes, if there is one.
-        signals: what has stopped the run.
-        started: `time.monotonic()` at the start of the training.
-        program: the word to type for `mappo`.
-    """
-    path = shell_path(run.path)
-    caught = signals.caught
-    if not run.finished:
-        trust = allow_flag(run.env, *run.config.named_code)
-        say(f"Stopped at step {run.step:,}{signals.reason} and saved.  Go on with:  {program} resume {path}{trust}")
-        return 128 + caught if caught else STOPPED
-    if caught:
-        say(f"Finished and saved in {run.path}, and not scored: stopped")
-        return 128 + caught
-    if scored is None and has_no_time_left(run, started, bool(signals.warned)):
-        return DONE
-    try:
-        scored = scored or score_complete(run, signals.close_limit)
-        show_result(run, scored, signals.close_limit, program)
-        track_pictures(run)
-    except Stopped:
-        say(f"The run is complete, in {run.path}; score it with:  {program} evaluate {path}")
-        raise
-    return DONE
 
 
 def _evaluate(command: commands.Evaluate, close_limit: CloseLimit) -> int:

@@ -4,7 +4,6 @@ import math
 import os
 import shutil
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,22 +31,6 @@ def program_name() -> str:
     return shell_path(Path(relative) if not relative.startswith("..") else program)
 
 
-def has_no_time_left(run: Any, started: float, is_warned: bool = False) -> bool:
-    """Return whether a complete run must not be scored any more; say so.
-
-    Args:
-        run: a complete `Run`.
-        started: `time.monotonic()` at the start of the training.
-        is_warned: a signal has announced the end of the job.
-    """
-    limit = run.config.run.time_limit
-    is_over = limit is not None and time.monotonic() - started >= 60 * limit
-    if is_over or is_warned:
-        reason = "run.time-limit is over" if is_over else "the job is about to end"
-        say(f"Finished and saved in {run.path}, and not scored: {reason}")
-    return is_over or is_warned
-
-
 def show_result(run: Any, scored: Scored | None, close_limit: CloseLimit, program: str) -> None:
     """Print the score of a run, draw a replay, and print both with the next commands.
 
@@ -57,13 +40,10 @@ def show_result(run: Any, scored: Scored | None, close_limit: CloseLimit, progra
         close_limit: context for closing environments.
         program: the word to type for `mappo`.
     """
-    from mappo.experiments.report.report import report_at_end
-
     package = twin_package(run) if scored is None else scored.package
     episodes = CLOSER if scored is None else _show_score(run, scored, program)
-    replay, no_replay = _draw_replay(run, close_limit)
+    replay, page = make_pictures(run, close_limit)
     metrics = run.path / ("metrics.csv" if run.config.run.seeds == 1 else "seed-*/metrics.csv")
-    page = report_at_end(run.path, no_replay)
     files = {"learning curve": run.path / "curve.png", "replay": replay, "numbers": metrics, "report": page}
     print()
     for label, path in files.items():
@@ -74,7 +54,16 @@ def show_result(run: Any, scored: Scored | None, close_limit: CloseLimit, progra
     print(f"  {program} evaluate {path}{f' --on {package}' if package else ''} --episodes {episodes}")
     if replay is not None:
         print(f"  {program} play {path} --seed 7")
+    print(f"  {program} report {shell_path(run.path)}")
     print(f"  {program.removesuffix('mappo')}tensorboard --logdir {shell_path(run.path.parent)}")
+
+
+def make_pictures(run: Any, close_limit: CloseLimit) -> tuple[Path | None, Path | None]:
+    """Draw the replay, and write the page, of a complete run; return both files, None for a file without success."""
+    from mappo.experiments.report.report import report_at_end
+
+    replay, no_replay = _draw_replay(run, close_limit)
+    return replay, report_at_end(run.path, no_replay)
 
 
 def track_pictures(run: Any) -> None:

@@ -7,7 +7,9 @@ from functools import partial
 from typing import Any
 
 from mappo.cli.signals import Signals
+from mappo.config import Config
 from mappo.config.presets import original_of
+from mappo.envs.names import missing_original
 from mappo.errors import StopTraining, UserError
 from mappo.evaluation.options import EvaluateOptions
 from mappo.system.launched import Place
@@ -36,6 +38,13 @@ class Scored:
 def note_progress(text: str) -> None:
     """Print a line about the progress, apart from the results."""
     say(text, sys.stderr)
+
+
+def note_missing_original(env: str, config: Config) -> None:
+    """Tell ahead of a training that it will be scored on a twin, because the original package is missing."""
+    missing = missing_original(env)
+    if missing and config.run.score_episodes != 0:
+        say(f"mappo: {missing}. Without the package the run is scored on the built-in {env}, its twin", sys.stderr)
 
 
 def twin_package(run: Any) -> str | None:
@@ -89,7 +98,8 @@ def score_complete(
 def _score_options(run: Any, workers: int | None) -> EvaluateOptions:
     settings = run.config.run
     is_sampled = settings.eval_policy == "sampled"
-    options = EvaluateOptions(on=twin_package(run), sampled=is_sampled, workers=workers, allow_code=True)
+    package = None if missing_original(run.env) else twin_package(run)
+    options = EvaluateOptions(on=package, sampled=is_sampled, workers=workers, allow_code=True)
     return replace(options, episodes=settings.score_episodes or options.episodes)
 
 

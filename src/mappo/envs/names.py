@@ -146,6 +146,17 @@ def require_package(family: Family) -> None:
         raise not_installed(family.package, install_command(family.extra))
 
 
+def missing_original(name: str) -> str:
+    """Return the message that the original package of a twin is missing; "" if it is installed, or none is known."""
+    found = find_family(original_of(name) or "")
+    try:
+        if found is not None:
+            require_package(found[0])
+    except UserError as error:
+        return str(error)
+    return ""
+
+
 def require(module: str, package: str, command: str) -> Any:
     """Import and return a module of an optional package.
 

@@ -83,7 +83,7 @@ def evaluate_run(
             "step": min(checkpoint.state["step"] for _, checkpoint in actors),
             **score(env, name, teams, options.episodes, on_step=on_step, budget=budget, deal=deal),
         }
-    if is_kept:
+    if is_kept and not ranks.rank:  # the other processes read copies
         _save_scores(folders, [checkpoint.state["step"] for _, checkpoint in actors], result)
     return result
 

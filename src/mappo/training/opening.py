@@ -22,6 +22,7 @@ from mappo.runs.names import named_path, seed_paths
 from mappo.runs.own_files import holds_only_own_files
 from mappo.runs.spec_json import spec_from_dict, spec_to_dict
 from mappo.runs.steps import has_checkpoint
+from mappo.runs.unbegun import free_name
 from mappo.training.init_from import InitFrom
 
 
@@ -58,6 +59,8 @@ class RunFolder:
 
         def read() -> Tensors:
             is_wanted = self._is_asked or self._config.run.exists == "resume"
+            if path is not None and not is_wanted and self._own_seeds == self._config.run.all_seeds:
+                free_name(path)
             if path is None or not is_wanted or not (self._is_asked or (path / "config.json").exists()):
                 return {}
             return {"spec": from_text(json.dumps(spec_to_dict(read_run(path)[2])))}

@@ -27,7 +27,7 @@ from faults.runs import (
     tracks,
     words,
 )
-from mappo.cli import main as cli
+from mappo.cli import ending
 from mappo.runs import checkpoint
 from mappo.training import session
 
@@ -189,12 +189,12 @@ def go_on(run: Path, place: Path, whole: dict[str, Any], where: str, kind: str =
         if "nothing was saved in it yet" not in str(error) and "is not a run directory" not in str(error):
             raise Violation(f"{where}: {error}") from None
         saved = False
-    if not saved and run.exists():
-        told = command(words(kind, run, UPDATES, EVERY))
-        if told.code != 2 or sum(advice in told.err for advice in BEGIN_AGAIN) != 1:
+    told = command(resuming(run) if saved else words(kind, run, UPDATES, EVERY))
+    if not saved and told.code == 2:  # the name of a run with rows, or without config.json, is not free
+        if sum(advice in told.err for advice in BEGIN_AGAIN) != 1:
             raise Violation(f"{where}: it is not told to begin again\n{told.err}")
         shutil.rmtree(run)
-    told = command(resuming(run) if saved else words(kind, run, UPDATES, EVERY))
+        told = command(words(kind, run, UPDATES, EVERY))
     if told.code or "passed over" in told.out or "lacks the rows" in told.out:
         raise Violation(f"{where}: resumed with exit code {told.code}\n{told.out}{told.err}")
     assert_same(whole, outcome(run), where)
@@ -203,5 +203,6 @@ def go_on(run: Path, place: Path, whole: dict[str, Any], where: str, kind: str =
 @contextmanager
 def unscored() -> Iterator[None]:
     """The score behind a training writes nothing, and takes longer than these runs."""
-    with mock.patch.object(cli, "show_result"), mock.patch.object(session.Evaluator, "measure_at_end", return_value={}):
+    measured = mock.patch.object(session.Evaluator, "measure_at_end", return_value={})
+    with mock.patch.object(ending, "show_result"), measured:
         yield
