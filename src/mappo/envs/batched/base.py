@@ -92,6 +92,12 @@ class BatchedEnv(ABC):
     def current_step(self) -> TimeStep:
         """Return the present time step, in the form of a time step after a reset."""
 
+    def _check_shape(self, action: Tensor) -> None:
+        """Raise ValueError unless the actions are `(E, A, D)`."""
+        shape = (*self._everyone.shape, self.spec.action_size)
+        if action.shape != shape:
+            raise ValueError(f"{self.name}: actions must be {shape}, got {tuple(action.shape)}")
+
     def _seed_generators(self, seeds: Sequence[int]) -> None:
         """Seed each generator with the seed of the first environment of its slice."""
         for generator, seed in zip(self.generators, seeds[:: self.num_envs // len(self.generators)], strict=True):

@@ -21,9 +21,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from mappo.core.seeding import expand_seeds
 from mappo.core.spec import ActionHeads
-from mappo.core.timestep import TimeStep
 from mappo.envs.batched.base import vector_length
 from mappo.envs.batched.battle_scripts import ATTACK, HEALTH, NO_OP, RANGE, STEP, STOP, aim_at_nearest
 from mappo.envs.batched.tensor_game import TensorGame, Tensors, one_hot, spec_of
@@ -56,7 +54,7 @@ class Battle(TensorGame):
 
     The reward belongs to the team, and every agent receives it, dead or alive: 5 for all damage, 5 for all kills and
     10 for a victory, which needs a survivor. A won battle therefore brings 20, as in SMAC. The episode ends by itself
-    when one side is dead; the time limit truncates it.
+    when one side is dead; the time limit truncates it. The start of a battle depends on its own seed alone.
 
     Args:
         num_envs: E.
@@ -89,24 +87,6 @@ class Battle(TensorGame):
         self._order = (torch.tensor(starts).view(-1, 1) + torch.arange(3)).flatten().to(device)
         spec = spec_of([obs_space] * n, [heads] * n, state_size=6 * n, shared_reward=True)
         super().__init__(num_envs, spec, horizon, device)
-
-    def reset(self, seed: int | Sequence[int] | None = None) -> TimeStep:
-        """Reset all battles; the start of a battle depends on its own seed alone."""
-        if seed is None:
-            return super().reset()
-        seeds = expand_seeds(self.name, seed, self.num_envs)
-        samples = np.stack([np.random.default_rng(s).random((2 * self.num_agents, 2), np.float32) for s in seeds])
-        super().reset(seeds)
-        self.restore({"place": self._start_places(torch.as_tensor(samples).to(self.device))})
-        return self.current_step()
-
-    def step(self, action: Tensor) -> TimeStep:
-        """Step all battles by actions `(E, A, 1)` in [0, 6 + N)."""
-        shape = (self.num_envs, self.num_agents, 1)
-        if action.shape != shape:
-            raise ValueError(f"battle: actions must be {shape}, got {tuple(action.shape)}")
-        legal = torch.where(self._mask(self._tensors).gather(-1, action), action, STOP).squeeze(-1)
-        return super().step(torch.cat([legal, self._enemy_actions(self._tensors)], 1))
 
     def render(self, index: int) -> np.ndarray:
         """Render battle `index` and the attacks of its last step, uint8 `(H, W, 3)`.
@@ -142,20 +122,26 @@ class Battle(TensorGame):
             "aim": torch.full((self.num_envs, num_units), -1, device=self.device),
         }
 
+    def _start_from_seeds(self, seeds: Sequence[int]) -> Tensors:
+        samples = np.stack([np.random.default_rng(s).random((2 * self.num_agents, 2), np.float32) for s in seeds])
+        return {"place": self._start_places(torch.as_tensor(samples).to(self.device))}
+
     def _start_places(self, samples: Tensor) -> Tensor:
         """Map samples in [0, 1) to positions `(E, 2 N, 2)`, the team's first."""
         x, y = samples.unbind(-1)
         return torch.stack([self._side * (NEAR + (FAR - NEAR) * x), HALF * (2 * y - 1)], -1)
 
     def _next_tensors(self, tensors: Tensors, action: Tensor) -> Tensors:
-        """Apply the actions of all units, `(E, 2 N)`; "aim" is the unit under attack, for pictures."""
+        """Apply the actions of all units; "aim" is the unit under attack, for pictures."""
         n = self.num_agents
-        target = action - ATTACK
+        legal = torch.where(self._mask(tensors).gather(-1, action), action, STOP).squeeze(-1)
+        choice = torch.cat([legal, self._enemy_actions(tensors)], 1)  # (E, 2 N)
+        target = choice - ATTACK
         hits = one_hot(target, n)
         hit = torch.cat([hits[:, n:].sum(1), hits[:, :n].sum(1)], 1)
         foe = target + n * (self._side < 0)
         return {
-            "place": tensors["place"] + self._moves[action],
+            "place": tensors["place"] + self._moves[choice],
             "health": (tensors["health"] - hit).clamp_min(0),
             "aim": torch.where(target >= 0, foe, -1),
         }

@@ -12,9 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mappo.core.seeding import expand_seeds
 from mappo.core.spec import ActionHeads
-from mappo.core.timestep import TimeStep
 from mappo.envs.batched.foraging_rules import ForagingRules, registered_names, rules_of
 from mappo.envs.batched.foraging_sight import ForagingSight
 from mappo.envs.batched.foraging_starts import Starts
@@ -28,7 +26,8 @@ class Foraging(TensorGame):
     """E games on CPU or GPU, an `Environment`, `Resumable` and `Renderable`.
 
     Players and food stand on a square field. Actions are none, north (one row up), south, west, east and load. The mask
-    leaves moves within the field and off the food, and load beside food. An illegal action is none.
+    leaves moves within the field and off the food, and load beside food. An illegal action is none. A seed gives the
+    same episode as a new environment of lbforaging.
 
     A player enters a cell unless another player heads for it too, or stays in it. A player whose way is blocked stays,
     and counts at the cell ahead, not at its own: another player may then enter, and both stand in one cell.
@@ -67,25 +66,6 @@ class Foraging(TensorGame):
         spec = spec_of([rules.obs_space] * rules.players, [ActionHeads((len(MOVES),))] * rules.players)
         super().__init__(num_envs, spec, rules.max_episode_steps, device)
 
-    def reset(self, seed: int | Sequence[int] | None = None) -> TimeStep:
-        """Reset all games; a seed gives the same episode as a new environment of lbforaging."""
-        step = super().reset(seed)
-        if seed is None:
-            return step
-        self.restore(self._begun(self._starts.from_seeds(expand_seeds(self.name, seed, self.num_envs))))
-        return self.current_step()
-
-    def step(self, action: Tensor) -> TimeStep:
-        """Step all games by actions `(E, A, 1)` in [0, 6).
-
-        Raises:
-            ValueError: the actions have another shape.
-        """
-        shape = (*self._everyone.shape, 1)
-        if action.shape != shape:
-            raise ValueError(f"{self.name}: actions must be {shape}, got {tuple(action.shape)}")
-        return super().step(action)
-
     def render(self, index: int) -> np.ndarray:
         """Render game `index`, uint8 `(H, W, 3)`."""
         from mappo.envs.batched.foraging_rendering import render_foraging
@@ -104,6 +84,10 @@ class Foraging(TensorGame):
     def _begin_episodes(self) -> Tensors:
         starts = [self._starts.sample(self.num_envs // len(self.generators), g) for g in self.generators]
         return self._begun({name: torch.cat([start[name] for start in starts]) for name in starts[0]})
+
+    def _start_from_seeds(self, seeds: Sequence[int]) -> Tensors:
+        """Return the same episodes as a new environment of lbforaging for each seed."""
+        return self._begun(self._starts.from_seeds(seeds))
 
     def _begun(self, start: Tensors) -> Tensors:
         """Return all tensors of new episodes."""

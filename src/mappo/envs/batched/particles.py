@@ -104,9 +104,7 @@ class Particles(BatchedEnv):
         Raises:
             ValueError: the actions have another shape.
         """
-        shape = (*self._everyone.shape, self.spec.action_size)
-        if action.shape != shape:
-            raise ValueError(f"{self.name}: actions must be {shape}, got {tuple(action.shape)}")
+        self._check_shape(action)
         self._advance(action.clamp(0, 1).permute(1, 2, 0) if self._is_continuous else action.squeeze(-1).t())
         self.phase += 1
         next_obs = obs = self._observe()

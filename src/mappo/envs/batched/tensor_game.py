@@ -1,7 +1,8 @@
-"""Base class of environments whose episodes end at different steps: the probes, `matrix` and `battle`.
+"""Base class of environments whose episodes end at different steps: all but mpe2's particle worlds.
 
-The state is a dict of tensors, with a clock for each environment. No line waits for the device: `torch.where` replaces
-episodes at their end, and every step samples new episodes for all environments, needed or not.
+The state is a dict of tensors, with a clock for each environment. No line waits for a GPU: `torch.where` replaces
+episodes at their end, and every step samples new episodes for all environments, needed or not. A subclass may save
+time on a CPU, and sample when episodes have ended (`_restart`).
 """
 
 from abc import abstractmethod
@@ -26,8 +27,9 @@ class TensorGame(BatchedEnv):
     """Batched environment on CPU or GPU, an `Environment` and `Resumable`.
 
     A subclass samples new episodes (`_begin_episodes`), computes the effect of an action (`_reward`, `_next_tensors`)
-    and shows the state (`_obs`; optionally `_mask`, `_state`, `_active`, `_is_first`, `_over`). Hooks read the state
-    from their argument `tensors`, return new tensors and change none in place.
+    and shows the state (`_obs`; optionally `_mask`, `_state`, `_active`, `_is_first`, `_over`, `_is_late`). Starts that
+    a seed decides are in `_start_from_seeds`. Hooks read the state from their argument `tensors`, return new tensors
+    and change none in place.
 
     An agent that leaves has terminated. An episode without active agents has ended by itself; after `horizon` steps
     the episode is truncated. An inactive agent receives 0 and observes NaN, which exposes any code that reads it.
@@ -52,14 +54,26 @@ class TensorGame(BatchedEnv):
         self._tensors = {name: x.clone() for name, x in self._start().items()}
 
     def reset(self, seed: int | Sequence[int] | None = None) -> TimeStep:
-        """Reset all environments; their common stream of random numbers starts from the first seed."""
-        if seed is not None:
-            self._seed_generators(expand_seeds(self.name, seed, self.num_envs))
-        self.restore(self._start())
+        """Reset all environments; their common stream of random numbers starts from the first seed.
+
+        Raises:
+            ValueError: the number of seeds is not E.
+        """
+        if seed is None:
+            self.restore(self._start())
+        else:
+            seeds = expand_seeds(self.name, seed, self.num_envs)
+            self._seed_generators(seeds)
+            self.restore(self._start() | self._start_from_seeds(seeds))
         return self.current_step()
 
     def step(self, action: Tensor) -> TimeStep:
-        """Step all environments by actions `(E, A, D)`."""
+        """Step all environments by actions `(E, A, D)`.
+
+        Raises:
+            ValueError: the actions have another shape.
+        """
+        self._check_shape(action)
         tensors = self._tensors
         changed = {**self._next_tensors(tensors, action), "clock": tensors["clock"] + 1}
         # Unchanged tensors are cloned, because `next_*` show them after `restore` has overwritten the state.
@@ -86,6 +100,10 @@ class TensorGame(BatchedEnv):
 
     def _begin_episodes(self) -> Tensors:
         """Sample the start of an episode for every environment."""
+        return {}
+
+    def _start_from_seeds(self, seeds: Sequence[int]) -> Tensors:
+        """Return the tensors of new episodes that depend on the seed of an environment alone; by default none."""
         return {}
 
     def _next_tensors(self, tensors: Tensors, action: Tensor) -> Tensors:

@@ -15,9 +15,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from mappo.core.seeding import expand_seeds
 from mappo.core.spec import ActionHeads
-from mappo.core.timestep import TimeStep
 from mappo.envs.batched.tensor_game import TensorGame, Tensors, spec_of
 from mappo.envs.batched.warehouse_layout import FORWARD, NUM_ACTIONS, TOGGLE, Layout
 from mappo.envs.batched.warehouse_moves import Contest, contest, decide_moves
@@ -65,7 +63,7 @@ class Warehouse(TensorGame):
     Actions are 0 stay, 1 forward, 2 turn left, 3 turn right, and 4 pick a shelf up or put it down; with `msg_bits` a
     robot sends that many bits beside its action. A robot observes x, y, load, direction (one-hot: up, down, left,
     right) and highway, then for each cell in sight, row by row, the robot there, its direction and its message, the
-    shelf and its request.
+    shelf and its request. A seed gives the same episode as rware's `reset(seed=...)`.
 
     An episode never ends by itself: `max_steps` or `max_inactivity_steps` truncate it.
 
@@ -94,32 +92,15 @@ class Warehouse(TensorGame):
         )
         super().__init__(num_envs, spec, rules.max_steps, device)
 
-    def reset(self, seed: int | Sequence[int] | None = None) -> TimeStep:
-        """Reset all warehouses at random; a seed gives the same episode as rware's `reset(seed=...)`."""
-        if seed is None:
-            return super().reset()
-        seeds = expand_seeds(self.name, seed, self.num_envs)
-        super().reset(seeds)
-        starts = [self._start_from(np.random.default_rng(s)) for s in seeds]
-        self.restore({key: torch.stack([start[key] for start in starts]) for key in starts[0]})
-        return self.current_step()
-
-    def step(self, action: Tensor) -> TimeStep:
-        """Step all warehouses by actions `(E, A, D)`.
-
-        Raises:
-            ValueError: the actions have another shape.
-        """
-        shape = (*self._everyone.shape, self.spec.action_size)
-        if action.shape != shape:
-            raise ValueError(f"{self.name}: actions must be {shape}, got {tuple(action.shape)}")
-        return super().step(action)
-
     def render(self, index: int) -> np.ndarray:
         """Render warehouse `index`, uint8 `(H, W, 3)`."""
         from mappo.envs.batched.warehouse_picture import render_warehouse
 
         return render_warehouse(self, index)
+
+    def _start_from_seeds(self, seeds: Sequence[int]) -> Tensors:
+        starts = [self._start_from(np.random.default_rng(seed)) for seed in seeds]
+        return {key: torch.stack([start[key] for start in starts]) for key in starts[0]}
 
     def _start_from(self, generator: np.random.Generator) -> Tensors:
         """Sample the start of an episode as rware does, without an axis for the environments."""
