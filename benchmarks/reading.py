@@ -9,31 +9,23 @@ to block, and a ratio is that of two neighbouring blocks. Rows go to benchmarks/
 """
 
 import argparse
-import csv
-import os
 import statistics
-import subprocess
 import time
 from collections.abc import Callable, Iterator
-from importlib import metadata
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lbforaging.foraging.environment import ForagingEnv
 from mpe2 import simple_spread_v3
+from record import RESULTS, against_package, append_each
 from rware.warehouse import Warehouse
 
 from mappo.config.settings import EnvOptions
 from mappo.envs import factory
 from mappo.envs.adapters import lbf, rware
 from mappo.envs.vector.serial import SerialEnvs
-from mappo.evaluation.statistics import mean_interval
-from mappo.system.hardware import cpu_model
 
-OUT = Path(__file__).parent / "results" / "reading.csv"
 PACKAGES: dict[str, tuple[str, Callable[[], Any]]] = {
     "lbf/Foraging-8x8-2p-3f-v3": ("lbforaging", lambda: ForagingEnv(**lbf.settings("Foraging-8x8-2p-3f-v3"))),
     "rware/rware-tiny-2ag-v2": ("rware", lambda: Warehouse(**rware.settings("rware-tiny-2ag-v2"))),
@@ -100,25 +92,15 @@ def measure(name: str, num_envs: int, steps: int, blocks: int) -> list[tuple[flo
 
 def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Measure each package with each number of environments."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     for name, (package, _) in PACKAGES.items():
         for num_envs in args.envs:
             times = measure(name, num_envs, args.steps, args.blocks)
-            ratios = np.array([own / mappo for own, mappo in times])
-            low, high = mean_interval(ratios)
             yield {
                 "env": name,
                 "envs": num_envs,
                 "own_steps_per_cpu_s": round(1 / statistics.median(own for own, _ in times)),
                 "mappo_steps_per_cpu_s": round(1 / statistics.median(mappo for _, mappo in times)),
-                "ratio": round(float(ratios.mean()), 3),
-                "low": round(float(low), 3),
-                "high": round(float(high), 3),
-                "blocks": args.blocks,
-                "load": round(os.getloadavg()[0], 1),
-                "cpu": f"{cpu_model()}, {os.cpu_count()} cores",
-                "versions": f"{package} {metadata.version(package)}, torch {torch.__version__}",
-                "commit": commit.stdout.strip(),
+                **against_package(package, [own / mappo for own, mappo in times], digits=3),
             }
 
 
@@ -129,19 +111,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1000, help="environment steps of each side in a block")
     parser.add_argument("--blocks", type=int, default=20)
     torch.set_num_threads(1)
-    is_new = not OUT.exists()
-    with open(OUT, "a", newline="") as file:
-        writer: Any = None
-        for row in rows(parser.parse_args()):
-            writer = writer or csv.DictWriter(file, list(row))
-            if is_new:
-                writer.writeheader()
-            is_new = False
-            writer.writerow(row)
-            print(
-                "{env:<28} {envs:>3} envs  {own_steps_per_cpu_s:>7,} own  {mappo_steps_per_cpu_s:>7,} mappo  "
-                "ratio {ratio} ({low} to {high}), load {load}".format(**row)
-            )
+    append_each(
+        RESULTS / "reading.csv",
+        rows(parser.parse_args()),
+        "{env:<28} {envs:>3} envs  {own_steps_per_cpu_s:>7,} own  {mappo_steps_per_cpu_s:>7,} mappo  "
+        "ratio {ratio} ({low} to {high}), load {load}",
+    )
 
 
 if __name__ == "__main__":

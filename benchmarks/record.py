@@ -4,15 +4,19 @@ import csv
 import os
 import platform
 import shlex
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
+
+from mappo.evaluation.statistics import mean_interval
 from mappo.system import hardware as machine
 
 HERE = Path(__file__).parent
@@ -59,6 +63,35 @@ def append(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
         writer.writerows(rows)
         file.flush()
         os.fsync(file.fileno())
+
+
+def append_each(path: Path, rows: Iterable[Mapping[str, object]], line: str) -> None:
+    """Add each row to a table as soon as it is measured, and print it in the format `line`."""
+    for row in rows:
+        append(path, [row])
+        print(line.format(**row))
+
+
+def against_package(package: str, ratios: Sequence[float], digits: int) -> dict[str, object]:
+    """The last columns of a comparison with a package.
+
+    Args:
+        package: name of the package.
+        ratios: the ratio of each block; the columns are their mean and its 95 % interval.
+        digits: decimals of the ratio.
+    """
+    low, high = mean_interval(np.array(ratios))
+    here = circumstances()
+    return {
+        "ratio": round(statistics.mean(ratios), digits),
+        "low": round(float(low), digits),
+        "high": round(float(high), digits),
+        "blocks": len(ratios),
+        "load": here["load"],
+        "cpu": f"{here['cpu']}, {here['cores']} cores",
+        "versions": f"{package} {machine.package_version(package)}, torch {here['torch']}",
+        "commit": here["commit"],
+    }
 
 
 @dataclass(frozen=True)

@@ -9,28 +9,20 @@ Rows go to benchmarks/results/twins.csv.
 """
 
 import argparse
-import csv
-import os
 import statistics
-import subprocess
 import time
 from collections.abc import Callable, Iterator
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lbforaging.foraging.environment import ForagingEnv
 from reading import Block, own_loop
+from record import RESULTS, against_package, append_each
 from rware.warehouse import Warehouse
 
 from mappo import envs
 from mappo.envs.adapters import lbf, rware
-from mappo.evaluation.statistics import mean_interval
-from mappo.system.hardware import cpu_model
 
-OUT = Path(__file__).parent / "results" / "twins.csv"
 PACKAGE_ENVS = 16
 # Of each twin, the package and a function that makes its environment.
 TWINS: dict[str, tuple[str, Callable[[], Any]]] = {
@@ -77,26 +69,17 @@ def measure(name: str, sizes: list[int], steps: int, blocks: int) -> dict[int, l
 
 def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Measure each twin with each number of games."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     for name in args.twins:
         package, _ = TWINS[name]
         times = measure(name, args.envs, args.steps, args.blocks)
         for size in args.envs:
-            ratios = np.array(times[0]) / np.array(times[size])
-            low, high = mean_interval(ratios)
+            ratios = [own / twin for own, twin in zip(times[0], times[size], strict=True)]
             yield {
                 "twin": name,
                 "games": size,
                 "package_steps_per_cpu_s": round(1 / statistics.median(times[0])),
                 "twin_steps_per_cpu_s": round(1 / statistics.median(times[size])),
-                "ratio": round(float(ratios.mean()), 1),
-                "low": round(float(low), 1),
-                "high": round(float(high), 1),
-                "blocks": args.blocks,
-                "load": round(os.getloadavg()[0], 1),
-                "cpu": f"{cpu_model()}, {os.cpu_count()} cores",
-                "versions": f"{package} {metadata.version(package)}, torch {torch.__version__}",
-                "commit": commit.stdout.strip(),
+                **against_package(package, ratios, digits=1),
             }
 
 
@@ -108,19 +91,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1600, help="environment steps of the package in a block")
     parser.add_argument("--blocks", type=int, default=15)
     torch.set_num_threads(1)
-    is_new = not OUT.exists()
-    with open(OUT, "a", newline="") as file:
-        writer: Any = None
-        for row in rows(parser.parse_args()):
-            writer = writer or csv.DictWriter(file, list(row))
-            if is_new:
-                writer.writeheader()
-            is_new = False
-            writer.writerow(row)
-            print(
-                "{twin:<38} {games:>5} games  {package_steps_per_cpu_s:>7,} package  {twin_steps_per_cpu_s:>9,} twin  "
-                "ratio {ratio} ({low} to {high}), load {load}".format(**row)
-            )
+    append_each(
+        RESULTS / "twins.csv",
+        rows(parser.parse_args()),
+        "{twin:<38} {games:>5} games  {package_steps_per_cpu_s:>7,} package  {twin_steps_per_cpu_s:>9,} twin  "
+        "ratio {ratio} ({low} to {high}), load {load}",
+    )
 
 
 if __name__ == "__main__":

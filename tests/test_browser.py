@@ -6,11 +6,9 @@ from pathlib import Path
 import pytest
 
 from browser import Page, chromium
-from paths import ROOT
 from sites import build_site, serve
 
 pytestmark = pytest.mark.browser
-AXE = ROOT / "build/axe/node_modules/axe-core/axe.min.js"
 LOOKED_AT = ("index", "tutorial", "one_update", "results", "api", "settings", "notebook", "examples")
 
 
@@ -70,7 +68,7 @@ def test_the_search_is_reached_by_keyboard_and_finds_a_term(page: Page, site: st
     page.wait_for("document.activeElement.name == 'q'")
     page.type("advantage")
     page.press("Enter", "\r")
-    page.wait_for("document.querySelectorAll('#search-results li a').length > 3")
+    page.wait_for("document.querySelector('#search-results')?.innerText.includes('Search finished')")
     found = page.evaluate("[...document.querySelectorAll('#search-results li a')].map(x => x.getAttribute('href'))")
     assert any(link.startswith("glossary.html") for link in found)
     assert any(link.startswith(("tutorial.html", "one_update.html")) for link in found)
@@ -95,16 +93,9 @@ def test_code_is_copied_by_a_button_that_appears_under_the_mouse(page: Page, sit
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", LOOKED_AT)
 def test_axe_finds_nothing_serious(page: Page, site: str, name: str, scheme: str):
-    assert AXE.exists(), "make browser installs axe-core"
     for width in (1400, 400):
         page.open(f"{site}/{name}.html", width=width, scheme=scheme)
-        page.evaluate(AXE.read_text(encoding="utf-8"))
-        found = page.evaluate(
-            "axe.run(document, {resultTypes: ['violations'], preload: false}).then(done => done.violations"
-            ".filter(x => ['serious', 'critical'].includes(x.impact))"
-            ".map(x => x.id + ': ' + x.help + ' ' + x.nodes.slice(0, 3).map(n => n.html.slice(0, 200)).join(' | ')))"
-        )
-        assert found == [], f"{name}, {width} pixels"
+        assert page.serious_problems() == [], f"{name}, {width} pixels"
 
 
 def test_pages_open_from_their_files_too(browser: Page, folder: Path):

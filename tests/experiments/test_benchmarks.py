@@ -58,6 +58,30 @@ def test_rows_are_added_to_a_table_of_the_same_columns(load: Any, tmp_path: Path
     assert len(table(path)) == 3
 
 
+def test_each_row_is_in_the_table_and_printed_before_the_next_is_measured(
+    load: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    path = tmp_path / "table.csv"
+
+    def rows() -> Iterator[dict[str, object]]:
+        yield {"a": 1, "b": 0.5}
+        assert table(path) == [{"a": "1", "b": "0.5"}]
+        assert capsys.readouterr().out == "    1 half 0.5\n"
+        yield {"a": 2, "b": 0.25}
+
+    load("record").append_each(path, rows(), "{a:>5} half {b}")
+    assert [row["a"] for row in table(path)] == ["1", "2"]
+
+
+@pytest.mark.parametrize("name", ["twins", "reading"])
+def test_a_comparison_with_a_package_has_the_columns_of_its_table(load: Any, name: str):
+    found = load("record").against_package("numpy", [1.0, 2.0, 3.0], digits=2)
+    half = 4.302653 / 3**0.5  # of the 95 % interval of three values, by Student's t
+    assert (found["ratio"], found["low"], found["high"], found["blocks"]) == (2, round(2 - half, 2), 4.48, 3)
+    assert found["versions"] == f"numpy {np.__version__}, torch {torch.__version__}"
+    assert list(table(FOLDER / "results" / f"{name}.csv")[0])[-len(found) :] == list(found)
+
+
 def test_numbers_are_recorded_with_where_and_how_they_arose(load: Any, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "argv", [str(FOLDER / "speed.py"), "--out", "a b"])
     found = load("record").circumstances()

@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from paths import ROOT
+
+AXE = ROOT / "build/axe/node_modules/axe-core/axe.min.js"
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
@@ -54,7 +57,7 @@ class Page:
     def wait_for(self, code: str, seconds: float = 30.0) -> None:
         """Wait until an expression is true."""
         end = time.monotonic() + seconds
-        while not self.evaluate(code):
+        while not self.evaluate(f"Boolean({code})"):  # an element itself cannot be returned
             if time.monotonic() > end:
                 raise TimeoutError(f"not true after {seconds} s: {code}")
             time.sleep(0.05)
@@ -79,6 +82,16 @@ class Page:
         )
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+
+    def serious_problems(self) -> list[str]:
+        """Return the serious and critical problems that axe-core finds in the page."""
+        assert AXE.exists(), "make browser installs axe-core"
+        self.evaluate(AXE.read_text(encoding="utf-8"))
+        return self.evaluate(
+            "axe.run(document, {resultTypes: ['violations'], preload: false}).then(done => done.violations"
+            ".filter(x => ['serious', 'critical'].includes(x.impact))"
+            ".map(x => x.id + ': ' + x.help + ' ' + x.nodes.slice(0, 3).map(n => n.html.slice(0, 200)).join(' | ')))"
+        )
 
     @property
     def requests(self) -> list[str]:

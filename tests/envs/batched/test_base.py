@@ -56,3 +56,13 @@ def test_what_was_saved_stays_as_it_was(name: str):
     play(env, 30)
     for state, copy in zip(saved, copies, strict=True):
         assert all(torch.equal(x, copy[key]) for key, x in state.items())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_actions_of_a_wrong_shape_are_refused(name: str):
+    env: Any = envs.make(name, 2)
+    agents = env.spec.num_agents
+    size = env.spec.action_size
+    for shape in ((2, agents), (3, agents, size), (2, agents + 1, size), (2, agents, size + 1)):
+        with pytest.raises(ValueError, match=rf"{env.name}: actions must be \(2, {agents}, {size}\), got \("):
+            env.step(torch.zeros(shape, dtype=env.spec.action_dtype))

@@ -580,12 +580,6 @@ def test_a_picture_shows_units_health_and_shots():
     assert way.any(1).mean() > 0.5
 
 
-@pytest.mark.parametrize("shape", [(2, 5), (3, 5, 1), (2, 4, 1), (2, 5, 2)])
-def test_actions_of_a_wrong_shape_are_refused(shape: tuple[int, ...]):
-    with pytest.raises(ValueError, match=r"battle: actions must be \(2, 5, 1\), got \("):
-        Battle(2).step(torch.ones(shape, dtype=torch.long))
-
-
 def test_a_wrong_number_of_seeds_is_refused():
     with pytest.raises(ValueError, match="battle: 3 seeds for 2 environments"):
         Battle(2).reset([1, 2, 3])

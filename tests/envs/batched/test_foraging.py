@@ -341,10 +341,7 @@ def test_wrong_names_and_options_are_told(name: str, options: dict[str, Any], me
     assert message in str(told.value)
 
 
-def test_actions_of_another_shape_are_told():
-    env = twin_of("Foraging-8x8-2p-1f-v3", 2, {})
-    with pytest.raises(ValueError, match=r"foraging: actions must be \(2, 2, 1\), got \(2, 2\)"):
-        env.step(torch.zeros(2, 2, dtype=torch.long))
+def test_invalid_numbers_of_games_and_of_agents_are_refused():
     with pytest.raises(UserError, match="at least one environment"):
         envs.make("foraging/Foraging-8x8-2p-1f-v3", 0)
     with pytest.raises(UserError, match=r"the number of agents of foraging/.* is fixed"):

@@ -230,15 +230,6 @@ def test_what_a_step_gave_is_not_overwritten_by_the_next(twin: Twin):
             assert x is None or torch.equal(x, getattr(step, name)), name
 
 
-def test_actions_of_a_wrong_shape_are_refused(any_twin: Twin):
-    env = any_twin.make(2)
-    agents = env.spec.num_agents
-    size = env.spec.action_size
-    for shape in ((2, agents), (3, agents, size), (2, agents - 1, size), (2, agents, size + 1)):
-        with pytest.raises(ValueError, match=rf"{env.name}: actions must be \(2, {agents}, {size}\), got \("):
-            env.step(torch.zeros(shape, dtype=torch.long))
-
-
 def test_a_wrong_number_of_seeds_is_refused(twin: Twin):
     env = twin.make(2)
     with pytest.raises(ValueError, match=f"{env.name}: 3 seeds for 2 environments"):
