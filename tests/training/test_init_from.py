@@ -140,7 +140,7 @@ def source_of(agent: MAPPO, path: str = "there/checkpoints/8") -> Source:
 
 def moved(agent: MAPPO, to: MAPPO) -> list[str]:
     """Transfer an agent's weights into another learner."""
-    taken, misfits = transfer(to, source_of(agent))
+    taken, misfits, *_ = transfer(to, source_of(agent))
     to.network.load_state_dict({k.removeprefix("network."): v for k, v in taken.items() if k.startswith("network.")})
     return misfits
 
@@ -380,6 +380,29 @@ def test_a_run_that_ended_before_its_first_checkpoint_begins_again_from_the_same
     shutil.copytree(source.path, path, dirs_exist_ok=True)
     (state,), _ = begin(config, monkeypatch)
     assert torch.equal(state["network.actor.head.weight"], checkpoint.load(path).model["network.actor.head.weight"])
+
+
+@pytest.mark.filterwarnings("error:run.init-from")
+def test_a_start_that_reads_observations_by_random_weights_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    small = replace(CONFIG, network=NetworkConfig((8, 8)))
+    source = train("spread", within(small, tmp_path / "source", total_steps=SIZE)).path
+    wide = replace(small, env=replace(small.env, num_agents=5), run=replace(small.run, init_from=str(source)))
+    kept = 8 + 8 * 8 + 8 + 8 * 5 + 5  # all weights but those of the 18, or here 30, observed numbers
+    share = f"{kept / (kept + 30 * 8):.0%}"
+    with pytest.warns(UserWarning, match=f"^run.init-from: {share} of the actor's weights come from {source}, but a"):
+        begin(within(wide, tmp_path / "wide"), monkeypatch)
+    begin(within(small, tmp_path / "same", init_from=str(source)), monkeypatch)  # without a warning
+    four = spec("abc", actions=4)
+    pairs = replace(four, action_heads=(ActionHeads((2, 2)),) * 3)
+    for name, old, new, expected in (  # 136 weights from 4 observed numbers and 3 ids to the last layer
+        ("other actions", four, pairs, 136 / (136 + 4 * 8 + 4)),
+        ("as many ids", spec("abc"), spec("abd"), 1 - 8 / (136 + 3 * 8 + 3)),
+    ):
+        config = replace(CONFIG, network=NetworkConfig((8, 8), agent_id=True))
+        found = transfer(MAPPO(new, config, seed=1), source_of(MAPPO(old, config, seed=2)))
+        assert (found.actor_share, found.reads_alike) == (pytest.approx(expected), True), name
 
 
 def test_ones_own_environment_of_another_size_of_team(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

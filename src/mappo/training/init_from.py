@@ -18,7 +18,7 @@ from mappo.errors import UserError, shorten
 from mappo.runs.checkpoint import Checkpoint, load
 from mappo.runs.directory import Record, read_run, saved_source, seed_paths
 from mappo.runs.steps import check_name
-from mappo.training.transfer import MAX_NAMED, Source, transfer
+from mappo.training.transfer import MAX_NAMED, Source, Transferred, transfer
 
 
 class InitFrom:
@@ -78,7 +78,7 @@ class InitFrom:
             source = _read_source(path, self._checkpoint)
             for problem in source.checkpoint.passed_over:
                 warnings.warn(f"passed over: {problem}", stacklevel=5)
-            _, misfits = transfer(agent, source)
+            misfits = transfer(agent, source).misfits
             if misfits and self._config.run.init_strict:
                 raise UserError(
                     f"{source.checkpoint.path} does not fit, see run.init-strict: {shorten(misfits, MAX_NAMED)}"
@@ -100,12 +100,15 @@ class InitFrom:
             return []
         starts: dict[str, None] = {}
         misfits: list[str] = []
+        warning = ""
         for agent, path in zip(agents, paths, strict=True):
             found = agent.ranks.from_first(lambda agent=agent, path=path: _read_recorded(agent, path))
             agent.network.load_state_dict(subdict(found, "network"))
             agent.value_norm.load_state_dict(subdict(found, "value_norm"))
-            start, misfits = json.loads(to_text(found["note"]))
+            start, misfits, warning = json.loads(to_text(found["note"]))
             starts[start] = None
+        if warning and not agents[0].ranks.rank:
+            warnings.warn(warning, stacklevel=5)
         first, *others = starts
         text = f"starts from {first}{', each seed from its own' if others else ''}"
         return [f"{text}; does not fit: {shorten(misfits, MAX_NAMED)}" if misfits else text]
@@ -131,5 +134,15 @@ def _read_recorded(agent: MAPPO, path: Path) -> Tensors:
         raise UserError(f"{error}; {again}") from None
     if _record(run, source.checkpoint) != record:
         raise UserError(f"{source.checkpoint.path} holds other weights than when {path} was made; {again}")
-    taken, misfits = transfer(agent, source)
-    return {**taken, "note": from_text(json.dumps([f"step {record['step']:,} of {run}", misfits]))}
+    found = transfer(agent, source)
+    note = [f"step {record['step']:,} of {run}", found.misfits, "" if found.reads_alike else _warning(run, found)]
+    return {**found.tensors, "note": from_text(json.dumps(note))}
+
+
+def _warning(run: Path, found: Transferred) -> str:
+    """Return the warning that the actor reads its observations by random weights."""
+    return (
+        f"run.init-from: {found.actor_share:.0%} of the actor's weights come from {run}, but a layer that reads "
+        f"observations begins at random. The layers behind were trained for other inputs, and such a run often begins "
+        f"worse than from scratch. An encoder over entities fits any number of agents: docs/continuing.md"
+    )

@@ -6,6 +6,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from mappo.runs.checkpoint import Checkpoint
 # Settings that change the meaning of weights, but not their shapes.
 _MEANINGS = ("activation", "action_bounds", "channels", "death_mask")
 _ACTION_TENSORS = ("network.actor.head.", "network.actor.constants")  # their outputs stand for actions
+_ENCODER = "network.actor.encoder."
 MAX_NAMED = 6  # misfits named in a message; the others are counted
 
 # An input of a network: kind, size of its vector, agent, and place in the vector. Equal columns mean the same.
@@ -34,7 +36,16 @@ class Source:
     checkpoint: Checkpoint
 
 
-def transfer(agent: MAPPO, source: Source) -> tuple[dict[str, Tensor], list[str]]:
+class Transferred(NamedTuple):
+    """Result of `transfer`."""
+
+    tensors: dict[str, Tensor]  # all tensors `network.*` and `value_norm.*` of the learner
+    misfits: list[str]  # a text for each part that does not fit
+    actor_share: float  # of the actor's weights, the share from the source
+    reads_alike: bool  # False if some layer of the actor's encoder takes nothing from the source
+
+
+def transfer(agent: MAPPO, source: Source) -> Transferred:
     """Return the weights and statistics of a learner, taken from a source where they fit.
 
     A tensor fits if name, shape and dtype are equal. Of the first layer of an MLP the common inputs are taken: the
@@ -43,9 +54,6 @@ def transfer(agent: MAPPO, source: Source) -> tuple[dict[str, Tensor], list[str]
     Args:
         agent: the learner; it is not changed.
         source: the run to start from.
-
-    Returns:
-        All tensors `network.*` and `value_norm.*` of the learner, and a text for each part that does not fit.
 
     Raises:
         UserError: the agents share parameters otherwise, or nothing of the actor fits.
@@ -56,28 +64,35 @@ def transfer(agent: MAPPO, source: Source) -> tuple[dict[str, Tensor], list[str]
     inputs = _inputs(agent, source)
     misfits = _other_meanings(agent, source)
     taken: dict[str, Tensor] = {}
+    shares: dict[str, float] = {}
     for name, x in tensors.items():
-        taken[name], misfit = _take(x, model.get(name), *inputs.get(_input_name(name), ([], [])), ".norm." in name)
+        taken[name], misfit, shares[name] = _take(
+            x, model.get(name), *inputs.get(_input_name(name), ([], [])), ".norm." in name
+        )
         if misfit:
             misfits.setdefault(_module(name), misfit)
     if _acts(agent.spec) != _acts(source.spec):
         misfits["actor.head"] = "other actions"
-        taken |= {name: x for name, x in tensors.items() if name.startswith(_ACTION_TENSORS)}
+        others = {name: x for name, x in tensors.items() if name.startswith(_ACTION_TENSORS)}
+        taken |= others
+        shares |= dict.fromkeys(others, 0.0)
     for name in model:
         if name not in tensors:
             misfits.setdefault(_module(name), "not in this run")
     texts = [f"{part} ({misfit})" for part, misfit in misfits.items()]
-    if all(taken[name] is x for name, x in tensors.items() if name.startswith("network.actor.")):
+    sizes = {f"network.actor.{name}": x.numel() for name, x in agent.network.actor.named_parameters()}
+    if not any(shares[name] for name in tensors if name.startswith("network.actor.")):
         raise UserError(
             f"no weight of the actor in {source.checkpoint.path} fits this run: {shorten(texts, MAX_NAMED)}"
         )
-    return taken, texts
+    actor_share = sum(size * shares[name] for name, size in sizes.items()) / sum(sizes.values())
+    return Transferred(taken, texts, actor_share, all(shares[name] for name in sizes if name.startswith(_ENCODER)))
 
 
 def _take(
     x: Tensor, found: Tensor | None, inputs: list[Column], source_inputs: list[Column], is_norm: bool
-) -> tuple[Tensor, str]:
-    """Return a tensor of the learner with the values of the source, and a text if not all of them fit.
+) -> tuple[Tensor, str, float]:
+    """Return a tensor of the learner with the values of the source, a text if not all of them fit, and their share.
 
     Args:
         x: the learner's tensor; its last axis stands for `inputs`.
@@ -86,20 +101,20 @@ def _take(
         is_norm: the tensor belongs to running statistics, which count rows of all inputs in common.
     """
     if found is None:
-        return x, "not in the source"
+        return x, "not in the source", 0.0
     if inputs == source_inputs:
         does_fit = found.shape == x.shape and found.dtype == x.dtype
-        return (found, "") if does_fit else (x, f"{tuple(found.shape)} there, {tuple(x.shape)} here")
+        return (found, "", 1.0) if does_fit else (x, f"{tuple(found.shape)} there, {tuple(x.shape)} here", 0.0)
     places = {column: place for place, column in enumerate(source_inputs)}
     common = [place for place, column in enumerate(inputs) if column in places]
     if is_norm or not common or found.dtype != x.dtype or found.shape != (*x.shape[:-1], len(source_inputs)):
-        return x, f"other inputs: {len(source_inputs)} there, {len(inputs)} here"
+        return x, f"other inputs: {len(source_inputs)} there, {len(inputs)} here", 0.0
     result = x.clone()
     result[..., common] = found[..., [places[inputs[place]] for place in common]].to(x.device)
     if len(common) < len(inputs):
-        return result, f"{len(common)} of {len(inputs)} inputs"
+        return result, f"{len(common)} of {len(inputs)} inputs", len(common) / len(inputs)
     unused = len(source_inputs) - len(inputs)
-    return result, f"{unused} of {len(source_inputs)} inputs of the source not used" if unused else ""
+    return result, f"{unused} of {len(source_inputs)} inputs of the source not used" if unused else "", 1.0
 
 
 def _inputs(agent: MAPPO, source: Source) -> dict[str, tuple[list[Column], list[Column]]]:

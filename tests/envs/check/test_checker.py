@@ -1317,7 +1317,7 @@ def test_the_page(monkeypatch: pytest.MonkeyPatch):
         "  reward    each agent's own; the team's is their sum",
         "  episodes  9 to 11 (mean 10) steps; 3 truncated",
         "  speed     2,000 steps in a CPU second, 1,000 by the clock",
-        "  workers   4 (one for each core: a pool pays below 20,000 steps in a CPU second)",
+        "  workers   4 in training, one for each core",
         "",
         f"  warning  reward-after-end  team, b, episode 1, step 4, {report.violations[0].times} times",
         "           b is not in env.agents and received the reward -1",
@@ -1328,6 +1328,11 @@ def test_the_page(monkeypatch: pytest.MonkeyPatch):
         "",
     ]
     assert page(check(Team)).rstrip().endswith("  0 errors, 0 warnings: ready to train")
+    report.cpu_s = 0.005
+    few = "4 in training, one for each core; these steps are so short that --env.workers 0 trains faster warning"
+    assert few in " ".join(page(report).split())
+    monkeypatch.setattr("mappo.envs.check.report.usable_cores", lambda: 1)
+    assert "workers 0: there is one core warning" in " ".join(page(report).split())
 
 
 def test_errors_are_shown_before_warnings():

@@ -169,11 +169,13 @@ def _speed_rows(report: Report) -> list[tuple[str, str]]:
         return []
     cores = usable_cores()
     number = workers(report.steps_per_cpu_second, cores)
-    why = f"one for each core: a pool pays below {_MAX_POOL_SPEED:,} steps in a CPU second"
-    if not number:
-        why = "there is one core" if cores == 1 else "another process would cost more than it saves"
+    advice = "0: there is one core"
+    if cores > 1:
+        advice = f"{cores} in training, one for each core"
+    if cores > 1 and not number:
+        advice += "; these steps are so short that --env.workers 0 trains faster"
     speed = f"{report.steps_per_cpu_second:,.0f} steps in a CPU second, {report.steps_per_second:,.0f} by the clock"
-    return [("speed", speed), ("workers", f"{number} ({why})")]
+    return [("speed", speed), ("workers", advice)]
 
 
 def _violation_table(violation: Violation) -> Table:
