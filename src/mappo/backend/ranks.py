@@ -1,8 +1,8 @@
-"""What the processes of a run do in common: sums, decisions and files. A process alone is the simplest case.
+"""Common work of the processes of a run: sums, decisions and files. A single process is the simplest case.
 
-Each process has a rank and steps its share of the environments. `ALONE` returns its arguments, so that a single
-process runs the same lines. Every process calls the same methods in the same order: a decision before a call must
-come from values which all processes share. `process_group.joined` returns the object of several processes.
+Each process has a rank and steps its share of the environments. `ALONE` returns its arguments: a single process runs
+the same lines. All processes call the same methods in the same order: a decision before a call must come from values
+common to all processes. `process_group.joined` returns the object of several processes.
 """
 
 from collections.abc import Callable, Sequence

@@ -13,15 +13,16 @@ from mappo.errors import UserError
 
 @dataclass(frozen=True)
 class EnvOptions:
-    """Options for making and stepping environments; they travel whole from `make` to the worker pool.
+    """Options for making and stepping environments, from `make` to the worker pool.
 
     Args:
         num_agents: number of agents; None for the environment's default.
         options: keyword arguments of the environment.
-        time_limit: steps after which an episode is truncated; None for no limit.
-        workers: processes that step Python environments; 0: this process; None: one for each core.
-        restart: replace a worker that dies or hangs; the default is an error.
-        worker_timeout: seconds that a worker may take for one step of its environments.
+        time_limit: steps until an episode is truncated; None for no limit.
+        workers: number of worker processes for Python environments. 0: no worker, this process steps them. None: a
+            worker for each core.
+        restart: True to replace a dead or hanging worker; by default it is an error.
+        worker_timeout: seconds for a worker's step of all its environments; after them the worker hangs.
         agents: names of the agents in the order of a run; an environment with the same names takes this order.
         late_rewards: rewards of agents outside `env.agents` count for the team; False: they are left out.
     """

@@ -61,7 +61,7 @@ class CTDEActorCriticNetwork(_TeamActorCritic):
 
     Args:
         agent_num: A; all agents share the parameters.
-        local_obs_shape: O, features of one agent's observation; or the shape of an image, `(H, W, C)`.
+        local_obs_shape: O, features of an observation; or the shape of an image, `(H, W, C)`.
         global_obs_shape: S, features of the critic's input; or the shape of an image.
         action_shape: N, logits of one agent.
         hidden: the width of each hidden layer, for the actor and the critic each.

@@ -4,12 +4,12 @@
 follow lbforaging and others only loosely, with other rules and rewards: their returns cannot be compared.
 In envpool 1.2.5:
 
-- LevelBasedForaging: 2 agents, 2 food items, 8 x 8. Every episode starts from one and the same state, whatever the
-  seed: a policy learns that level alone. The options `lbf_agents` and `lbf_food` select another level.
-- Cleaner: 3 agents from one corner, with random walls. An illegal move ends the episode. In about one of fifty
-  episodes, walls close the corner: no action is legal, and the mask offers all.
-- RobotWarehouse is a placeholder without shelves; its reward is 0, or -1 for a collision that ends the episode. It is
-  refused.
+- LevelBasedForaging: 2 agents, 2 food items, 8 x 8. All episodes start from the same state for every seed: a policy
+  learns a single level. The options `lbf_agents` and `lbf_food` select another level.
+- Cleaner: 3 agents from the same corner, with random walls. An illegal move ends the episode. In about two of a
+  hundred episodes walls close the corner: no action is legal, and the mask offers all.
+- RobotWarehouse is a placeholder without shelves. Its reward is 0, or -1 for a collision, and a collision ends the
+  episode. mappo refuses it.
 """
 
 import warnings

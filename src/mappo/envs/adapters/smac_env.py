@@ -20,7 +20,7 @@ class SmacEnv:
 
     Args:
         env: an object with `reset()`, `get_obs()`, `get_state()`, `get_avail_actions()`, `get_env_info()`, `close()`
-            and `step(list[int])`, which returns reward, terminated and info. An info is empty only after a crash.
+            and `step(list[int])`, with reward, terminated and info as its result. Only after a crash info is empty.
         episode_limit: steps of an episode, if `env` has no limit or a later one.
 
     Raises:

@@ -40,8 +40,8 @@ class Vmas:
     """E copies of a scenario: an `Environment` with pictures, without a saved state.
 
     Observations are vectors, padded with zeros. Continuous actions are clamped to their bounds. There is no state, no
-    mask and no death. The scenario itself terminates episodes; `max_steps` truncates them. vmas spreads its state over
-    Python attributes of the scenario, so that no exact copy could be saved.
+    mask and no death. The scenario itself terminates episodes; `max_steps` truncates them. The state is spread over
+    Python attributes of the scenario: an exact copy of it cannot be saved.
 
     Args:
         scenario: its name in vmas.
@@ -50,9 +50,9 @@ class Vmas:
         max_steps: steps until an episode is truncated.
         continuous_actions: True for continuous actions, False for one choice among all signs of a force.
         multidiscrete_actions: with discrete actions, one choice for each direction of the force.
-        shared_reward: True: all agents receive the team's reward, which is the mean over agents. False: each agent has
-            its own reward, and the team's is the sum. None: True unless two agents receive different rewards in 20
-            random steps of 64 other environments, always the same ones, with equal settings.
+        shared_reward: True: all agents receive the team's reward, the mean over agents. False: each agent has its own
+            reward, and the team's is the sum. None: True unless two agents receive different rewards in a trial of 20
+            random steps. The trial has 64 environments, always the same, with equal settings.
         options: options of the scenario, such as `n_agents=4`.
 
     Raises:

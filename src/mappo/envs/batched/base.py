@@ -17,9 +17,9 @@ from mappo.errors import UserError
 
 
 class BatchedEnv(ABC):
-    """E environments that sample from one generator, or S equal slices of them with one generator each.
+    """E environments in S equal slices, one for each seed of a run; S is 1 by default.
 
-    Each slice belongs to one seed of a run. A subclass lists its tensors `(E, ...)` in `state_tensors`, and shows
+    Each slice samples from its own generator. A subclass lists its tensors `(E, ...)` in `state_tensors`, and shows
     them in `current_step`.
 
     The state never moves in memory: a subclass allocates each tensor once, and `copy_` writes every new value. A CUDA

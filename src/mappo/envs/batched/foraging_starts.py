@@ -13,10 +13,10 @@ _ATTEMPTS = 1000
 
 
 class Starts:
-    """Samples of starts, from the device's generators or, as lbforaging does, from a seed each.
+    """Samples of starts, from the device's generators or from a seed for each environment.
 
-    Cells are numbered row by row. Food lies off the edge, and so far apart that no cell is beside two items. Food that
-    found no place has the number n², one more than the last cell, and level 0.
+    Cells are numbered row by row. Food lies off the edge, and no cell is beside two items. Without a free place, food
+    has level 0 and the cell number n², the number after the last cell.
 
     Args:
         rules: rules of the game.
@@ -36,10 +36,10 @@ class Starts:
         self._is_taken = torch.as_tensor(self._too_near).to(device)
 
     def sample(self, count: int, generator: torch.Generator) -> Start:
-        """Sample `count` starts of the same distribution as lbforaging's, which draws cells until one fits.
+        """Sample `count` starts from the distribution of lbforaging.
 
-        lbforaging gives up after 1,000 attempts. Under its registered names a cell that fits is found sooner, for all
-        practical purposes.
+        lbforaging draws cells until a cell is free, and stops after 1,000 attempts. The registered names have enough
+        free cells: 1,000 attempts practically never fail there.
         """
         rules = self._rules
 
@@ -62,7 +62,7 @@ class Starts:
         return {"cell": cell, "level": level, "food": cells, "food_level": food_level}
 
     def from_seeds(self, seeds: Sequence[int]) -> Start:
-        """Sample a start from each seed, as in a new environment of lbforaging with `reset(seed=...)`."""
+        """Sample a start from each seed: the start of a new environment of lbforaging after `reset(seed=...)`."""
         starts = [self._from_seed(np.random.default_rng(seed)) for seed in seeds]
         return {name: torch.tensor([start[name] for start in starts], device=self._device) for name in starts[0]}
 

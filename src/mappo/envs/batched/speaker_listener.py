@@ -29,11 +29,11 @@ class SpeakerListener(Particles):
     """E environments on CPU or GPU, an `Environment`.
 
     The speaker (agent 0) observes 3 numbers and has 3 choices, the listener (agent 1) observes 11 and has 5. In the
-    padded layout both observe 11 numbers, with 8 zeros at the end of the speaker's, and an action is one choice of 5.
-    The two choices that the speaker lacks mean silence.
+    padded layout both observe 11 numbers, with 8 zeros at the end of the speaker's, and an action is a choice of 5.
+    The speaker's last two choices mean silence.
 
-    With continuous actions the speaker says three numbers, which the listener hears as they are, and the listener moves
-    by five. In the padded layout an action is five numbers, and the speaker's last two are ignored.
+    With continuous actions the speaker says three numbers, the listener hears them unchanged and moves by five numbers.
+    In the padded layout an action is five numbers, and the speaker's last two are ignored.
 
     Args:
         num_envs: E.

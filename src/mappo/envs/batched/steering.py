@@ -40,10 +40,10 @@ def push(way: Tensor, velocity: Tensor) -> Tensor:
 
 
 def way_to_named_landmark(ways: Tensor, message: Tensor) -> Tensor:
-    """Return the way of listeners to their goal in a language where word i names landmark i.
+    """Return the way of listeners to their goal; word i names landmark i.
 
-    Observations list the landmarks in one order and with the same colours, so that an index names a landmark. Before
-    the first message, at the first step of an episode, the listener walks to the middle of the landmarks.
+    Observations list the landmarks in a fixed order with fixed colours: an index names a landmark. Before the first
+    message, at the first step of an episode, the listener walks to the middle of the landmarks.
 
     Args:
         ways: ways to the landmarks, `(*B, L, 2)`.

@@ -1,10 +1,10 @@
-"""Fixed tables of a warehouse: its cells and shelves, the cells ahead, and the numbers that robots observe.
+"""Fixed tables of a warehouse: its cells and shelves, the cells ahead, and the observed numbers.
 
-Cells are numbered row by row in a floor with a margin as wide as a robot sees, so that every view lies on the floor.
-Cell 0 lies in the margin and stays empty: it takes the values that no cell needs.
+Cells are numbered row by row. The floor has a margin as wide as the sight of a robot: every view lies on the floor.
+Cell 0 lies in the margin and stays empty: unused values are written there.
 
-A code describes the shelf of a cell: 0 for no shelf, 2 * id for a shelf and 2 * id + 1 for a requested shelf, where
-ids count from 1, as in rware.
+A code describes the shelf of a cell: 0 for no shelf, 2 * id for a shelf and 2 * id + 1 for a requested shelf. Ids
+count from 1, as in rware.
 """
 
 import itertools

@@ -1,9 +1,9 @@
 """Rules for robots that move at once: chains follow their first robot, and rings turn.
 
-A robot enters an empty cell, or the cell of a robot that moves away. Of several robots with the same target the robot
-with the longest chain of robots behind it wins, as in rware. If chains are equally long, networkx decides for rware by
-an order of its own; here the first robot in order wins. Four or more robots in a ring all move. Two robots never change
-places, and robots behind a robot that stays stay too.
+A robot enters an empty cell, or the cell of a moving robot. Several robots may have the same target: the robot with
+the longest chain of robots behind it wins, as in rware. Between equally long chains rware leaves the choice to
+networkx; here the first robot in order wins. Four or more robots in a ring all move. Two robots never change places.
+Robots behind a standing robot stand too.
 """
 
 from typing import NamedTuple
@@ -16,11 +16,11 @@ class Contest(NamedTuple):
     """Robots in each other's way, with the environments last.
 
     Args:
-        wants: robots that want to move to another cell, bool `(A, E)`.
-        leader: robot in the cell that a robot wants, or the robot itself, int64 `(A, E)`.
-        follows: robots with a leader, bool `(A, E)`.
+        wants: True for a robot on its way to another cell, bool `(A, E)`.
+        leader: number of the robot in the wanted cell, or of the robot itself, int64 `(A, E)`.
+        follows: True for a robot with a leader, bool `(A, E)`.
         rivals: `[i, k]` is True if robots i and k want the same cell, or are the same robot, bool `(A, A, E)`.
-        chain: number of robots in the longest chain that ends with a robot, the robot among them, `(A, E)`.
+        chain: number of robots in the longest chain up to and with each robot, `(A, E)`.
     """
 
     wants: Tensor
@@ -41,7 +41,7 @@ def contest(cell: Tensor, ahead: Tensor, wants: Tensor) -> Contest:
     Args:
         cell: cells of the robots, `(A, E)`.
         ahead: cells ahead of the robots, `(A, E)`.
-        wants: robots that want to move to another cell, bool `(A, E)`.
+        wants: True for a robot on its way to another cell, bool `(A, E)`.
     """
     num_robots = len(cell)
     robots = torch.arange(num_robots, device=cell.device).unsqueeze(1)

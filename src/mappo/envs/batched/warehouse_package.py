@@ -67,14 +67,14 @@ class PackageWarehouse(Warehouse):
         return moves
 
     def _ask(self, state: Tensors, wants: Tensor) -> Tensor:
-        """Let the package move the robots of one environment.
+        """Move the robots of an environment by the package.
 
         Args:
-            state: the tensors of the environment.
-            wants: robots that want to move to another cell, bool `(A,)`.
+            state: tensors of the environment.
+            wants: True for a robot on its way to another cell, bool `(A,)`.
 
         Returns:
-            The robots that move: bool `(A,)`.
+            True for each robot in a new cell: bool `(A,)`.
         """
         original = self._original
         self._set_shelves(state["shelves"].numpy())

@@ -70,11 +70,11 @@ class WarehouseRules:
         n_agents: A, the number of robots.
         request_queue_size: requested shelves at any time.
         msg_bits: bits of a robot's message.
-        sensor_range: cells that a robot sees to each side.
+        sensor_range: cells in sight to each side of a robot.
         max_inactivity_steps: steps without a delivery until truncation; None for no such limit.
         max_steps: steps until truncation.
-        reward_type: `individual` pays 1 to the robot that delivers, `global` pays 1 to all robots, and `two_stage`
-            pays a robot a half for the delivery and a half when it puts the shelf back.
+        reward_type: pay of a delivery. `individual`: 1 for the robot. `global`: 1 for every robot. `two_stage`: a half
+            for the robot, and a half for the return of the shelf.
         normalised_coordinates: True if a robot observes its place from 0 to 1.
         ties: `order` lets the first robot in order win a tie, and `package` asks rware.
 

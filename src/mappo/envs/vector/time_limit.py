@@ -9,10 +9,10 @@ from mappo.errors import UserError
 class TimeLimit:
     """Wrapper to report the end of an episode at step `limit` as truncation, not as termination.
 
-    An agent that ended earlier stays dead. An agent that terminates at this very step counts as truncated. This may be
-    wrong, for at most one step in `limit`. An agent without a last observation stays terminated: its value is unknown.
+    A dead agent stays dead. A termination at step `limit` itself counts as truncation. This may be wrong, for at most a
+    step in `limit`. An agent without a last observation stays terminated: its value is unknown.
 
-    All else is the environment's own: `state`, `render`, `shared_reward` and any other attribute.
+    `state`, `render`, `shared_reward` and all other attributes are those of the environment.
 
     Args:
         env: the environment.

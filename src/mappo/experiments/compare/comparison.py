@@ -139,12 +139,15 @@ def _read_records(runs: Sequence[str | Path]) -> tuple[list[Record], list[str]]:
 
 
 def compare_records(records: Sequence[Record], by: Sequence[str] = (), problems: Sequence[str] = ()) -> Comparison:
-    """Compare the records of seeds; see `compare`.
+    """Compare records of seeds.
 
     Args:
-        records: the records.
-        by: settings that make the groups; by default all that differ.
-        problems: errors of runs that were left out.
+        records: one record for each seed.
+        by: settings for the groups; by default all settings with several values.
+        problems: errors of damaged runs.
+
+    Raises:
+        UserError: there is no run to compare, or no such setting.
     """
     groups = group_records(records, by)
     panels = [_make_panel(env, found_groups, bool(by)) for env, found_groups in groups.items()]

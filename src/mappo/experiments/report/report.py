@@ -21,11 +21,11 @@ MAX_PAGE = 6_000_000  # bytes
 
 
 def report(runs: Sequence[str | Path] | str | Path, out: str | Path | None = None) -> Path:
-    """Write a page about runs: one HTML file that opens offline, with charts, scores, replays and settings.
+    """Write a page about runs, an HTML file for use offline: charts, scores, replays and settings.
 
     Args:
-        runs: a run directory; or several, folders of runs or patterns, which are compared as `compare` does; or the
-            folder of a sweep. `LABEL=PATH` names a group.
+        runs: a run directory, or the folder of a sweep. Several run directories, folders of runs or patterns are
+            compared, see `compare`. `LABEL=PATH` names a group.
         out: the file; by default `report.html`, in the directory of a single run or sweep, else in the current folder.
 
     Returns:

@@ -166,7 +166,7 @@ def _rounded(returns: Sequence[float]) -> list[float]:
 
 
 def _without_place(config: Config) -> dict[str, Any]:
-    """Return the settings but for those of one machine or one seed."""
+    """Return the settings without name, directory and seed."""
     settings = config.to_dict()
     for name in ("name", "dir", "seed"):
         del settings["run"][name]

@@ -1,9 +1,9 @@
-"""Leases of trials: each unfinished trial belongs to one process, and to another once that process is lost.
+"""Leases of trials: an unfinished trial belongs to a single process. After a loss of this process another takes it.
 
 A lease is a locked file in the study's folder, with host and process of its holder. Its modification time is the
-holder's heartbeat. A process of the same machine is lost if the lock is free. Locks may not reach other machines: a
-process of another machine is lost if, besides, the heartbeat has stopped. Its age is measured by the clock of the
-watching process, so that the clocks of machines may differ.
+holder's heartbeat. A process of the same machine is lost if the lock is free. Locks may not reach other machines: for
+a process of another machine the heartbeat must have stopped too. The watching process measures the heartbeat's age by
+its own clock: the clocks of machines may differ.
 """
 
 import json
