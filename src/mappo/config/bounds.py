@@ -49,10 +49,24 @@ def between(low: float, high: float) -> Bound:
     return Bound(f"between {low} and {high}", lambda value: low <= value <= high)
 
 
-def check_types(section: str, config: Any) -> None:
-    """Coerce every field of a settings dataclass to its type, or raise a UserError with the name of the option."""
+def option_name(section: str, name: str) -> str:
+    """Return an option as the command line spells it: `ppo`, `actor_lr` -> `ppo.actor-lr`."""
+    return f"{section}.{name.replace('_', '-')}"
+
+
+def check_types(section: str, config: Any, spell: Callable[[str, str], str] = option_name) -> None:
+    """Coerce every field of a settings dataclass to its type.
+
+    Args:
+        section: section of the settings.
+        config: the settings.
+        spell: from the section and the name of a field to the option's name, for errors.
+
+    Raises:
+        UserError: a value is of another type, or violates a bound.
+    """
     for field in dataclasses.fields(config):
-        value = coerce(option_name(section, field.name), getattr(config, field.name), field.type)
+        value = coerce(spell(section, field.name), getattr(config, field.name), field.type)
         object.__setattr__(config, field.name, value)  # the dataclass is frozen
 
 
@@ -118,11 +132,6 @@ def _coerce_scalar(name: str, value: Any, kind: type) -> Any:
     # reprlib bounds the length: a file may hold megabytes.
     expected = "an object" if kind is dict else f"of type {kind.__name__}"
     raise UserError(f"{name} must be {expected}, got {reprlib.repr(value)}")
-
-
-def option_name(section: str, name: str) -> str:
-    """Return an option as the command line spells it: `ppo`, `actor_lr` -> `ppo.actor-lr`."""
-    return f"{section}.{name.replace('_', '-')}"
 
 
 def nearest_divisor(number: int, limit: int) -> int:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import numpy as np
 from gymnasium import spaces
 
-from mappo.config.bounds import at_least, coerce
+from mappo.config.bounds import at_least, check_types
 from mappo.envs.names import check_options, unknown
 from mappo.errors import UserError
 
@@ -63,9 +63,7 @@ class ForagingRules:
     observe_agent_levels: bool = True
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = coerce(f"foraging: {field.name}", getattr(self, field.name), field.type)
-            object.__setattr__(self, field.name, value)  # the dataclass is frozen
+        check_types("foraging", self, "{}: {}".format)
         if self.players >= self.size**2:
             text = f"{self.players} players and food, which lies off the edge, do not fit in {self.size} x {self.size}"
             raise UserError(f"foraging: {text}")

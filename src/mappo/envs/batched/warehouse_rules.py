@@ -96,9 +96,9 @@ class WarehouseRules:
     ties: Literal["order", "package"] = "order"
 
     def __post_init__(self) -> None:
-        check_types("env.options", self)
+        check_types("warehouse", self, "{}: {}".format)
         if self.shelf_columns % 2 == 0:
-            raise UserError(f"env.options.shelf-columns must be odd, got {self.shelf_columns}")
+            raise UserError(f"warehouse: shelf_columns must be odd, got {self.shelf_columns}")
         check_crowd("warehouse", self.request_queue_size, self.n_agents, self.highways)
 
     @cached_property
