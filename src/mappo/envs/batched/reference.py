@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from mappo.core.spec import Spec
 from mappo.envs.batched.particles import MOVES, Particles, action_heads
 from mappo.envs.batched.steering import push, walk, way_to_named_landmark
+from mappo.envs.batched.tensor_game import one_hot
 from mappo.errors import UserError
 
 LANDMARKS = 3
@@ -163,7 +163,7 @@ def informed_pair(obs: Tensor, memory: Any = None, **_: Any) -> tuple[Tensor, An
 def continuous_pair(obs: Tensor, memory: Any = None, **_: Any) -> tuple[Tensor, Any]:
     """Act as `informed_pair` with continuous actions `(E, 2, 15)`: the word is a 1, and agents push (`push`)."""
     word, way = _language(obs)
-    return torch.cat([push(way, obs[..., :2]), one_hot(word, WORDS).to(obs.dtype)], -1), memory
+    return torch.cat([push(way, obs[..., :2]), one_hot(word, WORDS)], -1), memory
 
 
 def _language(obs: Tensor) -> tuple[Tensor, Tensor]:

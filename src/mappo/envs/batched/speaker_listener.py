@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from mappo.core.spec import Spec
 from mappo.envs.batched.particles import MOVES, Particles, action_heads
 from mappo.envs.batched.steering import push, walk, way_to_named_landmark
+from mappo.envs.batched.tensor_game import one_hot
 
 WORDS = 3  # as many as landmarks
 
@@ -146,7 +146,7 @@ def informed_pair(obs: Tensor, memory: Any = None, **_: Any) -> tuple[Tensor, An
 def continuous_pair(obs: Tensor, memory: Any = None, **_: Any) -> tuple[Tensor, Any]:
     """Act as `informed_pair` with continuous actions `(E, 2, 5)`: the word is a 1, the listener pushes (`push`)."""
     word, way, velocity = _language(obs)
-    return torch.stack([one_hot(word, len(MOVES)).to(obs.dtype), push(way, velocity)], 1), memory
+    return torch.stack([one_hot(word, len(MOVES)), push(way, velocity)], 1), memory
 
 
 def _language(obs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
