@@ -28,11 +28,11 @@ class Starts:
         self._device = device
         n = rules.size
         y, x = np.divmod(np.arange(n**2), n)
-        self._off_edge = (np.minimum(y, x) > 0) & (np.maximum(y, x) < n - 1)
         away = np.stack([abs(y[:, None] - y), abs(x[:, None] - x)]).astype(np.int64)
         # From an item of food: the eight cells around it, and two cells along rows and columns.
         self._too_near = (away.max(0) <= 1) | (away.sum(0) == 2) & (away.min(0) == 0)
-        self._is_edge = torch.as_tensor(~self._off_edge).to(device)
+        is_edge = (np.minimum(y, x) == 0) | (np.maximum(y, x) == n - 1)
+        self._is_edge = torch.as_tensor(is_edge).to(device)
         self._is_taken = torch.as_tensor(self._too_near).to(device)
 
     def sample(self, count: int, generator: torch.Generator) -> Start:
