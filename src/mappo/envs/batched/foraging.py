@@ -68,7 +68,7 @@ class Foraging(TensorGame):
 
     def render(self, index: int) -> np.ndarray:
         """Render game `index`, uint8 `(H, W, 3)`."""
-        from mappo.envs.batched.foraging_rendering import render_foraging
+        from mappo.envs.batched.foraging_picture import render_foraging
 
         state = {name: x[index].cpu().numpy() for name, x in self._tensors.items()}
         num_items = int((self._tensors["food_level"][index] > 0).sum())
