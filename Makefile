@@ -8,6 +8,7 @@ ARGS   ?=
 BIN       := .venv/bin
 RUNNABLE  := .venv/.runnable
 INSTALLED := .venv/.installed
+TRACKERS  := .venv-trackers/bin
 STRESS    := PYTHONPATH=tests/support $(BIN)/python
 PIP_FLAGS := --quiet --disable-pip-version-check
 # Compiled modules would take a sixth of the disk; Python compiles what it imports.
@@ -26,7 +27,7 @@ PIP_FAILED    := echo "pip could not install all of it; 'make install PIP_FLAGS=
 EXACTLY_3_11  := import sys; sys.exit(sys.version_info[:2] != (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: always help install train test slow gpl cluster gpu mutants soak faults fuzz check prose format bench results docs browser house lock clean
+.PHONY: always help install train test slow gpl cluster trackers gpu mutants soak faults fuzz check prose format bench results docs browser house lock clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -61,6 +62,14 @@ gpl: $(INSTALLED) ## Install vmas, which is under the GPL, and run its tests
 cluster: $(INSTALLED) ## Install submitit and ray, and run the recipes for clusters that need them
 	$(PIP) "submitit>=1.5" "ray>=2.50"
 	$(BIN)/pytest -m cluster $(ARGS)
+
+# In an environment of their own above .venv: the trackers need other versions of locked packages, and 0.9 GB.
+trackers: $(INSTALLED) ## Install wandb, mlflow and trackio into .venv-trackers, and record a run with each (minutes)
+	@[ -x $(TRACKERS)/python ] || $(BIN)/python -m venv .venv-trackers
+	@$(BIN)/python -c 'import site; print("import site; site.addsitedir(%r)" % site.getsitepackages()[0])' \
+	  > "$$($(TRACKERS)/python -c 'import site; print(site.getsitepackages()[0])')/below.pth"
+	$(TRACKERS)/python -m pip install --no-compile $(PIP_FLAGS) -e ".[track]"
+	$(TRACKERS)/python -m pytest -m trackers $(ARGS)
 
 gpu: $(INSTALLED) ## Run the tests that need a CUDA device
 	$(BIN)/pytest -m gpu $(ARGS)
@@ -135,5 +144,5 @@ lock: ## Lock the newest versions in constraints.txt; TORCH=torch==X.Y.Z to move
 	@echo "constraints.txt is rewritten; run the checks and the tests before keeping it."
 
 clean: ## Remove .venv and every cache; runs/ stays
-	rm -rf .venv .venv-lock .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist src/*.egg-info
+	rm -rf .venv .venv-trackers .venv-lock .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist src/*.egg-info
 	find . -name __pycache__ -type d -not -path './runs/*' -prune -exec rm -rf {} +

@@ -34,7 +34,7 @@ def anchors(page: str) -> set[str]:
 def test_links_between_pages_lead_somewhere():
     """To pages and their headings, to files of the repository, and to pictures."""
     texts = {page: page.read_text("utf-8") for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]}
-    texts |= {page: page.read_text("utf-8") for page in ROOT.glob("benchmarks/*.md")}
+    texts |= {page: page.read_text("utf-8") for page in (ROOT / "benchmarks").rglob("*.md")}
     notebook = ROOT / "examples/first_steps.ipynb"
     cells = [cell for cell in json.loads(notebook.read_text("utf-8"))["cells"] if cell["cell_type"] == "markdown"]
     texts[notebook] = "\n".join("".join(cell["source"]) for cell in cells)

@@ -48,6 +48,21 @@ def test_curve_shows_returns_evaluations_and_baselines(tmp_path: Path) -> None:
     assert sorted(path.name for path in run.iterdir()) == ["curve.png", "metrics.csv"]
 
 
+def test_a_long_title_covers_nothing_and_stays_in_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Figure] = []
+    draw = curve._draw_footer
+    monkeypatch.setattr(curve, "_draw_footer", lambda figure, text: (figures.append(figure), draw(figure, text)))
+    run = run_of(tmp_path / "run", 8)
+    name = "foraging/Foraging-2s-10x10-3p-3f-coop-v3 with options of its own and another limit of time, 2 seeds"
+    plot_curve(run, BASELINES, title=name, tables=[run / "metrics.csv"] * 2)
+    (axes,) = figures[0].axes
+    boxes = [x.get_window_extent() for x in (axes._left_title, axes._right_title, axes.yaxis.label) if x.get_text()]  # pyright: ignore
+    assert all(figures[0].bbox.x0 <= box.x0 and box.x1 <= figures[0].bbox.x1 for box in boxes)
+    assert all(figures[0].bbox.y0 <= box.y0 and box.y1 <= figures[0].bbox.y1 for box in boxes)
+    assert not any(box.overlaps(boxes[0]) for box in boxes[1:])
+    assert "95 % interval of 2 seeds" in axes.get_ylabel()
+
+
 @pytest.mark.parametrize("updates", [0, 1, 2])
 @pytest.mark.parametrize("baselines", [{}, BASELINES, {"random": float("nan")}])
 def test_curve_of_a_run_just_begun(tmp_path: Path, updates: int, baselines: dict[str, float]) -> None:

@@ -23,6 +23,7 @@ _TRAINING = "#56B4E9"
 _SMOOTHED = "#0072B2"
 _EVALUATION = "#D55E00"
 _AT_END = "#7B3294"
+_TITLE_WIDTH = 60  # characters of a line
 _BASELINES = ["#4D4D4D", "#009E73", "#CC79A7", "#E69F00", "#8C6D1F"]
 
 
@@ -100,11 +101,10 @@ def _draw_seeds(axes: Axes, training: Seeds, evaluation: Seeds, policy: str, at_
 
 def _draw_frame(axes: Axes, title: str, num_seeds: int) -> None:
     """Draw title, labels, grid and legend."""
-    axes.set_title(printable(title, keep=""), loc="left", pad=32, weight="bold", size=13, parse_math=False)
-    if num_seeds > 1:
-        text = f"mean and 95 % interval of {num_seeds} seeds"
-        axes.set_title(text, loc="right", pad=32, color=TEXT, size=9)
-    axes.set_ylabel("Team return", color=TEXT)
+    text = fold(printable(title, keep=""), _TITLE_WIDTH)
+    axes.set_title(text, loc="left", pad=32, weight="bold", size=13, parse_math=False)
+    seeds = f", mean and 95 % interval of {num_seeds} seeds" if num_seeds > 1 else ""
+    axes.set_ylabel(f"Team return{seeds}", color=TEXT, size=9 if seeds else 10)
     style_axes(axes)
     if axes.get_legend_handles_labels()[0]:
         # Above the axes the legend covers no curve.
