@@ -34,8 +34,10 @@ def test_a_line_cut_short_at_the_end_is_left_out_and_an_empty_cell_is_nan(tmp_pa
     table = read_table(file)
     assert table["step"].tolist() == [1, 2]
     assert math.isnan(table["a"][0])
-    file.write_text("")
-    assert read_table(file, ["a"])["a"].tolist() == []
+    for text in ("", "step,"):
+        file.write_text(text)
+        assert read_table(file, ["a"])["a"].tolist() == []
+        assert read_table(file) == {}
 
 
 @pytest.mark.parametrize(
@@ -53,3 +55,10 @@ def test_damage_is_named(text: str | bytes, message: str, tmp_path: Path):
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError, match=rf"metrics\.csv is damaged: .*{message}"):
         read_table(file, ["step", "a"])
+
+
+def test_a_table_without_steps_is_damaged(tmp_path: Path):
+    file = tmp_path / "metrics.csv"
+    file.write_text("seed,a\n1,2\n")
+    with pytest.raises(UserError, match="it lacks the columns step"):
+        read_table(file)

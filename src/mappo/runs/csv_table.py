@@ -19,22 +19,24 @@ def read_table(
 ) -> dict[str, NDArray[np.float64]]:
     """Return columns of a CSV file of a run, a number for each row; NaN for an empty cell.
 
-    A last line without its end is left out: the run may be writing it. A missing file has no rows.
+    A last line without its end is left out: the run may be writing it. A file that is missing, or without a header yet,
+    has no rows.
 
     Args:
         file: the file, such as `metrics.csv`.
-        names: the columns; by default all columns of the file.
+        names: the columns; by default all columns of the file, `step` among them.
         optional: more columns, NaN where the file lacks them.
 
     Raises:
         UserError: the file is damaged, or lacks a column.
     """
-    if not file.exists():
-        return {name: np.zeros(0) for name in [*(names or ()), *optional]}
     try:
-        lines = read_lines(file)
-        header = next(lines, ",".join(names or ())).split(",")
-        if missing := [name for name in names or () if name not in header]:
+        lines = read_lines(file) if file.exists() else iter(())
+        first = next(lines, None)
+        if first is None:
+            return {name: np.zeros(0) for name in [*(names or ()), *optional]}
+        header = first.split(",")
+        if missing := [name for name in names or ["step"] if name not in header]:
             raise ValueError(f"it lacks the columns {', '.join(missing)}")
         chosen = [*(header if names is None else names), *optional]
         places = [header.index(name) if name in header else -1 for name in chosen]
