@@ -98,6 +98,18 @@ def test_a_missing_compiler_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
         aoti_file.write(policy, contract, tmp_path)
 
 
+@needs_compiler
+def test_a_failed_compiler_has_the_last_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError(f"C++ compile error\nCommand: c++{' -x' * 2000}\nOutput:\nout of order\x1b")
+
+    monkeypatch.setattr("mappo.deploy.tracing.trace", lambda _: None)
+    monkeypatch.setattr("torch._inductor.aoti_compile_and_package", fail)
+    policy, contract = contract_of("discrete")
+    with pytest.raises(UserError, match=r"AOTInductor cannot compile the policy: .*-x\nOutput:\nout of order\\x1b$"):
+        aoti_file.write(policy, contract, tmp_path)
+
+
 def test_a_package_of_another_torch_is_not_run(tmp_path: Path):
     _, contract = contract_of("discrete")
     with pytest.raises(UnavailableError, match=r"it is compiled for torch 1\.0, and here is 2"):

@@ -18,7 +18,7 @@ from safetensors.numpy import load, save  # pyright: ignore[reportUnknownVariabl
 from mappo.deploy.child import Child
 from mappo.deploy.formats import Arrays, Runner, UnavailableError
 from mappo.errors import UserError
-from mappo.system.safe_read import quote
+from mappo.system.safe_read import printable, quote
 
 if TYPE_CHECKING:
     from mappo.deploy.agent_policy import AgentPolicy
@@ -54,7 +54,7 @@ def write(policy: "AgentPolicy", contract: Mapping[str, Any], folder: Path) -> N
             warnings.simplefilter("ignore")
             inductor.aoti_compile_and_package(program, package_path=str(folder / FILES[0]))
     except Exception as error:  # of the compiler, or of what it lacks
-        raise UserError(f"AOTInductor cannot compile the policy: {quote(str(error))[:2000]}") from error
+        raise UserError(f"AOTInductor cannot compile the policy: {printable(str(error))[-4000:]}") from error
 
 
 def _signature(fact: Mapping[str, Any]) -> str:
