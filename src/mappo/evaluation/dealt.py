@@ -52,11 +52,6 @@ class Deal:
     ranks: Ranks = ALONE
     num_envs: int | None = None
 
-    @property
-    def own_envs(self) -> int | None:
-        """Return the number of environments that a process needs for its slice."""
-        return None if self.num_envs is None else -(-self.num_envs // self.ranks.size)
-
     def play(
         self,
         play: Callable[[TeamPolicy, Sequence[int]], Episodes],
