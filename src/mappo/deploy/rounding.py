@@ -1,4 +1,4 @@
-"""Rounding of a policy in float32: two right programs of the same policy may differ by no less."""
+"""Rounding of a policy in float32. Two right programs of the same policy may differ by as much."""
 
 import copy
 
