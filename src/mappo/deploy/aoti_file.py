@@ -3,9 +3,6 @@
 import importlib
 import importlib.metadata
 import importlib.util
-import os
-import shlex
-import shutil
 import sys
 import warnings
 from collections.abc import Mapping
@@ -15,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors.numpy import load, save  # pyright: ignore[reportUnknownVariableType]
 
-from mappo.deploy.child import Child
+from mappo.deploy.child import Child, find_command
 from mappo.deploy.formats import Arrays, Runner, UnavailableError
 from mappo.errors import UserError
 from mappo.system.safe_read import printable, quote
@@ -30,9 +27,7 @@ START_SECONDS = 120.0  # of the import of torch
 
 def find_compiler() -> list[str]:
     """Return the command of the C++ compiler that torch uses, from CXX in the environment or g++; empty without."""
-    if os.environ.get("CXX"):
-        return shlex.split(os.environ["CXX"])
-    return [name for name in ("clang++" if sys.platform == "darwin" else "g++",) if shutil.which(name)]
+    return find_command("CXX", "clang++" if sys.platform == "darwin" else "g++")
 
 
 def write(policy: "AgentPolicy", contract: Mapping[str, Any], folder: Path) -> None:

@@ -1,6 +1,9 @@
 """Programs in processes of their own, which answer through pipes and may fail or hang alone. Loads no torch."""
 
 import contextlib
+import os
+import shlex
+import shutil
 import subprocess
 import threading
 import weakref
@@ -11,6 +14,13 @@ from typing import BinaryIO, cast
 from mappo.errors import UserError
 
 SECONDS = 60.0
+
+
+def find_command(variable: str, *programs: str) -> list[str]:
+    """Return the command in a variable of the environment, or the first installed program; empty without."""
+    if os.environ.get(variable):
+        return shlex.split(os.environ[variable])
+    return [name for name in programs if shutil.which(name)][:1]
 
 
 class Child:

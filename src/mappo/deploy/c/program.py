@@ -1,9 +1,7 @@
 """A C policy as a program: `policy.c` and `replay.c`, compiled, and played on recorded steps. Loads no torch."""
 
 import math
-import os
 import shlex
-import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +11,7 @@ import numpy as np
 
 from mappo.core.spec import ActionHeads
 from mappo.deploy.c.interface import C_TYPES, field_names
-from mappo.deploy.child import Child
+from mappo.deploy.child import Child, find_command
 from mappo.errors import UserError
 
 FLAGS = ("-std=c99", "-O2")
@@ -24,9 +22,7 @@ Arrays = Mapping[str, np.ndarray]
 
 def find_compiler() -> list[str]:
     """Return the command of the C compiler, from CC in the environment or by its usual names; empty without."""
-    if os.environ.get("CC"):
-        return shlex.split(os.environ["CC"])
-    return [name for name in ("cc", "gcc", "clang") if shutil.which(name)][:1]
+    return find_command("CC", "cc", "gcc", "clang")
 
 
 class CProgram:
