@@ -184,10 +184,13 @@ class Warehouse(TensorGame):
 
     def _draw_request(self, after: Tensors, is_delivery: Tensor) -> Tensor:
         """Return the cell of a shelf without a request for each environment, `(E, 1)`; 0 without a delivery."""
-        shelves = after["shelves"]
         rank = self._randint(self._num_candidates)
+        # Deliveries are rare: a CPU looks at their environments alone. A graph of a GPU has fixed shapes.
+        rows = is_delivery.nonzero().squeeze(1) if self.device.type == "cpu" else slice(None)
+        shelves = after["shelves"][rows]
         is_candidate = (shelves > 0) & (shelves & 1 == 0)
-        chosen = (is_candidate.cumsum(1, dtype=torch.int32) <= rank.unsqueeze(1)).sum(1, keepdim=True)
+        chosen = torch.zeros(self.num_envs, 1, dtype=torch.long, device=self.device)
+        chosen[rows] = (is_candidate.cumsum(1, dtype=torch.int32) <= rank[rows].unsqueeze(1)).sum(1, keepdim=True)
         return chosen * is_delivery.unsqueeze(1)
 
     def _restart(self, after: Tensors, ended: Tensor) -> Tensors:
