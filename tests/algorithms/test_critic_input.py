@@ -1,6 +1,8 @@
 """The rows of a critic, against a loop over environments and agents; and what is said of them."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,19 +86,78 @@ def spec_of(obs_shape: tuple[int, ...], state_shape: tuple[int, ...] | None) -> 
 
 
 def with_critic(mode: str) -> Config:
-    return replace(Config(), network=NetworkConfig(critic_input=mode))  # pyright: ignore[reportArgumentType]
+    return replace(Config(), network=NetworkConfig(critic_input=mode, agent_id=True))  # pyright: ignore[reportArgumentType]
 
 
-@pytest.mark.parametrize(("obs_shape", "state_shape", "shape"), [
-    ((4,), (9,), (15,)),
-    ((4,), None, (14,)),
-    ((7, 6, 3), (7, 6, 1), (7, 6, 6)),
-    ((7, 6, 3), None, (7, 6, 11)),
+@pytest.mark.parametrize(("mode", "obs_shape", "state_shape", "shape"), [
+    ("agent", (4,), (9,), (15,)),
+    ("agent", (4,), None, (14,)),
+    ("agent", (7, 6, 3), (7, 6, 1), (7, 6, 6)),
+    ("agent", (7, 6, 3), None, (7, 6, 11)),
+    ("env", (4,), (9,), (9,)),
+    ("env", (4,), (7, 6, 3), (7, 6, 3)),
+    ("joint", (4,), (9,), (8,)),
+    ("joint", (7, 6, 3), None, (7, 6, 6)),
+    ("own", (4,), (9,), (6,)),
+    ("own", (7, 6, 3), None, (7, 6, 5)),
 ])  # fmt: skip
-def test_the_row_of_an_agent_has_the_shape_of_its_parts(
-    obs_shape: tuple[int, ...], state_shape: tuple[int, ...] | None, shape: tuple[int, ...]
+def test_a_row_has_the_shape_of_its_parts(
+    mode: str, obs_shape: tuple[int, ...], state_shape: tuple[int, ...] | None, shape: tuple[int, ...]
 ):
-    assert make_critic_input(spec_of(obs_shape, state_shape), with_critic("agent")).shape == shape
+    made = make_critic_input(spec_of(obs_shape, state_shape), with_critic(mode))
+    assert (made.mode, made.shape, made.team_rows) == (mode, shape, mode in ("env", "joint"))
+    obs = torch.zeros(5, 2, *obs_shape)
+    state = None if state_shape is None else torch.zeros(5, *state_shape)
+    rows = made(obs, state, torch.ones(5, 2, dtype=torch.bool))
+    assert rows.shape == (5, *(() if made.team_rows else (2,)), *shape)
+
+
+Function = Callable[[Tensor, Tensor | None, Tensor], Tensor]
+
+
+@pytest.mark.parametrize("mode", ["auto", "user"])
+@pytest.mark.parametrize(("obs_shape", "function", "shape", "team_rows"), [
+    ((4,), lambda obs, *_: obs.flatten(1), (8,), True),
+    ((4,), lambda obs, *_: obs[..., :3], (3,), False),
+    ((7, 6, 3), lambda obs, *_: obs[:, 0], (7, 6, 3), True),
+    ((7, 6, 3), lambda obs, *_: obs[..., :1], (7, 6, 1), False),
+])  # fmt: skip
+def test_the_rows_of_a_function_have_the_shape_it_returns(
+    mode: str, obs_shape: tuple[int, ...], function: Function, shape: tuple[int, ...], team_rows: bool
+):
+    calls: list[tuple[torch.Size, torch.dtype, torch.Size, Tensor]] = []
+
+    def recorded(obs: Tensor, state: Tensor | None, active: Tensor) -> Tensor:
+        assert state is not None
+        calls.append((obs.shape, obs.dtype, state.shape, active))
+        return function(obs, state, active)
+
+    made = make_critic_input(spec_of(obs_shape, (9,)), with_critic(mode), recorded)
+    assert (made.mode, made.shape, made.team_rows) == ("user", shape, team_rows)
+    for num_envs, (obs, dtype, state, active) in zip((2, 3), calls, strict=True):
+        assert (obs, state) == ((num_envs, 2, *obs_shape), (num_envs, 9))
+        assert dtype == (torch.uint8 if len(obs_shape) == 3 else torch.float32)
+        assert active.tolist() == [[True, True]] * num_envs
+
+
+@pytest.mark.parametrize(("returned", "message"), [
+    (lambda obs: obs[0], r"for 2 it returned \(2, 4\), for 3 \(2, 4\)"),  # no axis of the environments
+    (lambda obs: obs.flatten(1)[:, : 2 * len(obs)], r"for 2 it returned \(2, 4\), for 3 \(3, 6\)"),
+    (lambda obs: obs[:, :1], r"for 2 it returned \(2, 1, 4\)"),  # the row of a single agent
+    (lambda obs: obs.reshape(*obs.shape, 1, 1, 1), r"must return \(E, F\) or \(E, 2, F\) for E environments"),
+    (lambda obs: obs.sum((1, 2)), r"for 2 it returned \(2,\)"),
+    (lambda obs: obs.tolist(), "must return a tensor, got list"),
+    (lambda obs: obs @ torch.zeros(3), r"failed on observations \(2, 2, 4\) and state None: RuntimeError"),
+])  # fmt: skip
+def test_a_function_that_returns_no_rows_is_refused(returned: Callable[[Tensor], Any], message: str):
+    with pytest.raises(UserError, match=message):
+        make_critic_input(spec_of((4,), None), with_critic("auto"), lambda obs, *_: returned(obs))
+
+
+@pytest.mark.parametrize("mode", ["env", "joint", "agent", "own"])
+def test_a_function_beside_another_critic_input_is_refused(mode: str):
+    with pytest.raises(UserError, match=f"network.critic-input {mode}, but a function was given too: use user or auto"):
+        make_critic_input(spec_of((4,), (9,)), with_critic(mode), lambda obs, *_: obs)
 
 
 @pytest.mark.parametrize(("obs_shape", "state_shape"), [((7, 6, 3), (9,)), ((4,), (7, 6, 3)), ((7, 6, 3), (6, 7, 3))])

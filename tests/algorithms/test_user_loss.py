@@ -186,6 +186,7 @@ def test_seeds_have_their_own_loss():
         (lambda total, _: (total.detach(), {}), "a scalar tensor with a gradient"),
         (lambda total, _: (total.expand(2), {}), "a scalar tensor"),
         (lambda total, _: (total, []), "and a dict"),
+        (lambda total, found: (total, found, 0), r"must return \(loss, metrics\)"),
         (lambda total, _: (total, {"mine": total}), r"the metric 'mine': add its name to Odd\.extra_metrics"),
         (lambda total, _: (total, {"entropy": total.expand(2)}), r"'entropy', which is no scalar: take batch\.mean"),
         (lambda total, _: (total, {"entropy": "high"}), r"'entropy', which is no scalar"),

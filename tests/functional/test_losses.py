@@ -124,6 +124,15 @@ def test_padding_with_samples_of_weight_0_changes_nothing():
         assert_close(x, y, rtol=1e-12, atol=0)
 
 
+def test_a_single_choice_has_no_entropy_and_the_advantages_as_its_loss():
+    data = policy_data(actions=1)
+    assert data.weight is not None
+    assert (data.weight == 0).any()
+    loss, info = ppo_policy_error(data)
+    assert loss.policy_loss.item() == pytest.approx(-numpy_mean(data.adv.numpy(), data.weight.numpy()))
+    assert loss.entropy_loss == info.approx_kl == info.clipfrac == 0
+
+
 def test_no_weight_means_weight_1():
     data = policy_data()._replace(weight=torch.ones(4, 5))
     assert_close(ppo_policy_error(data._replace(weight=None)), ppo_policy_error(data))
