@@ -106,15 +106,6 @@ def at_once(monkeypatch: Any, config: Config) -> Config:
 
 
 @pytest.mark.parametrize("in_turn", [False, True], ids=["at once", "in turn"])
-def test_actions_carry_no_gradient(in_turn: bool, monkeypatch: Any):
-    make, config = CASES["a memory"]
-    seeds, collector = together(make, config if in_turn else at_once(monkeypatch, config))
-    [step] = collector.steps
-    outputs = seeds.act(step, collector.memory, noise=torch.rand(SEEDS * ENVS, *step.active.shape[1:], 3))
-    assert not any(x is not None and x.requires_grad for x in outputs)
-
-
-@pytest.mark.parametrize("in_turn", [False, True], ids=["at once", "in turn"])
 @pytest.mark.parametrize("name", CASES)
 def test_each_seed_learns_what_it_learns_alone(name: str, in_turn: bool, monkeypatch: Any):
     make, config = CASES[name]
