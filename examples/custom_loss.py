@@ -1,5 +1,7 @@
 """A loss of your own: a penalty on the KL divergence, in place of PPO's clipping.
 
+`self.config.ppo` holds all settings of the learning algorithm (docs/settings.md). `batch.adv` is standardised already.
+
 Run it with `python examples/custom_loss.py`. From the command line the same, in the folder `examples`:
 
     mappo train spread --ppo.learner custom_loss:Penalised --run.name penalised

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import mappo
@@ -16,7 +17,7 @@ PAGE = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
 FOUND = re.findall(r"```python\n(# (\S+)\n.*?)```.*?```sh\n(.*?)```", PAGE, re.S)
 PROGRAMS = {name: program for program, name, _ in FOUND}
 COMMANDS = {name: commands.splitlines() for _, name, commands in FOUND}
-FAST = ("my_loss.py", "my_module.py", "my_command.py")
+FAST = ("my_loss.py", "my_ppo.py", "my_module.py", "my_command.py")
 QUICK = [*("--run.total-steps", "40", "--env.num-envs", "4", "--ppo.rollout-length", "10", "--env.workers", "0")]
 QUICK += [
     "--run.score-episodes",
@@ -43,8 +44,17 @@ def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
         sys.modules.pop(name.removesuffix(".py"), None)
 
 
+def test_the_loss_that_is_written_out_is_the_built_in_loss(folder: Path):
+    assert main(["train", "spread", "--ppo.learner", "my_ppo:Written", "--run.name", "written", *QUICK]) == 0
+    assert main(["train", "spread", "--run.name", "built-in", *QUICK]) == 0
+    written, built_in = (mappo.load_run(f"runs/{name}").metrics for name in ("written", "built-in"))
+    for name in ("total_loss", "policy_loss", "value_loss", "entropy", "approx_kl", "grad_norm_actor"):
+        np.testing.assert_allclose(written[name], built_in[name], rtol=1e-3, atol=1e-5, err_msg=name)
+        assert np.isfinite(written[name]).all()
+
+
 def test_every_program_has_its_commands():
-    assert len(PROGRAMS) == PAGE.count("```python") == 5
+    assert len(PROGRAMS) == PAGE.count("```python") == 6
     for name, commands in COMMANDS.items():
         assert name.removesuffix(".py") in commands[0]
 

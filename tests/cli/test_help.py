@@ -9,6 +9,7 @@ from mappo.cli.commands import COMMANDS
 from mappo.cli.help import SHORT
 from mappo.cli.main import main
 from mappo.cli.parsing import parse
+from paths import ROOT
 
 WIDTHS = [60, 80, 200]
 ASKED = [
@@ -87,3 +88,15 @@ def test_a_value_of_none_is_named_only_where_it_changes_something(capsys: pytest
     assert "{None}" not in out
     assert "--network.agent-id {True,False}" in out
     assert "--run.graphs, --run.no-graphs" in out
+
+
+def test_the_page_of_the_settings_has_the_short_help_for_readers_without_its_directives(
+    capsys: pytest.CaptureFixture[str],
+):
+    page = (ROOT / "docs/settings.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `--(\S+)` \| (.*?) ?\| (.+) \|$", page, re.M)
+    assert tuple(name for name, _, _ in rows) == SHORT
+    out = spread(shown(capsys, "train", "--help"))
+    for name, default, text in rows:
+        assert f"--{name} " in out
+        assert f"{text} (default: {default})" in out if default else f"{text} --" in out, name

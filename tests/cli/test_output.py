@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from mappo.cli.results import print_score
+
 # Raw writes show what has left the process at their time.
 PROGRAM = """
 import os, sys, warnings
@@ -66,3 +68,19 @@ for stream in (sys.stdout, sys.stderr):
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=600)
     assert (done.stdout, done.stderr, done.returncode) == ("still here\n", "still here\n", 0)
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_a_score_keeps_its_policies_and_its_numbers_whole_in_a_narrow_terminal(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("COLUMNS", str(width))
+    low = {"mean": -1234.5, "ci95": [-1254.5, -1214.5]}
+    baseline = {"mean": -2000.1, "ci95": [-2033.1, -1967.1], "difference": {"mean": 765.6, "ci95": [725.6, 805.6]}}
+    facts = {"env": "battle", "package_version": "x 1", "episodes": 320, "checkpoint": "last", "policy": "greedy"}
+    policies = {name: {"return_sum": low} for name in ("greedy", "sampled")}
+    print_score({**facts, "scores": policies, "baselines": {"random": baseline}})
+    out = capsys.readouterr().out
+    for text in ("run (greedy)", "run (sampled)", "random", "-1,234", "-1,254", "-2,033", "+766", "+726", "+806"):
+        assert text in out
+    assert max(len(line) for line in out.splitlines() if line[:1] in "┏┃┡│└") <= width

@@ -138,9 +138,9 @@ def print_score(result: dict[str, Any]) -> None:
     if num_seeds > 1:
         say(f"(intervals of the run are over its {num_seeds} seeds, those of the baselines over episodes)")
     table = Table()
-    table.add_column("policy")
+    table.add_column("policy", no_wrap=True)
     for column in ("mean return", "95 % interval", f"{result['policy']} is ahead by"):
-        table.add_column(column, justify="right", no_wrap=True)
+        table.add_column(column, justify="right", no_wrap=column == "mean return")  # the others break at a space
     scores = {f"run ({policy})": score["return_sum"] for policy, score in sorted(result["scores"].items())}
     scores |= result["baselines"]
     number = return_format(*(score["mean"] for score in scores.values()))

@@ -82,7 +82,7 @@ def describe_origin(path: Path, records: Sequence[Record]) -> list[Row]:
         ("memory", None if memory is None else f"{memory} GiB"),
         ("GPU", machine.get("gpu")),
         ("system", machine.get("system")),
-        ("device of the run", _device(records)),
+        ("device of the run", _device(records, machine.get("gpu") is not None)),
         ("Python", machine.get("python")),
         ("mappo", data.get("mappo")),
         ("torch", data.get("torch")),
@@ -92,10 +92,12 @@ def describe_origin(path: Path, records: Sequence[Record]) -> list[Row]:
     return [[(name, ""), (str(value), "")] for name, value in rows if value is not None]
 
 
-def _device(records: Sequence[Record]) -> str:
+def _device(records: Sequence[Record], has_gpu: bool) -> str:
+    """Return device, threads and processes; a run has recorded a GPU if it used one."""
     run = records[0].config.run
+    device = ("cuda" if has_gpu else "cpu") if run.device == "auto" else run.device
     processes = f", {run.processes} processes" if run.processes > 1 else ""
-    return f"{run.device}, {run.threads} thread{'s' * (run.threads > 1)}{processes}"
+    return f"{device}, {run.threads} thread{'s' * (run.threads > 1)}{processes}"
 
 
 def _source(data: dict[str, Any]) -> str | None:

@@ -210,6 +210,8 @@ def _settings_tables(run: FoundRun) -> tuple[Table, Table]:
         [(option_name(s, name), ""), (format_value(x), "")] for s, options in settings for name, x in options.items()
     ]
     return (
-        Table(title, ("setting", "this run", "preset"), rows, notes, is_text=True, is_half=True),
+        Table(
+            title, ("setting", "this run", "preset" if preset else "general"), rows, notes, is_text=True, is_half=True
+        ),
         Table("All settings", ("setting", "value"), all_rows, is_text=True, is_folded=True),
     )
