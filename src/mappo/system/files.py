@@ -7,20 +7,28 @@ import os
 import shlex
 import shutil
 from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mappo.errors import UserError
 
 
 def write_text(file: Path, text: str | Iterable[str]) -> None:
-    """Write a text file, or its parts in turn, atomically: under a temporary name, flushed to disk, renamed."""
+    """Write a text file, or its parts in turn, atomically: under a temporary name, flushed to disk, renamed.
+
+    After an error nothing is left.
+    """
     temporary = unfinished(file)
-    with open(temporary, "w", encoding="utf-8", newline="") as stream:
-        stream.writelines([text] if isinstance(text, str) else text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, file)
+    try:
+        with open(temporary, "w", encoding="utf-8", newline="") as stream:
+            stream.writelines([text] if isinstance(text, str) else text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, file)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
     flush_to_disk(file.parent)  # the rename is an entry of the directory
 
 
