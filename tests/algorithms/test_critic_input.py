@@ -112,6 +112,17 @@ def test_a_row_has_the_shape_of_its_parts(
     assert rows.shape == (5, *(() if made.team_rows else (2,)), *shape)
 
 
+@pytest.mark.parametrize("mode", ["joint", "own", "agent", "user"])
+@pytest.mark.parametrize("most", [15, 255])
+def test_images_are_divided_by_the_bound_of_their_space_and_ids_are_whole(mode: str, most: int):
+    space = spaces.Box(0, most, (7, 6, 3), np.uint8)
+    spec = Spec(("a", "b"), (space,) * 2, (ActionHeads((2,)),) * 2)
+    made = make_critic_input(spec, with_critic(mode), (lambda obs, *_: obs) if mode == "user" else None)
+    assert made.bytes_scale == most
+    rows = made(torch.zeros(4, 2, 7, 6, 3, dtype=torch.uint8), None, torch.ones(4, 2, dtype=torch.bool))
+    assert rows.max() == (most if mode in ("own", "agent") else 0)
+
+
 Function = Callable[[Tensor, Tensor | None, Tensor], Tensor]
 
 
