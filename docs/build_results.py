@@ -53,8 +53,9 @@ def seed_table(task: Task, row: Row) -> str:
     score = row.records[0].score
     assert score is not None
     best = max(score.baselines, key=lambda name: float(np.mean(score.baselines[name])))
+    seeds = f"{len(row.returns)} seeds" if len(row.returns) > 1 else "a single seed"
     lines = [
-        f"**{task.name}**: {task.steps:,} steps of `{task.env}`, {len(row.returns)} seeds, {task.policy} actions, "
+        f"**{task.name}**: {task.steps:,} steps of `{task.env}`, {seeds}, {task.policy} actions, "
         f"{score.num_episodes:,} games of `{score.env}` ({score.package_version}); trained by "
         f"{trainers(row)}.",
         "",
@@ -85,8 +86,10 @@ def trainers(row: Row) -> str:
 
 
 def with_interval(values: np.ndarray, sign: str = "") -> str:
-    """Return mean and 95 % interval of values."""
+    """Return mean and 95 % interval of values; a single value has no interval."""
     number = f"{sign}{return_format(values.mean()).removeprefix('z')}"
+    if len(values) < 2:
+        return f"{values.mean():{number}}"
     mean, low, high = (f"{value:{number}}" for value in (values.mean(), *mean_interval(values)))
     return f"{mean} ({low} to {high})"
 
