@@ -28,6 +28,7 @@ exclude_patterns = ["_site"]
 myst_enable_extensions = ["colon_fence", "dollarmath", "html_image"]
 myst_heading_anchors = 3
 suppress_warnings = ["myst.header"]
+default_role = "code"  # names in docstrings stand in single backquotes
 smartquotes = False  # `--option` stays as it is typed
 
 autodoc_member_order = "bysource"

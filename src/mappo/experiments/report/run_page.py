@@ -43,13 +43,11 @@ def run_page(run: FoundRun, records: Sequence[Record], no_replay: str = "") -> P
     series, series_note = read_metrics([record.path / "metrics.csv" for record in records])
     file = run.path / "replay.gif"
     replay, replay_note = read_replay(file) if file.exists() else ({}, _replay_note(run.env, no_replay))
-    blocks: list[Block] = [
-        _returns_chart(records, series, scores),
-        Replay("Replay", replay, [replay_note] if replay_note else [], is_tall=True),
-        _score_table(scores),
-    ]
     changed, all_settings = _settings_tables(run)
-    blocks.append(changed)
+    blocks: list[Block] = [_returns_chart(records, series, scores), _score_table(scores), changed]
+    replay_block = Replay("Replay", replay, [replay_note] if replay_note else [], is_tall=bool(replay))
+    # Pictures stand beside the tables; the mere note about a missing replay follows them.
+    blocks.insert(1 if replay else len(blocks), replay_block)
     metrics = {name: seeds for name, seeds in series.items() if name not in (RETURN, "return_latest", EVALUATION)}
     if metrics:
         blocks.append(_metrics_chart(metrics))
