@@ -91,3 +91,11 @@ def test_a_band_ends_within_its_panel_or_the_panel_says_that_it_is_cut(width: fl
     assert is_cut == (heights.min() < low or heights.max() > high)
     if not is_cut:
         assert min(heights.min() - low, high - heights.max()) > 0.01 * (high - low), "room between band and edge"
+
+
+def test_the_name_of_a_baseline_goes_below_its_line_where_a_curve_ends_just_above(tmp_path: Path):
+    (axes,) = figure_of(tmp_path, 1, 1, width=0.0, planner=0.93).axes
+    (name,) = [text for text in axes.texts if text.get_text() == "planner"]
+    ends = [line.get_ydata()[-1] for line in axes.lines if len(line.get_ydata()) == 10]
+    assert 0 < ends[0] - 0.93 < 0.05
+    assert name.get_window_extent().y1 < axes.transData.transform((0, 0.935))[1]

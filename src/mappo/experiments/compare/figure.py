@@ -123,7 +123,7 @@ def _draw_panel(axes: Axes, panel: Panel, styles: Mapping[str, tuple[str, Any]],
             ends[group.name] = float(means[-1])
     axes.autoscale_view()
     is_cut = _make_room(axes, edges)
-    _draw_baselines(axes, panel)
+    _draw_baselines(axes, panel, list(ends.values()))
     if has_labels:
         _draw_labels(axes, ends, styles)
     axes.set_xlim(0.0, last / unit)
@@ -173,10 +173,11 @@ def _draw_labels(axes: Axes, ends: Mapping[str, float], styles: Mapping[str, tup
         label_right(axes, texts[name], height, styles[name][0])
 
 
-def _draw_baselines(axes: Axes, panel: Panel) -> None:
+def _draw_baselines(axes: Axes, panel: Panel, ends: Sequence[float]) -> None:
     """Draw the baselines near the curves as dashed lines with their names.
 
-    A far baseline would flatten the curves: its name and mean stand at the edge of the axes, with an arrow.
+    A far baseline would flatten the curves: its name and mean stand at the edge of the axes, with an arrow. A name goes
+    below its line where a curve ends just above.
     """
     low, high = axes.get_ylim()
     margin = 0.5 * (high - low)
@@ -193,7 +194,9 @@ def _draw_baselines(axes: Axes, panel: Panel) -> None:
     axes.set_ylim(low, high)
     for mean in near.values():
         axes.axhline(mean, color=_BASELINE, lw=0.9, ls=(0, (4, 3)), zorder=1)
-    places = spread_apart(near, gap, high - gap)
+    is_below = {name: any(0 <= end - mean < 1.5 * gap for end in ends) for name, mean in near.items()}
+    wanted = {name: mean - gap * is_below[name] for name, mean in near.items()}
+    places = spread_apart(wanted, gap, high - gap)
     for index, (name, mean) in enumerate(sorted(below.items(), key=lambda item: item[1])):
         places[f"{name} {format_return(mean)} \N{DOWNWARDS ARROW}"] = low + gap * index
     for index, (name, mean) in enumerate(sorted(above.items(), key=lambda item: -item[1])):
