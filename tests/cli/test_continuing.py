@@ -53,7 +53,7 @@ def test_a_complete_run_that_was_not_scored_is_scored_and_other_settings_are_nam
     trained: Path, capsys: pytest.CaptureFixture[str]
 ):
     assert main(["train", "probe/signal", "--run.name", "x", "--resume", *SMALL, "--ppo.gamma", "0.5"]) == 2
-    assert "ppo.gamma 0.99, not 0.5" in capsys.readouterr().err
+    assert "ppo.gamma 0.99, not 0.5; to continue with the settings in its config.json: " in capsys.readouterr().err
     last = max((trained / "checkpoints").iterdir())
     (last / "model.safetensors").write_bytes(b"damaged")
     assert main(["resume", str(trained)]) == 0  # from the checkpoint before, if there is one
@@ -97,6 +97,6 @@ def test_a_stop_after_the_training_names_what_is_missing_and_a_resume_makes_it(
     assert not scored or scored == (run / "score.json").read_bytes()
     os.utime(run / "replay.gif", (0, 0))  # of a shorter run
     assert main(["resume", str(run)]) == 0
-    assert capsys.readouterr().out.startswith(f"{run} lacks its replay, made now\n")
+    assert capsys.readouterr().out.startswith(f"{run} lacks its replay; trying again\n")
     assert main(["resume", str(run)]) == 0
     assert capsys.readouterr().out.startswith(f"{run} is complete: ")

@@ -84,6 +84,8 @@ def test_a_failed_start_can_be_repeated_with_other_settings(
     for _ in range(2):
         assert main(command) == 2
         assert "not yet written" in capsys.readouterr().err
+    assert main(["train", "probe/signal", "--run.name", "x", "--resume", *OPTIONS.split()]) == 2
+    assert "no checkpoint: to begin again with these settings leave out --resume" in capsys.readouterr().err
     assert main(["train", "probe/signal", "--run.name", "x", *OPTIONS.split()]) == 0
     assert main(["train", "probe/signal", "--run.name", "x", *OPTIONS.split()]) == 2
     assert "go on with it: mappo resume runs/x" in capsys.readouterr().err.replace(str(tmp_path) + "/", "")

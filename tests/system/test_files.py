@@ -30,5 +30,6 @@ def test_a_folder_under_the_name_stays_and_the_error_is_of_the_write(tmp_path: P
     with pytest.raises(IsADirectoryError):
         write_text(tmp_path / "page.html", "text")
     assert [file.name for file in tmp_path.iterdir()] == ["page.html"]
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError) as found:
         write_text(tmp_path / "nowhere" / "page.html", "text")
+    assert found.value.__context__ is None, "no error of the removal"

@@ -76,7 +76,7 @@ def make_missing(path: Path, config: Config, close_limit: CloseLimit) -> None:
         return
     from mappo.training.run import load_run
 
-    say(f"{path} lacks its {' and '.join(missing)}, made now")
+    say(f"{path} lacks its {' and '.join(missing)}; trying again")
     run = load_run(path, allow_code=True)
     make_pictures(run, close_limit)
     track_pictures(run)
