@@ -19,6 +19,7 @@ from losses import loss_of
 from mappo.algorithms import mappo as learner_module
 from mappo.algorithms.mappo import MAPPO
 from mappo.algorithms.minibatch import Batch
+from mappo.backend.ranks import Ranks
 from mappo.config import Config, EnvConfig, NetworkConfig, PPOConfig, RunConfig
 from mappo.core.timestep import Rollout
 from mappo.envs.batched.spread import Spread
@@ -699,6 +700,29 @@ def test_the_same_seed_makes_the_same_learner_and_another_seed_another():
     assert not torch.equal(a.network.actor.head.weight, c.network.actor.head.weight)
     rollout = collect(a)
     assert_equal(a.update(rollout), b.update(rollout))
+
+
+def test_what_checks_for_interruptions_is_asked_before_each_gradient_step():
+    env = Chaos()
+    config = Config(EnvConfig(num_envs=env.num_envs), ppo=PPOConfig(rollout_length=STEPS, epochs=3, minibatches=2))
+    asked: list[int] = []
+    agent = MAPPO(env.spec, config, check=lambda: asked.append(agent.updates))
+    rollout = collect(agent, env)
+    asked.clear()
+    agent.update(rollout)
+    assert len(asked) == 3 * 2
+
+
+@pytest.mark.parametrize(("graphs", "size"), [(True, 1), (False, 1), (True, 2)])
+def test_cuda_graphs_are_for_a_single_process_and_can_be_left_out(
+    graphs: bool, size: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(learner_module, "supports_cuda_graphs", lambda _device: True)
+    env = Chaos()
+    config = Config(EnvConfig(num_envs=env.num_envs), run=RunConfig(graphs=graphs))
+    ranks = Ranks()
+    ranks.size = size
+    assert MAPPO(env.spec, config, ranks=ranks).uses_graphs == (graphs and size == 1)
 
 
 def test_an_update_leaves_the_rollout_alone():

@@ -346,8 +346,9 @@ def test_clips_must_be_sensible():
         ppo_policy_error(data, dual_clip=1)
     with pytest.raises(ValueError, match=r"clip_ratio must be above 0 or None, got -0\.2"):
         ppo_value_error(values, clip_ratio=-0.2)
-    with pytest.raises(ValueError, match="huber_delta must be above 0 or None, got 0"):
-        ppo_value_error(values, huber_delta=0)
+    for delta in (0, -1):
+        with pytest.raises(ValueError, match=f"huber_delta must be above 0 or None, got {delta}"):
+            ppo_value_error(values, huber_delta=delta)
 
 
 def test_log_probabilities_must_fit_the_advantage():
