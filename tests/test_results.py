@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mappo.config.tasks import TASKS
@@ -34,6 +35,11 @@ def test_a_changed_row_makes_the_page_stale(
     monkeypatch.setitem(build["main"].__globals__, "ROWS", copy)
     assert build["main"](["--check"]) == 1
     assert "docs/results.md is stale: make results" in capsys.readouterr().out
+
+
+def test_a_single_seed_has_no_interval(build: dict[str, Any]):
+    assert build["with_interval"](np.array([47.13])) == "47.1"
+    assert build["with_interval"](np.array([47.0, 47.2]), "+").startswith("+47.1 (+")
 
 
 def test_the_results_stay_small():
