@@ -129,7 +129,7 @@ def test_a_signal_to_one_process_during_the_score(fault: signal.Signals, tmp_pat
     code, out, err = results([process], 400)[0]
     if fault == signal.SIGTERM:
         assert code == 143, out + err
-        assert f"Finished and saved in {path}, without its score, replay and report: stopped.  Go on with:" in out
+        assert f"Finished and saved in {path}, without its score and report: stopped.  Go on with:" in out
         assert not (path / "score.json").exists()
         return
     assert code == 0, out + err
