@@ -66,3 +66,4 @@ def test_large_images_are_evaluated_and_learned_from_in_pieces(mode: str, monkey
     per_row = agent.network.actor.conv_outputs + net.conv_outputs // (2 if mode == "joint" else 1)
     monkeypatch.setattr(learner_module, "MAX_OUTPUTS", 10 * per_row)
     assert agent.piece_rows == 10
+    assert isinstance(agent.piece_rows, int)
