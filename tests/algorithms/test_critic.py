@@ -41,6 +41,24 @@ def test_images_stay_in_bytes():
     assert torch.equal(critic.build_input(obs, None, ACTIVE), torch.cat([obs[:, 0], obs[:, 1]], -1))
 
 
+@pytest.mark.parametrize("mode", ["env", "agent"])
+def test_images_of_the_state_stay_in_bytes_beside_images_in_bytes(mode: str):
+    critic = learner(spaces.Box(0, 255, (7, 6, 3), np.uint8), (7, 6, 1), mode).critic
+    rows = critic.build_input(
+        torch.randint(256, (4, 2, 7, 6, 3)).byte(), torch.randint(256, (4, 7, 6, 1)).byte(), ACTIVE
+    )
+    assert rows.dtype == torch.uint8
+
+
+@pytest.mark.parametrize(("obs_shape", "state_shape"), [((5,), (7, 6, 1)), ((7, 6, 3), (5,))], ids=["state", "obs"])
+def test_the_closed_form_needs_both_networks_without_convolutions(
+    obs_shape: tuple[int, ...], state_shape: tuple[int, ...]
+):
+    agent = learner(spaces.Box(-1, 1, obs_shape), state_shape, "env")
+    assert agent.network.actor.has_backward != agent.network.critic.has_backward
+    assert not agent.has_closed_form
+
+
 def test_vectors_of_any_type_become_the_networks():
     critic = learner(spaces.Box(-1, 1, (5,)), (3,)).critic
     obs, state = torch.randint(9, (4, 2, 5)), torch.randn(4, 3, dtype=torch.float64)
