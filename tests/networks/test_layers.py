@@ -99,7 +99,7 @@ def check_against_plain(tower: Network, groups: list[int], x: Tensor, first: Ten
         total.backward()
         leaves = [x, *tower.parameters(), *([memory] if tower.gru else [])]
         runs.append((y.detach(), after, [leaf.grad for leaf in leaves if leaf.requires_grad]))
-    assert_close(runs[0], runs[1], rtol=1e-11, atol=1e-11)
+    assert_close(runs[0], runs[1], rtol=1e-10, atol=1e-10)  # LayerNorm behind LayerNorm amplifies rounding
     assert cast(Tensor, tower.head.weight.grad).any()
 
 

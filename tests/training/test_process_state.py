@@ -253,7 +253,7 @@ def test_errors_with_a_meaning_pass_through_an_environment(error: BaseException)
 
 def test_an_error_of_mappo_itself_is_not_blamed_on_the_environment():
     no_action: Any = lambda *_, **__: (None, None)  # noqa: E731
-    with pytest.raises(TypeError):
+    with pytest.raises(AttributeError, match="'NoneType' object has no attribute 'shape'"):
         play_episodes(Signal(1), no_action, [1])
 
 
