@@ -5,8 +5,8 @@
 
 The ways take turns in one run: two joined processes stay, and the first works alone or with two threads while the
 other waits. After two updates of each as burn-in, as many rounds as fit into `--seconds` are timed, at least four. The
-table has medians, and the ratio to one process with its 95 % interval over rounds (`results/processes.csv`). `cpu` is
-the ratio in CPU time, of the process with more of it: no time of waiting for the other process, or for other programs.
+table has medians, and the ratio to one process with its 95 % interval over rounds (`results/processes.csv`). `cpu_time`
+is the ratio in CPU time, of the process with more of it: no time of waiting for the other process or other programs.
 `apart` is two processes at once, each with half of the environments, and no message: the most that this machine gives.
 `steps` is the ratio of two processes to one in the gradient steps alone, without rollouts.
 The time of a message between the processes by its size follows: an input of `benchmarks/scale_out.py`.
@@ -189,7 +189,7 @@ def main() -> None:
         shown: dict[str, Any] = {"work": row["work"], "rows_a_step": row["rows_a_step"], "rounds": len(one)}
         shown |= {"one_ms": round(1000 * sorted(one)[len(one) // 2], 1)}
         ratios = {way: ratio(one, times[way]) for way in ("threads", "two", "apart")}
-        ratios |= {"cpu": ratio(times["one_cpu"], times["two_cpu"])}
+        ratios |= {"cpu_time": ratio(times["one_cpu"], times["two_cpu"])}
         ratios |= {"steps": ratio(times["one_steps"], times["two_steps"])}
         for way, (middle, low, high) in ratios.items():
             shown |= {way: round(middle, 3), f"{way}_low": round(low, 3), f"{way}_high": round(high, 3)}
