@@ -19,10 +19,9 @@ from mappo.deploy.formats import Arrays, UnavailableError
 from mappo.deploy.record import record_steps
 from mappo.deploy.verify import verify
 from mappo.errors import UserError
-from teams import TEAMS, random_actor
+from teams import ORIGIN, TEAMS, random_actor
 from vectorized import from_factory
 
-ORIGIN = {"env": "custom/Sampler", "run": "x", "checkpoint": "last", "step": 10, "precision": "float32"}
 needs_compiler = pytest.mark.skipif(not aoti_file.find_compiler(), reason="needs a C++ compiler")
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from c_policies import ORIGIN, SANITIZED, build, differences, policy_of
+from c_policies import SANITIZED, build, differences, policy_of
 from mappo.deploy.build import build_agent_policy
 from mappo.deploy.c.interface import field_names
 from mappo.deploy.c.program import FLAGS, find_compiler
@@ -21,7 +21,7 @@ from mappo.deploy.record import record_steps
 from mappo.deploy.rounding import rounding_tolerance
 from mappo.deploy.verify import replay
 from mappo.errors import UserError
-from teams import TEAMS, extreme_inputs, own_inputs, random_actor
+from teams import ORIGIN, TEAMS, extreme_inputs, own_inputs, random_actor
 from vectorized import from_factory
 
 pytestmark = pytest.mark.skipif(not find_compiler(), reason="needs a C compiler")

@@ -15,10 +15,8 @@ from mappo.deploy.build import build_agent_policy
 from mappo.deploy.export import export_agents
 from mappo.deploy.record import record_steps
 from mappo.deploy.verify import verify
-from teams import TEAMS, random_actor
+from teams import ORIGIN, TEAMS, random_actor
 from vectorized import from_factory
-
-ORIGIN = {"env": "custom/Sampler", "run": "x", "checkpoint": "last", "step": 10, "precision": "float32"}
 
 
 def export(kind: str, formats: Any, out: Path, steps: int = 40) -> tuple[Path, dict[str, np.ndarray]]:

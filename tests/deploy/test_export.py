@@ -27,11 +27,10 @@ from mappo.envs.vector.team_layout import TeamLayout
 from mappo.errors import UserError
 from mappo.networks.encoders import ENCODERS, register_encoder
 from mappo.policies.actor import Actor
-from teams import TEAMS, extreme_inputs, own_inputs, random_actor, saved_answers
+from teams import ORIGIN, TEAMS, extreme_inputs, own_inputs, random_actor, saved_answers
 from vectorized import from_factory
 
 NEEDS_COMPILER = pytest.mark.skipif(not find_compiler(), reason="needs a C compiler")
-ORIGIN = {"env": "custom/Sampler", "run": "x", "checkpoint": "last", "step": 10, "precision": "float32"}
 
 
 def recorded(kind: str, steps: int, horizon: int = 11) -> tuple[Actor, list[Arrays]]:

@@ -11,10 +11,8 @@ from mappo.deploy.contract import make_contract
 from mappo.deploy.labels import read_labels
 from mappo.envs import make_envs
 from mappo.errors import UserError
-from teams import TEAMS, random_actor
+from teams import ORIGIN, TEAMS, random_actor
 from vectorized import from_factory
-
-ORIGIN = {"env": "custom/Sampler", "run": "x", "checkpoint": "last", "step": 10, "precision": "float32"}
 
 
 def test_labels_are_of_one_agent_or_of_all():

@@ -13,11 +13,10 @@ from mappo.deploy.comparison import compare
 from mappo.deploy.contract import make_contract
 from mappo.deploy.rounding import rounding_tolerance
 from mappo.envs.vector.team_layout import TeamLayout
-from teams import TEAMS, random_actor
+from teams import ORIGIN, TEAMS, random_actor
 
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-O1")
 SANITIZED = (*STRICT, "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-ORIGIN = {"env": "test", "run": "test", "checkpoint": "last", "step": 10, "precision": "float32"}
 
 
 def policy_of(kind: str, index: int = -1, **network: Any) -> AgentPolicy:

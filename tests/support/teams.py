@@ -17,6 +17,9 @@ from mappo.networks.input_reader import flatten_inputs
 from mappo.policies.actor import Actor
 from mappo.policies.policy import Policy
 
+# Where an exported policy comes from, for its contract.
+ORIGIN = {"env": "custom/Sampler", "run": "x", "checkpoint": "last", "step": 10, "precision": "float32"}
+
 
 def box(*shape: int, low: float = -np.inf, high: float = np.inf) -> spaces.Box:
     return spaces.Box(low, high, shape, np.float32)
