@@ -63,10 +63,7 @@ def launch(args: Sequence[str], env: str, config: Config, resume: bool, close_li
         UserError: the run exists, or cannot be divided among the processes.
     """
     run = config.run
-    if run.seeds == 1:
-        config.share(run.processes)  # an error ahead of the first process
-    elif run.seeds < run.processes:
-        raise UserError(f"run.processes {run.processes} for {run.seeds} run.seeds: each process needs a seed")
+    _check_shares(config)
     path = named_path(config, Path(run.dir or "runs")) or free_path(Path("runs"), env)
     if not resume:
         if run.exists == "refuse":
@@ -90,6 +87,15 @@ def launch(args: Sequence[str], env: str, config: Config, resume: bool, close_li
             return LOST
         say(f"mappo: {_describe(codes)}; all are started again ({remaining} restarts left)", sys.stderr)
         remaining -= 1
+
+
+def _check_shares(config: Config) -> None:
+    """Raise `UserError` if the environments, or the seeds, cannot be divided among the processes."""
+    run = config.run
+    if run.seeds == 1:
+        config.share(run.processes)
+    elif run.seeds < run.processes:
+        raise UserError(f"run.processes {run.processes} for {run.seeds} run.seeds: each process needs a seed")
 
 
 def _check_free(path: Path) -> None:

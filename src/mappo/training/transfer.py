@@ -80,13 +80,18 @@ def transfer(agent: MAPPO, source: Source) -> Transferred:
         if name not in tensors:
             misfits.setdefault(_module(name), "not in this run")
     texts = [f"{part} ({misfit})" for part, misfit in misfits.items()]
-    sizes = {f"network.actor.{name}": x.numel() for name, x in agent.network.actor.named_parameters()}
     if not any(shares[name] for name in tensors if name.startswith("network.actor.")):
         raise UserError(
             f"no weight of the actor in {source.checkpoint.path} fits this run: {shorten(texts, MAX_NAMED)}"
         )
+    return Transferred(taken, texts, *_actor_shares(agent, shares))
+
+
+def _actor_shares(agent: MAPPO, shares: Mapping[str, float]) -> tuple[float, bool]:
+    """Return `actor_share` and `reads_alike` of a `Transferred`, from the share of each tensor by its name."""
+    sizes = {f"network.actor.{name}": x.numel() for name, x in agent.network.actor.named_parameters()}
     actor_share = sum(size * shares[name] for name, size in sizes.items()) / sum(sizes.values())
-    return Transferred(taken, texts, actor_share, all(shares[name] for name in sizes if name.startswith(_ENCODER)))
+    return actor_share, all(shares[name] for name in sizes if name.startswith(_ENCODER))
 
 
 def _take(
