@@ -40,21 +40,23 @@ WIN_PAY = 10.0
 
 
 class Battle(TensorGame):
-    """E battles on CPU or GPU, an `Environment`, `Resumable` and `Renderable`.
+    """Batch of E battles on CPU or GPU, an `Environment`, `Resumable` and `Renderable`.
 
-    Units stand in a square from -1.5 to 1.5, the team on the left, the enemies on the right, and all act at once. A
-    unit within 0.5 of an attacker before the moves loses one of 8 points of health, and dies with the last. Units do
-    not collide. Actions are 0 no-op, 1 stop, 2 to 5 a move by 0.125 to the left, right, down or up, and 6 + j to attack
-    enemy j. The mask leaves no-op to the dead and to them alone, moves within the square, and attacks on living enemies
+    Units stand in a square from -1.5 to 1.5. The team starts on the left, the enemies on the right. All act at once.
+    Units do not collide. An attack reaches a unit within 0.5 of the attacker before the moves. The unit loses one of 8
+    points of health, and dies with the last. The start of a battle depends on its own seed alone.
+
+    Actions are 0 no-op, 1 stop, 2 to 5 a move by 0.125 to the left, right, down or up, and 6 + j to attack enemy j. The
+    mask leaves no-op to the dead, and to them alone. It leaves moves within the square, and attacks on living enemies
     in range. An illegal action is a stop.
 
-    An agent observes 6 N numbers: its own health (from 0 to 1), x and y; then health and the way (x, y) of every other
-    agent, and of every enemy, in order. A unit at a distance above 1, or a dead one, is three zeros. The dead observe
-    NaN. The state is health, x and y of all units, `(6 N,)`, zeros for the dead.
+    An agent observes 6 N numbers. The first three are its own health (from 0 to 1), x and y. Then come health and way
+    (x, y) of every other agent, and of every enemy, in order. A unit at a distance above 1 is three zeros, and so is a
+    dead unit. The dead observe NaN. The state is health, x and y of all units, `(6 N,)`, zeros for the dead.
 
-    The reward belongs to the team, and every agent receives it, dead or alive: 5 for all damage, 5 for all kills and
-    10 for a victory, which needs a survivor. A won battle therefore brings 20, as in SMAC. The episode ends by itself
-    when one side is dead; the time limit truncates it. The start of a battle depends on its own seed alone.
+    The reward belongs to the team: every agent receives it, dead or alive. It is 5 for all damage, 5 for all kills and
+    10 for a victory. A victory needs a survivor. A won battle therefore brings 20, as in SMAC. The episode ends by
+    itself when one side is dead. The time limit truncates it.
 
     Args:
         num_envs: E.

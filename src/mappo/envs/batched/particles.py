@@ -27,19 +27,20 @@ MOVES = ((0.0, 0.0), (-1.0, 0.0), (1.0, 0.0), (0.0, -1.0), (0.0, 1.0))  # stay, 
 
 
 class Particles(BatchedEnv):
-    """E environments on CPU or GPU, without state, masks or deaths: an `Environment` and `Resumable`.
+    """Batch of E particle worlds on CPU or GPU, an `Environment` and `Resumable`.
 
-    A subclass sets its `name` and the `names` of its state tensors, each an attribute `_NAME`. Hooks sample the start
-    of an episode from seeds (`_sample_from_seeds`) or from the generator (`_sample_state`), move the particles
-    (`_advance`), and compute rewards (`_reward`). Tensors without a sampled value start at 0.
+    There is no state for a critic, no mask and no death. A subclass sets its `name` and the `names` of its state
+    tensors, each an attribute `_NAME`. Its hooks sample the start of an episode from seeds (`_sample_from_seeds`) or
+    from the generator (`_sample_state`). Tensors without a sampled value start at 0. Further hooks move the particles
+    (`_advance`) and compute rewards (`_reward`).
 
     The environments are the last axis of every tensor: a processor computes long rows fastest. All numbers of the
-    particles are rows of one tensor, `(F, E)`, and the tensors `_NAME` are views of it, `(*shape, E)`. Every entry of
-    an observation is a difference of two rows, chosen by `_set_obs`.
+    particles are rows of one tensor, `(F, E)`. The tensors `_NAME` are views of it, `(*shape, E)`. Every entry of an
+    observation is a difference of two rows, chosen by `_set_obs`.
 
-    Actions are choices, or, with mpe2's `continuous_actions`, numbers from 0 to 1: five for the move, of which the
-    first does nothing and the others push left, right, down and up, then a number for each word. Numbers beyond the
-    bounds are clipped, as mpe2 does.
+    Actions are choices. With mpe2's `continuous_actions` they are numbers from 0 to 1: five for the move, then a number
+    for each word. The first number of the move does nothing. The others push left, right, down and up. Numbers beyond
+    the bounds are clipped, as in mpe2.
 
     Args:
         num_envs: E.

@@ -28,12 +28,18 @@ WORDS = 10
 
 
 class Reference(Particles):
-    """E environments on CPU or GPU, an `Environment`.
+    """Batch of E reference games on CPU or GPU, an `Environment`.
 
-    Both agents observe 21 numbers: the own velocity (2), the ways to the landmarks (6), the colour of the other agent's
-    goal (3) and the last word of the other agent, one-hot of 10 and zeros at first. An action is one choice of 50, as
-    in mpe2: 5 times the word plus the move (stay, left, right, down, up). With continuous actions it is 15 numbers:
-    five for the move, then ten, which the other agent hears as they are.
+    Both agents observe 21 numbers:
+
+    - their own velocity (2);
+    - the ways to the landmarks (6);
+    - the colour of the other agent's goal (3);
+    - the last word of the other agent (10), one-hot. It is zeros at first.
+
+    An action is one choice of 50, as in mpe2: 5 times the word plus the move. Moves are stay, left, right, down and up.
+    A continuous action is 15 numbers: five for the move, then ten for the word. The other agent hears the ten as they
+    are.
 
     Args:
         num_envs: E.

@@ -30,11 +30,17 @@ AGENT_RADIUS = 0.15
 
 
 class Spread(Particles):
-    """E environments on CPU or GPU, an `Environment`.
+    """Batch of E spread games on CPU or GPU, an `Environment`.
 
-    With `conventions="paper"`, as in the MAPPO paper's code, the new velocity moves the agent. Landmarks lie within 0.8
-    of the middle. All agents receive one number, whatever `local_ratio` is: the sum over agents of the common distance
-    and of each agent's collisions, where an agent also collides with itself. The order of the actions is mpe2's.
+    The MAPPO paper's code has other rules, selected by `conventions="paper"`:
+
+    - The new velocity moves the agent.
+    - Landmarks lie within 0.8 of the middle.
+    - All agents receive the same number, whatever `local_ratio` is. It is the sum over agents of the common distance
+      and of each agent's collisions.
+    - An agent also collides with itself.
+
+    The order of the actions stays mpe2's.
 
     Args:
         num_envs: E.

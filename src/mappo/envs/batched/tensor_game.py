@@ -24,15 +24,15 @@ Tensors = dict[str, Tensor]  # the whole state, each tensor (E, ...); "clock" co
 
 
 class TensorGame(BatchedEnv):
-    """Batched environment on CPU or GPU, an `Environment` and `Resumable`.
+    """Batch of E games on CPU or GPU, an `Environment` and `Resumable`.
 
-    A subclass samples new episodes (`_begin_episodes`), computes the effect of an action (`_reward`, `_next_tensors`)
-    and shows the state (`_obs`; optionally `_mask`, `_state`, `_active`, `_is_first`, `_over`, `_is_late`). Starts that
-    a seed decides are in `_start_from_seeds`. Hooks read the state from their argument `tensors`, return new tensors
-    and change none in place.
+    A subclass samples new episodes in `_begin_episodes`. Starts that a seed decides are in `_start_from_seeds`. An
+    action takes effect in `_reward` and `_next_tensors`. The state is shown by `_obs`, and optionally by `_mask`,
+    `_state`, `_active`, `_is_first`, `_over` and `_is_late`. All these hooks read the state from their argument
+    `tensors`. They return new tensors and change none in place.
 
-    An agent that leaves has terminated. An episode without active agents has ended by itself; after `horizon` steps
-    the episode is truncated. An inactive agent receives 0 and observes NaN, which exposes any code that reads it.
+    An agent that leaves has terminated. An episode without active agents has ended by itself. After `horizon` steps an
+    episode is truncated. An inactive agent receives 0 and observes NaN. The NaN exposes any code that reads it.
 
     Args:
         num_envs: E.
