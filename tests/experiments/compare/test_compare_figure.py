@@ -80,9 +80,12 @@ def test_each_panel_shows_each_baseline_and_a_far_one_by_its_mean(tmp_path: Path
                 assert box.y0 > inside[1, 1] or box.y1 < inside[0, 1], "a far name covers a curve"
 
 
-@pytest.mark.parametrize("width", [0.05, 5.0])
-def test_a_band_ends_within_its_panel_or_the_panel_says_that_it_is_cut(width: float, tmp_path: Path):
-    (axes,) = figure_of(tmp_path, width=width).axes
+@pytest.mark.parametrize(("width", "baselines"), [(0.05, {}), (5.0, {}), (0.5, {"random": -3.5, "planner": 4.5})])
+def test_a_band_ends_within_its_panel_or_the_panel_says_that_it_is_cut(
+    width: float, baselines: dict[str, float], tmp_path: Path
+):
+    """The lines of baselines may make room for a band that would be cut without them."""
+    (axes,) = figure_of(tmp_path, width=width, **baselines).axes
     bands = [part for part in axes.collections if isinstance(part, PolyCollection)]
     heights = np.concatenate([band.get_paths()[0].vertices[:, 1] for band in bands])
     low, high = axes.get_ylim()

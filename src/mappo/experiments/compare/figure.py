@@ -122,7 +122,7 @@ def _draw_panel(axes: Axes, panel: Panel, styles: Mapping[str, tuple[str, Any]],
         if len(means):
             ends[group.name] = float(means[-1])
     axes.autoscale_view()
-    is_cut = _make_room(axes, edges)
+    _make_room(axes, edges)
     _draw_baselines(axes, panel, list(ends.values()))
     if has_labels:
         _draw_labels(axes, ends, styles)
@@ -130,21 +130,18 @@ def _draw_panel(axes: Axes, panel: Panel, styles: Mapping[str, tuple[str, Any]],
     axes.set_xlabel(f"Environment steps ({unit_name})", color=TEXT, size=9)
     axes.set_ylabel(f"{panel.policy.capitalize()} evaluation, team return", color=TEXT, size=9)
     style_axes(axes, 8)
-    return is_cut
+    low, high = axes.get_ylim()
+    return any(not low <= edge <= high for edge in edges)
 
 
-def _make_room(axes: Axes, edges: Sequence[float]) -> bool:
-    """Extend the vertical axis to the edges of the bands; return whether a band is cut.
-
-    A very wide band, as of two seeds, would flatten the curves.
-    """
+def _make_room(axes: Axes, edges: Sequence[float]) -> None:
+    """Extend the vertical axis to the edges of the bands, but not of a very wide band: it would flatten the curves."""
     low, high = axes.get_ylim()
     height = high - low
     margin = 0.04 * height
     lowest = min([low, *(edge - margin for edge in edges)])
     highest = max([high, *(edge + margin for edge in edges)])
     axes.set_ylim(max(lowest, low - height), min(highest, high + height))
-    return bool(lowest < low - height or highest > high + height)
 
 
 def curve_of(group: Group) -> tuple[Floats, Floats, Floats | None]:
