@@ -80,6 +80,14 @@ def test_each_panel_shows_each_baseline_and_a_far_one_by_its_mean(tmp_path: Path
                 assert box.y0 > inside[1, 1] or box.y1 < inside[0, 1], "a far name covers a curve"
 
 
+def test_the_name_of_a_far_baseline_covers_no_other_name(tmp_path: Path):
+    near = {f"planner_{k}": 1.2 + k / 100 for k in range(4)}
+    found = boxes(figure_of(tmp_path, width=0.0, far=40.0, **near))
+    assert len(found) >= 8
+    for (one, box), (other, other_box) in combinations(found.items(), 2):
+        assert not box.padded(-1).overlaps(other_box.padded(-1)), f"{one!r} and {other!r}"
+
+
 @pytest.mark.parametrize(("width", "baselines"), [(0.05, {}), (5.0, {}), (0.5, {"random": -3.5, "planner": 4.5})])
 def test_a_band_ends_within_its_panel_or_the_panel_says_that_it_is_cut(
     width: float, baselines: dict[str, float], tmp_path: Path

@@ -185,15 +185,15 @@ def _draw_baselines(axes: Axes, panel: Panel, ends: Sequence[float]) -> None:
     low = min([low, *(mean - 0.1 * margin for mean in near.values())])
     high = max([high, *(mean + 0.2 * margin for mean in near.values())])
     gap = _LINE_HEIGHT * (high - low)
-    # Far names need an edge without lines.
-    low -= gap * len(below)
-    high += gap * len(above)
-    axes.set_ylim(low, high)
     for mean in near.values():
         axes.axhline(mean, color=_BASELINE, lw=0.9, ls=(0, (4, 3)), zorder=1)
     is_below = {name: any(0 <= end - mean < 1.5 * gap for end in ends) for name, mean in near.items()}
     wanted = {name: mean - gap * is_below[name] for name, mean in near.items()}
     places = spread_apart(wanted, gap, high - gap)
+    # Far names need an edge without lines and near names.
+    low -= gap * len(below)
+    high += gap * len(above)
+    axes.set_ylim(low, high)
     for index, (name, mean) in enumerate(sorted(below.items(), key=lambda item: item[1])):
         places[f"{name} {format_return(mean)} \N{DOWNWARDS ARROW}"] = low + gap * index
     for index, (name, mean) in enumerate(sorted(above.items(), key=lambda item: -item[1])):
