@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mappo.system.safe_read import printable
 
@@ -23,19 +23,26 @@ def style_axes(axes: Axes, label_size: float = 10) -> None:
     axes.spines[["left", "bottom"]].set_color("#BBBBBB")
 
 
-def label_right(axes: Axes, text: str, height: float, color: str) -> None:
-    """Write a text beside the right end of the axes, at the height of a line."""
+def label_right(axes: Axes, text: str, height: float, color: str, **style: Any) -> None:
+    """Write a text at the right end of the axes, by default beside it, at the height of a line.
+
+    Args:
+        axes: the axes.
+        text: the label; only line breaks remain of its control characters.
+        height: height of the line, in data.
+        color: colour of the text.
+        style: further properties of the annotation in matplotlib.
+    """
+    defaults: dict[str, Any] = {"xytext": (6, 0), "va": "center", "size": 9}
     axes.annotate(
         printable(text, keep="\n"),
         (1.0, height),
-        xytext=(6, 0),
         textcoords="offset points",
         xycoords=axes.get_yaxis_transform(),
-        va="center",
         color=color,
-        size=9,
         annotation_clip=False,
         parse_math=False,
+        **defaults | style,
     )
 
 

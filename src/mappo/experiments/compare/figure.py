@@ -206,19 +206,9 @@ def _name_baseline(axes: Axes, text: str, height: float) -> None:
     """Write the name of a baseline above a height, at the right end of the axes, readable over curves."""
     from matplotlib.patheffects import withStroke
 
-    axes.annotate(
-        printable(text, keep=""),
-        (1.0, height),
-        xytext=(-3, 2),
-        textcoords="offset points",
-        xycoords=axes.get_yaxis_transform(),
-        ha="right",
-        color=_BASELINE,
-        size=8,
-        parse_math=False,
-        zorder=4,
-        path_effects=[withStroke(linewidth=2, foreground="white")],
-    )
+    stroke = withStroke(linewidth=2, foreground="white")
+    style: dict[str, Any] = {"xytext": (-3, 2), "ha": "right", "va": "baseline", "size": 8, "zorder": 4}
+    label_right(axes, printable(text, keep=""), height, _BASELINE, path_effects=[stroke], **style)
 
 
 def _draw_title(axes: Axes, panel: Panel, width: int, is_cut: bool) -> None:
