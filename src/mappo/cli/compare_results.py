@@ -25,9 +25,8 @@ from mappo.system.safe_read import printable
 
 # From this width on the list of runs has intervals, else half their width.
 _WIDE = 130
-# Characters of the tables' titles in a narrow terminal, and of a name before it goes to a second line.
-_TITLE = 12
-_NAME = 12
+_TITLE_WIDTH = 12  # characters of a line of a title in a narrow terminal
+_NAME_WIDTH = 12  # characters of a name before it goes to a second line
 
 
 def show_comparison(command: Compare) -> bool:
@@ -92,14 +91,12 @@ def _table(header: list[str], rows: list[Row], width: int) -> Table:
 
     An interval stands beside its number, or below, or in two lines below.
     """
-    titles = [textwrap.fill(title, _TITLE) for title in header]
-    lines = [titles, *([_below(cell) for cell in row] for row in rows)]
-    gap = 1
-    if _width(wide := [header, *([_beside(cell) for cell in row] for row in rows)], 2) <= width:
-        lines = wide
-        gap = 2
-    elif _width(lines, gap) > width:
-        lines = [titles, *([_below(cell).replace(" to ", "\nto ") for cell in row] for row in rows)]
+    short = [textwrap.fill(title, _TITLE_WIDTH) for title in header]
+    layouts = [
+        (gap, [titles, *([lay_out(*cell) for cell in row] for row in rows)])
+        for gap, titles, lay_out in ((2, header, _beside), (1, short, _below), (1, short, _in_two_lines_below))
+    ]
+    gap, lines = next((layout for layout in layouts if _width(*layout) <= width), layouts[-1])
     table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="dim")
     first, *others = lines[0]
     table.add_column(first, overflow="fold")
@@ -110,20 +107,22 @@ def _table(header: list[str], rows: list[Row], width: int) -> Table:
     return table
 
 
-def _beside(cell: tuple[str, str]) -> str:
-    text, interval = cell
+def _beside(text: str, interval: str) -> str:
     return f"{text} ({interval})" if interval else text
 
 
-def _below(cell: tuple[str, str]) -> str:
-    text, interval = cell
+def _below(text: str, interval: str) -> str:
     return f"{text}\n{interval}" if interval else text
 
 
-def _width(lines: Sequence[Sequence[str]], gap: int) -> int:
+def _in_two_lines_below(text: str, interval: str) -> str:
+    return _below(text, interval.replace(" to ", "\nto "))
+
+
+def _width(gap: int, lines: Sequence[Sequence[str]]) -> int:
     """Return the characters of a table with gaps between the columns; of a long name the beginning counts."""
     names, *columns = ([len(part) for cell in cells for part in cell.split("\n")] for cells in zip(*lines, strict=True))
-    return min(max(names), _NAME) + sum(max(sizes) + gap for sizes in columns)
+    return min(max(names), _NAME_WIDTH) + sum(max(sizes) + gap for sizes in columns)
 
 
 def show_runs(command: Runs) -> bool:
