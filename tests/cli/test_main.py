@@ -413,6 +413,16 @@ def test_a_missing_original_is_scored_on_the_built_in_one(
     assert f"spread (mappo {mappo.__version__}), 320 episodes" in out
 
 
+def test_a_run_without_a_score_names_no_package_that_is_missing(
+    told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(TWINS, "spread", "mpe2/simple_spread_v3")
+    monkeypatch.setitem(sys.modules, "mpe2", None)
+    code, out, _ = told("train", "spread", "--run.dir", tmp_path / "run", *SMALL, "--run.score-episodes", 0)
+    assert code == 0
+    assert f"mappo evaluate {tmp_path / 'run'} --episodes " in out
+
+
 @pytest.mark.parametrize(("where", "name"), [(checkpoint, "save_file"), (RunLogger, "write")])
 def test_a_full_disk_is_told(told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: Any, name: str):
     def full(*_: Any, **__: Any) -> None:

@@ -48,9 +48,9 @@ def note_missing_original(env: str, config: Config) -> None:
 
 
 def twin_package(run: Any) -> str | None:
-    """Return the package of which the run's environment is a twin, if it is one."""
+    """Return the package of which the run's environment is a twin; None without a twin, or without the package."""
     original = original_of(run.env)
-    return original.partition("/")[0] if original else None
+    return original.partition("/")[0] if original and not missing_original(run.env) else None
 
 
 def score_complete(
@@ -98,8 +98,7 @@ def score_complete(
 def _score_options(run: Any, workers: int | None) -> EvaluateOptions:
     settings = run.config.run
     is_sampled = settings.eval_policy == "sampled"
-    package = None if missing_original(run.env) else twin_package(run)
-    options = EvaluateOptions(on=package, sampled=is_sampled, workers=workers, allow_code=True)
+    options = EvaluateOptions(on=twin_package(run), sampled=is_sampled, workers=workers, allow_code=True)
     return replace(options, episodes=settings.score_episodes or options.episodes)
 
 
