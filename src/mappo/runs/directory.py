@@ -203,7 +203,7 @@ def _check_resumable(path: Path, name: str, config: Config, spec: Spec) -> None:
         is_longer = old_config.run.total_steps != config.run.total_steps
         length = f"; for another length add --total-steps {config.run.total_steps}" if is_longer else ""
         hint = f"to continue with the settings in its config.json: mappo resume {shell_path(path)}{length}"
-        if not any(map(has_checkpoint, [path, *path.glob("seed-*")])):
+        if not any(map(has_checkpoint, seed_paths(path, old_config))):
             hint = "it holds no checkpoint: to begin again with these settings leave out --resume (--run.exists resume)"
         raise UserError(f"{path} was made with other settings: {'; '.join(differences)}; {hint}")
     if difference := old_spec.mismatch(spec):
