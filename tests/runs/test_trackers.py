@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from mappo.cli.main import main
+from mappo.cli.signals import Stopped
 from mappo.config import Config, EnvConfig, PPOConfig, RunConfig
 from mappo.errors import UserError
 from mappo.runs.csv_table import GrowingTable
@@ -97,6 +100,24 @@ def test_what_was_not_sent_is_sent_later_and_nothing_twice(notes: Path, tmp_path
         "train/update": 1.0,
     }
     assert [line["step"] for line in told(notes, "picture")] == [161]
+
+
+def test_a_resume_of_a_complete_run_sends_the_pictures_that_a_stop_left_out(
+    notes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def stop(*_: object) -> None:
+        raise Stopped(signal.SIGINT)
+
+    path = tmp_path / "run"
+    options = "--env.num-envs 4 --ppo.rollout-length 5 --ppo.minibatches 1 --ppo.epochs 1 --network.hidden 4 "
+    options += "--run.total-steps 40 --run.score-episodes 2 --run.replay-episodes 1 --run.track wandb"
+    with monkeypatch.context() as patch:
+        patch.setattr("mappo.cli.ending.track_rest", stop)
+        assert main(["train", "spread", "--run.dir", str(path), *options.split()]) == 128 + signal.SIGINT
+    sent = told(notes, "picture")
+    assert [line["values"] for line in sent] == [{"curve": str(path / "curve.png")}]
+    assert main(["resume", str(path)]) == 0
+    assert {"replay": str(path / "replay.gif")} in [line["values"] for line in told(notes, "picture")]
 
 
 def test_mlflow_finds_its_record_again_from_another_folder(

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mappo.cli.results import make_pictures, show_result, track_pictures
+from mappo.cli.results import make_pictures, show_result, track_rest
 from mappo.cli.scoring import Scored, score_complete
 from mappo.cli.signals import DONE, STOPPED, Signals, Stopped
 from mappo.config import Config
@@ -63,23 +63,20 @@ def complete(run: Any, scored: Scored | None, close_limit: CloseLimit, program: 
     """
     try:
         show_result(run, scored or score_complete(run, close_limit), close_limit, program)
-        track_pictures(run)
+        track_rest(run.path, run.config)
     except Stopped:
         _say_missing(run, "stopped", program)
         raise
 
 
 def make_missing(path: Path, config: Config, close_limit: CloseLimit) -> None:
-    """Draw the replay, and write the page, of a scored run if a stop left them out."""
-    missing = missing_results(path, config)
-    if not missing:
-        return
-    from mappo.training.run import load_run
+    """Draw the replay, and write the page, of a scored run if a stop left them out; send the rest to its trackers."""
+    if missing := missing_results(path, config):
+        from mappo.training.run import load_run
 
-    say(f"{path} lacks its {' and '.join(missing)}; trying again")
-    run = load_run(path, allow_code=True)
-    make_pictures(run, close_limit)
-    track_pictures(run)
+        say(f"{path} lacks its {' and '.join(missing)}; trying again")
+        make_pictures(load_run(path, allow_code=True), close_limit)
+    track_rest(path.absolute(), config)
 
 
 def missing_results(path: Path, config: Config) -> list[str]:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from mappo.cli.scoring import Scored, note_progress, twin_package
+from mappo.config import Config
 from mappo.core.user_code import allow_flag
 from mappo.errors import UserError
 from mappo.evaluation.number_format import return_format
 from mappo.evaluation.options import REPLAY_EPISODES, REPLAY_SECONDS, ReplayOptions
+from mappo.runs.names import seed_paths
 from mappo.system.files import shell_path
 from mappo.system.safe_read import printable
 from mappo.system.shutdown import CloseLimit
@@ -66,13 +68,12 @@ def make_pictures(run: Any, close_limit: CloseLimit) -> tuple[Path | None, Path 
     return replay, report_at_end(run.path, no_replay)
 
 
-def track_pictures(run: Any) -> None:
-    """Send the replay, drawn after the training, to the trackers of a run (`run.track`)."""
-    from mappo.runs.directory import seed_paths
+def track_rest(path: Path, config: Config) -> None:
+    """Send what a complete run has not sent so far, such as its replay, to its trackers (`run.track`)."""
     from mappo.runs.trackers.processes import TrackerProcesses
 
-    if run.config.run.track:  # an environment may have removed the current folder
-        with TrackerProcesses(run.config.run.track, run.path, seed_paths(run.path, run.config), Path.cwd()):
+    if config.run.track:  # an environment may have removed the current folder
+        with TrackerProcesses(config.run.track, path, seed_paths(path, config), Path.cwd()):
             pass
 
 
